@@ -1,0 +1,16 @@
+package nexus
+
+import "time"
+
+// Event is one change of a job, for the people who watch it. Rev orders the
+// events of one job and is what a poller compares.
+type Event struct {
+	Rev       int64     `json:"rev"`
+	At        time.Time `json:"at"`
+	State     State     `json:"state"`
+	Step      StepName  `json:"step,omitempty"`
+	StepState StepState `json:"stepState,omitempty"`
+	Attempt   int       `json:"attempt,omitempty"`
+	Percent   int       `json:"percent,omitempty"`
+	Note      string    `json:"note,omitempty"`
+}

@@ -1,0 +1,190 @@
+package nexus
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// JobID names one job: 32 lower-case hex digits, 128 random bits. Who knows it
+// may watch the job, so it is never guessable and never reused.
+type JobID string
+
+// NewJobID draws a fresh id from the system's random source.
+func NewJobID() JobID {
+	var b [16]byte
+	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails (Go 1.24)
+	return JobID(hex.EncodeToString(b[:]))
+}
+
+// Valid tells whether the text has the shape of a job id.
+func (id JobID) Valid() bool {
+	if len(id) != 32 {
+		return false
+	}
+	for _, c := range id {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// Database derives the name of the job's database: nx, the install's four hex
+// digits, 20 hex digits of SHA-256(job). It holds no underscore (a wildcard in
+// GRANT) and can be derived again by whoever has to clean up.
+func (id JobID) Database(install InstallID) string {
+	sum := sha256.Sum256([]byte(id))
+	return "nx" + string(install) + hex.EncodeToString(sum[:10])
+}
+
+// InstallID tells one control plane from another on a shared bench: four
+// lower-case hex digits, made once, kept in Redis and in sites/.nexus/install.
+type InstallID string
+
+// NewInstallID draws a fresh install id.
+func NewInstallID() InstallID {
+	var b [2]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return InstallID(hex.EncodeToString(b[:]))
+}
+
+// Kind is what a job does; the text is stored.
+type Kind string
+
+// The kinds there are.
+const (
+	KindProvision Kind = "provision"
+	KindTeardown  Kind = "teardown"
+)
+
+// StepName identifies a step of a job in the journal. Names are a stored
+// contract: append-only, never reused for something else.
+type StepName string
+
+// Gen is a fencing token: Redis time in µs or one more than the last, minted at
+// every lease take. Of two owners of a site the one with the higher gen wins.
+// Zero means "never taken".
+type Gen int64
+
+// Job is the record of one job, as stored. It holds no secret.
+type Job struct {
+	ID    JobID
+	Kind  Kind
+	Site  SiteName
+	Actor string // name of the token that asked, or "signup"
+	State State
+	Spec  Spec
+	Steps []Step // in the order of the process, as of Submit
+
+	Bench string // empty until reserved
+	DB    string // database name, empty until reserved
+	Owner JobID  // the job that made the site: itself for provision
+
+	WaitingFor Wait   // set while State is waiting, or a retry of an undo is due
+	WaitNote   string // a sentence for people
+	NextAt     time.Time
+	Error      *Failure // why it rolls or rolled back; nil while all is well
+
+	CancelAsked bool
+	GiveUpAt    time.Time
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+
+	Dispatch   int64 // names the current asynq task, from 1
+	Taken      int64 // the last dispatch whose worker took the lease
+	Gen        Gen
+	LeaseUntil time.Time // zero when nobody holds it
+	Rescues    int       // leases that ran out during the current step
+	Rev        int64     // counts every change; the ETag and the event id
+
+	KeyID       string // the sealing key of its secrets
+	TraceParent string
+}
+
+// Spec is what a provision job shall make; empty for teardown. Not secret, but
+// personal: it is never logged.
+type Spec struct {
+	Email        string   `json:"email,omitempty"`
+	FullName     string   `json:"fullName,omitempty"`
+	Organization string   `json:"organization,omitempty"`
+	Plan         PlanName `json:"plan,omitempty"`
+	Country      string   `json:"country,omitempty"`
+	Language     string   `json:"language,omitempty"`
+	TimeZone     string   `json:"timezone,omitempty"`
+	Currency     string   `json:"currency,omitempty"`
+	URL          string   `json:"url,omitempty"`
+	Apps         []string `json:"apps,omitempty"`  // a trailing ? marks one that may be missing
+	Roles        []string `json:"roles,omitempty"` // empty: all enabled roles
+}
+
+// StepState is how far a step has come.
+type StepState string
+
+// The states of a step. A step that is started or failed may have left
+// something behind, so compensation undoes it like one that is done.
+const (
+	StepPending StepState = "pending"
+	StepStarted StepState = "started"
+	StepDone    StepState = "done"
+	StepFailed  StepState = "failed"
+	StepUndone  StepState = "undone"
+)
+
+// Step is the journal entry of one step.
+type Step struct {
+	Name      StepName   `json:"name"`
+	State     StepState  `json:"state"`
+	Attempts  int        `json:"attempts"` // answers of Do (or, rolling back, of Undo), not starts
+	Starts    int        `json:"starts,omitempty"`
+	StartedAt *time.Time `json:"startedAt,omitempty"`
+	EndedAt   *time.Time `json:"endedAt,omitempty"`
+	Note      string     `json:"note,omitempty"`
+	Percent   int        `json:"percent,omitempty"`
+}
+
+// Failure is why a job did not succeed, in words for people.
+type Failure struct {
+	Code      Code     `json:"code"`
+	Step      StepName `json:"step,omitempty"`
+	Message   string   `json:"message"`
+	Action    string   `json:"action,omitempty"`
+	RequestID string   `json:"requestId,omitempty"`
+}
+
+// To moves the job to another state; a move the table does not have is an
+// internal error and changes nothing.
+func (j *Job) To(next State) error {
+	if !slices.Contains(j.State.Next(), next) {
+		return &Error{Code: Internal, Op: "job.To", Msg: "This job cannot change that way.",
+			Err: fmt.Errorf("job %s: no way from %q to %q", j.ID, j.State, next)}
+	}
+	j.State = next
+	return nil
+}
+
+// Step finds a journal entry by name; nil if the job has no such step.
+func (j *Job) Step(name StepName) *Step {
+	for i := range j.Steps {
+		if j.Steps[i].Name == name {
+			return &j.Steps[i]
+		}
+	}
+	return nil
+}
+
+// Current names the step a job is at: the last one started, else the first.
+func (j *Job) Current() StepName {
+	for i := len(j.Steps) - 1; i >= 0; i-- {
+		if j.Steps[i].State != StepPending {
+			return j.Steps[i].Name
+		}
+	}
+	if len(j.Steps) == 0 {
+		return ""
+	}
+	return j.Steps[0].Name
+}

@@ -1,0 +1,157 @@
+package nexus
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Keyring seals what is secret and mints what proves a right. Several keys may
+// be held for rotation; the first one writes. Safe for concurrent use.
+type Keyring struct {
+	ids  []string
+	keys map[string][]byte
+}
+
+// ParseKeyring reads "id:base64-of-32-bytes,…"; the first key writes. An empty
+// text is an error: nothing may be sealed with no key.
+func ParseKeyring(text Secret) (*Keyring, error) {
+	ring := &Keyring{keys: map[string][]byte{}}
+	for i, part := range strings.Split(text.Reveal(), ",") {
+		id, encoded, ok := strings.Cut(strings.TrimSpace(part), ":")
+		key, err := base64.StdEncoding.DecodeString(encoded)
+		switch {
+		case !ok || id == "":
+			return nil, fmt.Errorf("key %d is not of the form id:base64", i+1)
+		case err != nil || len(key) != 32:
+			return nil, fmt.Errorf("key %q is not 32 bytes in base64 (make one with: openssl rand -base64 32)", id)
+		case ring.keys[id] != nil:
+			return nil, fmt.Errorf("key id %q is given twice", id)
+		}
+		ring.ids, ring.keys[id] = append(ring.ids, id), key
+	}
+	return ring, nil
+}
+
+// NewKeyring makes a ring with one fresh key, and its text for ParseKeyring.
+func NewKeyring() (*Keyring, Secret) {
+	key := make([]byte, 32)
+	rand.Read(key) //nolint:errcheck // never fails
+	text := Secret("k1:" + base64.StdEncoding.EncodeToString(key))
+	return &Keyring{ids: []string{"k1"}, keys: map[string][]byte{"k1": key}}, text
+}
+
+// ID is the id of the key that writes.
+func (k *Keyring) ID() string { return k.ids[0] }
+
+// IDs lists all key ids held, the writing one first.
+func (k *Keyring) IDs() []string { return append([]string(nil), k.ids...) }
+
+// Holds tells whether the ring can open what was sealed under a key id.
+func (k *Keyring) Holds(id string) bool { return k.keys[id] != nil }
+
+// Purpose says what a sealed text is for; it is bound into the seal.
+type Purpose string
+
+// What is sealed.
+const (
+	PurposeInput       Purpose = "input"
+	PurposeCredentials Purpose = "credentials"
+)
+
+// Seal encrypts with AES-256-GCM under the writing key, bound to job and
+// purpose: "id:base64(nonce and box)".
+func (k *Keyring) Seal(job JobID, purpose Purpose, plain []byte) (string, error) {
+	aead, err := k.aead(k.ID())
+	if err != nil {
+		return "", err
+	}
+	nonce := make([]byte, aead.NonceSize())
+	rand.Read(nonce) //nolint:errcheck // never fails
+	box := aead.Seal(nonce, nonce, plain, []byte(string(job)+"/"+string(purpose)))
+	return k.ID() + ":" + base64.RawStdEncoding.EncodeToString(box), nil
+}
+
+// Open decrypts what Seal made. An unknown key id is unavailable (another
+// worker may hold it); anything else that does not open is internal.
+func (k *Keyring) Open(job JobID, purpose Purpose, sealed string) ([]byte, error) {
+	id, encoded, _ := strings.Cut(sealed, ":")
+	if !k.Holds(id) {
+		return nil, &Error{Code: Unavailable, Op: "keyring.open", Msg: "The key that seals this job is not loaded here.",
+			Err: fmt.Errorf("no key %q", id)}
+	}
+	broken := func(err error) error {
+		return &Error{Code: Internal, Op: "keyring.open", Msg: "The sealed data of this job cannot be read.", Err: err}
+	}
+	box, err := base64.RawStdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, broken(err)
+	}
+	aead, err := k.aead(id)
+	if err != nil {
+		return nil, broken(err)
+	}
+	if len(box) < aead.NonceSize() {
+		return nil, broken(errors.New("too short"))
+	}
+	nonce, box := box[:aead.NonceSize()], box[aead.NonceSize():]
+	plain, err := aead.Open(nil, nonce, box, []byte(string(job)+"/"+string(purpose)))
+	if err != nil {
+		return nil, broken(err)
+	}
+	return plain, nil
+}
+
+// Claim is the token that lets its holder fetch a job's credentials and cancel
+// it. It is derived, never stored, so a replayed signup gets it again. Compare
+// with ClaimEqual.
+func (k *Keyring) Claim(keyID string, job JobID) Secret {
+	return Secret(hex.EncodeToString(k.mac(keyID, "claim", string(job))))
+}
+
+// ClaimEqual compares a token in constant time; false if the key is not held.
+func (k *Keyring) ClaimEqual(keyID string, job JobID, token Secret) bool {
+	return k.Holds(keyID) && hmac.Equal([]byte(k.Claim(keyID, job)), []byte(token))
+}
+
+// Fingerprints is a keyed digest of a text under each key held, the writing
+// one first, as "id=hex": it says whether two requests were the same and
+// nothing else, so a password in the text cannot be guessed from it.
+func (k *Keyring) Fingerprints(text []byte) []string {
+	out := make([]string, len(k.ids))
+	for i, id := range k.ids {
+		out[i] = id + "=" + hex.EncodeToString(k.mac(id, "fingerprint", string(text)))
+	}
+	return out
+}
+
+func (k *Keyring) mac(id, label, text string) []byte {
+	m := hmac.New(sha256.New, k.sub(id, label))
+	m.Write([]byte(text))
+	return m.Sum(nil)
+}
+
+func (k *Keyring) aead(id string) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(k.sub(id, "seal"))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// sub derives the key of one use (HKDF, RFC 5869), so that no two uses share one.
+func (k *Keyring) sub(id, label string) []byte {
+	key, err := hkdf.Key(sha256.New, k.keys[id], nil, "nexus/"+label, 32)
+	if err != nil { // only for absurd lengths
+		return nil
+	}
+	return key
+}

@@ -1,0 +1,47 @@
+package nexus
+
+import (
+	"context"
+	"log/slog"
+)
+
+// Keys of log attributes, so that one thing has one name in every line.
+const (
+	LogJob     = "job"
+	LogTenant  = "tenant"
+	LogKind    = "kind"
+	LogStep    = "step"
+	LogGen     = "gen"
+	LogAttempt = "attempt"
+	LogHost    = "host"
+	LogCode    = "code"
+	LogDur     = "dur_ms"
+	LogRequest = "request"
+	LogErr     = "err"
+)
+
+type logAttrsKey struct{}
+
+// WithLog adds attributes to every line that is logged with the context.
+func WithLog(ctx context.Context, attrs ...slog.Attr) context.Context {
+	old, _ := ctx.Value(logAttrsKey{}).([]slog.Attr)
+	return context.WithValue(ctx, logAttrsKey{}, append(old[:len(old):len(old)], attrs...))
+}
+
+// LogHandler wraps a handler so that it adds what WithLog put into the context.
+func LogHandler(h slog.Handler) slog.Handler { return ctxHandler{h} }
+
+type ctxHandler struct{ slog.Handler }
+
+func (h ctxHandler) Handle(ctx context.Context, r slog.Record) error {
+	if attrs, ok := ctx.Value(logAttrsKey{}).([]slog.Attr); ok {
+		r.AddAttrs(attrs...)
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h ctxHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return ctxHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h ctxHandler) WithGroup(name string) slog.Handler { return ctxHandler{h.Handler.WithGroup(name)} }

@@ -1,0 +1,191 @@
+package nexus
+
+import (
+	"fmt"
+	"net/mail"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Signup is what a person, or an operator for a person, asks for.
+type Signup struct {
+	Email        string
+	Password     Secret
+	FullName     string
+	Organization string
+	Subdomain    string // empty: derived from the organization
+	Plan         PlanName
+	Country      string // as Frappe spells it, in English: "Germany"
+	Language     string // "de", "pt-BR"
+	TimeZone     string // IANA name
+	Currency     string // ISO 4217
+}
+
+// Normalize trims what people paste around their words, lower-cases the
+// address' domain and fills in the default plan. It never touches the password.
+func (s *Signup) Normalize() {
+	for _, field := range []*string{&s.Email, &s.FullName, &s.Organization, &s.Subdomain,
+		&s.Country, &s.Language, &s.TimeZone, &s.Currency} {
+		*field = strings.TrimSpace(*field)
+	}
+	if local, domain, ok := cutLast(s.Email, "@"); ok {
+		s.Email = local + "@" + strings.ToLower(domain)
+	}
+	s.Subdomain = strings.ToLower(s.Subdomain)
+	s.Currency = strings.ToUpper(s.Currency)
+	if s.Plan == "" {
+		s.Plan = DefaultPlan
+	}
+}
+
+// Refusals checks a normalized signup against all rules at once: one sentence
+// per field, nil if all is well. Operators may give any plan.
+func (s *Signup) Refusals(operator bool) []FieldError {
+	var out []FieldError
+	check := func(field, refusal string) {
+		if refusal != "" {
+			out = append(out, FieldError{Field: field, Message: refusal})
+		}
+	}
+	check("email", refuseEmail(s.Email))
+	check("password", s.refusePassword())
+	check("fullName", refuseText(s.FullName, "your full name"))
+	check("organizationName", refuseText(s.Organization, "your organization's name"))
+	if s.Subdomain != "" || operator {
+		check("subdomain", RefuseSubdomain(s.Subdomain))
+	}
+	check("plan", s.refusePlan(operator))
+	if s.Country != "" {
+		check("country", refuseText(s.Country, "the country"))
+	}
+	if s.Language != "" && !languagePattern.MatchString(s.Language) {
+		check("language", "Use a language code such as en, de or pt-BR.")
+	}
+	if s.TimeZone != "" {
+		if _, err := time.LoadLocation(s.TimeZone); err != nil || s.TimeZone == "Local" {
+			check("timezone", "Use a time zone name such as Europe/Berlin.")
+		}
+	}
+	if s.Currency != "" && !currencyPattern.MatchString(s.Currency) {
+		check("currency", "Use a three-letter currency code such as EUR.")
+	}
+	return out
+}
+
+var (
+	languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Z]{2})?$`)
+	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
+)
+
+// refuseEmail holds an address against RFC 5322 (one addr-spec, no display
+// name) and the length limits of RFC 5321 §4.5.3.1.
+func refuseEmail(email string) string {
+	const form = "Enter one e-mail address such as jane@example.com."
+	if email == "" {
+		return "Enter your e-mail address."
+	}
+	if len(email) > 254 {
+		return "This e-mail address is too long: 254 characters at most."
+	}
+	if strings.ContainsFunc(email, unwanted) || !utf8.ValidString(email) {
+		return "The e-mail address holds characters that do not belong in one."
+	}
+	parsed, err := mail.ParseAddress(email)
+	if err != nil || parsed.Name != "" || parsed.Address != email {
+		return form
+	}
+	local, domain, _ := cutLast(email, "@")
+	if len(local) > 64 {
+		return "The part before the @ is too long: 64 characters at most."
+	}
+	// Frappe takes an address only with a dotted domain of letters, digits and
+	// hyphens (frappe/utils/__init__.py, validate_email_address).
+	if !domainPattern.MatchString(domain) || strings.ContainsAny(local, "\"<>()[],;:\\ ") {
+		return form
+	}
+	return ""
+}
+
+var domainPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func (s *Signup) refusePassword() string {
+	password := s.Password.Reveal()
+	length := utf8.RuneCountInString(password)
+	local, _, _ := cutLast(s.Email, "@")
+	switch {
+	case password == "":
+		return "Choose a password."
+	case length < 8 || length > 128:
+		return "The password must have 8 to 128 characters."
+	case !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl):
+		return "The password must not hold control characters such as tabs or line breaks."
+	case !strings.ContainsFunc(password, unicode.IsLower),
+		!strings.ContainsFunc(password, unicode.IsUpper),
+		!strings.ContainsFunc(password, unicode.IsDigit):
+		return "The password needs at least one small letter, one capital letter and one digit."
+	}
+	for _, known := range []string{s.Email, local, s.Organization} {
+		if known != "" && strings.EqualFold(password, known) {
+			return "The password must not be your e-mail address or your organization's name."
+		}
+	}
+	return ""
+}
+
+// refuseText checks a name as people write names: any letters, punctuation such
+// as & ' . and , but no markup and nothing invisible that turns text around.
+func refuseText(text, what string) string {
+	switch {
+	case text == "":
+		return fmt.Sprintf("Enter %s.", what)
+	case utf8.RuneCountInString(text) > 140:
+		return fmt.Sprintf("Shorten %s to 140 characters.", what)
+	case strings.ContainsAny(text, "<>"):
+		return fmt.Sprintf("Leave < and > out of %s.", what)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unwanted):
+		return fmt.Sprintf("There are invisible or control characters in %s; type it anew.", what)
+	case !strings.ContainsFunc(text, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }):
+		return fmt.Sprintf("There is no letter or digit in %s.", what)
+	}
+	return ""
+}
+
+// unwanted are control characters, bidi controls (Unicode UAX #9) and other
+// format characters, but for the two joiners that some scripts spell with.
+func unwanted(r rune) bool {
+	if r == '\u200c' || r == '\u200d' {
+		return false
+	}
+	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
+}
+
+func (s *Signup) refusePlan(operator bool) string {
+	var names []string
+	for _, p := range Plans() {
+		if p.SelfServe || operator {
+			if p.Name == s.Plan {
+				return ""
+			}
+			names = append(names, string(p.Name))
+		}
+	}
+	return fmt.Sprintf("Choose one of these plans: %s.", strings.Join(names, ", "))
+}
+
+// Canonical is a text that is equal for two signups that ask for the same, for
+// the fingerprint of an idempotency key. It holds the password: never store it.
+func (s *Signup) Canonical() []byte {
+	return fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q", s.Email, s.Password.Reveal(), s.FullName, s.Organization,
+		s.Subdomain, s.Plan, s.Country, s.Language, s.TimeZone, s.Currency)
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}

@@ -1,0 +1,111 @@
+package nexus
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+//go:embed reserved.txt
+var reservedText string
+
+var reserved = sync.OnceValue(func() map[string]bool {
+	names := map[string]bool{}
+	for line := range strings.Lines(reservedText) {
+		if name := strings.TrimSpace(line); name != "" && !strings.HasPrefix(name, "#") {
+			names[name] = true
+		}
+	}
+	return names
+})
+
+// The length of a subdomain: short ones are too easily somebody's brand, long
+// ones leave no room for the domain.
+const (
+	MinSubdomain = 3
+	MaxSubdomain = 40
+)
+
+// RefuseSubdomain checks a subdomain against the rules of form and the reserved
+// list; empty means it is fine (whether it is free only the store knows).
+func RefuseSubdomain(name string) string {
+	switch {
+	case name == "":
+		return "Enter the address you want."
+	case len(name) < MinSubdomain || len(name) > MaxSubdomain:
+		return fmt.Sprintf("The address must have %d to %d characters.", MinSubdomain, MaxSubdomain)
+	case strings.ContainsFunc(name, func(r rune) bool { return !slugRune(r) }):
+		return "Use only small letters a–z, digits and hyphens in the address."
+	case strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-"):
+		return "The address must not begin or end with a hyphen."
+	case strings.HasPrefix(name, "xn--"):
+		return "The address must not begin with xn--."
+	case strings.Contains(name, "--"):
+		return "The address must not hold two hyphens in a row."
+	case reserved()[name]:
+		return "This address is reserved; please choose another."
+	}
+	return ""
+}
+
+// DeriveSubdomain makes the wished name from an organization's name that was
+// already transliterated to ASCII. Empty: nothing usable is left.
+func DeriveSubdomain(ascii string) string {
+	var b strings.Builder
+	hyphen := false
+	for _, r := range strings.ToLower(ascii) {
+		switch {
+		case r == '\'' || r == '.': // o'neill → oneill, s.a. → sa
+		case slugRune(r) && r != '-':
+			if hyphen && b.Len() > 0 {
+				b.WriteByte('-')
+			}
+			hyphen = false
+			b.WriteRune(r)
+		default:
+			hyphen = true
+		}
+	}
+	return clip(b.String(), MaxSubdomain)
+}
+
+// Subdomains yields the wished name and then ever more variants of it, all of
+// them well-formed: 3m → 3m-co, acme → acme-2 … acme-50. The caller takes the
+// first one that is free. Empty for an empty wish.
+func Subdomains(wish string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		if wish == "" {
+			return
+		}
+		if RefuseSubdomain(wish) == "" && !yield(wish) {
+			return
+		}
+		for _, suffix := range []string{"co", "2", "3", "4", "5", "6", "7", "8", "9"} {
+			name := clip(wish, MaxSubdomain-len(suffix)-1) + "-" + suffix
+			if suffix == "co" && len(wish) >= MinSubdomain && !reserved()[wish] {
+				continue // only for names that cannot stand alone
+			}
+			if RefuseSubdomain(name) == "" && !yield(name) {
+				return
+			}
+		}
+		for n := 10; n <= 50; n++ {
+			suffix := fmt.Sprint(n)
+			if !yield(clip(wish, MaxSubdomain-len(suffix)-1) + "-" + suffix) {
+				return
+			}
+		}
+	}
+}
+
+func slugRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-'
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.Trim(s, "-")
+}

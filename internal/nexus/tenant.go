@@ -1,0 +1,65 @@
+package nexus
+
+import "time"
+
+// SiteName is a tenant's full host name, lower case: acme.example.com.
+type SiteName string
+
+// TenantState is where a tenant is in its life; the text is stored.
+type TenantState string
+
+// The states of a tenant.
+const (
+	TenantMaking    TenantState = "making"
+	TenantActive    TenantState = "active"
+	TenantSuspended TenantState = "suspended"
+	TenantDeleting  TenantState = "deleting"
+)
+
+// Tenant is the registry's row for one site.
+type Tenant struct {
+	Site      SiteName
+	State     TenantState
+	Plan      PlanName
+	Email     string
+	Bench     string // empty until reserved
+	DB        string // empty until reserved
+	MadeBy    JobID  // the job that made the site; owns its database
+	Job       JobID  // the live job on it; empty: none
+	CreatedAt time.Time
+}
+
+// PlanName names a plan; the text is stored.
+type PlanName string
+
+// Plan is what a tenant may use. Zero means unlimited.
+type Plan struct {
+	Name         PlanName
+	SelfServe    bool // may be asked for by a signup; others by an operator only
+	Users        int
+	StorageBytes int64
+}
+
+// DefaultPlan is given to a signup that names none.
+const DefaultPlan PlanName = "free"
+
+// Plans lists the plans, smallest first.
+func Plans() []Plan {
+	const gib = 1 << 30
+	return []Plan{
+		{Name: "free", SelfServe: true, Users: 5, StorageBytes: 1 * gib},
+		{Name: "starter", SelfServe: true, Users: 15, StorageBytes: 10 * gib},
+		{Name: "business", SelfServe: true, Users: 100, StorageBytes: 100 * gib},
+		{Name: "enterprise"},
+	}
+}
+
+// FindPlan looks a plan up by name.
+func FindPlan(name PlanName) (Plan, bool) {
+	for _, p := range Plans() {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Plan{}, false
+}
