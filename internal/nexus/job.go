@@ -138,10 +138,11 @@ const (
 type Step struct {
 	Name      StepName   `json:"name"`
 	State     StepState  `json:"state"`
-	Attempts  int        `json:"attempts"` // answers of Do (or, rolling back, of Undo), not starts
+	Attempts  int        `json:"attempts"` // answers of Do that were failures or the success, not starts
 	Starts    int        `json:"starts,omitempty"`
 	StartedAt *time.Time `json:"startedAt,omitempty"`
 	EndedAt   *time.Time `json:"endedAt,omitempty"`
+	Undos     int        `json:"undos,omitempty"` // answers of Undo since the rollback began or was resumed
 	Note      string     `json:"note,omitempty"`
 	Percent   int        `json:"percent,omitempty"`
 }

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// TaskType is the one asynq task type; what to do is in the record.
+const TaskType = "job"
+
+// The queues, by urgency: what has begun goes before what has not.
+const (
+	QueueResume      = "resume"
+	QueueProvision   = "provision"
+	QueueMaintenance = "maintenance"
+)
+
+// taskVersion names the shape of a task's payload.
+const taskVersion = 1
+
+// Task is what travels through asynq: names only, never a secret.
+type Task struct {
+	V        int         `json:"v"`
+	Job      nexus.JobID `json:"job"`
+	Dispatch int64       `json:"dispatch"`
+}
+
+// ParseTask reads a task's payload; ok is false for one of another version.
+func ParseTask(payload []byte) (t Task, ok bool) {
+	err := json.Unmarshal(payload, &t)
+	return t, err == nil && t.V == taskVersion && t.Job.Valid()
+}
+
+func (s *Store) enqueue(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind) error {
+	task := asynq.NewTask(TaskType, []byte(encode(Task{V: taskVersion, Job: id, Dispatch: dispatch})))
+	// asynq's own retries, timeouts and recovery must never come into play: the
+	// due index is the only timer (MaxRetry 0 archives what asynq gives up on).
+	_, err := s.tasks.EnqueueContext(ctx, task, asynq.TaskID(taskID(id, dispatch)), asynq.Queue(queue(dispatch, kind)),
+		asynq.MaxRetry(0), asynq.Timeout(25*time.Hour), asynq.Retention(72*time.Hour))
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return classify("enqueue", err)
+	}
+	return err
+}
+
+func taskID(id nexus.JobID, dispatch int64) string { return fmt.Sprintf("%s.%d", id, dispatch) }
+
+func queue(dispatch int64, kind nexus.Kind) string {
+	if dispatch > 1 || kind == nexus.KindTeardown {
+		return QueueResume
+	}
+	return QueueProvision
+}
+
+// Tick hands out what is due and enqueues it; rescue says whether leases that
+// ran out may be taken over. It answers with the jobs it rescued. To be called
+// several times a second by every worker; cost: one script, and one enqueue for
+// each job that is due.
+func (s *Store) Tick(ctx context.Context, rescue bool) (rescued []nexus.JobID, err error) {
+	found, err := dueScript().Run(ctx, s.rdb, []string{dueKey}, 50, flag(rescue)).Slice()
+	if err != nil {
+		return nil, classify("tick", err)
+	}
+	for _, entry := range found {
+		r, _ := entry.([]any)
+		fields := reply{rest: r}
+		id, kind := nexus.JobID(fields.text(0)), nexus.Kind(fields.text(2))
+		dispatch, parseErr := strconv.ParseInt(fields.text(1), 10, 64)
+		if parseErr != nil {
+			err = errors.Join(err, classify("tick", parseErr))
+			continue
+		}
+		if fields.text(3) == "rescue" {
+			rescued = append(rescued, id)
+		}
+		err = errors.Join(err, s.deliver(ctx, id, dispatch, kind))
+	}
+	return rescued, err
+}
+
+// deliver enqueues a dispatch that nobody has taken. asynq may know the task
+// already: pending is fine, anything else means that its worker died between
+// dequeue and take, and a new dispatch must be named.
+func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind) error {
+	err := s.enqueue(ctx, id, dispatch, kind)
+	if !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return err
+	}
+	info, err := s.look.GetTaskInfo(queue(dispatch, kind), taskID(id, dispatch))
+	if err == nil && info.State == asynq.TaskStatePending {
+		return nil
+	}
+	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
+		return classify("deliver", err)
+	}
+	r, err := s.run(ctx, "redispatch", redispatchScript(), jobKey(id), string(id), dispatch)
+	if err != nil || r.word != "ok" {
+		return err
+	}
+	return s.enqueue(ctx, id, dispatch+1, kind)
+}

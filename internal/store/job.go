@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Submission is a job to be recorded.
+type Submission struct {
+	ID    nexus.JobID
+	Kind  nexus.Kind
+	Site  nexus.SiteName
+	Actor string
+	Spec  nexus.Spec
+	Steps []nexus.StepName
+
+	Input string // sealed; empty: none
+	KeyID string // the key it is sealed with, and claims are made with
+
+	IdempotencyKey string   // scoped to its asker; empty: none
+	Fingerprints   []string // of the request, under every key held, the writing one first
+
+	GiveUpAfter time.Duration
+	TraceParent string
+}
+
+// ErrKeyReused is what Submit wraps when an idempotency key comes again with
+// another request.
+var ErrKeyReused = errors.New("idempotency key reused")
+
+// ErrGone is what Credentials wraps when they can no longer be picked up.
+var ErrGone = errors.New("credentials gone")
+
+// Submit records a job and hands it to asynq, or finds the job an equal request
+// made (replay). Conflict: the name is taken, or a live job is on it, or
+// ErrKeyReused. Not_found: a teardown of an unknown tenant. A refusal stores
+// nothing. Keys: job, tenant, input, idem, due, jobs, tenants, events; one script.
+func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, replay bool, err error) {
+	steps := make([]nexus.Step, len(sub.Steps))
+	for i, name := range sub.Steps {
+		steps[i] = nexus.Step{Name: name, State: nexus.StepPending}
+	}
+	fingerprint := ""
+	if len(sub.Fingerprints) > 0 {
+		fingerprint = sub.Fingerprints[0]
+	}
+	r, err := s.run(ctx, "submit", submitScript(), jobKey(sub.ID),
+		string(sub.ID), string(sub.Kind), string(sub.Site), sub.Actor, encode(sub.Spec), encode(steps),
+		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
+		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}))
+	if err != nil {
+		return nexus.Job{}, false, err
+	}
+	switch r.word {
+	case "taken":
+		return nexus.Job{}, false, refuse("submit", nexus.Conflict, "The address %s is taken.", sub.Site)
+	case "busy":
+		return nexus.Job{}, false, refuse("submit", nexus.Conflict, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
+	case "unknown":
+		return nexus.Job{}, false, refuse("submit", nexus.NotFound, "There is no tenant %s.", sub.Site)
+	case "reused":
+		return nexus.Job{}, false, &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Err: ErrKeyReused,
+			Msg: "This Idempotency-Key was used for another request; use a new one."}
+	}
+	if job, err = r.job(); err != nil {
+		return nexus.Job{}, false, classify("submit", err)
+	}
+	if r.word == "ok" {
+		// The due index repairs a failed enqueue within seconds.
+		_ = s.enqueue(ctx, job.ID, job.Dispatch, job.Kind)
+	}
+	return job, r.word == "replay", nil
+}
+
+// Job reads one record; not_found if there is none. Cost: one HGETALL.
+func (s *Store) Job(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
+	fields, err := s.rdb.HGetAll(ctx, jobKey(id)).Result()
+	if err != nil {
+		return nexus.Job{}, classify("job", err)
+	}
+	if len(fields) == 0 {
+		return nexus.Job{}, noJob("job")
+	}
+	return decodeJob(fields)
+}
+
+// Cancel asks for a job's end; asking twice is fine. Conflict once it is over,
+// parked, or a teardown that has begun.
+func (s *Store) Cancel(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
+	asked := eventBody(nexus.Event{Note: "cancel was asked"})
+	r, err := s.run(ctx, "cancel", cancelScript(), jobKey(id), string(id),
+		s.o.Retention.Milliseconds(), asked, eventBody(nexus.Event{Note: "canceled before it began"}))
+	if err != nil {
+		return nexus.Job{}, err
+	}
+	switch r.word {
+	case "absent":
+		return nexus.Job{}, noJob("cancel")
+	case "over":
+		return nexus.Job{}, refuse("cancel", nexus.Conflict, "This job is over; there is nothing to cancel.")
+	case "parked":
+		return nexus.Job{}, refuse("cancel", nexus.Conflict, "This job is parked; an operator must resume it.")
+	case "running":
+		return nexus.Job{}, refuse("cancel", nexus.Conflict, "A deletion that has begun cannot be canceled.")
+	}
+	return r.job()
+}
+
+// Resume sets a parked job going again; conflict unless it is rollback_failed.
+func (s *Store) Resume(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
+	job, err := s.Job(ctx, id)
+	if err != nil {
+		return job, err
+	}
+	next := nexus.RollingBack
+	if job.Kind == nexus.KindTeardown { // it has no way back
+		next = nexus.Running
+	}
+	if job.State != nexus.RollbackFailed || job.To(next) != nil {
+		return job, refuse("resume", nexus.Conflict, "Only a job whose rollback failed can be resumed; this one is %s.", job.State)
+	}
+	for i := range job.Steps {
+		job.Steps[i].Undos = 0
+	}
+	r, err := s.run(ctx, "resume", resumeScript(), jobKey(id), string(id), job.Rev, encode(job.Steps),
+		string(next), (24 * time.Hour).Milliseconds(), eventBody(nexus.Event{Note: "resumed by an operator"}))
+	if err != nil {
+		return job, err
+	}
+	if r.word != "ok" {
+		return job, refuse("resume", nexus.Conflict, "The job changed just now; look again.")
+	}
+	return r.job()
+}
+
+// Credentials hands out the sealed credentials. Bind names the pick-up: the
+// first one counts, the same gets the same answer for ten minutes, any other
+// ErrGone. Conflict with RetryAfter while the job is not over.
+func (s *Store) Credentials(ctx context.Context, id nexus.JobID, bind string) (string, error) {
+	r, err := s.run(ctx, "credentials", credentialsScript(), jobKey(id), string(id), bind)
+	if err != nil {
+		return "", err
+	}
+	switch r.word {
+	case "absent":
+		return "", noJob("credentials")
+	case "early":
+		return "", &nexus.Error{Code: nexus.Conflict, Op: "store.credentials", RetryAfter: 2 * time.Second,
+			Msg: "The site is still being made; ask again when the job has succeeded."}
+	case "gone":
+		return "", &nexus.Error{Code: nexus.Conflict, Op: "store.credentials", Err: ErrGone,
+			Msg: "The API key was picked up already, or nobody came for it in time. Sign in with your e-mail and password, or ask the operator for a new key."}
+	}
+	return r.text(0), nil
+}
+
+func noJob(op string) error { return refuse(op, nexus.NotFound, "There is no such job.") }
+
+// encode is for structures of our own, which always encode.
+func encode(v any) string {
+	text, _ := json.Marshal(v)
+	return string(text)
+}
+
+func eventBody(e nexus.Event) string {
+	return encode(struct {
+		Step      nexus.StepName  `json:"step,omitempty"`
+		StepState nexus.StepState `json:"stepState,omitempty"`
+		Attempt   int             `json:"attempt,omitempty"`
+		Percent   int             `json:"percent,omitempty"`
+		Note      string          `json:"note,omitempty"`
+	}{e.Step, e.StepState, e.Attempt, e.Percent, e.Note})
+}
+
+func decodeJob(f map[string]string) (nexus.Job, error) {
+	var bad error
+	num := func(name string) int64 {
+		if f[name] == "" {
+			return 0
+		}
+		n, err := strconv.ParseInt(f[name], 10, 64)
+		bad = errors.Join(bad, err)
+		return n
+	}
+	when := func(name string) time.Time {
+		if n := num(name); n > 0 {
+			return time.UnixMilli(n).UTC()
+		}
+		return time.Time{}
+	}
+	parse := func(name string, into any) {
+		if f[name] != "" {
+			bad = errors.Join(bad, json.Unmarshal([]byte(f[name]), into))
+		}
+	}
+	j := nexus.Job{
+		ID: nexus.JobID(f["id"]), Kind: nexus.Kind(f["kind"]), Site: nexus.SiteName(f["site"]), Actor: f["actor"],
+		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(f["owner"]),
+		WaitingFor: nexus.Wait(f["waitingFor"]), WaitNote: f["waitNote"], NextAt: when("nextAt"),
+		CancelAsked: f["cancel"] == "1", GiveUpAt: when("giveUpAt"), CreatedAt: when("createdAt"), UpdatedAt: when("updatedAt"),
+		Dispatch: num("dispatch"), Taken: num("taken"), Gen: nexus.Gen(num("gen")), LeaseUntil: when("leaseUntil"),
+		Rescues: int(num("rescues")), Rev: num("rev"), KeyID: f["keyID"], TraceParent: f["trace"],
+	}
+	parse("spec", &j.Spec)
+	parse("steps", &j.Steps)
+	parse("error", &j.Error)
+	if bad != nil {
+		return j, &nexus.Error{Code: nexus.Internal, Op: "store.decode", Msg: "A job's record cannot be read.",
+			Err: fmt.Errorf("job %s: %w", f["id"], bad)}
+	}
+	return j, nil
+}
+
+// Events reads a job's events with a rev above the given one, oldest first.
+func (s *Store) Events(ctx context.Context, id nexus.JobID, after int64) ([]nexus.Event, error) {
+	from := fmt.Sprintf("(%d-0", max(after, 0))
+	entries, err := s.rdb.XRange(ctx, prefix+"events:"+string(id), from, "+").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, classify("events", err)
+	}
+	out := make([]nexus.Event, 0, len(entries))
+	for _, entry := range entries {
+		var e nexus.Event
+		body, _ := entry.Values["body"].(string)
+		if err := json.Unmarshal([]byte(body), &e); err != nil {
+			return nil, classify("events", err)
+		}
+		rev, _, _ := strings.Cut(entry.ID, "-")
+		e.Rev, _ = strconv.ParseInt(rev, 10, 64)
+		at, _ := strconv.ParseInt(fmt.Sprint(entry.Values["at"]), 10, 64)
+		e.At = time.UnixMilli(at).UTC()
+		e.State = nexus.State(fmt.Sprint(entry.Values["state"]))
+		out = append(out, e)
+	}
+	return out, nil
+}

@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// LeaseTime is how long a lease lasts without renewal.
+const LeaseTime = 5 * time.Second
+
+// Taken is how an attempt to take a lease ended.
+type Taken string
+
+// The ways it may end; all but TakeOK leave the job to somebody else.
+const (
+	TakeOK       Taken = "ok"
+	TakeAbsent   Taken = "absent"   // no such record
+	TakeOver     Taken = "over"     // terminal, or parked
+	TakeStale    Taken = "stale"    // not the current dispatch, or taken before
+	TakeHeld     Taken = "held"     // another worker's lease is valid
+	TakeCapacity Taken = "capacity" // no slot on its bench: it waits
+)
+
+// Lease is one worker's right to work on one job, named by its fencing token.
+// Every write carries the token; one that is stale gets nexus.ErrFenced.
+// Safe for concurrent use.
+type Lease struct {
+	s   *Store
+	id  nexus.JobID
+	gen atomic.Int64
+}
+
+// Take takes the lease of a job for a dispatch, and with it the job's slot on
+// its bench. The lease is nil unless TakeOK.
+func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Lease, nexus.Job, Taken, error) {
+	const full = "Many sites are being made just now; this one is next in line as soon as there is room."
+	r, err := s.run(ctx, "take", takeScript(), jobKey(id), string(id), dispatch, LeaseTime.Milliseconds(), s.o.Slots,
+		eventBody(nexus.Event{}), eventBody(nexus.Event{Note: full}), full)
+	if err != nil {
+		return nil, nexus.Job{}, "", err
+	}
+	if taken := Taken(r.word); taken != TakeOK {
+		return nil, nexus.Job{}, taken, nil
+	}
+	job, err := r.job()
+	if err != nil {
+		return nil, nexus.Job{}, "", err
+	}
+	lease := &Lease{s: s, id: id}
+	lease.gen.Store(int64(job.Gen))
+	return lease, job, TakeOK, nil
+}
+
+// Gen is the fencing token.
+func (l *Lease) Gen() nexus.Gen { return nexus.Gen(l.gen.Load()) }
+
+func (l *Lease) run(ctx context.Context, op string, call func() *redis.Script, args ...any) (reply, error) {
+	all := append([]any{string(l.id), l.gen.Load()}, args...)
+	r, err := l.s.run(ctx, op, call(), jobKey(l.id), all...)
+	if err == nil && r.word == "stale" {
+		return r, &nexus.Error{Code: nexus.Fenced, Op: "store." + op, Msg: "Another worker owns this job now.", Err: nexus.ErrFenced}
+	}
+	return r, err
+}
+
+// Renew prolongs the lease, even one that ran out, and tells whether cancel was
+// asked.
+func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
+	r, err := l.run(ctx, "renew", renewScript, LeaseTime.Milliseconds())
+	return r.text(0) == "1", err
+}
+
+// Checkpoint journals steps, state and error of the job as given, with events.
+// Progress forgets the rescues: a step came to its end.
+func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, progress bool, events ...nexus.Event) (cancelAsked bool, err error) {
+	args := []any{encode(job.Steps), string(job.State), failure(job), flag(progress)}
+	for _, e := range events {
+		args = append(args, eventBody(e))
+	}
+	r, err := l.run(ctx, "checkpoint", checkpointScript, args...)
+	if err == nil {
+		job.Rev, _ = strconv.ParseInt(r.text(1), 10, 64)
+	}
+	return r.text(0) == "1", err
+}
+
+// Wait puts the job to rest for a time and gives lease and slot back. The job's
+// State, Steps, WaitingFor and WaitNote are stored as given.
+func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, e nexus.Event) error {
+	_, err := l.run(ctx, "wait", waitScript, encode(job.Steps), string(job.State),
+		string(job.WaitingFor), job.WaitNote, d.Milliseconds(), eventBody(e))
+	return err
+}
+
+// GiveUp gives the lease back without an end; another worker goes on at once.
+func (l *Lease) GiveUp(ctx context.Context) error {
+	_, err := l.run(ctx, "give_up", giveUpScript)
+	return err
+}
+
+// Reserve takes a slot on a bench and journals bench and database name. Limit
+// with Wait capacity if the bench is full: the job then stands in the queue.
+func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
+	r, err := l.run(ctx, "reserve", reserveScript, bench, db, l.s.o.Slots)
+	if err == nil && r.word == "full" {
+		return &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute,
+			Msg: "Many sites are being made just now; this one is next in line as soon as there is room."}
+	}
+	return err
+}
+
+// Finish ends the job as its State says (or parks it as rollback_failed). For a
+// provision that succeeded it is the commit point; canceled if cancel was asked
+// in time: then nothing is stored, and the job must be compensated.
+func (l *Lease) Finish(ctx context.Context, job *nexus.Job, e nexus.Event) error {
+	r, err := l.run(ctx, "finish", finishScript, encode(job.Steps), string(job.State), failure(job),
+		l.s.o.Retention.Milliseconds(), eventBody(e))
+	if err == nil && r.word == "canceled" {
+		return &nexus.Error{Code: nexus.CodeCanceled, Op: "store.finish", Msg: "Canceled by request.", Err: nexus.ErrCanceled}
+	}
+	return err
+}
+
+// Input reads the job's sealed input; invalid if it is gone: no later try can
+// bring it back.
+func (l *Lease) Input(ctx context.Context) (string, error) {
+	text, err := l.s.rdb.Get(ctx, prefix+"input:"+string(l.id)).Result()
+	if err == redis.Nil { //nolint:errorlint // go-redis returns the value itself
+		return "", refuse("input", nexus.Invalid, "What was entered at signup is no longer kept. Please sign up again.")
+	}
+	if err != nil {
+		return "", classify("input", err)
+	}
+	return text, nil
+}
+
+// Seal keeps sealed credentials; if there are some already those are returned,
+// so that a second try sets the same pair again.
+func (l *Lease) Seal(ctx context.Context, sealed string) (string, error) {
+	const live = 50 * time.Hour // longer than any job may take; the commit sets 24 h
+	r, err := l.run(ctx, "seal", sealScript, sealed, live.Milliseconds())
+	return r.text(0), err
+}
+
+// Raise lifts the mint above a gen the bench has seen and takes a new token for
+// this lease; fenced unless the lease is still valid.
+func (l *Lease) Raise(ctx context.Context, seen nexus.Gen) error {
+	r, err := l.run(ctx, "raise", raiseScript, int64(seen))
+	if err != nil {
+		return err
+	}
+	gen, err := strconv.ParseInt(r.text(0), 10, 64)
+	if err != nil {
+		return classify("raise", fmt.Errorf("gen %q: %w", r.text(0), err))
+	}
+	l.gen.Store(gen)
+	return nil
+}
+
+func failure(job *nexus.Job) string {
+	if job.Error == nil {
+		return ""
+	}
+	return encode(job.Error)
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}

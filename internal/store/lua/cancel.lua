@@ -1,0 +1,19 @@
+-- Asks for a job's end. A job never taken ends at once; one that rests is made
+-- due; one that runs learns it by its next renewal.
+-- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event of the end
+-- returns {'ok', fields} | {'absent'} | {'over'} | {'parked'} | {'running'}
+local id, now = ARGV[1], now_ms()
+local state = get(id, 'state')
+if state == '' then return { 'absent' } end
+if over(state) then return { 'over' } end
+if state == 'rollback_failed' then return { 'parked' } end
+if get(id, 'kind') == 'teardown' and (state ~= 'queued' or get(id, 'cancel') == '1') then return { 'running' } end
+if state == 'queued' and get(id, 'taken') == '0' then
+  redis.call('HSET', KEYS[1], 'cancel', '1')
+  end_job(id, 'canceled', now, ARGV[2], ARGV[4])
+elseif state ~= 'rolling_back' and get(id, 'cancel') ~= '1' then
+  redis.call('HSET', KEYS[1], 'cancel', '1')
+  if num(id, 'leaseUntil') == 0 then redis.call('ZADD', DUE, 'XX', int(now), id) end
+  emit(id, now, ARGV[3])
+end
+return { 'ok', redis.call('HGETALL', KEYS[1]) }

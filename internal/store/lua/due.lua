@@ -1,0 +1,37 @@
+-- Hands out what is due, each entry to one looker: it is moved on before it is
+-- returned, so a looker that dies costs a few seconds and nothing else.
+-- KEYS[1] due index; ARGV 1 limit, 2 '1' to rescue expired leases
+-- returns a list of {id, dispatch, kind, 'again' | 'rescue' | 'go'}
+local now, out = now_ms(), {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do
+  local key, state = job_key(id), get(id, 'state')
+  local lease, next_at = num(id, 'leaseUntil'), num(id, 'nextAt')
+  local why, next_look = nil, now + 5000 + (tonumber(string.sub(id, 1, 3), 16) or 0) % 1000
+  if state == '' or over(state) or state == 'rollback_failed' then
+    redis.call('ZREM', KEYS[1], id)
+  elseif num(id, 'taken') < num(id, 'dispatch') then
+    local looks = redis.call('HINCRBY', key, 'looks', 1)
+    next_look = now + math.min(60000, 5000 * 2 ^ (looks - 1))
+    why = 'again'
+  elseif lease > now then
+    next_look = lease
+  elseif lease > 0 then
+    if ARGV[2] == '1' then
+      redis.call('HINCRBY', key, 'rescues', 1)
+      why = 'rescue'
+    else
+      next_look = now + 250
+    end
+  elseif next_at > now and get(id, 'cancel') ~= '1' then
+    next_look = next_at
+  else
+    why = 'go'
+  end
+  if why == 'rescue' or why == 'go' then
+    redis.call('HINCRBY', key, 'dispatch', 1)
+    redis.call('HSET', key, 'looks', '0')
+  end
+  redis.call('ZADD', KEYS[1], 'XX', int(next_look), id)
+  if why then out[#out + 1] = { id, get(id, 'dispatch'), get(id, 'kind'), why } end
+end
+return out

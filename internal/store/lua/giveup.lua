@@ -1,0 +1,8 @@
+-- Gives the lease up without an end: the job is due at once for another worker,
+-- and this does not count as a rescue.
+-- KEYS[1] job record; ARGV 1 id, 2 gen; returns {'ok'} | {'stale'}
+local id, now = ARGV[1], now_ms()
+if not owned(id, ARGV[2]) then return { 'stale' } end
+redis.call('HSET', KEYS[1], 'leaseUntil', '0')
+redis.call('ZADD', DUE, 'XX', int(now), id)
+return { 'ok' }

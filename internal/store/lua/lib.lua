@@ -1,0 +1,147 @@
+-- Prepended to every script. All keys share the hash tag {nexus}: one slot, so
+-- that a script may touch any of them and is a transaction. Records are hashes
+-- of strings; times are milliseconds of Redis' own clock; gens are µs as text.
+-- No script encodes JSON: real Redis rounds large numbers and turns [] into {}.
+local P = '{nexus}:'
+local DUE = P .. 'due'
+
+local function int(n) return string.format('%.0f', n) end
+
+local function now_us()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+local function now_ms() return math.floor(now_us() / 1000) end
+
+local function job_key(id) return P .. 'job:' .. id end
+
+local function get(id, field) return redis.call('HGET', job_key(id), field) or '' end
+
+local function num(id, field) return tonumber(get(id, field)) or 0 end
+
+-- emit appends one event and wakes who waits. The stream's entry id is the rev.
+local function emit(id, now, body)
+  local key = job_key(id)
+  local rev = redis.call('HINCRBY', key, 'rev', 1)
+  redis.call('HSET', key, 'updatedAt', int(now))
+  redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', 1000, int(rev) .. '-0',
+    'at', int(now), 'state', get(id, 'state'), 'body', body)
+  redis.call('PUBLISH', P .. 'wake', id)
+  return rev
+end
+
+-- mint makes the next fencing token: it grows across owners, jobs, failovers
+-- and restored backups.
+local function mint(above)
+  local last = tonumber(redis.call('GET', P .. 'gen') or '0')
+  local gen = math.max(last + 1, now_us(), above + 1)
+  redis.call('SET', P .. 'gen', int(gen))
+  return gen
+end
+
+-- A waiter that has not asked for this long is passed over: its job is stuck
+-- elsewhere, and must not block the queue behind it. Its own look is each 60 s.
+local WAITER_STALE = 90000
+local SLOT_TTL = 20000
+
+local function purge_slots(bench, now)
+  redis.call('ZREMRANGEBYSCORE', P .. 'slots:' .. bench, '-inf', int(now))
+end
+
+-- wake makes the first waiter due: a slot is free.
+local function wake(bench, now)
+  local first = redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, 0)[1]
+  if not first then return end
+  redis.call('HSET', job_key(first), 'nextAt', '0')
+  redis.call('ZADD', DUE, 'XX', int(now), first)
+end
+
+local function free_slot(id, now)
+  local bench = get(id, 'bench')
+  if bench == '' then bench = get(id, 'asked') end
+  if bench == '' then return end
+  local removed = redis.call('ZREM', P .. 'slots:' .. bench, id)
+  redis.call('ZREM', P .. 'waiters:' .. bench, id)
+  redis.call('HDEL', P .. 'asking:' .. bench, id)
+  if removed == 1 then wake(bench, now) end
+end
+
+-- ahead counts the live waiters before me, up to a limit; stale ones lose their
+-- place until they ask again.
+local function ahead(bench, id, now, limit)
+  local waiters, asking = P .. 'waiters:' .. bench, P .. 'asking:' .. bench
+  local count, from = 0, 0
+  while count < limit do
+    local w = redis.call('ZRANGE', waiters, from, from)[1]
+    if not w or w == id then return count end
+    local asked = tonumber(redis.call('HGET', asking, w) or '0')
+    if asked + WAITER_STALE < now then
+      redis.call('ZREM', waiters, w)
+      redis.call('HDEL', asking, w)
+    else
+      count, from = count + 1, from + 1
+    end
+  end
+  return count
+end
+
+-- slot takes or renews an admission slot, first asked first served. True if the
+-- job has one now; else it stands in the queue.
+local function slot(id, bench, cap, now)
+  local slots = P .. 'slots:' .. bench
+  purge_slots(bench, now)
+  if redis.call('ZSCORE', slots, id) then
+    redis.call('ZADD', slots, int(now + SLOT_TTL), id)
+    return true
+  end
+  local free = cap - redis.call('ZCARD', slots)
+  if free > 0 and ahead(bench, id, now, free) < free then
+    redis.call('ZADD', slots, int(now + SLOT_TTL), id)
+    redis.call('ZREM', P .. 'waiters:' .. bench, id)
+    redis.call('HDEL', P .. 'asking:' .. bench, id)
+    return true
+  end
+  local first = num(id, 'askedAt')
+  if first == 0 then
+    first = now
+    redis.call('HSET', job_key(id), 'askedAt', int(now), 'asked', bench)
+  end
+  redis.call('ZADD', P .. 'waiters:' .. bench, 'NX', int(first), id)
+  redis.call('HSET', P .. 'asking:' .. bench, id, int(now))
+  return false
+end
+
+-- end_job is what every end has in common: no timer, no slot, no sealed input.
+-- A terminal job gets its time to live; failed and canceled give the name back.
+local function end_job(id, state, now, retention, body)
+  local key = job_key(id)
+  local tenant = P .. 'tenant:' .. get(id, 'site')
+  redis.call('HSET', key, 'state', state, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
+  redis.call('ZREM', DUE, id)
+  free_slot(id, now)
+  emit(id, now, body)
+  if state == 'rollback_failed' then return end
+  redis.call('DEL', P .. 'input:' .. id)
+  if redis.call('HGET', tenant, 'job') == id then
+    local kind = get(id, 'kind')
+    if kind == 'provision' and state == 'succeeded' then
+      redis.call('HSET', tenant, 'state', 'active', 'job', '')
+      redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
+    elseif kind == 'teardown' and state == 'canceled' then
+      redis.call('HSET', tenant, 'state', get(id, 'was'), 'job', '')
+    else -- a failed provision or a finished teardown
+      redis.call('DEL', tenant)
+      redis.call('ZREM', P .. 'tenants', get(id, 'site'))
+    end
+  end
+  if state ~= 'succeeded' then redis.call('DEL', P .. 'credentials:' .. id) end
+  redis.call('PEXPIRE', key, retention)
+  redis.call('PEXPIRE', P .. 'events:' .. id, retention)
+end
+
+local function owned(id, gen) return get(id, 'gen') == gen end
+
+local function over(state)
+  return state == 'succeeded' or state == 'failed' or state == 'canceled'
+end

@@ -1,0 +1,47 @@
+-- Records a job, or answers with the one an equal request made.
+-- KEYS[1] job record; further keys are derived from {nexus}: and the arguments
+-- ARGV 1 id, 2 kind, 3 site, 4 actor, 5 spec, 6 steps, 7 give up after ms,
+--      8 key id, 9 sealed input or '', 10 trace parent, 11 idempotency key or '',
+--      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event
+-- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
+local id, kind, site = ARGV[1], ARGV[2], ARGV[3]
+local key, tenant, now = KEYS[1], P .. 'tenant:' .. ARGV[3], now_ms()
+local idem = P .. 'idem:' .. ARGV[11]
+
+if ARGV[11] ~= '' then
+  local seen = redis.call('HMGET', idem, 'job', 'fingerprint')
+  if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 then
+    if not string.find('|' .. ARGV[13] .. '|', '|' .. seen[2] .. '|', 1, true) then return { 'reused' } end
+    return { 'replay', redis.call('HGETALL', job_key(seen[1])) }
+  end
+end
+
+local owner, bench, db, was = id, '', '', ''
+if kind == 'provision' then
+  if redis.call('EXISTS', tenant) == 1 then return { 'taken' } end
+  redis.call('HSET', tenant, 'site', site, 'state', 'making', 'plan', ARGV[15], 'email', ARGV[14],
+    'bench', '', 'db', '', 'madeBy', id, 'job', id, 'createdAt', int(now))
+  redis.call('ZADD', P .. 'tenants', 0, site)
+else
+  local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
+  if not row[2] then return { 'unknown' } end
+  if row[1] ~= '' then return { 'busy' } end
+  was, owner, bench, db = row[2], row[3], row[4], row[5]
+  redis.call('HSET', tenant, 'state', 'deleting', 'job', id)
+end
+
+local give_up = now + tonumber(ARGV[7])
+redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 'state', 'queued',
+  'spec', ARGV[5], 'steps', ARGV[6], 'bench', bench, 'db', db, 'owner', owner, 'was', was,
+  'giveUpAt', int(give_up), 'createdAt', int(now), 'dispatch', '1', 'taken', '0', 'gen', '0',
+  'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
+  'keyID', ARGV[8], 'trace', ARGV[10])
+redis.call('ZADD', P .. 'jobs', int(now), id)
+if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
+if ARGV[11] ~= '' then
+  redis.call('HSET', idem, 'job', id, 'fingerprint', ARGV[12])
+  redis.call('PEXPIRE', idem, 86400000)
+end
+redis.call('ZADD', DUE, int(now + 1000), id)
+emit(id, now, ARGV[16])
+return { 'ok', redis.call('HGETALL', key) }

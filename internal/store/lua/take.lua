@@ -1,0 +1,32 @@
+-- Takes the lease of a job for the worker that got this dispatch, and mints its
+-- fencing token. Each dispatch can be taken once.
+-- KEYS[1] job record
+-- ARGV 1 id, 2 dispatch, 3 lease ms, 4 slots of the bench, 5 event of the start, 6 event of a wait for capacity, 7 sentence for the wait
+-- returns {'ok', fields} | {'absent'} | {'over'} | {'stale'} | {'held'} | {'capacity'}
+local id, key, now = ARGV[1], KEYS[1], now_ms()
+local state = get(id, 'state')
+if state == '' then return { 'absent' } end
+if over(state) or state == 'rollback_failed' then return { 'over' } end
+if get(id, 'dispatch') ~= ARGV[2] or num(id, 'taken') >= tonumber(ARGV[2]) then return { 'stale' } end
+if num(id, 'leaseUntil') > now then return { 'held' } end
+redis.call('HSET', key, 'taken', ARGV[2], 'looks', '0')
+
+local bench, cap = get(id, 'bench'), tonumber(ARGV[4])
+-- Undo and teardown have one slot more, so that they never starve behind provisions.
+if state == 'rolling_back' or get(id, 'kind') == 'teardown' then cap = cap + 1 end
+if bench ~= '' and not slot(id, bench, cap, now) then
+  if state ~= 'rolling_back' then redis.call('HSET', key, 'state', 'waiting') end
+  redis.call('HSET', key, 'waitingFor', 'capacity', 'waitNote', ARGV[7], 'nextAt', int(now + 60000), 'leaseUntil', '0')
+  redis.call('ZADD', DUE, int(now + 60000), id)
+  emit(id, now, ARGV[6])
+  return { 'capacity' }
+end
+
+redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(ARGV[3])),
+  'waitingFor', '', 'waitNote', '', 'nextAt', '0')
+redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
+if state == 'queued' or state == 'waiting' then
+  redis.call('HSET', key, 'state', 'running')
+  emit(id, now, ARGV[5])
+end
+return { 'ok', redis.call('HGETALL', key) }

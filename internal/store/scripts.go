@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+//go:embed lua/*.lua
+var sources embed.FS
+
+// script loads lua/<name>.lua behind the shared prelude, once.
+func script(name string) func() *redis.Script {
+	return sync.OnceValue(func() *redis.Script {
+		lib, _ := sources.ReadFile("lua/lib.lua")           // embedded: cannot fail
+		body, _ := sources.ReadFile("lua/" + name + ".lua") // a missing one fails every test
+		return redis.NewScript(string(lib) + "\n" + string(body))
+	})
+}
+
+var (
+	submitScript      = script("submit")
+	takeScript        = script("take")
+	renewScript       = script("renew")
+	checkpointScript  = script("checkpoint")
+	waitScript        = script("wait")
+	giveUpScript      = script("giveup")
+	reserveScript     = script("reserve")
+	finishScript      = script("finish")
+	sealScript        = script("seal")
+	raiseScript       = script("raise")
+	cancelScript      = script("cancel")
+	resumeScript      = script("resume")
+	dueScript         = script("due")
+	redispatchScript  = script("redispatch")
+	credentialsScript = script("credentials")
+)
+
+// The keys that Go names itself; the scripts derive the rest.
+const prefix = "{nexus}:"
+
+func jobKey(id nexus.JobID) string { return prefix + "job:" + string(id) }
+
+func tenantKey(site nexus.SiteName) string { return prefix + "tenant:" + string(site) }
+
+const (
+	dueKey     = prefix + "due"
+	jobsKey    = prefix + "jobs"
+	tenantsKey = prefix + "tenants"
+	wakeKey    = prefix + "wake"
+	installKey = prefix + "install"
+	keysKey    = prefix + "keys"
+)
+
+// reply is a script's answer: a word, and what follows it.
+type reply struct {
+	word string
+	rest []any
+}
+
+// run calls a script whose first key is the job's record (or the given key).
+func (s *Store) run(ctx context.Context, op string, call *redis.Script, key string, args ...any) (reply, error) {
+	raw, err := call.Run(ctx, s.rdb, []string{key}, args...).Slice()
+	if err != nil {
+		return reply{}, classify(op, err)
+	}
+	word, _ := raw[0].(string)
+	return reply{word: word, rest: raw[1:]}, nil
+}
+
+// job reads the record that follows the word.
+func (r reply) job() (nexus.Job, error) {
+	if len(r.rest) == 0 {
+		return nexus.Job{}, errors.New("no record in the answer")
+	}
+	flat, _ := r.rest[0].([]any)
+	fields := make(map[string]string, len(flat)/2)
+	for i := 0; i+1 < len(flat); i += 2 {
+		name, _ := flat[i].(string)
+		fields[name], _ = flat[i+1].(string)
+	}
+	return decodeJob(fields)
+}
+
+func (r reply) text(i int) string {
+	if i >= len(r.rest) {
+		return ""
+	}
+	text, _ := r.rest[i].(string)
+	return text
+}
+
+// classify gives Redis' errors their code: what a later try may heal is
+// unavailable, a broken script or record is internal.
+func classify(op string, err error) error {
+	var netErr net.Error
+	code, msg := nexus.Internal, "Something went wrong on our side. It was noted; please try again in a moment."
+	var answered redis.Error
+	if errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) || !errors.As(err, &answered) ||
+		redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") ||
+		redis.HasErrorPrefix(err, "OOM") || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MASTERDOWN") {
+		code, msg = nexus.Unavailable, "Our registry cannot be reached just now. Nothing was lost; please try again in a moment."
+	}
+	return &nexus.Error{Code: code, Op: "store." + op, Msg: msg, Err: err}
+}
+
+// refuse is an error the caller made, with a sentence for people.
+func refuse(op string, code nexus.Code, format string, args ...any) error {
+	return &nexus.Error{Code: code, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
+}

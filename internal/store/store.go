@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Options are what a store needs to know. The zero value is usable.
+type Options struct {
+	Slots     int           // operations a bench admits at once; 0: 64
+	Retention time.Duration // how long finished jobs are kept; 0: 30 days
+	Embedded  bool          // an embedded Redis: its policies are not checked
+}
+
+// Store keeps jobs, tenants and secrets in Redis. Safe for concurrent use.
+type Store struct {
+	rdb   redis.UniversalClient
+	tasks *asynq.Client
+	look  *asynq.Inspector
+	o     Options
+
+	mu       sync.Mutex
+	watchers map[nexus.JobID][]chan struct{}
+	installs sync.Map // "" → nexus.InstallID, once known
+}
+
+// New wraps a Redis client, which the caller closes after its last use.
+func New(rdb redis.UniversalClient, o Options) *Store {
+	if o.Slots <= 0 {
+		o.Slots = 64
+	}
+	if o.Retention <= 0 {
+		o.Retention = 30 * 24 * time.Hour
+	}
+	return &Store{
+		rdb: rdb, o: o, watchers: map[nexus.JobID][]chan struct{}{},
+		tasks: asynq.NewClientFromRedisClient(rdb), look: asynq.NewInspectorFromRedisClient(rdb),
+	}
+}
+
+// Ping asks Redis whether it is there; unavailable if not.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.rdb.Ping(ctx).Err(); err != nil {
+		return classify("ping", err)
+	}
+	return nil
+}
+
+// Install is this control plane's id; the first call ever makes it.
+// Cost: one round trip, then none.
+func (s *Store) Install(ctx context.Context) (nexus.InstallID, error) {
+	if id, ok := s.installs.Load(""); ok {
+		return id.(nexus.InstallID), nil
+	}
+	if err := s.rdb.SetNX(ctx, installKey, string(nexus.NewInstallID()), 0).Err(); err != nil {
+		return "", classify("install", err)
+	}
+	id, err := s.rdb.Get(ctx, installKey).Result()
+	if err != nil {
+		return "", classify("install", err)
+	}
+	s.installs.Store("", nexus.InstallID(id))
+	return nexus.InstallID(id), nil
+}
+
+// AnnounceKeys tells the others which sealing keys a process holds; to be
+// repeated within a minute. Role is api or worker, name is the process'.
+func (s *Store) AnnounceKeys(ctx context.Context, role, name string, ids []string) error {
+	at := fmt.Sprint(time.Now().Unix())
+	if err := s.rdb.HSet(ctx, keysKey, role+"/"+name, at+" "+strings.Join(ids, ",")).Err(); err != nil {
+		return classify("announce_keys", err)
+	}
+	return nil
+}
+
+// Ready tells in sentences what keeps this system from working; nil: nothing.
+func (s *Store) Ready(ctx context.Context) []string {
+	if err := s.Ping(ctx); err != nil {
+		return []string{"Redis cannot be reached; check REDIS_URL and that the server runs."}
+	}
+	var out []string
+	if !s.o.Embedded {
+		out = append(out, s.policies(ctx)...)
+	}
+	return append(out, s.keyProblems(ctx)...)
+}
+
+// policies checks what the promise "every 202 survives" rests on. A server that
+// hides CONFIG (managed ones do) is taken at its operator's word.
+func (s *Store) policies(ctx context.Context) []string {
+	var out []string
+	for name, want := range map[string]string{"maxmemory-policy": "noeviction", "appendonly": "yes"} {
+		got, err := s.rdb.ConfigGet(ctx, name).Result()
+		if err == nil && got[name] != "" && got[name] != want {
+			out = append(out, fmt.Sprintf("Redis has %s %s; set it to %s, or jobs can be lost.", name, got[name], want))
+		}
+	}
+	return out
+}
+
+// keyProblems finds live processes of the API that seal with a key no live
+// worker holds.
+func (s *Store) keyProblems(ctx context.Context) []string {
+	all, err := s.rdb.HGetAll(ctx, keysKey).Result()
+	if err != nil {
+		return []string{"Redis does not answer; check the server."}
+	}
+	workers, writing := map[string]bool{}, map[string]bool{}
+	live := false
+	for name, value := range all {
+		stamp, ids, _ := strings.Cut(value, " ")
+		var at int64
+		if _, err := fmt.Sscan(stamp, &at); err != nil || time.Since(time.Unix(at, 0)) > 2*time.Minute {
+			s.rdb.HDel(ctx, keysKey, name)
+			continue
+		}
+		list := strings.Split(ids, ",")
+		if strings.HasPrefix(name, "worker/") {
+			live = true
+			for _, id := range list {
+				workers[id] = true
+			}
+		} else {
+			writing[list[0]] = true
+		}
+	}
+	if !live {
+		return []string{"No worker is running; start one with: worker"}
+	}
+	var out []string
+	for id := range writing {
+		if !workers[id] {
+			out = append(out, fmt.Sprintf("No worker holds the sealing key %q; give NEXUS_SECRET_KEYS of the API to the workers.", id))
+		}
+	}
+	return out
+}
+
+// Watch blocks until a job's rev is another than the given one, or until the
+// context ends, and answers with the job as it is then. A negative rev waits
+// for the end of the job. Listen makes it prompt; without, it looks every 15 s.
+func (s *Store) Watch(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, error) {
+	woken, stop := s.subscribe(id)
+	defer stop()
+	for {
+		job, err := s.Job(context.WithoutCancel(ctx), id)
+		done := err != nil || job.State.Terminal() || (rev >= 0 && job.Rev != rev) || (rev < 0 && job.State == nexus.RollbackFailed)
+		if done || ctx.Err() != nil {
+			return job, err
+		}
+		again := time.NewTimer(15 * time.Second)
+		select {
+		case <-woken:
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+	}
+}
+
+func (s *Store) subscribe(id nexus.JobID) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers[id] = append(s.watchers[id], c)
+	return c, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		kept := s.watchers[id][:0]
+		for _, other := range s.watchers[id] {
+			if other != c {
+				kept = append(kept, other)
+			}
+		}
+		if s.watchers[id] = kept; len(kept) == 0 {
+			delete(s.watchers, id)
+		}
+	}
+}
+
+// Listen wakes the watchers of this process until the context ends: one
+// subscription for all of them. It never gives up on an error.
+func (s *Store) Listen(ctx context.Context) error {
+	sub := s.rdb.Subscribe(ctx, wakeKey)
+	defer sub.Close() //nolint:errcheck // nothing to do about it
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m, ok := <-messages:
+			if !ok {
+				return errors.New("store: the subscription ended")
+			}
+			s.wakeWatchers(nexus.JobID(m.Payload))
+		}
+	}
+}
+
+func (s *Store) wakeWatchers(id nexus.JobID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.watchers[id] {
+		select {
+		case c <- struct{}{}:
+		default: // it will look anyway
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package tasks
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// provision makes a tenant: after its last step the store commits job, tenant
+// and credentials in one script.
+func provision() Process {
+	return Process{Kind: nexus.KindProvision, Steps: []Step{
+		{Name: "reserve", Do: reserve, Timeout: 5 * time.Second, Attempts: Forever}, // the end of the job frees the slot
+		{Name: "site", Do: makeSite, Undo: dropSite, Timeout: 10 * time.Minute, Attempts: 3},
+		{Name: "apps", Do: installApps, Timeout: 10 * time.Minute, Attempts: 2},
+		{Name: "user", Do: makeUser, Timeout: 60 * time.Second, Attempts: 4},
+		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "api_key", Do: issueKey, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "verify", Do: verify, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever},
+	}}
+}
+
+// Input is what a signup keeps sealed until the job ends.
+type Input struct {
+	Password string `json:"password"`
+}
+
+// Credentials is what a succeeded provision hands out once.
+type Credentials struct {
+	APIKey    string `json:"apiKey"`
+	APISecret string `json:"apiSecret"`
+}
+
+// reserve chooses the bench and journals the database's name before anything
+// is made, so that whoever cleans up knows it.
+func reserve(ctx context.Context, k *Kit) error {
+	return k.Records.Reserve(ctx, k.Settings.Bench, k.Job.Owner.Database(k.Settings.Install))
+}
+
+func makeSite(ctx context.Context, k *Kit) error {
+	_, err := k.Run(ctx, nexus.NewSite{AdminPassword: k.Settings.AdminPassword})
+	return err
+}
+
+func dropSite(ctx context.Context, k *Kit) error {
+	if k.Job.DB == "" { // never reserved: nothing was made
+		return nil
+	}
+	_, err := k.Run(ctx, nexus.DropSite{})
+	return err
+}
+
+func installApps(ctx context.Context, k *Kit) error {
+	var skipped []string
+	for _, name := range k.Job.Spec.Apps {
+		app, optional := strings.CutSuffix(name, "?")
+		result, err := k.Run(ctx, nexus.InstallApp{App: app, Optional: optional, Force: k.Again})
+		if err != nil {
+			return err
+		}
+		if result.Skipped {
+			skipped = append(skipped, app)
+		}
+	}
+	if len(skipped) > 0 {
+		k.Note("This bench does not have " + strings.Join(skipped, ", ") + "; the site goes without.")
+	}
+	return nil
+}
+
+func makeUser(ctx context.Context, k *Kit) error {
+	var in Input
+	sealed, err := k.Records.Input(ctx)
+	if err != nil {
+		return err
+	}
+	if err := open(k, nexus.PurposeInput, sealed, &in); err != nil {
+		return err
+	}
+	spec := k.Job.Spec
+	_, err = k.Run(ctx, nexus.EnsureUser{Email: spec.Email, FullName: spec.FullName, Roles: spec.Roles,
+		Language: spec.Language, TimeZone: spec.TimeZone, Password: nexus.Secret(in.Password)})
+	return err
+}
+
+func applyPlan(ctx context.Context, k *Kit) error {
+	spec := k.Job.Spec
+	plan, ok := nexus.FindPlan(spec.Plan)
+	if !ok {
+		return &nexus.Error{Code: nexus.Invalid, Op: "tasks.plan", Msg: fmt.Sprintf("There is no plan %q.", spec.Plan)}
+	}
+	_, err := k.Run(ctx, nexus.ApplyPlan{Plan: plan.Name, Users: plan.Users, StorageBytes: plan.StorageBytes,
+		HostName: spec.URL, Country: spec.Country, Language: spec.Language, TimeZone: spec.TimeZone})
+	return err
+}
+
+// issueKey seals a fresh pair before it sets it: a second try, by whomever,
+// reads the sealed one and sets the same pair again.
+func issueKey(ctx context.Context, k *Kit) error {
+	pair, err := credentials(ctx, k)
+	if err != nil {
+		return err
+	}
+	_, err = k.Run(ctx, nexus.IssueKey{Email: k.Job.Spec.Email,
+		Key: nexus.Secret(pair.APIKey), Secret: nexus.Secret(pair.APISecret)})
+	return err
+}
+
+// verify asks the new site as its user would. An outage is waited out, never
+// rolled back; a wrong answer is a failure.
+func verify(ctx context.Context, k *Kit) error {
+	pair, err := credentials(ctx, k)
+	if err != nil {
+		return err
+	}
+	list := "User"
+	if slices.ContainsFunc(k.Job.Spec.Apps, func(app string) bool { return strings.TrimSuffix(app, "?") == "erpnext" }) {
+		list = "Customer"
+	}
+	_, err = k.Run(ctx, nexus.Verify{Email: k.Job.Spec.Email, PublicURL: k.Job.Spec.URL, DocType: list,
+		Key: nexus.Secret(pair.APIKey), Secret: nexus.Secret(pair.APISecret)})
+	return err
+}
+
+func activate(ctx context.Context, k *Kit) error {
+	_, err := k.Run(ctx, nexus.Mark{State: nexus.TenantActive})
+	return err
+}
+
+// credentials is the job's one pair: 32 random bytes each, made on first need.
+func credentials(ctx context.Context, k *Kit) (Credentials, error) {
+	fresh, err := json.Marshal(Credentials{APIKey: token(), APISecret: token()})
+	if err != nil {
+		return Credentials{}, err
+	}
+	sealed, err := k.Keys.Seal(k.Job.ID, nexus.PurposeCredentials, fresh)
+	if err != nil {
+		return Credentials{}, err
+	}
+	if sealed, err = k.Records.Seal(ctx, sealed); err != nil {
+		return Credentials{}, err
+	}
+	var pair Credentials
+	err = open(k, nexus.PurposeCredentials, sealed, &pair)
+	return pair, err
+}
+
+func open(k *Kit, purpose nexus.Purpose, sealed string, into any) error {
+	plain, err := k.Keys.Open(k.Job.ID, purpose, sealed)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(plain, into); err != nil {
+		return &nexus.Error{Code: nexus.Internal, Op: "tasks.open", Msg: "The sealed data of this job cannot be read.", Err: err}
+	}
+	return nil
+}
+
+func token() string {
+	var b [32]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return hex.EncodeToString(b[:])
+}

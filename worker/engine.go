@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// Options are what an engine works with. Store, Bench, Keys and Log are needed.
+type Options struct {
+	Store     *store.Store
+	Bench     nexus.Bench
+	Keys      *nexus.Keyring
+	Settings  tasks.Settings
+	Processes []tasks.Process // nil: tasks.Processes()
+	Log       *slog.Logger
+	Metrics   *Metrics         // nil: counted nowhere
+	Now       func() time.Time // nil: time.Now
+	Jitter    func() float64   // nil: math/rand; 0 ≤ x < 1
+	Renew     time.Duration    // between renewals of the lease; 0: 1.5 s
+}
+
+// Engine does jobs, one Work call each. Safe for concurrent use.
+type Engine struct {
+	Options
+	processes map[nexus.Kind]tasks.Process
+	draining  chan struct{}
+}
+
+// NewEngine makes an engine.
+func NewEngine(o Options) *Engine {
+	if o.Processes == nil {
+		o.Processes = tasks.Processes()
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Jitter == nil {
+		o.Jitter = rand.Float64
+	}
+	if o.Renew == 0 {
+		o.Renew = 1500 * time.Millisecond
+	}
+	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{})}
+	for _, p := range o.Processes {
+		e.processes[p.Kind] = p
+	}
+	return e
+}
+
+// Drain makes every run leave its job at the next boundary between two steps.
+// To be called once.
+func (e *Engine) Drain() { close(e.draining) }
+
+func (e *Engine) isDraining() bool {
+	select {
+	case <-e.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// Work carries a job on from where its journal ends, as far as it goes. Over
+// tells that the job needs no further delivery of this task; false leaves it to
+// the due index, which is never an error. Work outlives its context: only the
+// engine's own causes end a run.
+func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
+	ctx = nexus.WithLog(context.WithoutCancel(ctx), slog.String(nexus.LogJob, string(task.Job)))
+	if e.isDraining() {
+		return false
+	}
+	job, err := e.Store.Job(ctx, task.Job)
+	if err != nil {
+		if nexus.CodeOf(err) != nexus.NotFound {
+			e.Log.WarnContext(ctx, "job not read", nexus.LogErr, err)
+		}
+		return false
+	}
+	if why := e.foreign(&job); why != "" {
+		e.Log.WarnContext(ctx, "job left to another worker", "why", why)
+		return false
+	}
+	lease, job, taken, err := e.Store.Take(ctx, task.Job, task.Dispatch)
+	switch {
+	case err != nil:
+		e.Log.WarnContext(ctx, "lease not taken", nexus.LogErr, err)
+		return false
+	case taken != store.TakeOK:
+		e.Log.DebugContext(ctx, "task left alone", "why", string(taken))
+		return false
+	}
+	ctx = nexus.WithLog(ctx, slog.String(nexus.LogKind, string(job.Kind)),
+		slog.String(nexus.LogTenant, string(job.Site)), slog.Int64(nexus.LogGen, int64(job.Gen)))
+	return newRun(e, lease, job).work(ctx)
+}
+
+// foreign tells why a job is not for this worker: during a rolling deploy an
+// old worker meets kinds, steps and keys it does not know, and must leave them.
+func (e *Engine) foreign(job *nexus.Job) string {
+	process, ok := e.processes[job.Kind]
+	if !ok {
+		return "unknown kind " + string(job.Kind)
+	}
+	for _, step := range job.Steps {
+		if _, ok := process.Find(step.Name); !ok {
+			return "unknown step " + string(step.Name)
+		}
+	}
+	if job.KeyID != "" && !e.Keys.Holds(job.KeyID) {
+		return "unknown key " + job.KeyID
+	}
+	return ""
+}

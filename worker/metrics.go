@@ -1,0 +1,54 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Metrics counts what alarms are made of. No label ever names a tenant or job.
+type Metrics struct {
+	jobs    *prometheus.CounterVec
+	steps   *prometheus.HistogramVec
+	fenced  prometheus.Counter
+	raised  prometheus.Counter
+	rescued prometheus.Counter
+	skips   prometheus.Counter
+}
+
+// NewMetrics declares the worker's metrics; nil registers them nowhere.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_jobs_ended_total",
+			Help: "Jobs that came to an end, by kind and state."}, []string{"kind", "state"}),
+		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "nexus_step_seconds",
+			Help:    "Time of one attempt of a step, by kind, step and code (ok if it succeeded).",
+			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60, 300}}, []string{"kind", "step", "code"}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_runs_fenced_total",
+			Help: "Runs that a newer owner ended."}),
+		raised: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_gens_raised_total",
+			Help: "Times a bench had seen a higher fencing token than Redis minted: a failover lost some."}),
+		rescued: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_jobs_rescued_total",
+			Help: "Jobs taken over after their lease ran out."}),
+		skips: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_ticks_failed_total",
+			Help: "Looks at the due index that failed."}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips)
+	}
+	return m
+}
+
+func (m *Metrics) ended(kind nexus.Kind, state nexus.State) {
+	m.jobs.WithLabelValues(string(kind), string(state)).Inc()
+}
+
+func (m *Metrics) step(kind nexus.Kind, step nexus.StepName, err error, d time.Duration) {
+	code := "ok"
+	if err != nil {
+		code = string(nexus.CodeOf(err))
+	}
+	m.steps.WithLabelValues(string(kind), string(step), code).Observe(d.Seconds())
+}

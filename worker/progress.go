@@ -1,0 +1,87 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// progress collects what a step tells while it runs. Its writes never outlive
+// the step: a late one would put the journal back.
+type progress struct {
+	mu     sync.Mutex
+	text   string
+	last   time.Time
+	closed bool
+	writes sync.WaitGroup
+}
+
+func (p *progress) open() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text, p.last, p.closed = "", time.Time{}, false
+}
+
+func (p *progress) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.writes.Wait()
+}
+
+func (p *progress) remark(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text = text
+}
+
+// note is the step's remark, or the former one if it left none.
+func (p *progress) note(former string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.text != "" {
+		return p.text
+	}
+	return former
+}
+
+// send runs a write beside the step, at most twice a second; what comes faster
+// is dropped.
+func (p *progress) send(now time.Time, write func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || now.Sub(p.last) < 500*time.Millisecond {
+		return
+	}
+	p.last = now
+	p.writes.Go(write)
+}
+
+// kit is what the step may touch. Its records are the lease, so that whatever a
+// step writes carries the fencing token.
+func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
+	job, name := r.job, entry.Name
+	job.Steps = slices.Clone(r.job.Steps)
+	kit := &tasks.Kit{
+		Job: job, Again: entry.Starts > 1, Bench: r.e.Bench, Records: r.lease, Keys: r.e.Keys,
+		Settings: r.e.Settings, Note: r.progress.remark,
+	}
+	kit.Progress = func(message string, percent int) {
+		r.progress.send(r.e.Now(), func() {
+			one, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			live := job
+			live.Steps = slices.Clone(job.Steps)
+			live.Step(name).Percent = max(percent, 0)
+			live.Step(name).Note = message
+			if _, err := r.lease.Checkpoint(one, &live, false, nexus.Event{Step: name, Percent: max(percent, 0), Note: message}); err != nil {
+				r.e.Log.DebugContext(ctx, "progress not written", nexus.LogErr, err)
+			}
+		})
+	}
+	return kit
+}

@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// hungGrace is how long past a step's deadline the lease is still renewed: a Do
+// that ignores its context must not hold the job for ever.
+const hungGrace = 15 * time.Second
+
+// run is one owner's stay with one job.
+type run struct {
+	e       *Engine
+	lease   *store.Lease
+	process tasks.Process
+	job     nexus.Job
+	pending []nexus.Event // to go out with the next checkpoint
+	moved   bool          // a step ended since the last checkpoint
+
+	renewUntil atomic.Int64 // unix ns; 0: no limit
+	mu         sync.Mutex   // guards end
+	end        context.CancelCauseFunc
+	undoing    atomic.Bool // cancel no longer matters
+	progress   progress
+}
+
+func newRun(e *Engine, lease *store.Lease, job nexus.Job) *run {
+	return &run{e: e, lease: lease, job: job, process: e.processes[job.Kind], end: func(error) {}}
+}
+
+// work goes on with the job and keeps its lease meanwhile.
+func (r *run) work(ctx context.Context) (over bool) {
+	keeping, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { r.keepLease(keeping) })
+	// On a panic or runtime.Goexit the lease simply ends with its renewal.
+	defer done.Wait()
+	defer stop()
+	if r.job.State == nexus.RollingBack {
+		return r.backward(ctx)
+	}
+	return r.forward(ctx)
+}
+
+// keepLease renews the lease until the run ends. Only the answer "stale" fences:
+// while Redis is silent the running operation goes on.
+func (r *run) keepLease(ctx context.Context) {
+	tick := time.NewTicker(r.e.Renew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if until := r.renewUntil.Load(); until != 0 && r.e.Now().UnixNano() > until {
+			r.e.Log.ErrorContext(ctx, "step hung past its deadline, lease no longer renewed")
+			return
+		}
+		r.renewOnce(ctx)
+	}
+}
+
+func (r *run) renewOnce(ctx context.Context) {
+	one, cancel := context.WithTimeout(ctx, store.LeaseTime)
+	defer cancel()
+	asked, err := r.lease.Renew(one)
+	switch {
+	case errors.Is(err, nexus.ErrFenced):
+		r.finishWith(nexus.ErrFenced)
+	case err != nil && ctx.Err() == nil:
+		r.e.Log.WarnContext(ctx, "lease not renewed", nexus.LogErr, err)
+	case err == nil && asked && !r.undoing.Load():
+		r.finishWith(nexus.ErrCanceled)
+	}
+}
+
+// finishWith ends the current step's context with a cause.
+func (r *run) finishWith(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end(cause)
+}
+
+// scope makes the context of what comes next: steps, or their undoing.
+func (r *run) scope(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	scoped, end := context.WithCancelCause(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end = end
+	return scoped, end
+}
+
+// save journals the job with all pending events. While Redis is silent it tries
+// again, since no new step may start unjournalled; it gives up only for a newer
+// owner, or when this worker leaves.
+func (r *run) save(ctx context.Context) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
+		asked, err := r.lease.Checkpoint(ctx, &r.job, r.moved, r.pending...)
+		if err == nil {
+			r.pending, r.moved = r.pending[:0], false
+			r.job.CancelAsked = r.job.CancelAsked || asked
+			return nil
+		}
+		if nexus.CodeOf(err) != nexus.Unavailable {
+			return err
+		}
+		r.e.Log.WarnContext(ctx, "journal not written", nexus.LogErr, err)
+		if err := r.pause(ctx, delay); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits a moment; it ends early when the run does or the worker drains.
+func (r *run) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.e.draining:
+		return nexus.ErrDraining
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// leave ends the stay without an end of the job, for the reason given.
+func (r *run) leave(ctx context.Context, why error) bool {
+	switch {
+	case errors.Is(why, nexus.ErrFenced):
+		r.e.Metrics.fenced.Inc()
+		r.e.Log.InfoContext(ctx, "fenced by a newer run")
+	default:
+		if err := r.lease.GiveUp(ctx); err != nil && !errors.Is(err, nexus.ErrFenced) {
+			r.e.Log.WarnContext(ctx, "lease not given up", nexus.LogErr, err)
+		}
+		r.e.Log.InfoContext(ctx, "job left to another worker", "why", why.Error())
+	}
+	return false
+}
+
+// finish ends the job as its state says; the last pending event goes with it.
+func (r *run) finish(ctx context.Context, last nexus.Event) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
+		err := r.lease.Finish(ctx, &r.job, last)
+		if nexus.CodeOf(err) != nexus.Unavailable {
+			if err == nil {
+				r.ended(ctx)
+			}
+			return err
+		}
+		r.e.Log.WarnContext(ctx, "end not written", nexus.LogErr, err)
+		if err := r.pause(ctx, delay); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *run) ended(ctx context.Context) {
+	r.e.Metrics.ended(r.job.Kind, r.job.State)
+	level, attrs := slog.LevelInfo, []any{"state", string(r.job.State), nexus.LogDur, r.e.Now().Sub(r.job.CreatedAt).Milliseconds()}
+	if r.job.Error != nil {
+		attrs = append(attrs, nexus.LogCode, string(r.job.Error.Code), nexus.LogStep, string(r.job.Error.Step))
+	}
+	if r.job.State == nexus.RollbackFailed {
+		level = slog.LevelError
+	}
+	r.e.Log.Log(ctx, level, "job ended", attrs...)
+}
+
+// rest puts the job to sleep; lease and slot go.
+func (r *run) rest(ctx context.Context, v Verdict, step nexus.StepName, note string) bool {
+	r.job.WaitingFor, r.job.WaitNote = v.For, note
+	err := r.lease.Wait(ctx, &r.job, v.After, nexus.Event{Step: step, StepState: r.job.Step(step).State, Note: note})
+	switch {
+	case errors.Is(err, nexus.ErrFenced):
+		return r.leave(ctx, nexus.ErrFenced)
+	case err != nil: // the lease will run out, and the step be tried again
+		r.e.Log.WarnContext(ctx, "wait not written", nexus.LogErr, err)
+	}
+	return false
+}

@@ -1,0 +1,186 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// maxRescues is how often a step may cost its worker the lease before it is
+// taken for the cause.
+const maxRescues = 5
+
+// forward does the steps that are not done yet, one after the other.
+func (r *run) forward(ctx context.Context) (over bool) {
+	scoped, end := r.scope(ctx)
+	defer end(nil)
+	for {
+		if err := r.boundary(scoped); err != nil {
+			return r.turnOrLeave(ctx, "", err)
+		}
+		i := slices.IndexFunc(r.job.Steps, func(s nexus.Step) bool { return s.State != nexus.StepDone })
+		if i < 0 {
+			return r.succeed(ctx)
+		}
+		entry := &r.job.Steps[i]
+		step, _ := r.process.Find(entry.Name) // Work checked that it is there
+		r.begin(entry)
+		if err := r.save(scoped); err != nil {
+			return r.turnOrLeave(ctx, entry.Name, err)
+		}
+		if r.job.CancelAsked {
+			return r.turn(ctx, entry.Name, nexus.ErrCanceled)
+		}
+		if over, goOn := r.attempt(ctx, scoped, step, entry); !goOn {
+			return over
+		}
+	}
+}
+
+// boundary says why no further step may start; nil: go on.
+func (r *run) boundary(ctx context.Context) error {
+	switch {
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case r.job.CancelAsked:
+		return nexus.ErrCanceled
+	case r.e.isDraining():
+		return nexus.ErrDraining
+	case r.e.Now().After(r.job.GiveUpAt):
+		return &nexus.Error{Code: nexus.Timeout, Op: "saga.give_up", Msg: "We could not finish your site in time, and nothing of it was kept."}
+	case r.job.Rescues > maxRescues:
+		return &nexus.Error{Code: nexus.Internal, Op: "saga.rescues",
+			Msg: "Making your site failed on our side again and again, and nothing of it was kept.",
+			Err: fmt.Errorf("%d workers lost the lease in this step", r.job.Rescues)}
+	}
+	return nil
+}
+
+// begin journals the start of a step; the journal is written before Do runs.
+func (r *run) begin(entry *nexus.Step) {
+	now := r.e.Now().UTC()
+	entry.State, entry.EndedAt, entry.Percent = nexus.StepStarted, nil, 0
+	entry.Starts++
+	if entry.StartedAt == nil {
+		entry.StartedAt = &now
+	}
+	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepStarted, Attempt: entry.Attempts + 1})
+}
+
+// attempt runs Do once and acts on its answer. GoOn: the next step may begin.
+func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus.Step) (over, goOn bool) {
+	started := r.e.Now()
+	err := r.call(scoped, step, step.Do, entry)
+	entry.Note = r.progress.note(entry.Note)
+	r.e.Metrics.step(r.job.Kind, step.Name, err, r.e.Now().Sub(started))
+	if err == nil {
+		r.stepDone(ctx, entry, started)
+		return false, true
+	}
+	if charges(err) {
+		entry.Attempts++
+	}
+	v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Jitter: r.e.Jitter()})
+	r.e.Log.WarnContext(ctx, "step failed", nexus.LogStep, string(step.Name), nexus.LogAttempt, entry.Attempts,
+		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
+	if v.Do == ActWait && r.e.Now().Add(v.After).After(r.job.GiveUpAt) {
+		v.After = max(0, r.job.GiveUpAt.Sub(r.e.Now())) // then its time is over, and boundary says so
+	}
+	switch v.Do {
+	case ActStop:
+		return r.leave(ctx, nexus.ErrFenced), false
+	case ActLeave:
+		return r.leave(ctx, nexus.ErrDraining), false
+	case ActRaise:
+		return r.raise(ctx, err)
+	case ActWait:
+		entry.State = nexus.StepFailed
+		r.job.State = nexus.Waiting
+		return r.rest(ctx, v, entry.Name, nexus.MessageOf(err)), false
+	default:
+		entry.State = nexus.StepFailed
+		if errors.Is(context.Cause(scoped), nexus.ErrCanceled) {
+			err = nexus.ErrCanceled
+		}
+		return r.turn(ctx, entry.Name, err), false
+	}
+}
+
+func (r *run) stepDone(ctx context.Context, entry *nexus.Step, started time.Time) {
+	now := r.e.Now().UTC()
+	entry.State, entry.EndedAt, entry.Percent = nexus.StepDone, &now, 100
+	entry.Attempts++
+	r.moved = true
+	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepDone, Attempt: entry.Attempts, Note: entry.Note})
+	r.e.Log.InfoContext(ctx, "step done", nexus.LogStep, string(entry.Name), nexus.LogDur, now.Sub(started).Milliseconds())
+}
+
+// raise takes a token above what the bench has seen: after a failover Redis may
+// mint below it. Whose lease is no longer valid leaves instead.
+func (r *run) raise(ctx context.Context, err error) (over, goOn bool) {
+	var seen nexus.Gen
+	if e, ok := errors.AsType[*nexus.Error](err); ok {
+		seen = e.Seen
+	}
+	if err := r.lease.Raise(ctx, seen); err != nil {
+		return r.leave(ctx, nexus.ErrFenced), false
+	}
+	r.e.Metrics.raised.Inc()
+	return false, true
+}
+
+// call runs one Do or Undo under the step's deadline. A panic becomes internal,
+// with its stack in the log only.
+func (r *run) call(ctx context.Context, step tasks.Step, do func(context.Context, *tasks.Kit) error, entry *nexus.Step) (err error) {
+	deadline := r.e.Now().Add(step.Timeout)
+	r.renewUntil.Store(deadline.Add(hungGrace).UnixNano())
+	defer r.renewUntil.Store(0)
+	timed, stop := context.WithTimeoutCause(ctx, step.Timeout, nexus.ErrStepTimeout)
+	defer stop()
+	defer func() {
+		if p := recover(); p != nil {
+			r.e.Log.ErrorContext(ctx, "step panicked", nexus.LogStep, string(step.Name), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = &nexus.Error{Code: nexus.Internal, Op: "saga.call", Msg: nexus.MessageOf(nil), Err: fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	r.progress.open()
+	defer r.progress.close()
+	err = do(timed, r.kit(timed, entry))
+	// A step that gave up because its time was up says so in many ways.
+	if err != nil && errors.Is(context.Cause(timed), nexus.ErrStepTimeout) && nexus.CodeOf(err) != nexus.Fenced {
+		err = &nexus.Error{Code: nexus.Timeout, Op: "saga." + string(step.Name), Msg: "This step took too long.", Err: err}
+	}
+	return err
+}
+
+// succeed ends the job; for a provision this is the commit point. A cancel that
+// came in time wins.
+func (r *run) succeed(ctx context.Context) (over bool) {
+	if err := r.job.To(nexus.Succeeded); err != nil {
+		return r.turn(ctx, "", err)
+	}
+	last := nexus.Event{Step: r.job.Current(), StepState: nexus.StepDone}
+	err := r.finish(ctx, last)
+	if err == nil {
+		return true
+	}
+	r.job.State = nexus.Running
+	return r.turnOrLeave(ctx, r.job.Current(), err)
+}
+
+// turnOrLeave acts on what stopped the saga between two steps.
+func (r *run) turnOrLeave(ctx context.Context, at nexus.StepName, why error) bool {
+	if errors.Is(why, nexus.ErrFenced) || errors.Is(why, nexus.ErrDraining) {
+		return r.leave(ctx, why)
+	}
+	if at == "" {
+		at = r.job.Current()
+	}
+	return r.turn(ctx, at, why)
+}

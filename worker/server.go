@@ -1,0 +1,64 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// Serve takes tasks from asynq and reconciles until the context ends, then
+// drains: no new task, every run leaves at its next boundary, at most for the
+// given time. What still runs after that is left to its successor.
+func Serve(ctx context.Context, rdb redis.UniversalClient, e *Engine, concurrency int, drain time.Duration) error {
+	server := asynq.NewServerFromRedisClient(rdb, asynq.Config{
+		Concurrency:       concurrency,
+		TaskCheckInterval: 20 * time.Millisecond,
+		Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
+		ShutdownTimeout:   drain,
+		Logger:            asynqLog{e.Log, ctx},
+		LogLevel:          asynq.WarnLevel,
+	})
+	if err := server.Start(asynq.HandlerFunc(e.handle)); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	err := e.Reconcile(ctx)
+	e.Log.InfoContext(ctx, "draining", "at_most", drain.String())
+	e.Drain()
+	server.Shutdown()
+	return err
+}
+
+// handle is asynq's view of a job: done, or not ours to do. It never answers
+// with an error of its own, since asynq would act on it.
+func (e *Engine) handle(ctx context.Context, t *asynq.Task) error {
+	task, ok := store.ParseTask(t.Payload())
+	if t.Type() != store.TaskType || !ok {
+		e.Log.WarnContext(ctx, "task of an unknown shape left alone", "type", t.Type())
+		return asynq.RevokeTask
+	}
+	if e.Work(ctx, task) {
+		return nil
+	}
+	return asynq.RevokeTask
+}
+
+// asynqLog hands asynq's own lines to slog.
+type asynqLog struct {
+	log *slog.Logger
+	ctx context.Context //nolint:containedctx // asynq's logger has none to give
+}
+
+func (l asynqLog) Debug(args ...any) { l.log.DebugContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
+func (l asynqLog) Info(args ...any)  { l.log.InfoContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
+func (l asynqLog) Warn(args ...any)  { l.log.WarnContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
+func (l asynqLog) Error(args ...any) { l.log.ErrorContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
+func (l asynqLog) Fatal(args ...any) {
+	l.log.ErrorContext(l.ctx, "asynq", "line", fmt.Sprint(args...), nexus.LogCode, string(nexus.Internal))
+}

@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// turn begins the way back: the reason is journalled, then the steps are undone.
+// A process without a way back is parked instead.
+func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
+	r.job.Error = reasonFor(at, why)
+	if err := r.job.To(nexus.RollingBack); err != nil {
+		return r.leave(ctx, err)
+	}
+	r.job.WaitingFor, r.job.WaitNote = "", ""
+	if r.process.OneWay {
+		return r.park(ctx, at, r.job.Error.Message)
+	}
+	r.e.Log.WarnContext(ctx, "rollback started", nexus.LogStep, string(at), nexus.LogCode, string(r.job.Error.Code))
+	r.pending = append(r.pending, nexus.Event{Step: at, StepState: nexus.StepFailed, Note: r.job.Error.Message})
+	r.moved = true // the rescues of the step that failed are not the undo's
+	r.undoing.Store(true)
+	if err := r.save(ctx); err != nil {
+		return r.leave(ctx, err)
+	}
+	r.job.Rescues = 0
+	return r.backward(ctx)
+}
+
+// backward undoes every step that may have left something, last one first. It
+// cannot be canceled; it leaves only for a newer owner or at a drain.
+func (r *run) backward(ctx context.Context) (over bool) {
+	r.undoing.Store(true)
+	scoped, end := r.scope(ctx)
+	defer end(nil)
+	for i := len(r.job.Steps) - 1; i >= 0; i-- {
+		entry := &r.job.Steps[i]
+		if entry.State == nexus.StepPending || entry.State == nexus.StepUndone {
+			continue
+		}
+		switch {
+		case context.Cause(scoped) != nil:
+			return r.leave(ctx, context.Cause(scoped))
+		case r.e.isDraining():
+			return r.leave(ctx, nexus.ErrDraining)
+		case r.job.Rescues > maxRescues:
+			return r.park(ctx, entry.Name, "Undoing this step failed on our side again and again.")
+		}
+		if over, goOn := r.undo(ctx, scoped, entry); !goOn {
+			return over
+		}
+	}
+	next := nexus.Failed
+	if r.job.Error != nil && r.job.Error.Code == nexus.CodeCanceled {
+		next = nexus.Canceled
+	}
+	if err := r.job.To(next); err != nil {
+		return r.leave(ctx, err)
+	}
+	if err := r.finish(ctx, nexus.Event{Note: "nothing was left behind"}); err != nil {
+		return r.leave(ctx, err)
+	}
+	return true
+}
+
+// undo runs one Undo and acts on its answer.
+func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn bool) {
+	step, _ := r.process.Find(entry.Name)
+	for step.Undo != nil {
+		err := r.call(scoped, step, step.Undo, entry)
+		if err == nil {
+			break
+		}
+		entry.Undos++
+		v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Jitter: r.e.Jitter()})
+		r.e.Log.WarnContext(ctx, "undo failed", nexus.LogStep, string(entry.Name), nexus.LogAttempt, entry.Undos,
+			nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
+		switch v.Do {
+		case ActStop:
+			return r.leave(ctx, nexus.ErrFenced), false
+		case ActLeave:
+			return r.leave(ctx, nexus.ErrDraining), false
+		case ActRaise:
+			if _, goOn := r.raise(ctx, err); !goOn {
+				return false, false
+			}
+		case ActPark:
+			return r.park(ctx, entry.Name, nexus.MessageOf(err)), false
+		default:
+			return r.rest(ctx, v, entry.Name, "Cleaning up needs another try."), false
+		}
+	}
+	entry.State = nexus.StepUndone
+	r.moved = true
+	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepUndone})
+	if step.Undo == nil && entry != &r.job.Steps[0] {
+		return false, true // journalled with the step that removes what it made
+	}
+	if err := r.save(scoped); err != nil {
+		return r.leave(ctx, err), false
+	}
+	return false, true
+}
+
+// park sets the job aside until an operator resumes it: it keeps its name.
+func (r *run) park(ctx context.Context, at nexus.StepName, message string) bool {
+	r.job.Error = &nexus.Failure{Code: nexus.UndoFailed, Step: at, Message: message,
+		Action: "An operator has to look at the bench and resume this job; it keeps its name until then."}
+	if err := r.job.To(nexus.RollbackFailed); err != nil {
+		return r.leave(ctx, err)
+	}
+	if err := r.finish(ctx, nexus.Event{Step: at, Note: message}); err != nil {
+		return r.leave(ctx, err)
+	}
+	return true
+}
+
+// reasonFor puts an error into words for the person who waits.
+func reasonFor(at nexus.StepName, why error) *nexus.Failure {
+	f := &nexus.Failure{Code: nexus.CodeOf(why), Step: at, Message: nexus.MessageOf(why)}
+	switch {
+	case errors.Is(why, nexus.ErrCanceled):
+		f.Code, f.Message = nexus.CodeCanceled, "The job was canceled, and everything it had made was removed."
+		f.Action = "You can sign up again whenever you like."
+	case f.Code == nexus.Invalid || f.Code == nexus.NotFound || f.Code == nexus.Conflict || f.Code == nexus.Forbidden:
+		f.Action = "Nothing was left behind. Trying the same again will not help; please contact support with the job's id."
+	default:
+		f.Action = "Nothing was left behind. Please sign up again; if it fails once more, contact support with the job's id."
+	}
+	if f.Message == "" {
+		f.Message = fmt.Sprintf("The step %s failed.", at)
+	}
+	return f
+}

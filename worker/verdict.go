@@ -1,0 +1,104 @@
+package worker
+
+import (
+	"errors"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Action is what the engine does after a step that failed.
+type Action string
+
+// The actions.
+const (
+	ActWait       Action = "wait"       // rest, then try the step again
+	ActCompensate Action = "compensate" // turn back
+	ActStop       Action = "stop"       // another run owns the job: say nothing more
+	ActLeave      Action = "leave"      // this worker drains: another goes on at once
+	ActRaise      Action = "raise"      // our token is too low though our lease is valid: take a higher one
+	ActPark       Action = "park"       // an undo keeps failing: an operator must look
+)
+
+// Verdict is an action, and for a wait how long and what for.
+type Verdict struct {
+	Do    Action
+	After time.Duration
+	For   nexus.Wait
+}
+
+// Facts are all a verdict depends on.
+type Facts struct {
+	Cause    error   // why the run's context ended; nil if it did not
+	Err      error   // what Do or Undo answered
+	Attempts int     // failed answers so far, this one included
+	Allowed  int     // the step's budget of answers
+	Undo     bool    // it is an Undo that failed
+	Jitter   float64 // 0 ≤ Jitter < 1, drawn by the caller
+}
+
+const (
+	undoAttempts     = 8 // of one Undo, before a job is parked
+	internalAttempts = 3 // of a Do that failed in a way nobody foresaw
+	firstDelay       = time.Second
+	longestDelay     = time.Minute
+)
+
+// Decide is the one place where errors become actions. It is pure.
+func Decide(f Facts) Verdict {
+	code := nexus.CodeOf(f.Err)
+	switch {
+	case errors.Is(f.Cause, nexus.ErrFenced) || errors.Is(f.Err, nexus.ErrFenced):
+		return Verdict{Do: ActStop}
+	case code == nexus.Fenced:
+		return Verdict{Do: ActRaise}
+	case errors.Is(f.Cause, nexus.ErrDraining) || code == nexus.Draining:
+		return Verdict{Do: ActLeave}
+	case f.Undo && f.Attempts >= undoAttempts:
+		return Verdict{Do: ActPark}
+	case f.Undo:
+		return Verdict{Do: ActWait, After: backoff(f), For: nexus.WaitRetry}
+	case errors.Is(f.Cause, nexus.ErrCanceled):
+		return Verdict{Do: ActCompensate}
+	}
+	switch code {
+	case nexus.Invalid, nexus.Unauthenticated, nexus.Forbidden, nexus.NotFound, nexus.Conflict:
+		return Verdict{Do: ActCompensate}
+	case nexus.Limit:
+		return Verdict{Do: ActWait, After: adviceOr(f, backoff(f)), For: reason(f)}
+	case nexus.Internal:
+		f.Allowed = min(f.Allowed, internalAttempts)
+	}
+	if f.Attempts >= f.Allowed {
+		return Verdict{Do: ActCompensate}
+	}
+	return Verdict{Do: ActWait, After: adviceOr(f, backoff(f)), For: reason(f)}
+}
+
+// backoff doubles from one second to one minute; the upper half is jitter, so
+// that jobs that failed together do not come back together.
+func backoff(f Facts) time.Duration {
+	d := longestDelay
+	if f.Attempts < 7 {
+		d = min(longestDelay, firstDelay<<max(f.Attempts-1, 0))
+	}
+	return d/2 + time.Duration(f.Jitter*float64(d/2))
+}
+
+func adviceOr(f Facts, d time.Duration) time.Duration {
+	if e, ok := errors.AsType[*nexus.Error](f.Err); ok && e.RetryAfter > 0 {
+		return e.RetryAfter
+	}
+	return d
+}
+
+func reason(f Facts) nexus.Wait {
+	if e, ok := errors.AsType[*nexus.Error](f.Err); ok && e.Wait != "" {
+		return e.Wait
+	}
+	return nexus.WaitRetry
+}
+
+// charges tells whether a failed answer counts against the step's budget: a
+// wait for room does not.
+func charges(err error) bool { return nexus.CodeOf(err) != nexus.Limit }
