@@ -140,8 +140,13 @@ local function end_job(id, state, now, retention, body)
   redis.call('PEXPIRE', P .. 'events:' .. id, retention)
 end
 
-local function owned(id, gen) return get(id, 'gen') == gen end
-
 local function over(state)
   return state == 'succeeded' or state == 'failed' or state == 'canceled'
+end
+
+-- owned tells whether a run may write: its token is the newest, and the job is
+-- neither over nor parked.
+local function owned(id, gen)
+  local state = get(id, 'state')
+  return get(id, 'gen') == gen and not over(state) and state ~= 'rollback_failed'
 end

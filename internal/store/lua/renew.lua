@@ -3,7 +3,7 @@
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 lease ms
 -- returns {'ok', '1' if cancel was asked} | {'stale'}
 local id, now = ARGV[1], now_ms()
-if not owned(id, ARGV[2]) or over(get(id, 'state')) then return { 'stale' } end
+if not owned(id, ARGV[2]) then return { 'stale' } end
 local till = int(now + tonumber(ARGV[3]))
 redis.call('HSET', KEYS[1], 'leaseUntil', till)
 redis.call('ZADD', DUE, 'XX', till, id)

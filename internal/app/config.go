@@ -1,0 +1,181 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Config is all there is to configure, read from the environment; secrets may
+// also come from files (…_FILE). The zero value is not usable: Load makes one.
+type Config struct {
+	RedisURL string `env:"REDIS_URL"` // empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
+
+	HTTPAddr     string        `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
+	SandboxAddr  string        `env:"NEXUS_SANDBOX_ADDR" envDefault:"127.0.0.1:8301"`
+	SandboxDir   string        `env:"NEXUS_SANDBOX_DIR"`   // needed by separate processes
+	SandboxDelay time.Duration `env:"NEXUS_SANDBOX_DELAY"` // time each sandbox operation takes
+	Bench        string        `env:"NEXUS_BENCH" envDefault:"sandbox"`
+	BenchSlots   int           `env:"NEXUS_BENCH_SLOTS"` // 0: 64 on the sandbox, 4 on docker
+	Service      string        `env:"DOCKER_SERVICE" envDefault:"backend"`
+	Domain       string        `env:"NEXUS_DOMAIN" envDefault:"localhost"`
+	SiteURL      string        `env:"NEXUS_SITE_URL"`    // pattern with {site}
+	VerifyAddr   string        `env:"NEXUS_VERIFY_ADDR"` // host:port; empty: SandboxAddr
+
+	Apps          []string     `env:"NEXUS_APPS" envDefault:"erpnext,nexus_core?"`
+	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"` // empty: all enabled roles
+	AdminPassword nexus.Secret `env:"ADMIN_PASSWORD"`    // Administrator of new sites; empty: random
+	DBAccount     string       `env:"NEXUS_DB_ACCOUNT" envDefault:"nexus"`
+	DBPassword    nexus.Secret `env:"NEXUS_DB_PASSWORD"`
+	DBPassFile    nexus.Secret `env:"NEXUS_DB_PASSWORD_FILE,file"`
+
+	SecretKeys     nexus.Secret `env:"NEXUS_SECRET_KEYS"` // id:base64-of-32-bytes,…
+	SecretKeysFile nexus.Secret `env:"NEXUS_SECRET_KEYS_FILE,file"`
+	Tokens         nexus.Secret `env:"NEXUS_TOKENS"` // name:scope:token,…
+	TokensFile     nexus.Secret `env:"NEXUS_TOKENS_FILE,file"`
+	Signup         string       `env:"NEXUS_SIGNUP" envDefault:"open"`
+	CORSOrigins    []string     `env:"NEXUS_CORS_ORIGINS"`
+
+	ProvisionTimeout time.Duration `env:"NEXUS_PROVISION_TIMEOUT" envDefault:"24h"`
+	OutputLimit      int64         `env:"NEXUS_OUTPUT_LIMIT" envDefault:"10485760"` // bytes of one operation
+	JobRetention     time.Duration `env:"NEXUS_JOB_RETENTION" envDefault:"720h"`
+	Concurrency      int           `env:"NEXUS_CONCURRENCY" envDefault:"16"`
+	LogLevel         slog.Level    `env:"NEXUS_LOG_LEVEL" envDefault:"INFO"`
+}
+
+// Names the environment may hold that other parts read: the command line and
+// the tests.
+var elsewhere = []string{"NEXUS_API_URL", "NEXUS_API_TOKEN"}
+
+// Load reads the configuration from the environment ("NAME=value" entries).
+// All problems come at once, one a line; warnings are for the log.
+func Load(environ []string) (c Config, warnings []string, err error) {
+	vars := env.ToMap(environ)
+	if err := env.ParseWithOptions(&c, env.Options{Environment: vars}); err != nil {
+		return c, nil, sentences(err)
+	}
+	c.mergeFiles()
+	if c.SiteURL == "" {
+		c.SiteURL = c.defaultSiteURL()
+	}
+	if c.VerifyAddr == "" && c.Bench == "sandbox" {
+		c.VerifyAddr = c.SandboxAddr
+	}
+	if c.BenchSlots == 0 {
+		c.BenchSlots = 64
+		if c.Bench == "docker" {
+			c.BenchSlots = 4
+		}
+	}
+	return c, unknown(vars), errors.Join(c.problems()...)
+}
+
+func (c *Config) mergeFiles() {
+	for _, m := range []struct{ direct, file *nexus.Secret }{
+		{&c.DBPassword, &c.DBPassFile}, {&c.SecretKeys, &c.SecretKeysFile}, {&c.Tokens, &c.TokensFile},
+	} {
+		if *m.direct == "" {
+			*m.direct = nexus.Secret(strings.TrimSpace(m.file.Reveal()))
+		}
+	}
+}
+
+// defaultSiteURL is where a new site answers: the sandbox serves its own.
+func (c *Config) defaultSiteURL() string {
+	if c.Bench != "sandbox" {
+		return "https://{site}"
+	}
+	_, port, _ := net.SplitHostPort(c.SandboxAddr)
+	return "http://{site}:" + port
+}
+
+func (c *Config) problems() []error {
+	var out []error
+	say := func(format string, args ...any) { out = append(out, fmt.Errorf(format, args...)) }
+	for name, addr := range map[string]string{"NEXUS_HTTP_ADDR": c.HTTPAddr, "NEXUS_SANDBOX_ADDR": c.SandboxAddr, "NEXUS_VERIFY_ADDR": c.VerifyAddr} {
+		if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+			say("%s: %q is not host:port", name, addr)
+		}
+	}
+	switch c.Bench {
+	case "sandbox":
+	case "docker":
+		if c.VerifyAddr == "" {
+			say("NEXUS_VERIFY_ADDR is needed with NEXUS_BENCH=docker: the bench's internal host:port, e.g. backend:8000")
+		}
+		if weak := weakPassword(c.AdminPassword); weak {
+			say("ADMIN_PASSWORD is too weak: 8 characters or more, with small and capital letters and digits; or leave it unset")
+		}
+	default:
+		say("NEXUS_BENCH: %q is neither sandbox nor docker", c.Bench)
+	}
+	if !slices.Contains([]string{"open", "token", "closed"}, c.Signup) {
+		say("NEXUS_SIGNUP: %q is none of open, token, closed", c.Signup)
+	}
+	if u, err := url.Parse(strings.ReplaceAll(c.SiteURL, "{site}", "acme.example.com")); err != nil || u.Host == "" || !strings.Contains(c.SiteURL, "{site}") {
+		say("NEXUS_SITE_URL: %q is not a URL with {site} in it", c.SiteURL)
+	}
+	if !domainOK(c.Domain) {
+		say("NEXUS_DOMAIN: %q is not a domain name in small letters", c.Domain)
+	}
+	if c.BenchSlots < 1 || c.Concurrency < 1 {
+		say("NEXUS_BENCH_SLOTS and NEXUS_CONCURRENCY must be 1 or more")
+	}
+	if c.ProvisionTimeout < time.Minute || c.ProvisionTimeout > 48*time.Hour {
+		say("NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h")
+	}
+	return out
+}
+
+func weakPassword(p nexus.Secret) bool {
+	text := p.Reveal()
+	return text != "" && (len(text) < 8 || !strings.ContainsFunc(text, unicode.IsLower) ||
+		!strings.ContainsFunc(text, unicode.IsUpper) || !strings.ContainsFunc(text, unicode.IsDigit))
+}
+
+func domainOK(domain string) bool {
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return len(domain) <= 200
+}
+
+// sentences turns the parser's one long line into a line per variable.
+func sentences(err error) error {
+	all, ok := errors.AsType[env.AggregateError](err)
+	if !ok {
+		return err
+	}
+	return errors.Join(all.Errors...)
+}
+
+// unknown finds variables that look like ours and are not: a typing error would
+// otherwise go unseen.
+func unknown(vars map[string]string) []string {
+	known := slices.Clone(elsewhere)
+	for field := range reflect.TypeFor[Config]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		known = append(known, name)
+	}
+	var out []string
+	for name := range vars {
+		if strings.HasPrefix(name, "NEXUS_") && !strings.HasPrefix(name, "NEXUS_TEST_") && !slices.Contains(known, name) {
+			out = append(out, fmt.Sprintf("%s is not a setting of this version; check its spelling", name))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
