@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -30,6 +31,9 @@ type Engine struct {
 	Options
 	processes map[nexus.Kind]tasks.Process
 	draining  chan struct{}
+
+	mu   sync.Mutex
+	runs map[*run]struct{} // at work now
 }
 
 // NewEngine makes an engine.
@@ -49,7 +53,7 @@ func NewEngine(o Options) *Engine {
 	if o.Renew == 0 {
 		o.Renew = 1500 * time.Millisecond
 	}
-	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{})}
+	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{}), runs: map[*run]struct{}{}}
 	for _, p := range o.Processes {
 		e.processes[p.Kind] = p
 	}
@@ -100,7 +104,26 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	}
 	ctx = nexus.WithLog(ctx, slog.String(nexus.LogKind, string(job.Kind)),
 		slog.String(nexus.LogTenant, string(job.Site)), slog.Int64(nexus.LogGen, int64(job.Gen)))
-	return newRun(e, lease, job).work(ctx)
+	r := newRun(e, lease, job)
+	e.mu.Lock()
+	e.runs[r] = struct{}{}
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.runs, r)
+	}()
+	return r.work(ctx)
+}
+
+// abandon gives up the leases of all runs that did not reach a boundary before
+// the drain's limit: their operations are left to the successors.
+func (e *Engine) abandon(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for r := range e.runs {
+		r.leave(ctx, nexus.ErrDraining)
+	}
 }
 
 // foreign tells why a job is not for this worker: during a rolling deploy an

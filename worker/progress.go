@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
@@ -67,7 +68,7 @@ func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 	job, name := r.job, entry.Name
 	job.Steps = slices.Clone(r.job.Steps)
 	kit := &tasks.Kit{
-		Job: job, Again: entry.Starts > 1, Bench: r.e.Bench, Records: r.lease, Keys: r.e.Keys,
+		Job: job, Again: entry.Starts > 1, Bench: r.e.Bench, Records: records{r.lease, r}, Keys: r.e.Keys,
 		Settings: r.e.Settings, Note: r.progress.remark,
 	}
 	kit.Progress = func(message string, percent int) {
@@ -84,4 +85,20 @@ func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 		})
 	}
 	return kit
+}
+
+// records is the lease as a step sees it; what a step journals is known to the
+// run as well.
+type records struct {
+	*store.Lease
+	r *run
+}
+
+// Reserve takes a slot on a bench and journals bench and database name.
+func (s records) Reserve(ctx context.Context, bench, db string) error {
+	err := s.Lease.Reserve(ctx, bench, db)
+	if err == nil {
+		s.r.job.Bench, s.r.job.DB = bench, db
+	}
+	return err
 }

@@ -23,7 +23,7 @@ func Serve(ctx context.Context, rdb redis.UniversalClient, e *Engine, concurrenc
 		Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
 		ShutdownTimeout:   drain,
 		Logger:            asynqLog{e.Log, ctx},
-		LogLevel:          asynq.WarnLevel,
+		LogLevel:          asynq.ErrorLevel, // its warnings are our RevokeTask
 	})
 	if err := server.Start(asynq.HandlerFunc(e.handle)); err != nil {
 		return fmt.Errorf("worker: %w", err)
@@ -32,6 +32,9 @@ func Serve(ctx context.Context, rdb redis.UniversalClient, e *Engine, concurrenc
 	e.Log.InfoContext(ctx, "draining", "at_most", drain.String())
 	e.Drain()
 	server.Shutdown()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LeaseTime)
+	defer cancel()
+	e.abandon(last)
 	return err
 }
 

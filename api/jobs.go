@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// longest is how long any call may wait.
+const longest = 30 * time.Second
+
+// ShowJob answers with a job; whoever knows the id may ask.
+func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams) error {
+	wait, err := duration(params.Wait)
+	if err != nil {
+		return err
+	}
+	known := value(params.IfNoneMatch)
+	job, err := s.known(c.Request().Context(), nexus.JobID(id))
+	if err == nil && wait > 0 && (known == "" && !job.State.Terminal() || known == etag(job)) {
+		rev := int64(-1)
+		if known != "" {
+			rev = job.Rev
+		}
+		ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
+		defer cancel()
+		job, err = s.Store.Watch(ctx, job.ID, rev)
+	}
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", etag(job))
+	if known == etag(job) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return c.JSON(http.StatusOK, s.job(job))
+}
+
+// known reads a job; a malformed id is as unknown as any other.
+func (s *Server) known(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
+	if !id.Valid() {
+		return nexus.Job{}, &nexus.Error{Code: nexus.NotFound, Op: "api.job", Msg: "There is no such job."}
+	}
+	return s.Store.Job(ctx, id)
+}
+
+func etag(job nexus.Job) string { return `"` + strconv.FormatInt(job.Rev, 10) + `"` }
+
+// duration reads "20s" or "20", 30 s at most.
+func duration(text *string) (time.Duration, error) {
+	if value(text) == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(*text)
+	if err != nil {
+		d, err = time.ParseDuration(*text + "s")
+	}
+	if err != nil || d < 0 {
+		return 0, invalid("wait", "Give wait as a time such as 20s, 30s at most.")
+	}
+	return min(d, longest), nil
+}
+
+// ListJobs lists jobs for operators.
+func (s *Server) ListJobs(c echo.Context, params gen.ListJobsParams) error {
+	if _, err := s.need(c, ScopeRead); err != nil {
+		return err
+	}
+	state, kind := value(params.State), value(params.Kind)
+	if (state != "" && !state.Valid()) || (kind != "" && !kind.Valid()) {
+		return invalid("state", "There is no such state or kind; /openapi.yaml lists them.")
+	}
+	if err := checkLimit(params.Limit); err != nil {
+		return err
+	}
+	jobs, next, err := s.Store.Jobs(c.Request().Context(), store.JobFilter{State: nexus.State(state), Kind: nexus.Kind(kind),
+		Cursor: value(params.Cursor), Limit: value(params.Limit)})
+	if err != nil {
+		return err
+	}
+	list := gen.JobList{Jobs: make([]gen.Job, len(jobs)), Next: optional(next)}
+	for i, job := range jobs {
+		list.Jobs[i] = s.job(job)
+	}
+	return c.JSON(http.StatusOK, list)
+}
+
+func checkLimit(limit *int) error {
+	if limit != nil && (*limit < 1 || *limit > 200) {
+		return invalid("limit", "Give a limit from 1 to 200.")
+	}
+	return nil
+}
+
+// CancelJob is for whoever holds the claim token, and for operators.
+func (s *Server) CancelJob(c echo.Context, id gen.JobID) error {
+	if bearer(c) == "" {
+		_, err := s.need(c, ScopeOperate)
+		return err
+	}
+	job, err := s.known(c.Request().Context(), nexus.JobID(id))
+	if err != nil {
+		return err
+	}
+	if !s.Keys.ClaimEqual(job.KeyID, job.ID, bearer(c)) {
+		if _, err := s.need(c, ScopeOperate); err != nil {
+			return err
+		}
+	}
+	if job, err = s.Store.Cancel(c.Request().Context(), job.ID); err != nil {
+		return err
+	}
+	return c.JSON(http.StatusAccepted, s.job(job))
+}
+
+// ResumeJob sets a parked job going again.
+func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
+	if _, err := s.need(c, ScopeOperate); err != nil {
+		return err
+	}
+	job, err := s.known(c.Request().Context(), nexus.JobID(id))
+	if err != nil {
+		return err
+	}
+	if job, err = s.Store.Resume(c.Request().Context(), job.ID); err != nil {
+		return err
+	}
+	return c.JSON(http.StatusAccepted, s.job(job))
+}
+
+// job is a job as it is shown.
+func (s *Server) job(j nexus.Job) gen.Job {
+	out := gen.Job{Id: string(j.ID), Kind: gen.Kind(j.Kind), Site: string(j.Site), Url: s.url(j.Site), State: gen.State(j.State),
+		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt}
+	for i, step := range j.Steps {
+		out.Steps[i] = gen.Step{Name: string(step.Name), State: gen.StepState(step.State), Attempts: step.Attempts,
+			StartedAt: step.StartedAt, EndedAt: step.EndedAt, Note: optional(step.Note), Percent: optional(step.Percent)}
+	}
+	if j.WaitingFor != "" {
+		waiting := gen.JobWaitingFor(j.WaitingFor)
+		out.WaitingFor, out.WaitingNote = &waiting, optional(j.WaitNote)
+	}
+	if !j.NextAt.IsZero() {
+		out.NextAt = &j.NextAt
+	}
+	if f := j.Error; f != nil {
+		out.Error = &gen.JobError{Code: string(f.Code), Step: optional(string(f.Step)), Message: f.Message,
+			Action: optional(f.Action), RequestId: optional(strings.TrimSpace(f.RequestID))}
+	}
+	return out
+}

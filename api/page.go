@@ -1,0 +1,48 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/ui"
+)
+
+// policy lets the page load and talk to nothing but this server.
+const policy = "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
+	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// servePage serves the signup page at / and its files below /ui/.
+func (s *Server) servePage() {
+	file := func(c echo.Context) error {
+		name := c.Param("*")
+		if name == "" {
+			name = "index.html"
+		}
+		body, err := fs.ReadFile(ui.Files, name)
+		if err != nil {
+			return echo.NewHTTPError(http.StatusNotFound)
+		}
+		if name == "index.html" {
+			body = bytes.ReplaceAll(body, []byte("{{domain}}"), []byte(s.Domain))
+		}
+		sum := sha256.Sum256(body)
+		h := c.Response().Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
+		if c.Request().Header.Get("If-None-Match") == h.Get("ETag") {
+			return c.NoContent(http.StatusNotModified)
+		}
+		return c.Blob(http.StatusOK, mime.TypeByExtension(path.Ext(name)), body)
+	}
+	s.echo.GET("/", file)
+	s.echo.HEAD("/", file)
+	s.echo.GET("/ui/*", file)
+}

@@ -1,0 +1,108 @@
+package api
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// Options are what a server works with. Store, Keys, Domain, SiteURL and Log are
+// needed.
+type Options struct {
+	Store       *store.Store
+	Keys        *nexus.Keyring
+	Tokens      *Tokens       // nil: nobody has one
+	Signup      string        // open, token or closed; empty: open
+	Domain      string        // sites are <subdomain>.<Domain>
+	SiteURL     string        // pattern with {site}
+	Apps        []string      // installed on every new site
+	Roles       []string      // of the admin user; empty: all enabled roles
+	Timeout     time.Duration // after which a job is given up; 0: 24 h
+	CORSOrigins []string
+	Registry    *prometheus.Registry // nil: one of its own
+	Log         *slog.Logger
+}
+
+// Server answers the API and the signup page.
+type Server struct {
+	Options
+	echo     *echo.Echo
+	requests *prometheus.HistogramVec
+}
+
+var _ gen.ServerInterface = (*Server)(nil)
+
+// New makes a server; its Handler is to be served.
+func New(o Options) *Server {
+	if o.Timeout == 0 {
+		o.Timeout = 24 * time.Hour
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.Tokens == nil {
+		o.Tokens = &Tokens{}
+	}
+	s := &Server{Options: o, echo: echo.New(), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
+		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
+	o.Registry.MustRegister(s.requests)
+	s.echo.HTTPErrorHandler = s.writeError
+	s.echo.Use(s.observe, s.recovered, secure)
+	if len(o.CORSOrigins) > 0 {
+		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
+			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id"},
+			ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"}}))
+	}
+	s.echo.Use(middleware.BodyLimit("64K"))
+	gen.RegisterHandlers(s.echo, s)
+	s.servePage()
+	return s
+}
+
+// Handler is the server as net/http knows it.
+func (s *Server) Handler() http.Handler { return s.echo }
+
+// Now and then a handler needs these three.
+func (s *Server) url(site nexus.SiteName) string {
+	return strings.ReplaceAll(s.SiteURL, "{site}", string(site))
+}
+
+func (s *Server) site(subdomain string) nexus.SiteName {
+	return nexus.SiteName(subdomain + "." + s.Domain)
+}
+
+func statusURL(id nexus.JobID) string { return "/jobs/" + string(id) }
+
+// recovered turns a panic into a 500, with its stack in the log only.
+func (s *Server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
+	return middleware.RecoverWithConfig(middleware.RecoverConfig{
+		DisableErrorHandler: true,
+		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+			s.Log.ErrorContext(c.Request().Context(), "handler panicked", nexus.LogErr, err, "stack", string(stack))
+			return &nexus.Error{Code: nexus.Internal, Op: "api", Err: errors.New("panic")}
+		},
+	})(next)
+}
+
+// secure sets the headers that every answer carries.
+func secure(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cache-Control", "no-store")
+		return next(c)
+	}
+}

@@ -1,0 +1,251 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// Signup records a job for a person, and may wait for its end.
+func (s *Server) Signup(c echo.Context, params gen.SignupParams) error {
+	actor, err := s.mayAsk(c)
+	if err != nil {
+		return err
+	}
+	job, err := s.ask(c, actor, params.IdempotencyKey, false)
+	if err != nil {
+		return err
+	}
+	if wait := preferred(params.Prefer); wait > 0 {
+		c.Response().Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait.Seconds())))
+		return s.waited(c, job, wait, value(params.IdempotencyKey))
+	}
+	return s.accepted(c, job)
+}
+
+// CreateTenant records a job for an operator.
+func (s *Server) CreateTenant(c echo.Context, params gen.CreateTenantParams) error {
+	actor, err := s.need(c, ScopeOperate)
+	if err != nil {
+		return err
+	}
+	job, err := s.ask(c, actor, params.IdempotencyKey, true)
+	if err != nil {
+		return err
+	}
+	return s.accepted(c, job)
+}
+
+// mayAsk tells who signs up: the name of a token if one was sent, else "signup".
+func (s *Server) mayAsk(c echo.Context) (actor string, err error) {
+	switch {
+	case s.Options.Signup == "closed":
+		return "", &nexus.Error{Code: nexus.Forbidden, Op: "api.signup", Msg: "Signing up is closed here; please ask the operator."}
+	case s.Options.Signup == "token" || bearer(c) != "":
+		return s.need(c, ScopeSignup)
+	}
+	return "signup", nil
+}
+
+// ask validates a request and records its job. A name that was derived and is
+// taken, perhaps this very moment, gets a suffix; one that was asked for does not.
+func (s *Server) ask(c echo.Context, actor string, key *string, operator bool) (nexus.Job, error) {
+	sub, err := s.readSignup(c, operator)
+	if err != nil {
+		return nexus.Job{}, err
+	}
+	if key != nil && !printable(*key, 128) {
+		return nexus.Job{}, invalid("Idempotency-Key", "The Idempotency-Key must be 1 to 128 printable characters without spaces.")
+	}
+	submission, err := s.submission(sub, actor, value(key))
+	if err != nil {
+		return nexus.Job{}, err
+	}
+	if sub.Subdomain != "" {
+		job, err := s.submit(c.Request().Context(), submission, sub.Subdomain)
+		return job, s.suggest(c.Request().Context(), err, sub.Subdomain)
+	}
+	wish := nexus.DeriveSubdomain(ascii(sub.Organization))
+	for name := range nexus.Subdomains(wish) {
+		job, err := s.submit(c.Request().Context(), submission, name)
+		if nexus.CodeOf(err) != nexus.Conflict || errors.Is(err, store.ErrKeyReused) {
+			return job, err
+		}
+	}
+	return nexus.Job{}, invalid("subdomain", "No free address could be made from this organization's name; please choose one.")
+}
+
+func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain string) (nexus.Job, error) {
+	sub.Site = s.site(subdomain)
+	sub.Spec.URL = s.url(sub.Site)
+	job, _, err := s.Store.Submit(ctx, sub)
+	return job, err
+}
+
+// submission is all of a job but its site. Its input is sealed before it leaves
+// this process.
+func (s *Server) submission(sub nexus.Signup, actor, key string) (store.Submission, error) {
+	input, err := json.Marshal(tasks.Input{Password: sub.Password.Reveal()})
+	if err != nil {
+		return store.Submission{}, err
+	}
+	id := nexus.NewJobID()
+	sealed, err := s.Keys.Seal(id, nexus.PurposeInput, input)
+	if err != nil {
+		return store.Submission{}, err
+	}
+	out := store.Submission{ID: id, Kind: nexus.KindProvision, Actor: actor, Steps: tasks.Steps(nexus.KindProvision),
+		Input: sealed, KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout,
+		Spec: nexus.Spec{Email: sub.Email, FullName: sub.FullName, Organization: sub.Organization, Plan: sub.Plan,
+			Country: sub.Country, Language: sub.Language, TimeZone: sub.TimeZone, Currency: sub.Currency,
+			Apps: s.Apps, Roles: s.Roles}}
+	if key != "" {
+		scope := actor
+		if actor == "signup" { // strangers share that name
+			scope = strings.ToLower(sub.Email)
+		}
+		out.IdempotencyKey = scope + "/" + key
+		out.Fingerprints = s.Keys.Fingerprints(sub.Canonical())
+	}
+	return out, nil
+}
+
+// suggest adds a free name to the refusal of one that is taken.
+func (s *Server) suggest(ctx context.Context, err error, wish string) error {
+	e, ok := errors.AsType[*nexus.Error](err)
+	if !ok || e.Code != nexus.Conflict || errors.Is(err, store.ErrKeyReused) {
+		return err
+	}
+	out := *e
+	if name, freeErr := s.free(ctx, wish); freeErr == nil && name != "" {
+		out.Suggestion = name
+	}
+	out.Fields = []nexus.FieldError{{Field: "subdomain", Message: e.Msg}}
+	return &out
+}
+
+func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error) {
+	var body gen.SignupRequest
+	if err := readJSON(c, &body); err != nil {
+		return nexus.Signup{}, err
+	}
+	sub := nexus.Signup{Email: body.Email, Password: nexus.Secret(body.Password), FullName: body.FullName,
+		Organization: body.OrganizationName, Subdomain: value(body.Subdomain), Plan: nexus.PlanName(value(body.Plan)),
+		Country: value(body.Country), Language: value(body.Language), TimeZone: value(body.Timezone), Currency: value(body.Currency)}
+	sub.Normalize()
+	refusals := sub.Refusals(operator)
+	if len(refusals) == 0 && sub.Subdomain == "" && nexus.DeriveSubdomain(ascii(sub.Organization)) == "" {
+		refusals = append(refusals, nexus.FieldError{Field: "subdomain",
+			Message: "No address can be made from this organization's name; please choose one."})
+	}
+	if len(refusals) > 0 {
+		return sub, &nexus.Error{Code: nexus.Invalid, Op: "api.signup", Msg: "Please correct the fields named below.", Fields: refusals}
+	}
+	return sub, nil
+}
+
+// readJSON reads one object of known fields, and says in words what is wrong
+// with any other.
+func readJSON(c echo.Context, into any) error {
+	kind, _, _ := strings.Cut(c.Request().Header.Get("Content-Type"), ";")
+	if kind = strings.TrimSpace(kind); !strings.EqualFold(kind, "application/json") {
+		return echo.NewHTTPError(http.StatusUnsupportedMediaType)
+	}
+	decoder := json.NewDecoder(c.Request().Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.New("more than one value")
+	}
+	if he, ok := errors.AsType[*echo.HTTPError](err); ok { // the body limit
+		return he
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field != "" {
+		return invalid(e.Field, fmt.Sprintf("The field %s must be a %s.", e.Field, e.Type))
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		name = strings.Trim(name, `"`)
+		return invalid(name, fmt.Sprintf("There is no field %s; /openapi.yaml lists the fields.", name))
+	}
+	return &nexus.Error{Code: nexus.Invalid, Op: "api.json", Msg: "The request is not one JSON object; check its brackets and quotes.", Err: err}
+}
+
+func (s *Server) accepted(c echo.Context, job nexus.Job) error {
+	c.Response().Header().Set("Location", statusURL(job.ID))
+	c.Response().Header().Set("Retry-After", "1")
+	claim := ""
+	if s.Keys.Holds(job.KeyID) {
+		claim = s.Keys.Claim(job.KeyID, job.ID).Reveal()
+	}
+	return c.JSON(http.StatusAccepted, gen.Accepted{JobId: string(job.ID), Site: string(job.Site), Url: s.url(job.Site),
+		StatusUrl: statusURL(job.ID), ClaimToken: claim})
+}
+
+// waited holds the answer back until the job is over, at most for a time. The
+// pick-up is bound to the request's key; without one nobody can repeat it.
+func (s *Server) waited(c echo.Context, job nexus.Job, wait time.Duration, key string) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
+	defer cancel()
+	now, err := s.Store.Watch(ctx, job.ID, -1)
+	if err != nil {
+		return err
+	}
+	switch now.State {
+	case nexus.Succeeded:
+		if key == "" {
+			key = string(nexus.NewJobID())
+		}
+		pair, err := s.credentials(c.Request().Context(), now, key)
+		if err != nil {
+			return problemError{error: err, jobID: job.ID}
+		}
+		return c.JSON(http.StatusCreated, pair)
+	case nexus.Failed, nexus.Canceled, nexus.RollbackFailed:
+		return problemError{error: failure(now), jobID: job.ID}
+	}
+	return s.accepted(c, job)
+}
+
+// failure is a job's end as the error of the request that waited for it.
+func failure(job nexus.Job) error {
+	f := job.Error
+	if f == nil {
+		return &nexus.Error{Code: nexus.Internal, Op: "api.signup", Err: fmt.Errorf("job %s is %s without an error", job.ID, job.State)}
+	}
+	return &nexus.Error{Code: f.Code, Op: "api.signup", Msg: strings.TrimSpace(f.Message + " " + f.Action)}
+}
+
+// preferred reads "wait=N" (RFC 7240), 30 s at most.
+func preferred(prefer *string) time.Duration {
+	for part := range strings.SplitSeq(value(prefer), ",") {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(part), "wait="); ok {
+			if n, err := strconv.Atoi(text); err == nil && n > 0 {
+				return time.Duration(min(n, 30)) * time.Second
+			}
+		}
+	}
+	return 0
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,54 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/gosimple/unidecode"
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Subdomain says whether an address is free; the form asks as one types.
+func (s *Server) Subdomain(c echo.Context, name string) error {
+	name = strings.ToLower(strings.TrimSpace(name))
+	answer := gen.Subdomain{Name: name, Site: string(s.site(name))}
+	reason := nexus.RefuseSubdomain(name)
+	if reason == "" {
+		free, err := s.Store.SiteFree(c.Request().Context(), s.site(name))
+		if err != nil {
+			return err
+		}
+		if answer.Available = free; !free {
+			reason = "This address is taken."
+		}
+	}
+	if !answer.Available {
+		suggestion, err := s.free(c.Request().Context(), nexus.DeriveSubdomain(ascii(name)))
+		if err != nil {
+			return err
+		}
+		answer.Reason, answer.Suggestion = optional(reason), optional(suggestion)
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// free finds the first variant of a wish that nobody has; empty if there is none.
+func (s *Server) free(ctx context.Context, wish string) (string, error) {
+	for name := range nexus.Subdomains(wish) {
+		free, err := s.Store.SiteFree(ctx, s.site(name))
+		if free || err != nil {
+			return name, err
+		}
+	}
+	return "", nil
+}
+
+// ascii spells a name in ASCII, from any script; German umlauts the German way.
+func ascii(text string) string {
+	text = strings.NewReplacer("ä", "ae", "ö", "oe", "ü", "ue", "Ä", "Ae", "Ö", "Oe", "Ü", "Ue", "&", " and ").Replace(text)
+	return unidecode.Unidecode(text)
+}

@@ -1,0 +1,12 @@
+// Package ui holds the signup page: plain HTML, CSS and JavaScript, no build step.
+//
+// May import: nothing.
+// Imported by: api.
+package ui
+
+import "embed"
+
+// Files are the page's files, index.html among them.
+//
+//go:embed *.html *.css *.js *.svg
+var Files embed.FS

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+)
+
+func devCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything in one process: API, worker, sandbox and an embedded Redis",
+		Long: `Runs the API with the signup page, a worker, the sandbox bench and, unless
+REDIS_URL is set, an embedded Redis, in one process and in the foreground. Nothing
+is kept after it ends, unless NEXUS_SANDBOX_DIR and REDIS_URL are set (both, or
+neither: they belong together).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			environ, token := os.Environ(), ""
+			if os.Getenv("NEXUS_TOKENS") == "" && os.Getenv("NEXUS_TOKENS_FILE") == "" {
+				token = freshToken()
+				environ = append(environ, "NEXUS_TOKENS=dev:operate:"+token)
+			}
+			parts := app.Parts{API: true, Worker: true, Sandbox: os.Getenv("NEXUS_BENCH") != "docker", Dev: true}
+			code := app.Process(cmd.Context(), "nexus dev", parts, environ, os.Stderr, func(c app.Config, at app.Addresses) {
+				welcome(cmd, c, at, token)
+			})
+			return failed(code)
+		},
+	}
+}
+
+// welcome tells a newcomer what to do next.
+func welcome(cmd *cobra.Command, c app.Config, at app.Addresses, token string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n  Sign up:   %s\n", at.API)
+	if at.Sandbox != "" {
+		_, port, _ := strings.Cut(at.Sandbox, ":")
+		fmt.Fprintf(&b, "  Sites:     http://<name>.%s:%s (sandbox: no real ERPNext)\n", c.Domain, port)
+	}
+	if token != "" {
+		fmt.Fprintf(&b, "  Operator:  curl -H 'Authorization: Bearer %s' %s/tenants\n", token, at.API)
+	}
+	b.WriteString("  Stop it with Ctrl-C.\n\n")
+	fmt.Fprint(cmd.OutOrStdout(), b.String())
+}
+
+func freshToken() string {
+	var b [24]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func failed(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return exit(code)
+}
+
+func sandboxCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sandbox",
+		Short: "Serve the sandbox's sites beside separate api and worker processes",
+		Long: `Serves the sites of the sandbox in NEXUS_SANDBOX_DIR at NEXUS_SANDBOX_ADDR.
+The workers need the same folder; "nexus dev" does all of this by itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return failed(app.Process(cmd.Context(), "nexus sandbox", app.Parts{Sandbox: true}, os.Environ(), os.Stderr, nil))
+		},
+	}
+}

@@ -1,0 +1,6 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func provisionCommand() *cobra.Command { return &cobra.Command{Use: "provision"} }
+func benchCommand() *cobra.Command     { return &cobra.Command{Use: "bench"} }

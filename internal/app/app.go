@@ -1,0 +1,277 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nexus-erp/provisioner/api"
+	"github.com/nexus-erp/provisioner/internal/bench"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+	"github.com/nexus-erp/provisioner/worker"
+)
+
+// Parts says which parts of the product a process runs.
+type Parts struct {
+	API     bool
+	Worker  bool
+	Sandbox bool // serve the sandbox's sites
+	Dev     bool // embedded Redis, temporary folder and fresh keys where none are given
+}
+
+// Addresses are where a running app listens; empty for parts it does not run.
+type Addresses struct {
+	API     string // base URL
+	Sandbox string // host:port
+}
+
+// drainTime is how long a leaving worker waits for its runs to reach a boundary.
+const drainTime = 25 * time.Second
+
+// app is one process while it is put together.
+type app struct {
+	c        Config
+	parts    Parts
+	log      *slog.Logger
+	registry *prometheus.Registry
+	keys     *nexus.Keyring
+	redis    *connection
+	install  nexus.InstallID
+	group    *errgroup.Group
+	closers  []func()
+}
+
+// Run runs the parts until the context ends, then drains and closes them. Ready,
+// unless nil, is told the addresses once all listen. The first part that fails
+// stops the others.
+func Run(ctx context.Context, c Config, parts Parts, log *slog.Logger, ready func(Addresses)) error {
+	group, ctx := errgroup.WithContext(ctx)
+	a := &app{c: c, parts: parts, log: log, registry: prometheus.NewRegistry(), group: group}
+	defer a.close()
+	at, err := a.start(ctx)
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		ready(at)
+	}
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (a *app) close() {
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		a.closers[i]()
+	}
+}
+
+func (a *app) start(ctx context.Context) (at Addresses, err error) {
+	if err := a.secrets(); err != nil {
+		return at, err
+	}
+	if err := a.folder(); err != nil {
+		return at, err
+	}
+	if a.parts.Sandbox {
+		if at.Sandbox, err = a.serveSandbox(ctx); err != nil {
+			return at, err
+		}
+	}
+	if !a.parts.API && !a.parts.Worker {
+		return at, nil
+	}
+	if a.redis, err = connect(a.c.RedisURL, a.parts.Dev); err != nil {
+		return at, err
+	}
+	a.closers = append(a.closers, a.redis.close)
+	if a.install, err = a.newStore(a.redis.worker).Install(ctx); err != nil {
+		return at, err
+	}
+	if a.parts.Worker {
+		if err := a.work(ctx); err != nil {
+			return at, err
+		}
+	}
+	if a.parts.API {
+		at.API, err = a.serveAPI(ctx)
+	}
+	return at, err
+}
+
+// secrets makes what `nexus dev` was not given; the other processes need theirs.
+func (a *app) secrets() (err error) {
+	switch {
+	case a.c.SecretKeys != "":
+		a.keys, err = nexus.ParseKeyring(a.c.SecretKeys)
+		if err != nil {
+			return fmt.Errorf("NEXUS_SECRET_KEYS: %w", err)
+		}
+	case a.parts.Dev:
+		a.keys, _ = nexus.NewKeyring()
+	case a.parts.API || a.parts.Worker:
+		return errors.New("NEXUS_SECRET_KEYS is not set; the API and the workers need the same keys, such as: k1:$(openssl rand -base64 32)")
+	}
+	return nil
+}
+
+// folder makes sure that a sandbox has a place to keep its state.
+func (a *app) folder() error {
+	if a.c.Bench != "sandbox" || a.c.SandboxDir != "" {
+		return nil
+	}
+	if !a.parts.Dev {
+		if a.parts.Worker || a.parts.Sandbox {
+			return errors.New("NEXUS_SANDBOX_DIR is not set; workers and `nexus sandbox` need the same folder")
+		}
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "nexus-sandbox-")
+	if err != nil {
+		return err
+	}
+	a.c.SandboxDir = dir
+	a.closers = append(a.closers, func() { _ = os.RemoveAll(dir) })
+	return nil
+}
+
+func (a *app) newStore(rdb client) *store.Store {
+	return store.New(rdb, store.Options{Slots: a.c.BenchSlots, Retention: a.c.JobRetention, Embedded: a.redis.embedded})
+}
+
+// serve listens, and serves until the context ends. It answers with the address
+// it listens on, which differs from the one given for port 0.
+func (a *app) serve(ctx context.Context, name, addr string, h http.Handler) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w (is it running already? choose another address)", name, err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	a.group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+	a.group.Go(func() error {
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := server.Shutdown(last); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	return listener.Addr().String(), nil
+}
+
+func (a *app) serveSandbox(ctx context.Context) (string, error) {
+	sandbox, err := a.sandbox()
+	if err != nil {
+		return "", err
+	}
+	at, err := a.serve(ctx, "sandbox", a.c.SandboxAddr, sandbox.Handler())
+	if err != nil {
+		return "", err
+	}
+	if a.c.VerifyAddr == a.c.SandboxAddr {
+		a.c.VerifyAddr = at
+	}
+	if a.c.SiteURL == a.c.defaultSiteURL() {
+		a.c.SandboxAddr = at
+		a.c.SiteURL = a.c.defaultSiteURL()
+	}
+	a.c.SandboxAddr = at
+	return at, nil
+}
+
+func (a *app) sandbox() (*bench.Sandbox, error) {
+	return bench.NewSandbox(bench.SandboxOptions{Dir: a.c.SandboxDir, Delay: a.c.SandboxDelay, VerifyAddr: a.c.VerifyAddr, Install: a.install})
+}
+
+func (a *app) work(ctx context.Context) error {
+	hands, err := a.bench()
+	if err != nil {
+		return err
+	}
+	memory := a.newStore(a.redis.worker)
+	engine := worker.NewEngine(worker.Options{
+		Store: memory, Bench: hands, Keys: a.keys, Log: a.log, Metrics: worker.NewMetrics(a.registry),
+		Settings: tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
+	})
+	a.group.Go(func() error { return worker.Serve(ctx, a.redis.worker, engine, a.c.Concurrency, drainTime) })
+	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
+	return nil
+}
+
+func (a *app) benchName() string {
+	if a.c.Bench == "docker" {
+		return a.c.Service
+	}
+	return a.c.Bench
+}
+
+// bench is the hands of this process.
+func (a *app) bench() (nexus.Bench, error) {
+	if a.c.Bench == "sandbox" {
+		return a.sandbox()
+	}
+	docker, err := bench.NewDocker(bench.DockerOptions{Service: a.c.Service, Install: a.install, DBAccount: a.c.DBAccount,
+		DBPassword: a.c.DBPassword, VerifyAddr: a.c.VerifyAddr, OutputLimit: a.c.OutputLimit, Log: a.log})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, func() { _ = docker.Close() })
+	return docker, nil
+}
+
+func (a *app) serveAPI(ctx context.Context) (string, error) {
+	tokens, err := api.ParseTokens(a.c.Tokens)
+	if err != nil {
+		return "", fmt.Errorf("NEXUS_TOKENS: %w", err)
+	}
+	memory := a.newStore(a.redis.api)
+	server := api.New(api.Options{
+		Store: memory, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
+		Apps: a.c.Apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
+		Registry: a.registry, Log: a.log,
+	})
+	at, err := a.serve(ctx, "api", a.c.HTTPAddr, server.Handler())
+	if err != nil {
+		return "", err
+	}
+	a.group.Go(func() error { return memory.Listen(ctx) })
+	a.group.Go(func() error { return a.announce(ctx, memory, "api") })
+	return "http://" + at, nil
+}
+
+// announce tells the others again and again which sealing keys we hold.
+func (a *app) announce(ctx context.Context, memory *store.Store, role string) error {
+	host, _ := os.Hostname()
+	name := strings.Join([]string{host, fmt.Sprint(os.Getpid())}, "-")
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		if err := memory.AnnounceKeys(ctx, role, name, a.keys.IDs()); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "keys not announced", nexus.LogErr, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	_ "time/tzdata" // time zones are checked on hosts that have no list of them
+)
+
+// Main is the whole of a process that takes no arguments: it reads the
+// environment, runs its parts until a signal comes, and answers with the exit
+// code: 0 after a drain, 1 after a failure, 2 for a configuration that will not do.
+func Main(name string, parts Parts) int {
+	ctx, stop := Signals(context.Background()) //nolint:forbidigo // the root of the process
+	defer stop()
+	return Process(ctx, name, parts, os.Environ(), os.Stderr, nil)
+}
+
+// Signals ends a context at the first SIGINT or SIGTERM; a second one kills.
+func Signals(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// Process runs the parts of a named process with a given environment.
+func Process(ctx context.Context, name string, parts Parts, environ []string, stderr io.Writer, ready func(Config, Addresses)) int {
+	c, warnings, err := Load(environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: the configuration will not do:\n  %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		return 2
+	}
+	log := NewLog(stderr, c.LogLevel)
+	for _, warning := range warnings {
+		log.WarnContext(ctx, warning)
+	}
+	err = Run(ctx, c, parts, log, func(at Addresses) {
+		log.InfoContext(ctx, name+" started", "api", at.API, "sandbox", at.Sandbox)
+		if ready != nil {
+			ready(c, at)
+		}
+	})
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	log.InfoContext(ctx, name+" stopped")
+	return 0
+}

@@ -1,0 +1,55 @@
+package app
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// client is what go-redis calls any of its clients.
+type client = redis.UniversalClient
+
+// connection is a process' two clients of one Redis: the API's gives up soon,
+// since a person waits; the worker's is patient (asynq spins without retries).
+type connection struct {
+	api, worker client
+	embedded    bool
+	server      *miniredis.Miniredis // nil unless embedded
+}
+
+// connect opens the clients; with no URL a dev process embeds a server, the
+// others use the one on this machine.
+func connect(url string, dev bool) (*connection, error) {
+	c := &connection{}
+	if url == "" && dev {
+		c.server = miniredis.NewMiniRedis()
+		c.server.ClockTTL(true) // else nothing would ever expire
+		if err := c.server.Start(); err != nil {
+			return nil, fmt.Errorf("embedded redis: %w", err)
+		}
+		c.embedded, url = true, "redis://"+c.server.Addr()
+	}
+	if url == "" {
+		url = "redis://127.0.0.1:6379/0"
+	}
+	// ParseURL keeps an ACL user name, which asynq's own parser drops.
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_URL: %w", err)
+	}
+	fast, patient := *o, *o
+	fast.DialTimeout, fast.ReadTimeout, fast.WriteTimeout, fast.MaxRetries = 500*time.Millisecond, 2*time.Second, 2*time.Second, 1
+	patient.PoolSize = 64
+	c.api, c.worker = redis.NewClient(&fast), redis.NewClient(&patient)
+	return c, nil
+}
+
+func (c *connection) close() {
+	_ = c.api.Close()
+	_ = c.worker.Close()
+	if c.server != nil {
+		c.server.Close()
+	}
+}

@@ -1,0 +1,324 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// SandboxOptions describe a sandbox. Dir is needed.
+type SandboxOptions struct {
+	Dir        string          // state; several processes may share it
+	Delay      time.Duration   // time each changing operation takes
+	Install    nexus.InstallID // of this control plane
+	VerifyAddr string          // host:port where Handler is served
+	Apps       map[string]string
+	// Before and After let a test fail an operation before and after its
+	// effect; After plays lost answers. Nil: no faults but those by e-mail.
+	Before, After func(nexus.Op) error
+}
+
+// Sandbox is a bench without Frappe: the same operations over one folder, with
+// the same fences, owners and leftovers. Safe for use by several processes.
+type Sandbox struct {
+	o       SandboxOptions
+	folder  folder
+	verify  *verifier
+	changes map[nexus.OpName]change
+}
+
+var _ nexus.Bench = (*Sandbox)(nil)
+
+// change does the second half of an operation, under the site's lock and after
+// its delay. It edits the state in place.
+type change func(s *Sandbox, op nexus.Op, site *siteState) (nexus.Result, error)
+
+// NewSandbox opens the folder, making it if needed.
+func NewSandbox(o SandboxOptions) (*Sandbox, error) {
+	if o.Dir == "" {
+		return nil, errors.New("sandbox: no folder given")
+	}
+	if o.Apps == nil {
+		o.Apps = map[string]string{"frappe": "15.72.4", "erpnext": "15.71.1", "hrms": "15.40.0"}
+	}
+	s := &Sandbox{o: o, folder: folder{o.Dir}, verify: newVerifier(o.VerifyAddr)}
+	s.changes = map[nexus.OpName]change{
+		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
+		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
+	}
+	return s, s.folder.make()
+}
+
+// Run does one operation; see nexus.Bench.
+func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	name := op.Args.Op()
+	if err := s.faults(ctx, op, s.o.Before); err != nil {
+		return nexus.Result{}, err
+	}
+	var result nexus.Result
+	var err error
+	switch args := op.Args.(type) {
+	case nexus.Hello:
+		result, err = s.hello()
+	case nexus.Inventory:
+		result, err = s.inventory()
+	case nexus.Init:
+		result, err = s.init(args)
+	case nexus.Inspect:
+		result, err = s.inspect(op)
+	case nexus.Stop:
+		err = s.fenced(op, func() error { return nil })
+	case nexus.NewSite:
+		result, err = s.newSite(ctx, op)
+	case nexus.DropSite:
+		result, err = s.dropSite(ctx, op)
+	case nexus.Verify:
+		result, err = s.verify.run(ctx, op.Site, args)
+	default:
+		work := s.changes[name]
+		if work == nil {
+			return nexus.Result{}, fail(nexus.Invalid, name, "The sandbox does not know this operation.")
+		}
+		result, err = s.change(ctx, op, work)
+	}
+	if err == nil && s.o.After != nil {
+		err = s.o.After(op)
+	}
+	return result, err
+}
+
+// fenced runs a short deed under the site's lock, refusing a token lower than
+// the highest seen. No lock is held across a delay: a stopped process could
+// never be made to let go of it.
+func (s *Sandbox) fenced(op nexus.Op, deed func() error) error {
+	return s.folder.locked(op.Site, func() error {
+		seen, err := s.folder.gen(op.DB)
+		if err != nil {
+			return err
+		}
+		if op.Gen < seen {
+			return &nexus.Error{Code: nexus.Fenced, Op: "sandbox." + string(op.Args.Op()), Seen: seen,
+				Msg: "A newer run works on this site.", Err: fmt.Errorf("gen %d below %d", op.Gen, seen)}
+		}
+		if op.Gen > seen {
+			if err := s.folder.setGen(op.DB, op.Gen); err != nil {
+				return err
+			}
+		}
+		return deed()
+	})
+}
+
+// pause is the time the operation takes.
+func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
+	delay := s.o.Delay
+	if op.Args.Op() == nexus.OpNewSite && local(op.Email) == "slow-site" {
+		delay += 5 * time.Second
+	}
+	if delay <= 0 {
+		return nil
+	}
+	for part := range 4 {
+		if op.Progress != nil {
+			op.Progress(fmt.Sprintf("Working on %s", op.Site), part*25)
+		}
+		timer := time.NewTimer(delay / 4)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ended(ctx, op)
+		}
+	}
+	return nil
+}
+
+// change is an operation on a complete site of ours.
+func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result nexus.Result, err error) {
+	if err := s.fenced(op, func() error { _, err := s.own(op); return err }); err != nil {
+		return result, err
+	}
+	if err := s.pause(ctx, op); err != nil {
+		return result, err
+	}
+	err = s.fenced(op, func() error {
+		site, err := s.own(op)
+		if err != nil {
+			return err
+		}
+		result, err = work(s, op, site)
+		if err != nil || !result.Changed {
+			return err
+		}
+		return s.folder.saveSite(site)
+	})
+	return result, err
+}
+
+// own loads the site, which must be complete and the owner's.
+func (s *Sandbox) own(op nexus.Op) (*siteState, error) {
+	site, err := s.folder.site(op.Site)
+	switch {
+	case err != nil:
+		return nil, err
+	case site == nil || !site.Made:
+		return nil, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
+	case site.Job != op.Owner || site.DB != op.DB:
+		return nil, foreign(op)
+	}
+	return site, nil
+}
+
+func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
+	begun := func() error {
+		site, err := s.folder.site(op.Site)
+		if err != nil {
+			return err
+		}
+		intent, err := s.folder.intent(op.Site)
+		if err != nil {
+			return err
+		}
+		if (site != nil && (site.Job != op.Owner || site.DB != op.DB)) || (intent != nil && intent.Job != op.Owner) {
+			return foreign(op)
+		}
+		if site != nil && site.Made {
+			return nil // a former try's; leftovers of one are simply made anew
+		}
+		result.Changed = true
+		if err := s.folder.saveIntent(nexus.Intent{Site: op.Site, Job: op.Owner, DB: op.DB}); err != nil {
+			return err
+		}
+		return s.folder.saveSite(&siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install})
+	}
+	if err := s.fenced(op, begun); err != nil || !result.Changed {
+		return result, err
+	}
+	if err := s.pause(ctx, op); err != nil {
+		return result, err
+	}
+	return result, s.fenced(op, func() error {
+		site := &siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install, Made: true,
+			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: []string{"frappe"}}
+		if err := s.folder.saveSite(site); err != nil {
+			return err
+		}
+		return s.folder.removeIntent(op.Site)
+	})
+}
+
+// dropSite removes what the owner has under this name, and nobody else's.
+func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
+	if local(op.Email) == "stuck-undo" {
+		return result, fail(nexus.Unavailable, op.Args.Op(), "The sandbox was asked to fail here.")
+	}
+	if err := s.fenced(op, func() error { return nil }); err != nil {
+		return result, err
+	}
+	if err := s.pause(ctx, op); err != nil {
+		return result, err
+	}
+	return result, s.fenced(op, func() error {
+		site, err := s.folder.site(op.Site)
+		if err != nil {
+			return err
+		}
+		if site != nil && site.Job == op.Owner {
+			result.Changed = true
+			if err := s.folder.removeSite(op.Site); err != nil {
+				return err
+			}
+		}
+		intent, err := s.folder.intent(op.Site)
+		if err == nil && intent != nil && intent.Job == op.Owner {
+			result.Changed = true
+			err = s.folder.removeIntent(op.Site)
+		}
+		return err
+	})
+}
+
+func (s *Sandbox) installApp(op nexus.Op, site *siteState) (nexus.Result, error) {
+	args, _ := op.Args.(nexus.InstallApp)
+	switch {
+	case s.o.Apps[args.App] == "" && args.Optional:
+		return nexus.Result{Skipped: true}, nil
+	case s.o.Apps[args.App] == "":
+		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "The app %s is not on this bench.", args.App)
+	case slices.Contains(site.Apps, args.App):
+		return nexus.Result{}, nil
+	}
+	site.Apps = append(site.Apps, args.App)
+	return nexus.Result{Changed: true}, nil
+}
+
+func (s *Sandbox) ensureUser(op nexus.Op, site *siteState) (nexus.Result, error) {
+	args, _ := op.Args.(nexus.EnsureUser)
+	if site.User != nil && strings.EqualFold(site.User.Email, args.Email) && site.User.password(args.Password) &&
+		slices.Equal(site.User.Roles, args.Roles) {
+		return nexus.Result{}, nil
+	}
+	keys := site.User
+	site.User = newUser(args)
+	if keys != nil {
+		site.User.Key, site.User.Secret = keys.Key, keys.Secret
+	}
+	return nexus.Result{Changed: true}, nil
+}
+
+func (s *Sandbox) applyPlan(op nexus.Op, site *siteState) (nexus.Result, error) {
+	args, _ := op.Args.(nexus.ApplyPlan)
+	if site.Plan == args {
+		return nexus.Result{}, nil
+	}
+	site.Plan = args
+	return nexus.Result{Changed: true}, nil
+}
+
+func (s *Sandbox) issueKey(op nexus.Op, site *siteState) (nexus.Result, error) {
+	args, _ := op.Args.(nexus.IssueKey)
+	if site.User == nil || !strings.EqualFold(site.User.Email, args.Email) {
+		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no user %s on %s.", args.Email, op.Site)
+	}
+	key, secret := digest(args.Key.Reveal()), digest(args.Secret.Reveal())
+	if site.User.Key == key && site.User.Secret == secret {
+		return nexus.Result{}, nil
+	}
+	site.User.Key, site.User.Secret = key, secret
+	return nexus.Result{Changed: true}, nil
+}
+
+func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
+	args, _ := op.Args.(nexus.Mark)
+	if site.State == string(args.State) {
+		return nexus.Result{}, nil
+	}
+	site.State = string(args.State)
+	return nexus.Result{Changed: true}, nil
+}
+
+func (s *Sandbox) hello() (nexus.Result, error) {
+	install, err := s.folder.install()
+	return nexus.Result{Hello: &nexus.HelloResult{Protocol: 1, Frappe: s.o.Apps["frappe"], Apps: maps.Clone(s.o.Apps), Install: install}}, err
+}
+
+func (s *Sandbox) init(args nexus.Init) (result nexus.Result, err error) {
+	err = s.folder.locked("install", func() error {
+		have, err := s.folder.install()
+		if err != nil {
+			return err
+		}
+		if have != "" && have != args.Install {
+			return fail(nexus.Conflict, nexus.OpInit, "This bench belongs to the install %s, not to %s.", have, args.Install)
+		}
+		result.Changed = have == ""
+		return s.folder.setInstall(args.Install)
+	})
+	return result, err
+}

@@ -1,0 +1,272 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// siteState is one site of the sandbox, as stored.
+type siteState struct {
+	Site    nexus.SiteName
+	DB      string
+	Job     nexus.JobID
+	Install nexus.InstallID
+	Made    bool // false: a leftover of an operation that did not finish
+	State   string
+	MadeAt  time.Time
+	Apps    []string
+	User    *userState
+	Plan    nexus.ApplyPlan
+}
+
+// userState is the admin user; password, key and secret are kept as digests.
+type userState struct {
+	Email, FullName, Salt, Password string
+	Roles                           []string
+	Key, Secret                     string
+}
+
+func newUser(args nexus.EnsureUser) *userState {
+	salt := rand.Text()
+	return &userState{Email: args.Email, FullName: args.FullName, Salt: salt,
+		Password: digest(salt + args.Password.Reveal()), Roles: args.Roles}
+}
+
+func (u *userState) password(p nexus.Secret) bool { return u.Password == digest(u.Salt+p.Reveal()) }
+
+// holds tells in constant time whether a pair is this user's.
+func (u *userState) holds(key, secret string) bool {
+	return u != nil && u.Key != "" &&
+		subtle.ConstantTimeCompare([]byte(u.Key+u.Secret), []byte(digest(key)+digest(secret))) == 1
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *siteState) info() nexus.SiteInfo {
+	info := nexus.SiteInfo{Site: s.Site, Folder: true, DB: s.DB, Database: true, Install: s.Install, Job: s.Job,
+		State: s.State, MadeAt: s.MadeAt, Apps: s.Apps, Plan: s.Plan.Plan}
+	if s.User != nil {
+		info.Users = 1
+	}
+	return info
+}
+
+// folder is the sandbox's state on disk: one small file a thing, replaced by
+// rename, and one lock a site. Nothing is synced: a sandbox may be thrown away.
+type folder struct{ root string }
+
+func (f folder) make() error {
+	for _, name := range []string{"sites", "intent", "fence", "locks"} {
+		if err := os.MkdirAll(filepath.Join(f.root, name), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f folder) path(parts ...string) string {
+	return filepath.Join(append([]string{f.root}, parts...)...)
+}
+
+// locked runs a short deed under a site's lock, across processes.
+func (f folder) locked(site nexus.SiteName, deed func() error) error {
+	file, err := os.OpenFile(f.path("locks", string(site)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return broken(err)
+	}
+	defer file.Close() //nolint:errcheck // closing is what unlocks
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return broken(err)
+	}
+	return deed()
+}
+
+func (f folder) site(name nexus.SiteName) (*siteState, error) {
+	return read[siteState](f.path("sites", string(name)))
+}
+
+func (f folder) saveSite(s *siteState) error { return write(f.path("sites", string(s.Site)), s) }
+
+func (f folder) removeSite(name nexus.SiteName) error { return remove(f.path("sites", string(name))) }
+
+func (f folder) intent(site nexus.SiteName) (*nexus.Intent, error) {
+	return read[nexus.Intent](f.path("intent", string(site)))
+}
+
+func (f folder) saveIntent(i nexus.Intent) error { return write(f.path("intent", string(i.Site)), i) }
+
+func (f folder) removeIntent(site nexus.SiteName) error {
+	return remove(f.path("intent", string(site)))
+}
+
+func (f folder) install() (nexus.InstallID, error) {
+	id, err := read[nexus.InstallID](f.path("install"))
+	if err != nil || id == nil {
+		return "", err
+	}
+	return *id, nil
+}
+
+func (f folder) setInstall(id nexus.InstallID) error { return write(f.path("install"), id) }
+
+// gen is the highest fencing token seen for a database. It outlives the
+// database, so that a late operation on it is still refused.
+func (f folder) gen(db string) (nexus.Gen, error) {
+	text, err := os.ReadFile(f.path("fence", db))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, broken(err)
+	}
+	gen, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, broken(err)
+	}
+	return nexus.Gen(gen), nil
+}
+
+func (f folder) setGen(db string, gen nexus.Gen) error {
+	return replace(f.path("fence", db), strconv.AppendInt(nil, int64(gen), 10))
+}
+
+func (f folder) list(kind string) ([]string, error) {
+	entries, err := os.ReadDir(f.path(kind))
+	if err != nil {
+		return nil, broken(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), ".new") {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+func read[T any](path string) (*T, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // nothing there is an answer
+	}
+	if err != nil {
+		return nil, broken(err)
+	}
+	value := new(T)
+	if err := json.Unmarshal(text, value); err != nil {
+		return nil, broken(fmt.Errorf("%s: %w", path, err))
+	}
+	return value, nil
+}
+
+func write(path string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return broken(err)
+	}
+	return replace(path, text)
+}
+
+// replace puts a whole new file in the place of the old one. The lock of the
+// site is held, so the temporary name is free.
+func replace(path string, text []byte) error {
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return broken(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return broken(err)
+	}
+	return nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return broken(err)
+	}
+	return nil
+}
+
+func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
+	info := nexus.SiteInfo{Site: op.Site}
+	site, err := s.folder.site(op.Site)
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	if site != nil {
+		info = site.info()
+		return nexus.Result{Site: &info}, nil
+	}
+	intent, err := s.folder.intent(op.Site)
+	if intent != nil {
+		info.Job = intent.Job
+	}
+	return nexus.Result{Site: &info}, err
+}
+
+func (s *Sandbox) inventory() (nexus.Result, error) {
+	out := &nexus.InventoryResult{}
+	sites, err := s.folder.list("sites")
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	for _, name := range sites {
+		site, err := s.folder.site(nexus.SiteName(name))
+		if err != nil {
+			return nexus.Result{}, err
+		}
+		if site != nil {
+			out.Sites = append(out.Sites, site.info())
+			out.Databases = append(out.Databases, nexus.DatabaseInfo{Name: site.DB, Exists: true, Comment: "nexus job=" + string(site.Job)})
+		}
+	}
+	intents, err := s.folder.list("intent")
+	for _, name := range intents {
+		if intent, _ := s.folder.intent(nexus.SiteName(name)); intent != nil {
+			out.Intents = append(out.Intents, *intent)
+		}
+	}
+	return nexus.Result{Inventory: out}, err
+}
+
+func broken(err error) error {
+	return &nexus.Error{Code: nexus.Unavailable, Op: "sandbox.folder", Msg: "The sandbox's folder cannot be used just now.", Err: err}
+}
+
+func fail(code nexus.Code, op nexus.OpName, format string, args ...any) error {
+	return &nexus.Error{Code: code, Op: "bench." + string(op), Msg: fmt.Sprintf(format, args...)}
+}
+
+func foreign(op nexus.Op) error {
+	return fail(nexus.Conflict, op.Args.Op(), "The site %s on this bench was not made by this job; it was left alone.", op.Site)
+}
+
+// ended is how an operation ends whose context did.
+func ended(ctx context.Context, op nexus.Op) error {
+	code, cause := nexus.CodeCanceled, context.Cause(ctx)
+	if errors.Is(cause, nexus.ErrStepTimeout) || errors.Is(cause, context.DeadlineExceeded) {
+		code = nexus.Timeout
+	}
+	return &nexus.Error{Code: code, Op: "bench." + string(op.Args.Op()), Msg: "The operation was ended before it was done.", Err: cause}
+}

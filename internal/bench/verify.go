@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// verifier asks sites over HTTP at the bench's internal address, as their
+// clients would: the Host header says which one is meant.
+type verifier struct {
+	addr   string
+	client *http.Client
+}
+
+func newVerifier(addr string) *verifier {
+	transport := &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+		ResponseHeaderTimeout: 15 * time.Second, DialContext: dial}
+	return &verifier{addr: addr, client: &http.Client{Transport: transport,
+		// A redirect is an answer: a login page, or a proxy that is not ours.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// dial reaches *.localhost on this machine, as browsers do (RFC 6761 §6.3) and
+// most resolvers do not.
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && strings.HasSuffix(host, ".localhost") {
+		addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, addr)
+}
+
+// close lets idle connections go.
+func (v *verifier) close() { v.client.CloseIdleConnections() }
+
+// run asks three things: is the site there, whose key is this, can it read a list.
+func (v *verifier) run(ctx context.Context, site nexus.SiteName, args nexus.Verify) (nexus.Result, error) {
+	var pong, who struct{ Message string }
+	var list struct{ Data []json.RawMessage }
+	docType := args.DocType
+	if docType == "" {
+		docType = "User"
+	}
+	if err := v.ask(ctx, site, "/api/method/ping", "", &pong); err != nil {
+		return nexus.Result{}, err
+	}
+	if pong.Message != "pong" {
+		return nexus.Result{}, wrong("the ping was answered with %q", pong.Message)
+	}
+	token := "token " + args.Key.Reveal() + ":" + args.Secret.Reveal()
+	if err := v.ask(ctx, site, "/api/method/frappe.auth.get_logged_user", token, &who); err != nil {
+		return nexus.Result{}, err
+	}
+	if !strings.EqualFold(who.Message, args.Email) {
+		return nexus.Result{}, wrong("the key belongs to %q", who.Message)
+	}
+	if err := v.ask(ctx, site, "/api/resource/"+url.PathEscape(docType)+"?limit_page_length=1", token, &list); err != nil {
+		return nexus.Result{}, err
+	}
+	if list.Data == nil {
+		return nexus.Result{}, wrong("the list of %s has no data", docType)
+	}
+	return nexus.Result{Note: v.public(ctx, args.PublicURL)}, nil
+}
+
+// ask does one request and sorts its answer: what an outage explains is waited
+// out, anything else is a wrong answer.
+func (v *verifier) ask(ctx context.Context, site nexus.SiteName, path, token string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.addr+path, nil)
+	if err != nil {
+		return wrong("the address %q cannot be asked: %w", v.addr, err)
+	}
+	request.Host = string(site)
+	request.Header.Set("Accept", "application/json")
+	if token != "" {
+		request.Header.Set("Authorization", token)
+	}
+	response, err := v.client.Do(request)
+	if err != nil {
+		return away(ctx, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // read-only
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	switch status := response.StatusCode; {
+	case err != nil:
+		return away(ctx, err)
+	case status >= 500 || status == http.StatusNotFound || status == http.StatusTooManyRequests:
+		// 404 is how a bench says that it does not know the host (yet).
+		return away(ctx, fmt.Errorf("%s: status %d", path, status))
+	case status != http.StatusOK:
+		return wrong("%s was answered with status %d", path, status)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return wrong("%s was not answered in JSON: %w", path, err)
+	}
+	return nil
+}
+
+// public looks whether the site answers at its public address too: a remark,
+// never a failure, since DNS and proxies are somebody else's.
+func (v *verifier) public(ctx context.Context, base string) string {
+	if base == "" {
+		return ""
+	}
+	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(short, http.MethodGet, strings.TrimSuffix(base, "/")+"/api/method/ping", nil)
+	if err == nil {
+		var response *http.Response
+		if response, err = v.client.Do(request); err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return ""
+			}
+			err = fmt.Errorf("status %d", response.StatusCode)
+		}
+	}
+	return fmt.Sprintf("The site works, but does not answer at %s yet (%s).", base, reason(err))
+}
+
+func reason(err error) string {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	return err.Error()
+}
+
+func wrong(format string, args ...any) error {
+	return &nexus.Error{Code: nexus.Internal, Op: "bench.verify", Msg: "The new site gave a wrong answer.", Err: fmt.Errorf(format, args...)}
+}
+
+func away(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), nexus.ErrStepTimeout) && !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return &nexus.Error{Code: nexus.CodeCanceled, Op: "bench.verify", Msg: "The check was ended.", Err: context.Cause(ctx)}
+	}
+	return &nexus.Error{Code: nexus.Unavailable, Op: "bench.verify", Wait: nexus.WaitBench,
+		Msg: "The new site does not answer yet; it is asked again.", Err: err}
+}
