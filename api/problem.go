@@ -17,17 +17,13 @@ import (
 // manual is where the types of problems are explained.
 const manual = "https://github.com/nexus-erp/provisioner/blob/main/docs/PROBLEMS.md#"
 
-// problemError is an error that knows more of its answer than its code says.
+// problemError is an error of the job that a request waited for.
 type problemError struct {
 	error
-	status int
-	jobID  nexus.JobID
+	jobID nexus.JobID
 }
 
 func (p problemError) Unwrap() error { return p.error }
-
-// withStatus overrides the status that an error's code stands for.
-func withStatus(status int, err error) error { return problemError{error: err, status: status} }
 
 // writeError is the one place where an error becomes an answer.
 func (s *Server) writeError(err error, c echo.Context) {
@@ -60,9 +56,6 @@ func (s *Server) problem(err error, c echo.Context) gen.Problem {
 	}
 	p := gen.Problem{Code: string(e.Code), RequestId: requestID(c), Detail: optional(nexus.MessageOf(e))}
 	if special, ok := errors.AsType[problemError](err); ok {
-		if special.status != 0 {
-			status = special.status
-		}
 		p.JobId = optional(string(special.jobID))
 	}
 	switch {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -139,7 +138,7 @@ func (h *harness) advance(d time.Duration) {
 func (h *harness) engine(p tasks.Process) *worker.Engine {
 	now := h.now
 	return worker.NewEngine(worker.Options{Store: h.store, Keys: h.keys, Processes: []tasks.Process{p},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: func() time.Time { return now },
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
 		Jitter: func() float64 { return 0.5 }, Renew: time.Hour})
 }
 

@@ -212,7 +212,7 @@ func (a *app) work(ctx context.Context) error {
 		Store: memory, Bench: hands, Keys: a.keys, Log: a.log, Metrics: worker.NewMetrics(a.registry),
 		Settings: tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
 	})
-	a.group.Go(func() error { return worker.Serve(ctx, a.redis.worker, engine, a.c.Concurrency, drainTime) })
+	a.group.Go(func() error { return worker.Serve(ctx, a.redis, engine, a.c.Concurrency, drainTime) })
 	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
 	return nil
 }
@@ -227,7 +227,11 @@ func (a *app) benchName() string {
 // bench is the hands of this process.
 func (a *app) bench() (nexus.Bench, error) {
 	if a.c.Bench == "sandbox" {
-		return a.sandbox()
+		sandbox, err := a.sandbox()
+		if err == nil {
+			a.closers = append(a.closers, func() { _ = sandbox.Close() })
+		}
+		return sandbox, err
 	}
 	docker, err := bench.NewDocker(bench.DockerOptions{Service: a.c.Service, Install: a.install, DBAccount: a.c.DBAccount,
 		DBPassword: a.c.DBPassword, VerifyAddr: a.c.VerifyAddr, OutputLimit: a.c.OutputLimit, Log: a.log})

@@ -16,6 +16,7 @@ type client = redis.UniversalClient
 type connection struct {
 	api, worker client
 	embedded    bool
+	patient     redis.Options
 	server      *miniredis.Miniredis // nil unless embedded
 }
 
@@ -42,9 +43,13 @@ func connect(url string, dev bool) (*connection, error) {
 	fast, patient := *o, *o
 	fast.DialTimeout, fast.ReadTimeout, fast.WriteTimeout, fast.MaxRetries = 500*time.Millisecond, 2*time.Second, 2*time.Second, 1
 	patient.PoolSize = 64
+	c.patient = patient
 	c.api, c.worker = redis.NewClient(&fast), redis.NewClient(&patient)
 	return c, nil
 }
+
+// MakeRedisClient makes asynq a client of its own, which asynq closes.
+func (c *connection) MakeRedisClient() any { return redis.NewClient(&c.patient) }
 
 func (c *connection) close() {
 	_ = c.api.Close()

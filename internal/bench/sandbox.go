@@ -303,6 +303,12 @@ func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 	return nexus.Result{Changed: true}, nil
 }
 
+// Close lets idle connections go; the folder stays.
+func (s *Sandbox) Close() error {
+	s.verify.close()
+	return nil
+}
+
 func (s *Sandbox) hello() (nexus.Result, error) {
 	install, err := s.folder.install()
 	return nexus.Result{Hello: &nexus.HelloResult{Protocol: 1, Frappe: s.o.Apps["frappe"], Apps: maps.Clone(s.o.Apps), Install: install}}, err

@@ -44,10 +44,10 @@ type Args interface {
 }
 
 // Hello asks what the bench is and what it lacks.
-type Hello struct{}
+type Hello struct{ noSecrets }
 
 // Inventory lists the bench's sites, intents and databases of this install.
-type Inventory struct{}
+type Inventory struct{ noSecrets }
 
 // NewSite makes a site with its database, frappe only: intent first, marker
 // (state "making") after. On a site that is complete and ours it does nothing;
@@ -60,6 +60,7 @@ type NewSite struct {
 // Optional a success with Result.Skipped. Force is for an app whose earlier
 // attempt is journalled: Frappe cannot retry a half-installed app plainly.
 type InstallApp struct {
+	noSecrets
 	App      string `json:"app"`
 	Optional bool   `json:"optional,omitempty"`
 	Force    bool   `json:"force,omitempty"`
@@ -70,7 +71,7 @@ type InstallApp struct {
 // archive, each by itself, the intent last. All absent is a success; a site
 // that belongs to somebody else is left alone: a success too when nothing of
 // the owner's is there, since then nothing is left to undo.
-type DropSite struct{}
+type DropSite struct{ noSecrets }
 
 // EnsureUser makes the admin user, or brings an existing one to this password
 // and these roles; no mail is sent.
@@ -86,6 +87,7 @@ type EnsureUser struct {
 // ApplyPlan writes the plan's limits, the public address and the regional
 // settings, and switches scheduler and request monitor on.
 type ApplyPlan struct {
+	noSecrets
 	Plan         PlanName `json:"plan"`
 	Users        int      `json:"users"`         // 0: unlimited
 	StorageBytes int64    `json:"storage_bytes"` // 0: unlimited
@@ -104,15 +106,16 @@ type IssueKey struct {
 }
 
 // Inspect tells what is on the bench under a site's name.
-type Inspect struct{}
+type Inspect struct{ noSecrets }
 
 // Stop ends whatever still runs for the site's database: the holder of its
 // lock with all descendants, and its MariaDB threads.
-type Stop struct{}
+type Stop struct{ noSecrets }
 
 // Mark sets the state in the site's marker. "active" opens the site,
 // "suspended" and "deleting" close it (maintenance mode, scheduler paused).
 type Mark struct {
+	noSecrets
 	State TenantState `json:"state"`
 }
 
@@ -172,15 +175,11 @@ func (Mark) Op() OpName       { return OpMark }
 func (Init) Op() OpName       { return OpInit }
 func (Verify) Op() OpName     { return OpVerify }
 
-// Secrets has no entry: the operation needs none.
-func (Hello) Secrets() map[string]Secret      { return nil }
-func (Inventory) Secrets() map[string]Secret  { return nil }
-func (InstallApp) Secrets() map[string]Secret { return nil }
-func (DropSite) Secrets() map[string]Secret   { return nil }
-func (ApplyPlan) Secrets() map[string]Secret  { return nil }
-func (Inspect) Secrets() map[string]Secret    { return nil }
-func (Stop) Secrets() map[string]Secret       { return nil }
-func (Mark) Secrets() map[string]Secret       { return nil }
+// noSecrets is embedded by arguments that hold none.
+type noSecrets struct{}
+
+// Secrets has no entry.
+func (noSecrets) Secrets() map[string]Secret { return nil }
 
 // Secrets has the Administrator's password under admin_password.
 func (a NewSite) Secrets() map[string]Secret {

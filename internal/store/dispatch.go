@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -39,11 +40,21 @@ func ParseTask(payload []byte) (t Task, ok bool) {
 	return t, err == nil && t.V == taskVersion && t.Job.Valid()
 }
 
+// queue is asynq, as far as the store knows it.
+type queue struct {
+	tasks *asynq.Client
+	look  *asynq.Inspector
+}
+
+func newQueue(rdb redis.UniversalClient) queue {
+	return queue{tasks: asynq.NewClientFromRedisClient(rdb), look: asynq.NewInspectorFromRedisClient(rdb)}
+}
+
 func (s *Store) enqueue(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind) error {
 	task := asynq.NewTask(TaskType, []byte(encode(Task{V: taskVersion, Job: id, Dispatch: dispatch})))
 	// asynq's own retries, timeouts and recovery must never come into play: the
 	// due index is the only timer (MaxRetry 0 archives what asynq gives up on).
-	_, err := s.tasks.EnqueueContext(ctx, task, asynq.TaskID(taskID(id, dispatch)), asynq.Queue(queue(dispatch, kind)),
+	_, err := s.queue.tasks.EnqueueContext(ctx, task, asynq.TaskID(taskID(id, dispatch)), asynq.Queue(queueOf(dispatch, kind)),
 		asynq.MaxRetry(0), asynq.Timeout(25*time.Hour), asynq.Retention(72*time.Hour))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
 		return classify("enqueue", err)
@@ -53,7 +64,7 @@ func (s *Store) enqueue(ctx context.Context, id nexus.JobID, dispatch int64, kin
 
 func taskID(id nexus.JobID, dispatch int64) string { return fmt.Sprintf("%s.%d", id, dispatch) }
 
-func queue(dispatch int64, kind nexus.Kind) string {
+func queueOf(dispatch int64, kind nexus.Kind) string {
 	if dispatch > 1 || kind == nexus.KindTeardown {
 		return QueueResume
 	}
@@ -94,7 +105,7 @@ func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kin
 	if !errors.Is(err, asynq.ErrTaskIDConflict) {
 		return err
 	}
-	info, err := s.look.GetTaskInfo(queue(dispatch, kind), taskID(id, dispatch))
+	info, err := s.queue.look.GetTaskInfo(queueOf(dispatch, kind), taskID(id, dispatch))
 	if err == nil && info.State == asynq.TaskStatePending {
 		return nil
 	}

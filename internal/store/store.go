@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -24,8 +23,7 @@ type Options struct {
 // Store keeps jobs, tenants and secrets in Redis. Safe for concurrent use.
 type Store struct {
 	rdb   redis.UniversalClient
-	tasks *asynq.Client
-	look  *asynq.Inspector
+	queue queue
 	o     Options
 
 	mu       sync.Mutex
@@ -41,10 +39,7 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	if o.Retention <= 0 {
 		o.Retention = 30 * 24 * time.Hour
 	}
-	return &Store{
-		rdb: rdb, o: o, watchers: map[nexus.JobID][]chan struct{}{},
-		tasks: asynq.NewClientFromRedisClient(rdb), look: asynq.NewInspectorFromRedisClient(rdb),
-	}
+	return &Store{rdb: rdb, o: o, watchers: map[nexus.JobID][]chan struct{}{}, queue: newQueue(rdb)}
 }
 
 // Ping asks Redis whether it is there; unavailable if not.

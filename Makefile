@@ -1,0 +1,35 @@
+# Nexus Provisioner. `make help` lists the targets.
+TOOL := go tool -modfile=tools/go.mod
+TAGS := service,bench
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-all test-bench bench lint gen
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## everything in one process, in the foreground (nexus dev)
+	go run ./cmd/nexus dev
+
+build: ## the three binaries, into bin/
+	go build -o bin/ ./cmd/...
+
+test: ## the fast suite: no service, no network
+	go test ./...
+
+test-all: ## the whole suite with -race: needs redis-server, Docker and MariaDB (see .ci/services)
+	go test -race -tags service -timeout 40m ./...
+
+test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH
+	go test -tags bench -run TestConformance -timeout 60m -count 1 -v ./internal/bench
+
+bench: ## figures, each beside its peer's of the same run
+	go run ./internal/e2e/benchmark
+
+lint: ## formatting, vet and golangci-lint
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt:"; gofmt -l .; exit 1; }
+	go vet -tags $(TAGS) ./...
+	$(TOOL) golangci-lint run --build-tags $(TAGS) ./...
+
+gen: ## write generated code anew
+	go generate ./...
