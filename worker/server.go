@@ -14,9 +14,10 @@ import (
 
 // Serve takes tasks from asynq and reconciles until the context ends, then
 // drains: no new task, every run leaves at its next boundary, at most for the
-// given time. What still runs after that is left to its successor.
-func Serve(ctx context.Context, rdb redis.UniversalClient, e *Engine, concurrency int, drain time.Duration) error {
-	server := asynq.NewServerFromRedisClient(rdb, asynq.Config{
+// given time. What still runs after that is left to its successor. The connection
+// is asked for a client of the server's own.
+func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concurrency int, drain time.Duration) error {
+	server := asynq.NewServer(connection, asynq.Config{
 		Concurrency:       concurrency,
 		TaskCheckInterval: 20 * time.Millisecond,
 		Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
