@@ -397,9 +397,9 @@ func TestEventsAndWatch(t *testing.T) {
 		for f.rdb.PubSubNumSub(t.Context(), "{nexus}:wake").Val()["{nexus}:wake"] == 0 {
 			runtime.Gosched()
 		}
-		seen := make(chan nexus.Job, 1)
+		seen, rev := make(chan nexus.Job, 1), job.Rev
 		done.Go(func() {
-			got, _ := f.Watch(listening, id, job.Rev)
+			got, _ := f.Watch(listening, id, rev)
 			seen <- got
 		})
 		job.Steps[0].State = nexus.StepDone

@@ -19,7 +19,7 @@ recipe=1
 bench=/home/frappe/frappe-bench
 
 image_tag() {
-	(cd "$here" && find . -type f ! -path '*/__pycache__/*' -print0 | sort -z |
+	(cd "$here" && find . -type f ! -path '*/__pycache__/*' ! -path '*/.*/*' -print0 | sort -z |
 		xargs -0 sha256sum; printf '%s' "$suite $packages $recipe") | sha256sum | cut -c1-12
 }
 
@@ -73,6 +73,7 @@ stage() {
 	# A virtual environment by hand: Debian splits off the module that makes one.
 	ln -s /usr/bin/python3 "$root/env/bin/python"
 	ln -s python "$root/env/bin/python3"
+	install -m 755 "$here/bench.sh" "$root/env/bin/bench"
 	printf 'home = /usr/bin\ninclude-system-site-packages = true\n' >"$root/env/pyvenv.cfg"
 	for app in frappe erpnext hrms; do
 		echo "$bench/apps/$app" >>"$root/env/lib/python3.11/site-packages/bench.pth"
