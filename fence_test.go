@@ -33,8 +33,8 @@ var allowed = map[string][]string{
 	"internal/app":           {"internal/nexus", "internal/store", "internal/bench", "tasks", "worker", "api"},
 	"cmd/api":                {"internal/app"},
 	"cmd/worker":             {"internal/app"},
-	"cmd/nexus":              {"internal/app", "internal/nexus", "api/client"},
-	"internal/e2e":           {"internal/nexus", "api/client"},
+	"cmd/nexus":              {"internal/app", "internal/nexus", "api/client", "api/gen"},
+	"internal/e2e":           {},
 	"internal/e2e/benchmark": {"internal/nexus", "internal/app", "api/client"},
 }
 

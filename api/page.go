@@ -35,7 +35,7 @@ func (s *Server) servePage() {
 		sum := sha256.Sum256(body)
 		h := c.Response().Header()
 		h.Set("Content-Security-Policy", policy)
-		h.Set("Cache-Control", "no-cache")
+		h.Set("Cache-Control", "no-cache") // keep it, but ask
 		h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
 		if c.Request().Header.Get("If-None-Match") == h.Get("ETag") {
 			return c.NoContent(http.StatusNotModified)

@@ -1,1 +1,28 @@
+// The page's own address, after #, holds job and claim token: a reload, or a
+// bookmark, comes back to the job. It is never sent to a server.
+import * as credentials from "./credentials.js";
+import { view } from "./dom.js";
+import * as form from "./form.js";
+import * as job from "./job.js";
+import * as rules from "./rules.js";
 
+function follow(id, claim) {
+  job.follow(id, claim, (done) => credentials.show(done, claim));
+}
+
+function again() {
+  history.replaceState(null, "", location.pathname);
+  view("form");
+  document.getElementById("organizationName").focus();
+}
+
+rules.start();
+job.start(again);
+credentials.start();
+form.start((accepted) => {
+  history.replaceState(null, "", `#job=${accepted.jobId}&claim=${accepted.claimToken}`);
+  follow(accepted.jobId, accepted.claimToken);
+});
+
+const here = new URLSearchParams(location.hash.slice(1));
+if (here.has("job")) follow(here.get("job"), here.get("claim") || "");

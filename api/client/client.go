@@ -1,0 +1,167 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Client asks one server. Safe for concurrent use.
+type Client struct {
+	base  string
+	token nexus.Secret
+	http  *http.Client
+}
+
+// New makes a client of the server at base; an empty token sends none.
+func New(base string, token nexus.Secret) *Client {
+	return &Client{base: strings.TrimSuffix(base, "/"), token: token, http: &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second}}}
+}
+
+// Close lets idle connections go.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Signup asks for a site; the key makes a repeated call safe.
+func (c *Client) Signup(ctx context.Context, body gen.SignupRequest, key string) (out gen.Accepted, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/signup", body: body, key: key, token: c.token}, &out)
+	return out, err
+}
+
+// Job reads a job. Known is the ETag of what the caller has ("" for nothing);
+// with wait the server answers at the next change, or at the end of the job if
+// nothing is known. An unchanged job comes back as ok false.
+func (c *Client) Job(ctx context.Context, id, known string, wait time.Duration) (job gen.Job, etag string, ok bool, err error) {
+	path := "/jobs/" + url.PathEscape(id)
+	if wait > 0 {
+		path += "?wait=" + wait.String()
+	}
+	response := call{method: "GET", path: path, match: known, etag: &etag}
+	err = c.do(ctx, response, &job)
+	if errors.Is(err, errNotModified) {
+		return job, known, false, nil
+	}
+	return job, etag, err == nil, err
+}
+
+// Credentials picks the key and secret up; bind makes a repeated call safe.
+func (c *Client) Credentials(ctx context.Context, id string, claim nexus.Secret, bind string) (out gen.Credentials, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/jobs/" + url.PathEscape(id) + "/credentials", body: struct{}{}, key: bind, token: claim}, &out)
+	return out, err
+}
+
+// Cancel asks for a job's end, with its claim token or an operator's.
+func (c *Client) Cancel(ctx context.Context, id string, token nexus.Secret) (out gen.Job, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/jobs/" + url.PathEscape(id) + "/cancel", token: token}, &out)
+	return out, err
+}
+
+// Resume sets a parked job going again.
+func (c *Client) Resume(ctx context.Context, id string) (out gen.Job, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/jobs/" + url.PathEscape(id) + "/resume", token: c.token}, &out)
+	return out, err
+}
+
+// Delete removes a tenant; the answer is the teardown's job.
+func (c *Client) Delete(ctx context.Context, site string) (out gen.Job, err error) {
+	err = c.do(ctx, call{method: "DELETE", path: "/tenants/" + url.PathEscape(site), token: c.token}, &out)
+	return out, err
+}
+
+// Tenant reads a tenant's row.
+func (c *Client) Tenant(ctx context.Context, site string) (out gen.Tenant, err error) {
+	err = c.do(ctx, call{method: "GET", path: "/tenants/" + url.PathEscape(site), token: c.token}, &out)
+	return out, err
+}
+
+type call struct {
+	method, path, key, match string
+	body                     any
+	token                    nexus.Secret
+	etag                     *string
+}
+
+var errNotModified = errors.New("not modified")
+
+func (c *Client) do(ctx context.Context, what call, into any) error {
+	var body io.Reader
+	if what.body != nil {
+		text, err := json.Marshal(what.body)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, what.method, c.base+what.path, body)
+	if err != nil {
+		return &nexus.Error{Code: nexus.Invalid, Op: "client", Msg: "The server's address is not a URL.", Err: err}
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range map[string]string{"Idempotency-Key": what.key, "If-None-Match": what.match} {
+		if value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	if what.token != "" {
+		request.Header.Set("Authorization", "Bearer "+what.token.Reveal())
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Err: err,
+			Msg: fmt.Sprintf("There is no answer from %s; is the server running? (nexus dev starts one)", c.base)}
+	}
+	defer response.Body.Close() //nolint:errcheck // read-only
+	return read(response, what, into)
+}
+
+func read(response *http.Response, what call, into any) error {
+	if response.StatusCode == http.StatusNotModified {
+		return errNotModified
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, 8<<20))
+	if err != nil {
+		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Msg: "The answer broke off; ask again.", Err: err}
+	}
+	if response.StatusCode < 300 {
+		if what.etag != nil {
+			*what.etag = response.Header.Get("ETag")
+		}
+		if err := json.Unmarshal(text, into); err != nil {
+			return &nexus.Error{Code: nexus.Internal, Op: "client", Msg: "The server's answer is not understood; is it a Nexus API?", Err: err}
+		}
+		return nil
+	}
+	var p gen.Problem
+	if json.Unmarshal(text, &p) != nil || p.Code == "" {
+		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Err: errors.New(response.Status),
+			Msg: "The server's answer is not understood; is it a Nexus API?"}
+	}
+	e := &nexus.Error{Code: nexus.Code(p.Code), Op: "client", Err: fmt.Errorf("%s, request %s", response.Status, p.RequestId)}
+	if p.Detail != nil {
+		e.Msg = *p.Detail
+	}
+	if p.Suggestion != nil {
+		e.Suggestion = *p.Suggestion
+	}
+	if p.RetryAfter != nil {
+		e.RetryAfter = time.Duration(*p.RetryAfter) * time.Second
+	}
+	if p.Errors != nil {
+		for _, f := range *p.Errors {
+			e.Fields = append(e.Fields, nexus.FieldError{Field: f.Field, Message: f.Message})
+		}
+	}
+	return e
+}

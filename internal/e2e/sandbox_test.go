@@ -1,0 +1,165 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// logged asks a site who a key belongs to.
+func logged(t testing.TB, url, site string, pair gen.Credentials) (status int) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/api/method/frappe.auth.get_logged_user", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = site
+	request.Header.Set("Authorization", "token "+pair.ApiKey+":"+pair.ApiSecret)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
+
+// TestWorkerKilledUnderLoad kills one of three workers in the middle of its
+// work: every job succeeds, once, and the orphans go on within six seconds.
+func TestWorkerKilledUnderLoad(t *testing.T) {
+	const jobs = 40
+	s := newStack(t, 3, "NEXUS_SANDBOX_DELAY=150ms", "NEXUS_CONCURRENCY=8")
+	accepted := make([]gen.Accepted, jobs)
+	for i := range accepted {
+		accepted[i] = s.signup(fmt.Sprintf("load-%02d", i), fmt.Sprintf("jane%d@example.com", i))
+	}
+	eventually(t, 20*time.Second, "half of them are at work or done", func() bool {
+		n, _ := s.rdb.ZCard(t.Context(), "{nexus}:slots:sandbox").Result()
+		return n >= 12
+	})
+	s.workers[1].end(syscall.SIGKILL)
+	killed := time.Now()
+
+	rescued := map[string]bool{}
+	for _, a := range accepted {
+		if job := s.end(a.JobId, 90*time.Second); job.State != "succeeded" {
+			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+		}
+	}
+	for _, line := range s.log.all() {
+		if strings.Contains(line, `"lease expired, job rescued"`) {
+			rescued[line] = true
+			if at := field(line, "time"); at.Sub(killed) > 6*time.Second {
+				t.Errorf("an orphan went on only %s after the kill", at.Sub(killed))
+			}
+		}
+	}
+	if len(rescued) == 0 {
+		t.Error("nothing was rescued: the kill hit nothing, so this test showed nothing")
+	}
+	t.Logf("%d orphans rescued", len(rescued))
+
+	sandbox := "http://" + listening(t, s.log, "nexus sandbox started", "sandbox")
+	var pairs []gen.Credentials
+	for _, a := range accepted[:5] {
+		pair, err := s.client.Credentials(t.Context(), a.JobId, nexus.Secret(a.ClaimToken), "pick-up")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, pair)
+	}
+	for i, pair := range pairs {
+		for k, a := range accepted[:5] {
+			want := http.StatusUnauthorized
+			if i == k {
+				want = http.StatusOK
+			}
+			if got := logged(t, sandbox, a.Site, pair); got != want {
+				t.Errorf("the key of site %d on site %d: %d, want %d", i, k, got, want)
+			}
+		}
+	}
+}
+
+// TestDrain lets a worker leave while it works: the others go on at once, and
+// nobody counts it as a crash.
+func TestDrain(t *testing.T) {
+	s := newStack(t, 2, "NEXUS_SANDBOX_DELAY=400ms")
+	var accepted []gen.Accepted
+	for i := range 6 {
+		accepted = append(accepted, s.signup(fmt.Sprintf("drain-%d", i), "jane@example.com"))
+	}
+	eventually(t, 20*time.Second, "all are at work", func() bool {
+		n, _ := s.rdb.ZCard(t.Context(), "{nexus}:slots:sandbox").Result()
+		return n == 6
+	})
+	s.workers[0].end(syscall.SIGTERM)
+	for _, a := range accepted {
+		if job := s.end(a.JobId, 60*time.Second); job.State != "succeeded" {
+			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+		}
+	}
+	for _, line := range s.log.all() {
+		if strings.Contains(line, "lease expired") {
+			t.Errorf("a drain was taken for a crash: %s", line)
+		}
+	}
+}
+
+// TestFailures asks for the sandbox's faults, as a developer of a form would.
+func TestFailures(t *testing.T) {
+	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=300ms")
+	for email, want := range map[string]gen.State{"fail-apps@example.com": "failed", "fail-verify@example.com": "failed"} {
+		name, _, _ := strings.Cut(email, "@")
+		job := s.end(s.signup(name, email).JobId, 60*time.Second)
+		if job.State != want || job.Error == nil || job.Error.Message == "" {
+			t.Errorf("%s: %s, %+v", email, job.State, job.Error)
+		}
+		if _, err := s.client.Tenant(t.Context(), job.Site); nexus.CodeOf(err) != nexus.NotFound {
+			t.Errorf("%s: the tenant's row is left: %v", email, err)
+		}
+		s.nothing(job.Site)
+	}
+	slow := s.signup("slow", "slow-site@example.com")
+	eventually(t, 10*time.Second, "the site is being made", func() bool {
+		_, err := os.Stat(s.dir + "/sandbox/sites/" + slow.Site)
+		return err == nil
+	})
+	if _, err := s.client.Cancel(t.Context(), slow.JobId, nexus.Secret(slow.ClaimToken)); err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(slow.JobId, 30*time.Second); job.State != "canceled" {
+		t.Errorf("canceled in the middle: %s", job.State)
+	}
+	s.nothing(slow.Site)
+	stuck := s.signup("stuck", "stuck-undo@example.com")
+	eventually(t, 20*time.Second, "the rollback began", func() bool {
+		job, _, _, err := s.client.Job(t.Context(), stuck.JobId, "", 0)
+		return err == nil && job.State == "rolling_back"
+	})
+}
+
+// nothing holds that a site left no trace on the sandbox but its fence.
+func (s *stack) nothing(site string) {
+	s.t.Helper()
+	for _, room := range []string{"sites", "intent"} {
+		if _, err := os.Stat(s.dir + "/sandbox/" + room + "/" + site); err == nil {
+			s.t.Errorf("%s: something is left in %s", site, room)
+		}
+	}
+}
+
+func field(line, name string) time.Time {
+	_, rest, _ := strings.Cut(line, `"`+name+`":"`)
+	text, _, _ := strings.Cut(rest, `"`)
+	at, _ := time.Parse(time.RFC3339Nano, text)
+	return at
+}
