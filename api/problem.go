@@ -20,7 +20,8 @@ const manual = "https://github.com/nexus-erp/provisioner/blob/main/docs/PROBLEMS
 // problemError is an error of the job that a request waited for.
 type problemError struct {
 	error
-	jobID nexus.JobID
+	jobID  nexus.JobID
+	status int // 0: as the code says
 }
 
 func (p problemError) Unwrap() error { return p.error }
@@ -56,6 +57,9 @@ func (s *Server) problem(err error, c echo.Context) gen.Problem {
 	}
 	p := gen.Problem{Code: string(e.Code), RequestId: requestID(c), Detail: optional(nexus.MessageOf(e))}
 	if special, ok := errors.AsType[problemError](err); ok {
+		if special.status != 0 {
+			status = special.status
+		}
 		p.JobId = optional(string(special.jobID))
 	}
 	switch {

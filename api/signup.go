@@ -217,18 +217,27 @@ func (s *Server) waited(c echo.Context, job nexus.Job, wait time.Duration, key s
 		}
 		return c.JSON(http.StatusCreated, pair)
 	case nexus.Failed, nexus.Canceled, nexus.RollbackFailed:
-		return problemError{error: failure(now), jobID: job.ID}
+		return failure(now)
 	}
 	return s.accepted(c, job)
 }
 
-// failure is a job's end as the error of the request that waited for it.
+// failure is a job's end as the answer to the request that waited for it. The
+// request was fine, so what the job failed of is no 4xx, unless it was canceled.
 func failure(job nexus.Job) error {
 	f := job.Error
 	if f == nil {
-		return &nexus.Error{Code: nexus.Internal, Op: "api.signup", Err: fmt.Errorf("job %s is %s without an error", job.ID, job.State)}
+		f = &nexus.Failure{Code: nexus.Internal, Message: nexus.MessageOf(nil)}
 	}
-	return &nexus.Error{Code: f.Code, Op: "api.signup", Msg: strings.TrimSpace(f.Message + " " + f.Action)}
+	status := http.StatusInternalServerError
+	switch f.Code {
+	case nexus.CodeCanceled, nexus.Conflict:
+		status = http.StatusConflict
+	case nexus.Unavailable, nexus.Timeout:
+		status = http.StatusServiceUnavailable
+	}
+	return problemError{jobID: job.ID, status: status,
+		error: &nexus.Error{Code: f.Code, Op: "api.signup", Msg: strings.TrimSpace(f.Message + " " + f.Action)}}
 }
 
 // preferred reads "wait=N" (RFC 7240), 30 s at most.

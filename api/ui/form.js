@@ -10,7 +10,10 @@ export function start(accepted) {
   $("domain").textContent = document.body.dataset.domain;
   guess();
   watchAddress();
-  for (const id of fields) $(id).addEventListener("input", () => mark(id, ""));
+  for (const id of fields) $(id).addEventListener("input", () => {
+    mark(id, "");
+    if (!document.querySelector("[aria-invalid]")) alertIn($("form-error"));
+  });
   $("signup").addEventListener("submit", (event) => {
     event.preventDefault();
     submit(accepted);
@@ -111,7 +114,8 @@ async function submit(accepted) {
 function refuse(problem) {
   let first = null;
   const loose = [];
-  for (const { field, message } of problem.errors || []) {
+  const place = ({ field }) => fields.indexOf(field); // the focus goes to the topmost
+  for (const { field, message } of (problem.errors || []).toSorted((a, b) => place(a) - place(b))) {
     if (!fields.includes(field)) {
       loose.push(message);
       continue;
