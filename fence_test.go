@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"internal/nexus":         {},
 	"internal/store":         {"internal/nexus"},
 	"internal/bench":         {"internal/nexus"},
+	"internal/bench/standin": {},
 	"tasks":                  {"internal/nexus"},
 	"worker":                 {"internal/nexus", "internal/store", "tasks"},
 	"api/gen":                {},

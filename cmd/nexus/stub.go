@@ -3,4 +3,3 @@ package main
 import "github.com/spf13/cobra"
 
 func provisionCommand() *cobra.Command { return &cobra.Command{Use: "provision"} }
-func benchCommand() *cobra.Command     { return &cobra.Command{Use: "bench"} }

@@ -1,22 +1,303 @@
 package bench
 
 import (
+	"context"
+	"embed"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
+//go:embed runner/*.py
+var runnerFiles embed.FS
+
+// bootstrap reads "<length>\n<source>" byte by byte exact: a buffered reader
+// would swallow the operations that follow, and `python -` would wait for the
+// end of input.
+const bootstrap = `import os
+def take(n):
+    b = b""
+    while len(b) < n:
+        part = os.read(0, n - len(b))
+        if not part: raise SystemExit(1)
+        b += part
+    return b
+size = b""
+while not size.endswith(b"\n"): size += take(1)
+exec(compile(take(int(size)), "runner.py", "exec"))`
+
+// helloTime is how long a runner may take to start: it imports Frappe once.
+const helloTime = 60 * time.Second
+
+// DockerOptions describe a bench in a container. Service and Log are needed.
 type DockerOptions struct {
-	Service     string
+	Service     string // Compose service, or the container's name
 	Install     nexus.InstallID
-	DBAccount   string
+	DBAccount   string // may call the definer procedures, and nothing else
 	DBPassword  nexus.Secret
-	VerifyAddr  string
-	OutputLimit int64
+	VerifyAddr  string // host:port where the bench's sites answer
+	OutputLimit int64  // bytes one operation may print; 0: 10 MiB
 	Log         *slog.Logger
 }
-type Docker struct{ nexus.Bench }
 
-func NewDocker(o DockerOptions) (*Docker, error) { return nil, errors.New("not yet") }
-func (d *Docker) Close() error                   { return nil }
+// Docker drives a bench through one long-lived runner in its container. Safe
+// for concurrent use; it connects at the first operation, and again whenever
+// the connection was lost.
+type Docker struct {
+	o      DockerOptions
+	docker *client.Client
+	source []byte
+	verify *verifier
+
+	mu     sync.Mutex
+	conn   *conn
+	closed bool
+}
+
+var _ nexus.Bench = (*Docker)(nil)
+
+// NewDocker opens the driver; the Docker daemon is found as the docker command
+// finds it (DOCKER_HOST and so on).
+func NewDocker(o DockerOptions) (*Docker, error) {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("docker: %w", err)
+	}
+	source, err := runnerSource()
+	if err != nil {
+		return nil, err
+	}
+	return &Docker{o: o, docker: docker, source: source, verify: newVerifier(o.VerifyAddr)}, nil
+}
+
+// runnerSource joins the runner's files in name order.
+func runnerSource() ([]byte, error) {
+	names, err := fs.Glob(runnerFiles, "runner/*.py")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	var all []byte
+	for _, name := range names {
+		text, err := runnerFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, text...), '\n')
+	}
+	return all, nil
+}
+
+// Close ends the runner, and with it whatever runs on the bench for us.
+func (d *Docker) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	if d.conn != nil {
+		d.conn.close(errors.New("the driver was closed"))
+		d.conn.wait()
+	}
+	d.verify.close()
+	return d.docker.Close()
+}
+
+// Run does one operation; see nexus.Bench.
+func (d *Docker) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	if args, ok := op.Args.(nexus.Verify); ok {
+		return d.verify.run(ctx, op.Site, args)
+	}
+	c, err := d.connection(ctx)
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	timeout := 10 * time.Minute
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	r := request{Op: string(op.Args.Op()), Install: d.o.Install, Site: op.Site, DB: op.DB, Owner: op.Owner,
+		Gen: strconv.FormatInt(int64(op.Gen), 10), TimeoutS: timeout.Seconds(), OutputLimit: d.o.OutputLimit, Args: op.Args,
+		Secrets: map[string]string{"db_account": d.o.DBAccount, "db_password": d.o.DBPassword.Reveal()}}
+	for name, secret := range op.Args.Secrets() {
+		r.Secrets[name] = secret.Reveal()
+	}
+	return c.run(ctx, op, r)
+}
+
+// connection is the live one, or a new one. Callers wait for one another: a
+// second runner would only compete with the first.
+func (d *Docker) connection(ctx context.Context) (*conn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, gone("The bench's driver is closed.", nil)
+	}
+	if d.conn != nil {
+		select {
+		case <-d.conn.done:
+		default:
+			return d.conn, nil
+		}
+	}
+	stream, err := d.exec(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(context.WithoutCancel(ctx), stream, d.o.Log)
+	up := time.NewTimer(helloTime)
+	defer up.Stop()
+	select {
+	case hello := <-c.hello:
+		if hello.Protocol != 1 {
+			c.close(errors.New("unknown protocol"))
+			return nil, gone("The runner speaks another protocol than this worker.", fmt.Errorf("protocol %d", hello.Protocol))
+		}
+		d.o.Log.InfoContext(ctx, "runner started", nexus.LogHost, hello.Host, "frappe", hello.Frappe)
+		d.conn = c
+		return c, nil
+	case <-c.done:
+		return nil, gone("The runner does not start in the bench's container.", stream.failure(c.why))
+	case <-ctx.Done():
+	case <-up.C:
+	}
+	c.close(errors.New("no hello"))
+	return nil, gone("The runner does not start in the bench's container.", stream.failure(context.Cause(ctx)))
+}
+
+// exec starts the runner and feeds it its own program.
+func (d *Docker) exec(ctx context.Context) (*execStream, error) {
+	box, err := d.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir := strings.TrimSuffix(strings.TrimSuffix(box.Config.WorkingDir, "/"), "/sites")
+	home := "/home/" + box.Config.User
+	if box.Config.User == "" || box.Config.User == "root" {
+		home = "/root"
+	}
+	created, err := d.docker.ContainerExecCreate(ctx, box.ID, container.ExecOptions{
+		User: box.Config.User, WorkingDir: dir, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+		// An empty environment: nothing of the container's may steer Frappe, and
+		// nothing of ours shows in `docker inspect`.
+		Cmd: []string{"env", "-i", "PATH=" + dir + "/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"HOME=" + home, "LANG=C.UTF-8", dir + "/env/bin/python", "-u", "-c", bootstrap},
+	})
+	if err != nil {
+		return nil, gone("The runner cannot be started in the bench's container.", err)
+	}
+	attached, err := d.docker.ContainerExecAttach(context.WithoutCancel(ctx), created.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return nil, gone("The runner cannot be started in the bench's container.", err)
+	}
+	reader, writer := io.Pipe()
+	stream := &execStream{PipeReader: reader, attached: attached}
+	go func() { // ends with the connection
+		_, err := stdcopy.StdCopy(writer, &stream.stderr, attached.Reader)
+		if err == nil {
+			err = io.EOF
+		}
+		_ = writer.CloseWithError(err)
+	}()
+	if _, err := fmt.Fprintf(attached.Conn, "%d\n%s", len(d.source), d.source); err != nil {
+		attached.Close()
+		return nil, gone("The runner cannot be started in the bench's container.", err)
+	}
+	return stream, nil
+}
+
+// find looks for the container by its Compose service, else by its name: the
+// lowest number of a scaled service runs the runner.
+func (d *Docker) find(ctx context.Context) (container.InspectResponse, error) {
+	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true,
+		Filters: filters.NewArgs(filters.Arg("label", "com.docker.compose.service="+d.o.Service))})
+	if err != nil {
+		return container.InspectResponse{}, gone("Docker cannot be reached; is the daemon running, and may this process use its socket?", err)
+	}
+	slices.SortFunc(list, func(a, b container.Summary) int {
+		return number(a) - number(b)
+	})
+	id := d.o.Service
+	for _, each := range list {
+		if each.State == "running" {
+			id = each.ID
+			break
+		}
+	}
+	box, err := d.docker.ContainerInspect(ctx, id)
+	switch {
+	case err != nil:
+		return box, gone(fmt.Sprintf("There is no container of the service %s; start the bench, or set DOCKER_SERVICE.", d.o.Service), err)
+	case box.State == nil || !box.State.Running:
+		return box, gone(fmt.Sprintf("The container %s does not run; start it.", strings.TrimPrefix(box.Name, "/")), nil)
+	}
+	return box, nil
+}
+
+func number(c container.Summary) int {
+	n, _ := strconv.Atoi(c.Labels["com.docker.compose.container-number"]) // absent: 0
+	return n
+}
+
+// execStream is an exec's standard input and output as one stream; what it
+// writes to standard error is kept for the operator.
+type execStream struct {
+	*io.PipeReader
+	attached types.HijackedResponse
+	stderr   tail
+}
+
+// Write sends to the runner's standard input.
+func (s *execStream) Write(p []byte) (int, error) { return s.attached.Conn.Write(p) }
+
+// Close ends the runner: it sees the end of its input.
+func (s *execStream) Close() error {
+	s.attached.Close()
+	return s.PipeReader.Close()
+}
+
+// failure is why a runner did not come up, with the end of what it complained.
+func (s *execStream) failure(why error) error {
+	return fmt.Errorf("%w: %s", why, s.stderr.text())
+}
+
+// tail keeps the last few kilobytes written to it.
+type tail struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+// Write keeps the end of what came.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p...)
+	if over := len(t.kept) - 4096; over > 0 {
+		t.kept = t.kept[over:]
+	}
+	return len(p), nil
+}
+
+func (t *tail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.kept)
+}
+
+// gone is an outage of the bench as a whole.
+func gone(msg string, err error) error {
+	return &nexus.Error{Code: nexus.Unavailable, Op: "bench.docker", Wait: nexus.WaitBench, Msg: msg, Err: err}
+}

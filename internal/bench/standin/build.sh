@@ -90,7 +90,7 @@ make_image() {
 	tar -C "$work/stage" --owner=1000 --group=1000 -rf "$work/image.tar" ".$bench"
 	docker import \
 		--change 'USER frappe' --change "WORKDIR $bench" \
-		--change "ENV PATH=$bench/env/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1" \
+		--change "ENV PATH=$bench/env/bin:/usr/local/bin:/usr/bin:/bin" \
 		--change "VOLUME [\"$bench/sites\", \"$bench/logs\"]" \
 		--change "CMD [\"bash\", \"$bench/entry.sh\"]" \
 		"$work/image.tar" "nexus-standin:$tag" >/dev/null

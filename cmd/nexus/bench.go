@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+func benchCommand() *cobra.Command {
+	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench"}
+	var rootUser string
+	initialize := &cobra.Command{
+		Use:   "init",
+		Short: "Prepare a bench, given the database's root password once",
+		Long: `Installs what the workers need on the bench that DOCKER_SERVICE names: definer
+procedures and a register of databases in a schema "nexus", the account
+NEXUS_DB_ACCOUNT with the password NEXUS_DB_PASSWORD that may call them and do
+nothing else, and this install's id in sites/.nexus.
+
+The root password is asked for, or read as one line from standard input; it is
+used once and kept nowhere. The command may be run again at any time.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			password, err := askPassword("Root password of the bench's database: ")
+			if err != nil {
+				return err
+			}
+			result, err := app.InitBench(cmd.Context(), os.Environ(), rootUser, password)
+			if err != nil {
+				return explain(err)
+			}
+			if result.Changed {
+				fmt.Fprintln(cmd.OutOrStdout(), "The bench is ready. Check it with: nexus bench check")
+			} else {
+				fmt.Fprintln(cmd.OutOrStdout(), "The bench was prepared already; procedures and account are up to date.")
+			}
+			return nil
+		},
+	}
+	initialize.Flags().StringVar(&rootUser, "root-user", "root", "the database administrator's name")
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Say what a bench lacks, with the command that mends it",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return checkBench(cmd.Context(), cmd) },
+	}
+	bench.AddCommand(initialize, check)
+	return bench
+}
+
+func checkBench(ctx context.Context, cmd *cobra.Command) error {
+	hello, err := app.CheckBench(ctx, os.Environ())
+	if err != nil {
+		return explain(err)
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "Frappe %s on %s", hello.Frappe, hello.Host)
+	if hello.Database != "" {
+		fmt.Fprintf(out, ", database %s", hello.Database)
+	}
+	fmt.Fprintln(out)
+	for _, p := range hello.Problems {
+		fmt.Fprintf(out, "  ✗ %s\n    → %s\n", p.What, p.Mend)
+	}
+	if len(hello.Problems) > 0 {
+		return exit(1)
+	}
+	fmt.Fprintln(out, "  ✓ Nothing is missing.")
+	return nil
+}
+
+// askPassword asks on a terminal without echo, else reads one line.
+func askPassword(prompt string) (nexus.Secret, error) {
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		fmt.Fprint(os.Stderr, prompt)
+		text, err := term.ReadPassword(fd)
+		fmt.Fprintln(os.Stderr)
+		return nexus.Secret(text), err
+	}
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" {
+		return "", errors.Join(errors.New("no password came on standard input"), err)
+	}
+	return nexus.Secret(line), nil
+}
+
+// explain is an error as a person at a terminal wants it.
+func explain(err error) error {
+	e, ok := errors.AsType[*nexus.Error](err)
+	if !ok {
+		return err
+	}
+	text := e.Msg
+	for _, f := range e.Fields {
+		text += "\n  " + f.Field + ": " + f.Message
+	}
+	if e.Suggestion != "" {
+		text += "\n  Free would be: " + e.Suggestion
+	}
+	if e.Err != nil {
+		text += "\n  (" + e.Err.Error() + ")"
+	}
+	return errors.New(text)
+}

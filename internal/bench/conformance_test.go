@@ -1,0 +1,331 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/nexus-erp/provisioner/internal/bench"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// target is one implementation of nexus.Bench, and what the table must know of it.
+type target struct {
+	bench   nexus.Bench
+	install nexus.InstallID
+	addr    string // where its sites answer
+	app     string // one it has
+	secrets nexus.Init
+
+	// plant makes a site of somebody else's under a name; the answer tells what
+	// it looks like now, byte for byte.
+	plant func(t *testing.T, site nexus.SiteName) (look func() string)
+	// left lists what is left of a site and its database, outside our own view.
+	left func(t *testing.T, site nexus.SiteName, db string) []string
+}
+
+// tenant is one site of the table, and the operations on it.
+type tenant struct {
+	*target
+	site  nexus.SiteName
+	owner nexus.JobID
+	gen   nexus.Gen
+	pair  nexus.IssueKey
+	email string
+}
+
+func (g *target) tenant(name string) *tenant {
+	return &tenant{target: g, site: nexus.SiteName(fmt.Sprintf("ct-%s-%s.localhost", name, nexus.NewJobID()[:6])), owner: nexus.NewJobID(),
+		gen: nexus.Gen(time.Now().UnixMicro()), email: "jane." + name + "@example.com"}
+}
+
+func (n *tenant) op(args nexus.Args) nexus.Op {
+	return nexus.Op{Site: n.site, DB: n.owner.Database(n.install), Owner: n.owner, Gen: n.gen, Email: n.email, Args: args}
+}
+
+func (n *tenant) run(t *testing.T, args nexus.Args) nexus.Result {
+	t.Helper()
+	result, err := n.try(t, args)
+	if err != nil {
+		t.Fatalf("%s: %v", args.Op(), err)
+	}
+	return result
+}
+
+func (n *tenant) try(t *testing.T, args nexus.Args) (nexus.Result, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	return n.bench.Run(ctx, n.op(args))
+}
+
+func (n *tenant) refused(t *testing.T, args nexus.Args, want nexus.Code) error {
+	t.Helper()
+	_, err := n.try(t, args)
+	if got := nexus.CodeOf(err); got != want {
+		t.Fatalf("%s: %q (%v), want %q", args.Op(), got, err, want)
+	}
+	if e, _ := errors.AsType[*nexus.Error](err); len(e.Msg) < 10 {
+		t.Errorf("%s: not a sentence for people: %q", args.Op(), e.Msg)
+	}
+	return err
+}
+
+// again runs an operation twice: first it changes something, then nothing.
+func (n *tenant) again(t *testing.T, args nexus.Args) {
+	t.Helper()
+	if result := n.run(t, args); !result.Changed {
+		t.Errorf("%s changed nothing", args.Op())
+	}
+	if result := n.run(t, args); result.Changed {
+		t.Errorf("%s a second time changed something", args.Op())
+	}
+}
+
+// newer is the next owner of the same job: a higher token.
+func (n *tenant) newer() *tenant {
+	next := *n
+	next.gen++
+	return &next
+}
+
+// stranger is another job that meets this site.
+func (n *tenant) stranger() *tenant {
+	other := *n
+	other.owner, other.gen = nexus.NewJobID(), n.gen+1000
+	return &other
+}
+
+// conformance is what every bench must do.
+func conformance(t *testing.T, g *target) {
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	one := g.tenant("one")
+	t.Run("a site is made once", func(t *testing.T) { one.again(t, nexus.NewSite{}) })
+	t.Run("apps", func(t *testing.T) { testApps(t, one) })
+	t.Run("user, plan, key", func(t *testing.T) { testTenant(t, one) })
+	t.Run("strangers", func(t *testing.T) { testStrangers(t, one) })
+	t.Run("fence", func(t *testing.T) { testFence(t, one) })
+	t.Run("closed and opened", func(t *testing.T) { testMark(t, one) })
+	t.Run("inventory", func(t *testing.T) { testInventory(t, one) })
+	t.Run("another site at once", func(t *testing.T) { testTwo(t, one) })
+	t.Run("ended in the middle", func(t *testing.T) { testEnded(t, g.tenant("mid")) })
+	t.Run("somebody else's site", func(t *testing.T) { testForeign(t, g.tenant("theirs")) })
+	t.Run("dropped", func(t *testing.T) { testDrop(t, one) })
+	t.Run("never made", func(t *testing.T) { testDrop(t, g.tenant("never")) })
+}
+
+func testHello(t *testing.T, g *target) {
+	run := func(args nexus.Args) (nexus.Result, error) { return g.bench.Run(t.Context(), nexus.Op{Args: args}) }
+	init := g.secrets
+	init.Install = g.install
+	for range 2 {
+		if _, err := run(init); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hello, err := run(nexus.Hello{})
+	if err != nil || hello.Hello == nil || hello.Hello.Install != g.install || hello.Hello.Apps[g.app] == "" ||
+		!strings.HasPrefix(hello.Hello.Frappe, "1") || len(hello.Hello.Problems) > 0 {
+		t.Fatalf("%+v, %v", hello.Hello, err)
+	}
+	init.Install = "0000"
+	if _, err := run(init); nexus.CodeOf(err) != nexus.Conflict {
+		t.Fatalf("the bench of another install: %v", err)
+	}
+}
+
+func testApps(t *testing.T, n *tenant) {
+	n.refused(t, nexus.InstallApp{App: "no_such_app"}, nexus.NotFound)
+	if result := n.run(t, nexus.InstallApp{App: "no_such_app", Optional: true}); !result.Skipped {
+		t.Error("an optional app that is not there was not skipped")
+	}
+	n.again(t, nexus.InstallApp{App: n.app})
+	if site := n.run(t, nexus.Inspect{}).Site; !slices.Contains(site.Apps, n.app) {
+		t.Errorf("installed: %v", site.Apps)
+	}
+}
+
+func testTenant(t *testing.T, n *tenant) {
+	user := nexus.EnsureUser{Email: n.email, FullName: "Jane Doe", Password: "Passw0rdXyz", Language: "en", TimeZone: "Europe/Berlin"}
+	n.run(t, user)
+	user.Password = "An0therPassword" // a retry of a signup whose answer was lost
+	if result := n.run(t, user); result.Changed && n.run(t, user).Changed {
+		t.Error("the same user is made again and again")
+	}
+	n.refused(t, nexus.IssueKey{Email: "nobody@example.com", Key: "k", Secret: "s"}, nexus.NotFound)
+	n.pair = nexus.IssueKey{Email: n.email, Key: nexus.Secret(strings.Repeat("a1", 32)), Secret: nexus.Secret(strings.Repeat("b2", 32))}
+	n.again(t, n.pair)
+	n.again(t, nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "http://" + string(n.site),
+		TimeZone: "Europe/Berlin", Language: "en"})
+	n.run(t, n.verify())
+	wrong := n.verify()
+	wrong.Secret = "wrong"
+	n.refused(t, wrong, nexus.Internal)
+	other := n.verify()
+	other.Email = "joe@example.com"
+	n.refused(t, other, nexus.Internal)
+	if site := n.run(t, nexus.Inspect{}).Site; site.Users != 1 || site.Plan != "starter" || site.Job != n.owner || !site.Folder || !site.Database {
+		t.Errorf("inspect: %+v", site)
+	}
+}
+
+func (n *tenant) verify() nexus.Verify {
+	return nexus.Verify{Email: n.email, DocType: "User", Key: n.pair.Key, Secret: n.pair.Secret}
+}
+
+func testStrangers(t *testing.T, n *tenant) {
+	before := n.run(t, nexus.Inspect{}).Site
+	other := n.stranger()
+	other.refused(t, nexus.NewSite{}, nexus.Conflict)
+	other.refused(t, nexus.InstallApp{App: n.app}, nexus.Conflict)
+	other.refused(t, nexus.Mark{State: nexus.TenantSuspended}, nexus.Conflict)
+	other.run(t, nexus.DropSite{}) // nothing of the stranger's is there
+	if diff := cmp.Diff(before, n.run(t, nexus.Inspect{}).Site); diff != "" {
+		t.Errorf("a stranger changed the site:\n%s", diff)
+	}
+	n.run(t, n.verify())
+}
+
+func testFence(t *testing.T, n *tenant) {
+	next := n.newer()
+	next.run(t, nexus.Mark{State: nexus.TenantMaking})
+	err := n.refused(t, nexus.Mark{State: nexus.TenantActive}, nexus.Fenced)
+	if e, _ := errors.AsType[*nexus.Error](err); e.Seen != next.gen {
+		t.Errorf("seen %d, want %d", e.Seen, next.gen)
+	}
+	n.refused(t, nexus.Stop{}, nexus.Fenced)
+	*n = *next
+	n.run(t, nexus.Stop{})
+	n.run(t, nexus.Mark{State: nexus.TenantMaking}) // the same token may go on
+}
+
+func testMark(t *testing.T, n *tenant) {
+	n.again(t, nexus.Mark{State: nexus.TenantSuspended})
+	n.refused(t, n.verify(), nexus.Unavailable)
+	n.again(t, nexus.Mark{State: nexus.TenantActive})
+	n.run(t, n.verify())
+}
+
+func testInventory(t *testing.T, n *tenant) {
+	list := n.run(t, nexus.Inventory{}).Inventory
+	i := slices.IndexFunc(list.Sites, func(s nexus.SiteInfo) bool { return s.Site == n.site })
+	if i < 0 || list.Sites[i].Job != n.owner || list.Sites[i].DB != n.op(nil).DB || list.Sites[i].State != string(nexus.TenantActive) {
+		t.Errorf("sites: %+v", list.Sites)
+	}
+	k := slices.IndexFunc(list.Databases, func(d nexus.DatabaseInfo) bool { return d.Name == n.op(nil).DB })
+	if k < 0 || !list.Databases[k].Exists || !strings.Contains(list.Databases[k].Comment, string(n.owner)) {
+		t.Errorf("databases: %+v", list.Databases)
+	}
+}
+
+// testTwo lets two jobs want one name at once, while another site is worked on:
+// one of them gets it, and the key of one site opens no other.
+func testTwo(t *testing.T, n *tenant) {
+	a := n.target.tenant("two")
+	b := a.stranger()
+	var group sync.WaitGroup
+	errs := make([]error, 2)
+	for i, each := range []*tenant{a, b} {
+		group.Go(func() { _, errs[i] = each.try(t, nexus.NewSite{}) })
+	}
+	group.Go(func() { n.run(t, n.verify()) })
+	group.Wait()
+	winner, loser := a, b
+	if errs[0] != nil {
+		winner, loser, errs[0], errs[1] = b, a, errs[1], errs[0]
+	}
+	if errs[0] != nil || nexus.CodeOf(errs[1]) != nexus.Conflict {
+		t.Fatalf("two at once: %v, %v", errs[0], errs[1])
+	}
+	loser.run(t, nexus.DropSite{})
+	if site := winner.run(t, nexus.Inspect{}).Site; site.Job != winner.owner || !site.Database {
+		t.Fatalf("the loser's undo hit the winner: %+v", site)
+	}
+	winner.pair, winner.email = n.pair, n.email
+	winner.refused(t, winner.verify(), nexus.Internal)
+	testDrop(t, winner)
+}
+
+// testEnded ends a new site in its middle: its undo finds it all.
+func testEnded(t *testing.T, n *tenant) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	op := n.op(nexus.NewSite{})
+	op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
+	if _, err := n.bench.Run(ctx, op); nexus.CodeOf(err) != nexus.CodeCanceled {
+		t.Fatalf("ended as %v", err)
+	}
+	testDrop(t, n.newer())
+}
+
+func testForeign(t *testing.T, n *tenant) {
+	look := n.plant(t, n.site)
+	before := look()
+	n.refused(t, nexus.NewSite{}, nexus.Conflict)
+	n.run(t, nexus.DropSite{}) // the undo of that refusal
+	if diff := cmp.Diff(before, look()); diff != "" || before == "" {
+		t.Errorf("somebody else's site was touched:\n%s", diff)
+	}
+}
+
+func testDrop(t *testing.T, n *tenant) {
+	n.run(t, nexus.DropSite{})
+	n.run(t, nexus.DropSite{})
+	if left := n.left(t, n.site, n.op(nil).DB); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if site := n.run(t, nexus.Inspect{}).Site; site.Folder || site.Database || site.Job != "" {
+		t.Errorf("left behind: %+v", site)
+	}
+	list := n.run(t, nexus.Inventory{}).Inventory
+	if slices.ContainsFunc(list.Databases, func(d nexus.DatabaseInfo) bool { return d.Name == n.op(nil).DB }) ||
+		slices.ContainsFunc(list.Intents, func(i nexus.Intent) bool { return i.Site == n.site }) {
+		t.Errorf("left behind in the registers: %+v", list)
+	}
+}
+
+// TestConformanceSandbox holds the sandbox against the table.
+func TestConformanceSandbox(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := &http.Server{ReadHeaderTimeout: time.Minute}
+	addr := serve(t, server)
+	sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: dir, Install: "5a4d", VerifyAddr: addr, Delay: 8 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sandbox.Close() })
+	handler.Store(server, sandbox.Handler())
+	conformance(t, &target{bench: sandbox, install: "5a4d", addr: addr, app: "erpnext",
+		plant: func(t *testing.T, site nexus.SiteName) func() string {
+			path := filepath.Join(dir, "sites", string(site))
+			if err := os.WriteFile(path, []byte(`{"Site":"`+string(site)+`","DB":"_old","Job":"","Made":true}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return func() string {
+				text, _ := os.ReadFile(path)
+				return string(text)
+			}
+		},
+		left: func(t *testing.T, site nexus.SiteName, _ string) (left []string) {
+			for _, room := range []string{"sites", "intent"} {
+				if _, err := os.Stat(filepath.Join(dir, room, string(site))); err == nil {
+					left = append(left, room)
+				}
+			}
+			return left
+		},
+	})
+}

@@ -1,0 +1,279 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+const (
+	pingEvery = 5 * time.Second
+	// silence is how long the other end may say nothing before it counts as gone.
+	silence = 15 * time.Second
+	// cancelGrace is how long a canceled operation's own answer is waited for.
+	cancelGrace = 5 * time.Second
+	longestLine = 1 << 20
+)
+
+// request is one operation on the wire.
+type request struct {
+	ID          string            `json:"id,omitempty"`
+	Op          string            `json:"op"`
+	Install     nexus.InstallID   `json:"install,omitempty"`
+	Site        nexus.SiteName    `json:"site,omitempty"`
+	DB          string            `json:"db,omitempty"`
+	Owner       nexus.JobID       `json:"owner,omitempty"`
+	Gen         string            `json:"gen,omitempty"` // text: JSON numbers are rounded by some readers
+	TimeoutS    float64           `json:"timeout_s,omitempty"`
+	OutputLimit int64             `json:"output_limit,omitempty"`
+	Args        any               `json:"args,omitempty"`
+	Secrets     map[string]string `json:"secrets,omitempty"`
+}
+
+// frame is one line from the runner: an answer, an event of an operation, or
+// one of the connection.
+type frame struct {
+	ID      string        `json:"id"`
+	Event   string        `json:"event"`
+	Message string        `json:"message"`
+	Percent int           `json:"percent"`
+	OK      bool          `json:"ok"`
+	Result  *nexus.Result `json:"result"`
+	Error   *struct {
+		Code    nexus.Code `json:"code"`
+		Message string     `json:"message"`
+		Detail  string     `json:"detail"`
+		Seen    string     `json:"seen"`
+	} `json:"error"`
+	nexus.HelloResult // of the hello event
+}
+
+// conn is one connection to a runner, shared by any number of operations.
+type conn struct {
+	rw    io.ReadWriteCloser
+	log   *slog.Logger
+	hello chan nexus.HelloResult // one value, once the runner is up
+	done  chan struct{}          // closed when the connection is over
+
+	mu      sync.Mutex
+	next    int64
+	open    map[string]*pendingOp
+	heard   time.Time
+	why     error // why it is over
+	writing sync.Mutex
+	loops   sync.WaitGroup
+}
+
+type pendingOp struct {
+	answer   chan frame
+	progress func(string, int)
+}
+
+// newConn speaks with a runner over a byte stream; the caller has sent the
+// program. The context is for the log only.
+func newConn(ctx context.Context, rw io.ReadWriteCloser, log *slog.Logger) *conn {
+	c := &conn{rw: rw, log: log, hello: make(chan nexus.HelloResult, 1), done: make(chan struct{}),
+		open: map[string]*pendingOp{}, heard: time.Now()}
+	c.loops.Go(func() { c.read(ctx) })
+	c.loops.Go(func() { c.beat(ctx) })
+	return c
+}
+
+// close ends the connection and everything open on it; safe to call twice.
+func (c *conn) close(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != nil {
+		return
+	}
+	c.why = why
+	_ = c.rw.Close() // it is over either way
+	close(c.done)
+}
+
+// wait returns once the connection's goroutines are gone.
+func (c *conn) wait() { c.loops.Wait() }
+
+func (c *conn) read(ctx context.Context) {
+	lines := bufio.NewReaderSize(c.rw, 64<<10)
+	for {
+		line, err := readLine(lines)
+		if err != nil {
+			c.close(fmt.Errorf("runner: %w", err))
+			return
+		}
+		c.mu.Lock()
+		c.heard = time.Now()
+		c.mu.Unlock()
+		var f frame
+		if err := json.Unmarshal(line, &f); err != nil {
+			// Somebody else's print, not worth the other operations. Its text is not
+			// logged: nobody knows what it holds.
+			c.log.WarnContext(ctx, "junk from the runner skipped", "bytes", len(line))
+			continue
+		}
+		c.handle(f)
+	}
+}
+
+// readLine reads up to a newline; a line that is too long is junk, not the end.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) <= longestLine {
+			line = append(line, part...)
+		} else {
+			line = append(line[:0], '!') // never JSON
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
+func (c *conn) handle(f frame) {
+	switch {
+	case f.Event == "hello":
+		select {
+		case c.hello <- f.HelloResult:
+		default:
+		}
+		return
+	case f.ID == "":
+		return // ping, pong: to have been heard is all
+	}
+	c.mu.Lock()
+	op := c.open[f.ID]
+	if op != nil && f.Event == "" {
+		delete(c.open, f.ID)
+	}
+	c.mu.Unlock()
+	switch {
+	case op == nil: // nobody waits for it any more
+	case f.Event == "":
+		op.answer <- f
+	case op.progress != nil:
+		op.progress(f.Message, f.Percent)
+	}
+}
+
+// beat says that we live, and closes when the other end does not.
+func (c *conn) beat(ctx context.Context) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		quiet := time.Since(c.heard)
+		c.mu.Unlock()
+		if quiet > silence {
+			c.log.WarnContext(ctx, "runner is silent, connection closed", "for", quiet.String())
+			c.close(errors.New("runner: silent too long"))
+			return
+		}
+		if err := c.write(request{Op: "ping"}); err != nil {
+			c.close(err)
+			return
+		}
+	}
+}
+
+func (c *conn) write(r request) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if _, err := c.rw.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("runner: %w", err)
+	}
+	return nil
+}
+
+// run sends one operation and waits for its answer. When the context ends the
+// operation is canceled, and its own last word is waited for a little, since it
+// knows best how it ended.
+func (c *conn) run(ctx context.Context, op nexus.Op, r request) (nexus.Result, error) {
+	pending := &pendingOp{answer: make(chan frame, 1), progress: op.Progress}
+	c.mu.Lock()
+	c.next++
+	r.ID = strconv.FormatInt(c.next, 10)
+	c.open[r.ID] = pending
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.open, r.ID)
+	}()
+	if err := c.write(r); err != nil {
+		c.close(err)
+	}
+	select {
+	case f := <-pending.answer:
+		return result(op, f)
+	case <-c.done:
+		return nexus.Result{}, c.lost(op)
+	case <-ctx.Done():
+	}
+	if err := c.write(request{Op: "cancel", ID: r.ID}); err != nil {
+		c.close(err)
+	}
+	grace := time.NewTimer(cancelGrace)
+	defer grace.Stop()
+	select {
+	case f := <-pending.answer:
+		if f.OK { // it was done before the word came
+			return result(op, f)
+		}
+	case <-c.done:
+	case <-grace.C:
+	}
+	return nexus.Result{}, ended(ctx, op)
+}
+
+// lost is how an operation ends whose connection did: the outcome is unknown,
+// and the next attempt looks at the world.
+func (c *conn) lost(op nexus.Op) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &nexus.Error{Code: nexus.Unavailable, Op: "bench." + string(op.Args.Op()), Wait: nexus.WaitBench,
+		Msg: "The connection to the bench was lost; it is tried again.", Err: c.why}
+}
+
+// result is an answer as Go has it.
+func result(op nexus.Op, f frame) (nexus.Result, error) {
+	if f.OK {
+		if f.Result == nil {
+			return nexus.Result{}, nil
+		}
+		return *f.Result, nil
+	}
+	e := &nexus.Error{Code: nexus.Internal, Op: "bench." + string(op.Args.Op()), Msg: "The bench gave an answer that is not understood."}
+	if f.Error != nil {
+		e.Code, e.Msg = f.Error.Code, f.Error.Message
+		if f.Error.Detail != "" {
+			e.Err = errors.New(f.Error.Detail)
+		}
+		seen, _ := strconv.ParseInt(f.Error.Seen, 10, 64) // absent: 0
+		e.Seen = nexus.Gen(seen)
+	}
+	if e.Code == nexus.Unavailable {
+		e.Wait = nexus.WaitBench
+	}
+	return nexus.Result{}, e
+}

@@ -1,0 +1,168 @@
+# Runner of Nexus Provisioner: works inside a bench's container, started over
+# `docker exec -i`. The files of this folder are joined in name order into one
+# program; see internal/bench/docker.go for how it is fed.
+#
+# The parent (90_parent.py) reads one JSON operation a line and forks a child for
+# each; a child does one operation and ends. Frames leave by one descriptor only.
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets as random_source
+import selectors
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import sys
+import time
+import traceback
+
+PROTOCOL = 1
+BENCH = os.getcwd()
+SITES = os.path.join(BENCH, "sites")
+OURS = os.path.join(SITES, ".nexus")
+PYTHON = os.path.join(BENCH, "env", "bin", "python")
+DB_NAME = re.compile(r"^nx[0-9a-z]{4,62}$")
+SITE_NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?$")
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class Refusal(Exception):
+    """An error that knows its code; the message is safe for people."""
+
+    def __init__(self, code, message, detail="", seen=None):
+        super().__init__(message)
+        self.code, self.message, self.detail, self.seen = code, message, detail, seen
+
+
+def prctl(option, value):
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def redact(text, hidden):
+    """Takes every secret out of a text, also as JSON would have written it."""
+    for value in sorted((v for v in hidden if v and len(v) > 3), key=len, reverse=True):
+        text = text.replace(value, "***").replace(json.dumps(value)[1:-1], "***")
+    return text
+
+
+def password(length=24):
+    # Letters and digits only: it ends up between quotes in SQL and in argv.
+    alphabet = string.ascii_letters + string.digits
+    return "".join(random_source.choice(alphabet) for _ in range(length))
+
+
+# --- processes ---------------------------------------------------------------
+
+
+def start_time(pid):
+    """When a process started, in ticks since boot: a pid alone may be reused."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return int(f.read().rsplit(b")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def parents():
+    """pid → parent's pid of every process there is."""
+    out = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as f:
+                    out[int(name)] = int(f.read().rsplit(b")", 1)[1].split()[1])
+            except (OSError, IndexError, ValueError):
+                pass
+    return out
+
+
+def descendants(root):
+    tree, found = parents(), [root]
+    for pid in found:
+        found.extend(child for child, parent in tree.items() if parent == pid and child not in found)
+    return found[1:]
+
+
+def kill_tree(pid):
+    """Ends a process with its group and all descendants, until none is left: a
+    helper in a session of its own survives the end of its group."""
+    for _ in range(50):
+        family = [*descendants(pid), pid]
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        alive = False
+        for member in family:
+            with contextlib.suppress(OSError):
+                os.kill(member, signal.SIGKILL)
+                alive = alive or start_time(member) is not None and member != pid
+        if not alive:
+            return
+        time.sleep(0.01)
+
+
+# --- files -------------------------------------------------------------------
+
+
+def read_json(path):
+    try:
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)
+    except FileNotFoundError:
+        return None
+    except ValueError:  # Frappe rewrites in place: a reader may see half of it
+        time.sleep(0.05)
+        try:
+            with open(path, encoding="utf-8") as f:
+                return json.load(f)
+        except ValueError:
+            return None
+
+
+def write_json(path, value, mode=0o600):
+    """Puts a whole new file in the place of the old one, and on the disk."""
+    temp = f"{path}.{os.getpid()}.new"
+    with os.fdopen(os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1, sort_keys=True)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temp, path)
+    sync_dir(os.path.dirname(path))
+
+
+def sync_dir(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove(path):
+    """Removes a file or a folder; one that is not there is fine."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def our_folder(*parts):
+    path = os.path.join(OURS, *parts)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def common_config():
+    return read_json(os.path.join(SITES, "common_site_config.json")) or {}
+
+
+def installed_id():
+    return read_json(os.path.join(OURS, "install")) or ""

@@ -1,0 +1,93 @@
+# The fence at the resource: of two operations on one database the one with the
+# higher token wins, and the loser is dead before the winner begins. It is keyed
+# by the database, since a rename must not change it.
+
+
+class Deadline:
+    def __init__(self, seconds):
+        self.at = time.monotonic() + seconds
+
+    def left(self):
+        return max(0.0, self.at - time.monotonic())
+
+
+def flock(path, wait):
+    """Opens and locks a file that is never replaced; None if not in time. The
+    descriptor is inheritable: the lock ends with the last descendant."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.set_inheritable(fd, True)
+            return fd
+        except OSError as e:
+            if e.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            if time.monotonic() >= end:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def short_lock(path):
+    fd = flock(path, 10)
+    if fd is None:
+        raise Refusal("unavailable", "Another operation holds a lock of the bench too long.", path)
+    os.set_inheritable(fd, False)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def publish(base, gen):
+    """Makes our token the highest seen and names us as its holder. Answers with
+    the holder before us. The token is known before anybody is killed for it."""
+    with short_lock(base + ".meta"):
+        before = read_json(base + ".gen") or {}
+        seen = int(before.get("gen", 0))
+        if gen < seen:
+            raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)
+        me = {"gen": str(gen), "host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid())}
+        write_json(base + ".gen", me)
+        return before
+
+
+def kill_holder(holder):
+    """Ends the operation before ours, if it is surely that one: a pid means
+    nothing on another host or after the process has ended. To be called only
+    while its lock is held."""
+    pid = holder.get("pid")
+    if not pid or holder.get("host") != socket.gethostname() or pid == os.getpid():
+        return
+    if start_time(pid) is not None and start_time(pid) == holder.get("start"):
+        kill_tree(pid)
+
+
+def fence(op, stop_only=False):
+    """Takes the site's database for this operation; the lock ends with the
+    process. MariaDB goes on with what a dead client asked of it, so its threads
+    are stopped too, whoever held the lock."""
+    base = os.path.join(our_folder("fence"), op.db)
+    holder = publish(base, op.gen)
+    lock = flock(base + ".lock", 0)
+    if lock is None:
+        kill_holder(holder)
+    stop_threads(op)
+    if stop_only:
+        return
+    if lock is None:
+        lock = flock(base + ".lock", min(20, op.deadline.left()))
+        if lock is None:
+            raise Refusal("unavailable", "A former operation on this site does not end.", f"holder {holder}")
+    with short_lock(base + ".meta"):
+        seen = int((read_json(base + ".gen") or {}).get("gen", 0))
+    if seen > op.gen:
+        raise Refusal("fenced", "A newer run works on this site.", f"gen {op.gen} below {seen}", seen)
+
+
+def site_lock(site):
+    """The short lock of a name: a name may come back under another database."""
+    return short_lock(os.path.join(our_folder("fence"), f"site-{site}.lock"))

@@ -1,0 +1,195 @@
+# MariaDB without root: the worker's account may only call definer procedures,
+# which accept only names of ours, and only databases in a register of ours.
+# (An account with CREATE USER could change root's password.)
+
+SCHEMA = """
+CREATE SCHEMA IF NOT EXISTS nexus
+---
+CREATE TABLE IF NOT EXISTS nexus.register (
+  name VARCHAR(64) PRIMARY KEY, install CHAR(4) NOT NULL, job CHAR(32) NOT NULL,
+  made_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB CHARACTER SET ascii
+---
+CREATE OR REPLACE PROCEDURE nexus.check_name(p_name VARCHAR(64), p_install CHAR(4))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_install CHAR(4);
+  IF p_name NOT REGEXP '^nx[0-9a-z]{4,62}$' OR p_install NOT REGEXP '^[0-9a-f]{4}$' THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: not a name of ours';
+  END IF;
+  SELECT MAX(install) INTO v_install FROM nexus.register WHERE name = p_name;
+  IF v_install IS NULL THEN
+    IF EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = p_name)
+       OR EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = p_name) THEN
+      SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: not in the register';
+    END IF;
+  ELSEIF v_install <> p_install THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: of another install';
+  END IF;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.stop_threads(p_name VARCHAR(64), p_install CHAR(4))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_id BIGINT; DECLARE v_tries INT DEFAULT 0;
+  DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
+  CALL nexus.check_name(p_name, p_install);
+  l: LOOP
+    SET v_id = NULL;
+    SELECT MIN(id) INTO v_id FROM information_schema.processlist
+      WHERE (user = p_name OR db = p_name) AND id <> CONNECTION_ID();
+    IF v_id IS NULL THEN SET v_id = IS_USED_LOCK(CONCAT('nexus:', p_name, ':0')); END IF;
+    IF v_id IS NULL OR v_id = CONNECTION_ID() THEN LEAVE l; END IF;
+    IF v_tries > 2000 THEN
+      SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'nexus: a thread does not end';
+    END IF;
+    EXECUTE IMMEDIATE CONCAT('KILL HARD ', v_id);
+    SET v_tries = v_tries + 1;
+    DO SLEEP(0.005);
+  END LOOP;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.lock_name(p_name VARCHAR(64))
+SQL SECURITY DEFINER
+BEGIN
+  IF COALESCE(GET_LOCK(CONCAT('nexus:', p_name, ':0'), 20), 0) = 0 THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'nexus: the name is in use';
+  END IF;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.make_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32), p_gen VARCHAR(20), p_password VARCHAR(64))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_job CHAR(32);
+  IF p_job NOT REGEXP '^[0-9a-f]{32}$' OR p_gen NOT REGEXP '^[0-9]+$' OR p_password NOT REGEXP '^[A-Za-z0-9]{16,64}$' THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
+  END IF;
+  CALL nexus.check_name(p_name, p_install);
+  CALL nexus.lock_name(p_name);
+  INSERT IGNORE INTO nexus.register (name, install, job) VALUES (p_name, p_install, p_job);
+  SELECT job INTO v_job FROM nexus.register WHERE name = p_name;
+  IF v_job <> p_job THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: of another job';
+  END IF;
+  EXECUTE IMMEDIATE CONCAT('CREATE DATABASE IF NOT EXISTS `', p_name, '` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci',
+    ' COMMENT ''nexus job=', p_job, ' gen=', p_gen, '''');
+  EXECUTE IMMEDIATE CONCAT('CREATE USER IF NOT EXISTS ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
+  EXECUTE IMMEDIATE CONCAT('ALTER USER ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
+  EXECUTE IMMEDIATE CONCAT('GRANT ALL ON `', p_name, '`.* TO ''', p_name, '''@''%''');
+  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.set_password(p_name VARCHAR(64), p_install CHAR(4), p_password VARCHAR(64))
+SQL SECURITY DEFINER
+BEGIN
+  IF p_password NOT REGEXP '^[A-Za-z0-9]{16,64}$' THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
+  END IF;
+  CALL nexus.check_name(p_name, p_install);
+  EXECUTE IMMEDIATE CONCAT('ALTER USER IF EXISTS ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.drop_database(p_name VARCHAR(64), p_install CHAR(4))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_host VARCHAR(255);
+  CALL nexus.stop_threads(p_name, p_install);
+  CALL nexus.lock_name(p_name);
+  EXECUTE IMMEDIATE CONCAT('DROP DATABASE IF EXISTS `', p_name, '`');
+  l: LOOP
+    SET v_host = NULL;
+    SELECT MIN(Host) INTO v_host FROM mysql.global_priv WHERE User = p_name;
+    IF v_host IS NULL THEN LEAVE l; END IF;
+    EXECUTE IMMEDIATE CONCAT('DROP USER ''', p_name, '''@', QUOTE(v_host));
+  END LOOP;
+  DELETE FROM nexus.register WHERE name = p_name;
+  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.list_databases(p_install CHAR(4))
+SQL SECURITY DEFINER
+SELECT r.name, r.job, COALESCE(s.schema_comment, '') AS comment, s.schema_name IS NOT NULL AS present
+  FROM nexus.register r LEFT JOIN information_schema.schemata s ON s.schema_name = r.name
+  WHERE r.install = p_install
+"""
+
+GRANTED = ("stop_threads", "make_database", "set_password", "drop_database", "list_databases")
+
+
+def connect(user, secret, database=None):
+    """One connection of the child's own; the parent never holds any, since a
+    child that closes an inherited one kills it for all."""
+    import pymysql
+
+    config = common_config()
+    try:
+        db = pymysql.connect(host=config.get("db_host") or "127.0.0.1", port=int(config.get("db_port") or 3306),
+                             user=user, password=secret, database=database, autocommit=True, charset="utf8mb4",
+                             connect_timeout=10, cursorclass=pymysql.cursors.DictCursor)
+        with db.cursor() as cursor:
+            cursor.execute("SET SESSION lock_wait_timeout = 30")
+        return db
+    except pymysql.err.MySQLError as e:
+        raise database_error(e) from None
+
+
+def database_error(e):
+    number = e.args[0] if e.args else 0
+    detail = f"MariaDB {number}: {e.args[1] if len(e.args) > 1 else e}"
+    if number in (31001,):
+        return Refusal("invalid", "The database's name is not one of ours.", detail)
+    if number in (31002,):
+        return Refusal("conflict", "The database was not made by this job; it was left alone.", detail)
+    if number in (1045, 1044, 1370, 1305, 1049):
+        return Refusal("unavailable", "The worker's database account is not set up; run: nexus bench init", detail)
+    return Refusal("unavailable", "The database server cannot be used just now.", detail)
+
+
+def call(op, procedure, *arguments):
+    """Calls one of our procedures as the worker's account."""
+    import pymysql
+
+    db = connect(op.secrets["db_account"], op.secrets["db_password"])
+    try:
+        with db.cursor() as cursor:
+            cursor.callproc(f"nexus.{procedure}", arguments)
+            return cursor.fetchall() if cursor.description else []
+    except pymysql.err.MySQLError as e:
+        raise database_error(e) from None
+    finally:
+        db.close()
+
+
+def stop_threads(op):
+    call(op, "stop_threads", op.db, op.install)
+
+
+def our_databases(op):
+    return {row["name"]: row for row in call(op, "list_databases", op.install)}
+
+
+def set_up_database(op):
+    """Installs procedures, register and account, as root; may run twice."""
+    import pymysql
+
+    account = op.args["account"]
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,32}", account):
+        raise Refusal("invalid", "The account's name must be letters, digits and underscores.")
+    try:
+        db = connect(op.args.get("root_user") or "root", op.secrets["root_password"])
+    except Refusal as e:
+        if "1045" in e.detail:
+            raise Refusal("invalid", "The database refused the root password; check it and run this again.", e.detail) from None
+        raise
+    try:
+        with db.cursor() as cursor:
+            for statement in SCHEMA.split("---"):
+                cursor.execute(statement)
+            user = f"'{account}'@'%'"
+            for statement in (f"CREATE USER IF NOT EXISTS {user}", f"ALTER USER {user}"):
+                cursor.execute(statement.replace("%", "%%") + " IDENTIFIED BY %s", (op.secrets["account_password"],))
+            for procedure in GRANTED:
+                cursor.execute(f"GRANT EXECUTE ON PROCEDURE nexus.{procedure} TO {user}")
+    except pymysql.err.MySQLError as e:
+        raise Refusal("invalid", "The database server refused the set-up; is this really its administrator?", str(e)) from None
+    finally:
+        db.close()

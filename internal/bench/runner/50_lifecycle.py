@@ -1,0 +1,168 @@
+# A site's life: made, given apps, closed and opened, dropped.
+
+
+def new_site(op):
+    site = Site(op.site)
+    complete = declare(op, site)
+    if complete and site.marker().get("job") == op.owner:
+        mend_password(op, site)
+        return {"changed": False}
+    if site.exists() or op.db in our_databases(op):
+        sweep(op, site)  # leftovers of a former try of ours
+        declare(op, site)
+    first = password()
+    call(op, "make_database", op.db, op.install, op.owner, str(op.gen), first)
+    admin = op.secrets.get("admin_password") or password(32)
+    # The first password shows in argv, so another takes its place afterwards.
+    code, tail = frappe_cli(op, "new-site", site.name, "--no-setup-db", "--db-name", op.db, "--db-password", first,
+                            lines=(admin, admin))
+    if code != 0 or site.config().get("db_name") != op.db:
+        raise cli_error("new-site", code, tail)
+    change_password(op, site)
+    apps = site.apps()
+    if apps != ["frappe"]:
+        raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail[-1500:]}")
+    with site_lock(site.name), site.locked_config() as config:
+        config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making",
+                           "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": ["frappe"]}
+    remove(site.intent_path)
+    return {"changed": True}
+
+
+def change_password(op, site):
+    fresh = password()
+    call(op, "set_password", op.db, op.install, fresh)
+    with site.locked_config() as config:
+        config["db_password"] = fresh
+
+
+def mend_password(op, site):
+    """A crash between the two halves of change_password leaves a site that cannot
+    reach its database: change it again."""
+    try:
+        site.query("SELECT 1")
+    except Refusal:
+        change_password(op, site)
+
+
+def cli_error(command, code, tail):
+    lost = re.search(r"\((2002|2003|2006|2013|1040|1205|1213),", tail)
+    return Refusal("unavailable" if lost else "internal", f"The bench could not finish {command}.", f"exit {code}\n{tail[-3500:]}")
+
+
+def install_app(op):
+    site = Site(op.site).ours(op)
+    app = op.args["app"]
+    with open(os.path.join(SITES, "apps.txt"), encoding="utf-8") as f:
+        known = f.read().split()
+    if app not in known:
+        if op.args.get("optional"):
+            return {"skipped": True}
+        raise Refusal("not_found", f"The app {app} is not on this bench.")
+    if app in site.marker().get("apps", []):
+        return {"changed": False}
+    # "Already installed" is exit 0 on a half-installed app as well, and a plain
+    # retry of one dies of a duplicate: only a marker of ours says "complete".
+    force = op.args.get("force") or app in site.apps() or half_installed(site, app)
+    code, tail = frappe_cli(op, "--site", site.name, "install-app", app, *(["--force"] if force else []))
+    if code != 0 or app not in site.apps() or "An error occurred while installing" in tail:
+        raise cli_error("install-app", code, tail)
+    with site.locked_config() as config:
+        config["nexus"].setdefault("apps", ["frappe"]).append(app)
+    return {"changed": True}
+
+
+def half_installed(site, app):
+    return bool(site.query("SELECT 1 FROM `tabModule Def` WHERE app_name = %s LIMIT 1", app))
+
+
+def mark(op):
+    site, state = Site(op.site).ours(op), op.args["state"]
+    with site.locked_config() as config:
+        changed = config["nexus"].get("state") != state
+        config["nexus"]["state"] = state
+        for switch in ("maintenance_mode", "pause_scheduler"):
+            if state == "active":
+                config.pop(switch, None)
+            else:
+                config[switch] = 1
+    return {"changed": changed}
+
+
+def drop_site(op):
+    return {"changed": sweep(op, Site(op.site), last=True)}
+
+
+def sweep(op, site, last=False):
+    """Removes what marker, intent or database comment gives to this owner, each
+    by itself; a folder of somebody else's is left as it is. The intent goes last,
+    and only when the site shall not be made anew."""
+    found = op.db in our_databases(op)
+    with site_lock(site.name):
+        if site.exists() and site.belongs_to(op):
+            found = True
+            with contextlib.suppress(Refusal), site.locked_config() as config:
+                if config:
+                    config["maintenance_mode"] = 1
+            trash = os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}")
+            os.rename(site.folder, trash)
+            sync_dir(SITES)
+    call(op, "drop_database", op.db, op.install)
+    found = forget_in_redis(op, site) or found
+    for name in os.listdir(our_folder("trash")):
+        if name.startswith(op.db + "-"):
+            remove(os.path.join(OURS, "trash", name))
+    for folder in archived(op, site):
+        found = True
+        remove(folder)
+    if op.db in our_databases(op) or (site.exists() and site.belongs_to(op)):
+        raise Refusal("unavailable", "Something of the site is still there.", site.name)
+    if last and site.intent().get("job") == op.owner:
+        found = True
+        remove(site.intent_path)
+    return found
+
+
+def archived(op, site):
+    """What Frappe's own drop-site moved away, config and all, for ever."""
+    out = []
+    for root in (os.path.join(BENCH, "archived", "sites"), os.path.join(BENCH, "archived_sites")):
+        for name in os.listdir(root) if os.path.isdir(root) else ():
+            config = read_json(os.path.join(root, name, "site_config.json")) or {}
+            if name.startswith(site.name) and config.get("db_name") == op.db:
+                out.append(os.path.join(root, name))
+    return out
+
+
+def redis_servers():
+    import redis
+
+    config = common_config()
+    urls = dict.fromkeys(config[name] for name in ("redis_cache", "redis_queue") if config.get(name))
+    return [redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) for url in urls]
+
+
+def forget_in_redis(op, site):
+    """Deletes cached keys (prefix db|) and queued jobs (SITE::id): no command of
+    Frappe does, and a job of a dropped site would fail for ever."""
+    import redis
+
+    found, prefix = False, f"{site.name}::".encode()
+    try:
+        for server in redis_servers():
+            for pattern in (f"{op.db}|*", f"rq:job:{site.name}::*"):
+                keys = list(server.scan_iter(pattern, count=1000))
+                if keys:
+                    found = bool(server.delete(*keys)) or found
+            for queue in server.scan_iter("rq:queue:*", count=1000):
+                for job in server.lrange(queue, 0, -1):
+                    if job.startswith(prefix):
+                        server.lrem(queue, 0, job)
+            for kind in (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*"):
+                for registry in server.scan_iter(kind, count=1000):
+                    gone = [m for m in server.zrange(registry, 0, -1) if m.startswith(prefix)]
+                    if gone:
+                        server.zrem(registry, *gone)
+    except redis.exceptions.RedisError as e:
+        raise Refusal("unavailable", "The bench's Redis cannot be reached.", str(e)) from None
+    return found

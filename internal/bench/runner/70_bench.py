@@ -1,0 +1,120 @@
+# What the bench says of itself.
+
+
+def app_versions():
+    out = {}
+    with contextlib.suppress(OSError), open(os.path.join(SITES, "apps.txt"), encoding="utf-8") as f:
+        for app in f.read().split():
+            try:
+                out[app] = str(getattr(__import__(app), "__version__", ""))
+            except Exception:
+                out[app] = ""
+    return out
+
+
+def who():
+    """The hello of a new connection; what needs an account comes with the operation."""
+    return {"protocol": PROTOCOL, "frappe": app_versions().get("frappe", ""), "apps": app_versions(),
+            "install": installed_id(), "host": socket.gethostname()}
+
+
+def hello(op):
+    answer, problems = who(), []
+
+    def lacks(what, mend):
+        problems.append({"what": what, "mend": mend})
+
+    if answer["frappe"].split(".")[0] not in ("15", "16"):
+        lacks(f"Frappe {answer['frappe'] or 'is missing'}; 15 and 16 are supported.", "Use an image of Frappe 15 or 16.")
+    if not shutil.which("mariadb") and not shutil.which("mysql"):
+        lacks("The MariaDB client program is missing; new-site needs it.", "Install the package mariadb-client in the image.")
+    config = common_config()
+    for name in ("redis_cache", "redis_queue"):
+        if not config.get(name):
+            lacks(f"{name} is not set in common_site_config.json.", f"Run on the bench: bench set-config -g {name} redis://HOST:PORT")
+            continue
+        try:
+            import redis
+
+            redis.Redis.from_url(config[name], socket_timeout=3, socket_connect_timeout=3).ping()
+        except Exception as e:
+            lacks(f"{name} does not answer ({type(e).__name__}).", "Start that Redis server, or correct common_site_config.json.")
+    if not answer["install"]:
+        lacks("The bench is not set up for Nexus.", "Run: nexus bench init")
+    elif answer["install"] != op.install:
+        lacks(f"The bench belongs to the install {answer['install']}, not to {op.install}.", "Use the Redis that it was set up with, or another bench.")
+    if os.path.isdir(OURS) and os.stat(OURS).st_dev != os.stat(SITES).st_dev:
+        lacks("sites/.nexus is on another file system than sites/.", "Put it on the volume of sites/: sites are moved by rename.")
+    try:
+        call(op, "list_databases", op.install)
+        answer["database"] = server_version(op)
+    except Refusal as e:
+        lacks(e.message.split(";")[0].rstrip(".") + f" ({e.detail}).", "Run: nexus bench init")
+    answer["problems"] = problems
+    return {"hello": answer}
+
+
+def server_version(op):
+    db = connect(op.secrets["db_account"], op.secrets["db_password"])
+    try:
+        return db.get_server_info()
+    finally:
+        db.close()
+
+
+def describe(op, name, databases):
+    site = Site(name)
+    config, marker, intent = site.config(), site.marker(), site.intent()
+    db = config.get("db_name") or intent.get("db") or ""
+    row = databases.get(db or op.db) or {}
+    info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
+            "install": marker.get("install", ""), "job": marker.get("job") or intent.get("job") or (row.get("job") if not db or row else "") or "",
+            "state": marker.get("state", ""), "apps": marker.get("apps", []), "plan": (config.get("nexus_plan") or {}).get("name", "")}
+    if marker.get("madeAt"):
+        info["made_at"] = marker["madeAt"]
+    return info
+
+
+def inspect(op):
+    info = describe(op, Site(op.site).name, our_databases(op))
+    if info["state"] and info["database"]:
+        rows = Site(op.site).query("SELECT COUNT(*) AS n FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
+                                   " AND name NOT IN ('Administrator', 'Guest')")
+        info["users"] = rows[0]["n"]
+    return {"site": info}
+
+
+def inventory(op):
+    databases = our_databases(op)
+    sites = [describe(op, name, databases) for name in sorted(os.listdir(SITES))
+             if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))]
+    intents = []
+    for name in sorted(os.listdir(our_folder("intent"))):
+        intent = read_json(os.path.join(OURS, "intent", name)) or {}
+        intents.append({"site": name, "job": intent.get("job", ""), "db": intent.get("db", "")})
+    return {"inventory": {"sites": sites, "intents": intents, "databases": [
+        {"name": name, "comment": row["comment"], "exists": bool(row["present"])} for name, row in sorted(databases.items())]}}
+
+
+def init(op):
+    have = installed_id()
+    wanted = op.args["install"]
+    if have and have != wanted:
+        raise Refusal("conflict", f"This bench belongs to the install {have}, not to {wanted}.")
+    set_up_database(op)
+    for room in ("fence", "intent", "trash"):
+        our_folder(room)
+    if not have:
+        write_json(os.path.join(OURS, "install"), wanted)
+    return {"changed": not have}
+
+
+def stop(op):
+    fence(op, stop_only=True)
+    return {"changed": False}
+
+
+READS = {"hello": hello, "inventory": inventory, "inspect": inspect, "init": init, "stop": stop}
+WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
+          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark}
+SLOW = {"new_site", "install_app", "drop_site"}

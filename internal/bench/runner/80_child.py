@@ -1,0 +1,81 @@
+# The child: one operation, from its line to its answer.
+
+
+class Operation:
+    """One operation as it came, and the way its child speaks to the parent."""
+
+    def __init__(self, line):
+        self.id, self.name = str(line["id"]), line["op"]
+        self.install, self.site, self.db = line.get("install", ""), line.get("site", ""), line.get("db", "")
+        self.owner, self.gen = line.get("owner", ""), int(line.get("gen") or 0)
+        self.args, self.secrets = line.get("args") or {}, line.get("secrets") or {}
+        self.seconds = float(line.get("timeout_s") or 60)
+        self.output_limit = int(line.get("output_limit") or 10 << 20)
+        self.deadline = Deadline(self.seconds)
+        self.out = -1
+
+    def hidden(self):
+        return [v for k, v in self.secrets.items() if k != "db_account"]
+
+    def tell(self, frame):
+        os.write(self.out, (json.dumps(frame) + "\n").encode())
+
+
+def perform(op):
+    if op.name in READS:
+        return READS[op.name](op)
+    if op.name not in WRITES:
+        raise Refusal("invalid", "This runner does not know the operation.", op.name)
+    if not DB_NAME.match(op.db) or not re.fullmatch(r"[0-9a-f]{32}", op.owner) or op.gen <= 0:
+        raise Refusal("invalid", "The operation lacks its database, owner or token.")
+    if installed_id() != op.install:
+        raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
+    fence(op)
+    return WRITES[op.name](op)
+
+
+def child(op, out):
+    """Runs in the forked process; never returns."""
+    op.out = out
+    try:
+        answer = {"ok": True, "result": perform(op)}
+    except Refusal as e:
+        answer = {"ok": False, "error": {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}}
+        if e.seen is not None:
+            answer["error"]["seen"] = str(e.seen)
+    except BaseException:
+        detail = redact(traceback.format_exc(), op.hidden())[-4000:]
+        answer = {"ok": False, "error": {"code": "internal", "message": "The bench failed in a way nobody foresaw.", "detail": detail}}
+    with contextlib.suppress(BaseException):
+        data = (json.dumps(answer) + "\n").encode()
+        while data:
+            data = data[os.write(out, data):]
+    os._exit(0)
+
+
+def fork(op, close):
+    """Starts the child in a session of its own, with nothing of the parent's but
+    two pipes: its answers, and what it prints."""
+    answers, out = os.pipe()
+    prints, noise = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(out)
+        os.close(noise)
+        return pid, answers, prints
+    os.setsid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Orphans of the operation come to its child, not to the parent, while it lives.
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    for fd in [*close, answers, prints]:
+        os.close(fd)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(noise, 1)
+    os.dup2(noise, 2)
+    for fd in (null, noise):
+        if fd > 2:
+            os.close(fd)
+    child(op, out)

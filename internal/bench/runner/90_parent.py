@@ -1,0 +1,241 @@
+# The parent: one loop that never blocks and is single-threaded at every fork. It
+# alone writes frames; deadlines are kept here, whatever a child does.
+
+PING_EVERY, SILENCE = 5.0, 20.0
+QUEUE_LIMIT = 1 << 20
+
+
+class Running:
+    def __init__(self, op, pid, answers, prints):
+        self.op, self.pid, self.answers, self.prints = op, pid, answers, prints
+        self.lines, self.tail, self.printed = b"", b"", 0
+        self.answer, self.ended_by, self.told = None, None, 0.0
+
+
+class Parent:
+    def __init__(self, source, frames):
+        self.source, self.frames = source, frames
+        self.selector = selectors.DefaultSelector()
+        self.running, self.waiting = {}, []
+        self.incoming, self.outgoing = b"", b""
+        self.heard = self.pinged = time.monotonic()
+        self.stuck_since = None
+        self.leaving = False
+        cores = os.cpu_count() or 1
+        self.lanes = {"slow": max(2, cores), "fast": max(4, 2 * cores)}
+        for fd in (source, frames):
+            os.set_blocking(fd, False)
+        self.selector.register(source, selectors.EVENT_READ, "in")
+
+    # --- frames ---
+
+    def send(self, frame, droppable=False):
+        data = (json.dumps(frame) + "\n").encode()
+        if droppable and len(self.outgoing) + len(data) > QUEUE_LIMIT:
+            return
+        self.outgoing += data
+        self.flush()
+
+    def flush(self):
+        try:
+            while self.outgoing:
+                self.outgoing = self.outgoing[os.write(self.frames, self.outgoing):]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.leaving = True
+        if not self.outgoing:
+            self.stuck_since = None
+        elif self.stuck_since is None:
+            self.stuck_since = time.monotonic()
+
+    def read(self):
+        try:
+            data = os.read(self.source, 1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:  # the other end is gone: half a line is nobody's
+            self.leaving = True
+            return
+        self.heard = time.monotonic()
+        *lines, self.incoming = (self.incoming + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                self.take(line)
+
+    def take(self, text):
+        try:
+            line = json.loads(text)
+            name = line["op"]
+            if name == "ping":
+                return self.send({"event": "pong"}, droppable=True)
+            if name == "cancel":
+                return self.cancel(str(line["id"]))
+            op = Operation(line)
+        except (ValueError, KeyError, TypeError):
+            return self.send({"event": "junk"}, droppable=True)
+        self.waiting.append(op)
+        self.begin()
+
+    # --- operations ---
+
+    def lane(self, op):
+        if op.name in SLOW:
+            return "slow"
+        return None if op.name in READS else "fast"
+
+    def begin(self):
+        """Starts what waits, first come first served in each lane: more forks than
+        cores gain nothing, and what only looks never waits."""
+        for op in list(self.waiting):
+            lane = self.lane(op)
+            busy = sum(1 for r in self.running.values() if self.lane(r.op) == lane)
+            if lane and busy >= self.lanes[lane]:
+                continue
+            self.waiting.remove(op)
+            close = [self.source, self.frames, self.selector.fileno()]
+            for other in self.running.values():
+                close += [fd for fd in (other.answers, other.prints) if fd >= 0]
+            pid, answers, prints = fork(op, close)
+            r = Running(op, pid, answers, prints)
+            self.running[op.id] = r
+            for fd, kind in ((answers, "answers"), (prints, "prints")):
+                os.set_blocking(fd, False)
+                self.selector.register(fd, selectors.EVENT_READ, (kind, op.id))
+
+    def cancel(self, op_id):
+        for op in self.waiting:
+            if op.id == op_id:
+                self.waiting.remove(op)
+                return self.send(ending(op, "canceled"))
+        if op_id in self.running:
+            self.end(self.running[op_id], "canceled")
+
+    def end(self, r, why):
+        if r.ended_by is None:
+            r.ended_by = why
+            kill_tree(r.pid)
+
+    def drain(self, r, kind):
+        fd = r.answers if kind == "answers" else r.prints
+        try:
+            data = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return
+        if not data:
+            self.selector.unregister(fd)
+            os.close(fd)
+            if kind == "prints":
+                r.prints = -1
+            else:
+                r.answers = -1
+                self.over(r)
+            return
+        if kind == "prints":
+            r.tail, r.printed = (r.tail + data)[-65536:], r.printed + len(data)
+            if r.printed > r.op.output_limit:
+                self.end(r, "output")
+            return
+        *lines, r.lines = (r.lines + data).split(b"\n")
+        for line in lines:
+            frame = json.loads(line)
+            if "ok" in frame:
+                r.answer = frame
+            elif time.monotonic() - r.told >= 0.5:
+                r.told = time.monotonic()
+                frame["id"] = r.op.id
+                frame["message"] = redact(frame.get("message", ""), r.op.hidden())
+                self.send(frame, droppable=True)
+
+    def over(self, r):
+        """The child has said its last word; nothing of it may live on."""
+        kill_tree(r.pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(r.pid, 0)
+        if r.prints >= 0:
+            self.selector.unregister(r.prints)
+            os.close(r.prints)
+        del self.running[r.op.id]
+        if r.answer is not None:
+            self.send({"id": r.op.id, **r.answer})
+        else:
+            self.send(ending(r.op, r.ended_by or "died", redact(r.tail.decode(errors="replace"), r.op.hidden())))
+        self.begin()
+
+    # --- time ---
+
+    def tick(self):
+        now = time.monotonic()
+        if now - self.heard > SILENCE or (self.stuck_since and now - self.stuck_since > SILENCE):
+            self.leaving = True
+        if now - self.pinged >= PING_EVERY:
+            self.pinged = now
+            self.send({"event": "ping"}, droppable=True)
+        for r in list(self.running.values()):
+            if r.op.deadline.left() <= 0:
+                self.end(r, "timeout")
+        for op in [op for op in self.waiting if op.deadline.left() <= 0]:
+            self.waiting.remove(op)
+            self.send(ending(op, "timeout"))
+
+    def reap(self):
+        """Collects orphans that came to us, so that none stays a zombie; the
+        operations' own children are waited for by name."""
+        mine = {r.pid for r in self.running.values()}
+        with contextlib.suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid in mine:
+                    return  # its end is noticed by its pipe
+                os.waitpid(found.si_pid, 0)
+
+    def loop(self):
+        self.send({"event": "hello", **who()})
+        while not self.leaving:
+            if self.outgoing:
+                self.flush()
+            for key, _ in self.selector.select(0.1 if self.running or self.outgoing else 1.0):
+                if key.data == "in":
+                    self.read()
+                elif key.data[1] in self.running:
+                    self.drain(self.running[key.data[1]], key.data[0])
+            self.tick()
+            self.reap()
+        for r in list(self.running.values()):
+            kill_tree(r.pid)
+
+
+def ending(op, why, detail=""):
+    code, message = {
+        "canceled": ("canceled", "The operation was ended before it was done."),
+        "timeout": ("timeout", "The operation took longer than it may."),
+        "output": ("internal", "The operation wrote more than it may."),
+        "died": ("unavailable", "The operation was ended by somebody else."),
+    }[why]
+    return {"id": op.id, "ok": False, "error": {"code": code, "message": message, "detail": detail[-4000:]}}
+
+
+def main():
+    # Frames leave by a descriptor nobody else has: Frappe prints, and so may
+    # anything it imports.
+    source, frames = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    parent = Parent(source, frames)
+
+    def leave(*_):
+        parent.leaving = True
+
+    signal.signal(signal.SIGTERM, leave)
+    with contextlib.suppress(ImportError):  # once, for all forks: it takes a second
+        import pymysql.cursors  # noqa: F401
+        import redis  # noqa: F401
+        import frappe.utils.password  # noqa: F401
+    parent.loop()
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,3 @@
+"""Stands for ERPNext: a version and a list of customizations."""
+
+__version__ = "15.71.1"

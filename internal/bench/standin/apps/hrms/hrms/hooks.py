@@ -1,0 +1,3 @@
+"""HRMS is installed on top of ERPNext only."""
+
+required_apps = ["frappe/erpnext"]

@@ -1,0 +1,1 @@
+"""The framework itself, as an app."""

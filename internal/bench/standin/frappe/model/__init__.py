@@ -1,0 +1,1 @@
+"""Documents, their descriptions and queries."""

@@ -1,0 +1,5 @@
+"""The error of a lock that could not be had in time."""
+
+
+class LockTimeoutError(Exception):
+    pass

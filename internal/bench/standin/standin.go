@@ -1,0 +1,115 @@
+//go:build service
+
+package standin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Bench is a running stand-in.
+type Bench struct {
+	Name         string // of the container
+	Addr         string // host:port where its sites answer
+	RootPassword string // of its MariaDB
+}
+
+// Start builds the image if needed and starts a container, with two Redis
+// servers of its own, on the MariaDB that NEXUS_TEST_DB names; all but that
+// ends with the test. A service that is missing fails the test. Pace is how
+// long a new site takes at least.
+func Start(t testing.TB, pace time.Duration) *Bench {
+	t.Helper()
+	db, root := os.Getenv("NEXUS_TEST_DB"), os.Getenv("NEXUS_TEST_DB_ROOT_PASSWORD")
+	host, port, err := net.SplitHostPort(db)
+	if err != nil || root == "" {
+		t.Fatal("the stand-in needs a MariaDB: source .ci/services, or set NEXUS_TEST_DB (host:port) and NEXUS_TEST_DB_ROOT_PASSWORD")
+	}
+	_, here, _, _ := runtime.Caller(0)
+	folder := filepath.Dir(here)
+	run(t, filepath.Join(folder, "build.sh"))
+	httpPort := freePort(t)
+	b := &Bench{Name: fmt.Sprintf("nexus-standin-%d-%s", os.Getpid(), httpPort), Addr: "127.0.0.1:" + httpPort, RootPassword: root}
+	cache, queue := startRedis(t), startRedis(t)
+	t.Setenv("STANDIN_PACE", fmt.Sprint(pace.Seconds()))
+	t.Setenv("STANDIN_SERVICE", b.Name)
+	run(t, filepath.Join(folder, "start.sh"), b.Name, httpPort, host, port, cache, queue)
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := exec.Command("docker", "logs", "--tail", "40", b.Name).CombinedOutput()
+			t.Logf("the stand-in said:\n%s", out)
+		}
+		_ = exec.Command("docker", "rm", "-fv", b.Name).Run()
+	})
+	await(t, "the stand-in answers", func() bool {
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.Addr+"/api/method/ping", nil)
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return err == nil
+	})
+	http.DefaultClient.CloseIdleConnections()
+	return b
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", filepath.Base(name), err, out)
+	}
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func startRedis(t testing.TB) (addr string) {
+	t.Helper()
+	port := freePort(t)
+	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(errors.Join(errors.New("redis-server is needed (Debian package redis-server)"), err))
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	await(t, "redis answers", func() bool {
+		out, err := exec.Command("redis-cli", "-p", port, "ping").Output()
+		return err == nil && strings.HasPrefix(string(out), "PONG")
+	})
+	return "127.0.0.1:" + port
+}
+
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline, tick := time.After(60*time.Second), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within a minute: %s", what)
+		case <-tick.C:
+		}
+	}
+}
