@@ -71,16 +71,19 @@ func (n *tenant) try(t *testing.T, args nexus.Args) (nexus.Result, error) {
 	return n.bench.Run(ctx, n.op(args))
 }
 
-func (n *tenant) refused(t *testing.T, args nexus.Args, want nexus.Code) error {
+// refused runs an operation that must fail with a code, and hands on the
+// highest token that the bench says it has seen.
+func (n *tenant) refused(t *testing.T, args nexus.Args, want nexus.Code) (seen nexus.Gen) {
 	t.Helper()
 	_, err := n.try(t, args)
 	if got := nexus.CodeOf(err); got != want {
 		t.Fatalf("%s: %q (%v), want %q", args.Op(), got, err, want)
 	}
-	if e, _ := errors.AsType[*nexus.Error](err); len(e.Msg) < 10 {
+	e, _ := errors.AsType[*nexus.Error](err)
+	if len(e.Msg) < 10 {
 		t.Errorf("%s: not a sentence for people: %q", args.Op(), e.Msg)
 	}
-	return err
+	return e.Seen
 }
 
 // again runs an operation twice: first it changes something, then nothing.
@@ -201,9 +204,8 @@ func testStrangers(t *testing.T, n *tenant) {
 func testFence(t *testing.T, n *tenant) {
 	next := n.newer()
 	next.run(t, nexus.Mark{State: nexus.TenantMaking})
-	err := n.refused(t, nexus.Mark{State: nexus.TenantActive}, nexus.Fenced)
-	if e, _ := errors.AsType[*nexus.Error](err); e.Seen != next.gen {
-		t.Errorf("seen %d, want %d", e.Seen, next.gen)
+	if seen := n.refused(t, nexus.Mark{State: nexus.TenantActive}, nexus.Fenced); seen != next.gen {
+		t.Errorf("seen %d, want %d", seen, next.gen)
 	}
 	n.refused(t, nexus.Stop{}, nexus.Fenced)
 	*n = *next
@@ -233,7 +235,8 @@ func testInventory(t *testing.T, n *tenant) {
 // testTwo lets two jobs want one name at once, while another site is worked on:
 // one of them gets it, and the key of one site opens no other.
 func testTwo(t *testing.T, n *tenant) {
-	a := n.target.tenant("two")
+	g := n.target
+	a := g.tenant("two")
 	b := a.stranger()
 	var group sync.WaitGroup
 	errs := make([]error, 2)
@@ -319,7 +322,7 @@ func TestConformanceSandbox(t *testing.T) {
 				return string(text)
 			}
 		},
-		left: func(t *testing.T, site nexus.SiteName, _ string) (left []string) {
+		left: func(_ *testing.T, site nexus.SiteName, _ string) (left []string) {
 			for _, room := range []string{"sites", "intent"} {
 				if _, err := os.Stat(filepath.Join(dir, room, string(site))); err == nil {
 					left = append(left, room)
