@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -20,9 +21,9 @@ func TestConformanceBench(t *testing.T) {
 	if name == "" || addr == "" || root == "" {
 		t.Fatal("set NEXUS_TEST_BENCH (container), NEXUS_TEST_VERIFY_ADDR (host:port) and NEXUS_TEST_DB_ROOT_PASSWORD")
 	}
-	b := newBox(t, name, root)
+	b := standin.NewBox(t, name, root)
 	install := nexus.NewInstallID()
-	if text := b.sh(t, "cat sites/.nexus/install 2>/dev/null || true"); strings.HasPrefix(text, `"`) {
+	if text := b.Sh(t, "cat sites/.nexus/install 2>/dev/null || true"); strings.HasPrefix(text, `"`) {
 		if err := json.Unmarshal([]byte(text), &install); err != nil {
 			t.Fatal(err)
 		}

@@ -14,5 +14,5 @@ import (
 // table, on a stand-in of a Frappe bench.
 func TestConformanceStandin(t *testing.T) {
 	b := standin.Start(t, 600*time.Millisecond)
-	conformance(t, container(t, newBox(t, b.Name, b.RootPassword), b.Addr, "erpnext", nexus.NewInstallID()))
+	conformance(t, container(t, standin.NewBox(t, b.Name, b.RootPassword), b.Addr, "erpnext", nexus.NewInstallID()))
 }

@@ -32,6 +32,27 @@ func logged(t testing.TB, url, site string, pair gen.Credentials) (status int) {
 	return response.StatusCode
 }
 
+// keysOpenTheirOwn picks the credentials up: each key answers on its own site and
+// on no other.
+func (s *stack) keysOpenTheirOwn(accepted []gen.Accepted) {
+	s.t.Helper()
+	for i, a := range accepted {
+		pair, err := s.client.Credentials(s.t.Context(), a.JobId, nexus.Secret(a.ClaimToken), "pick-up")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for k, other := range accepted {
+			want := http.StatusUnauthorized
+			if i == k {
+				want = http.StatusOK
+			}
+			if got := logged(s.t, "http://"+s.sites, other.Site, pair); got != want {
+				s.t.Errorf("the key of %s on %s: %d, want %d", a.Site, other.Site, got, want)
+			}
+		}
+	}
+}
+
 // TestWorkerKilledUnderLoad kills one of three workers in the middle of its
 // work: every job succeeds, once, and the orphans go on within six seconds.
 func TestWorkerKilledUnderLoad(t *testing.T) {
@@ -67,26 +88,7 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d orphans rescued", len(rescued))
 
-	sandbox := "http://" + listening(t, s.log, "nexus sandbox started", "sandbox")
-	var pairs []gen.Credentials
-	for _, a := range accepted[:5] {
-		pair, err := s.client.Credentials(t.Context(), a.JobId, nexus.Secret(a.ClaimToken), "pick-up")
-		if err != nil {
-			t.Fatal(err)
-		}
-		pairs = append(pairs, pair)
-	}
-	for i, pair := range pairs {
-		for k, a := range accepted[:5] {
-			want := http.StatusUnauthorized
-			if i == k {
-				want = http.StatusOK
-			}
-			if got := logged(t, sandbox, a.Site, pair); got != want {
-				t.Errorf("the key of site %d on site %d: %d, want %d", i, k, got, want)
-			}
-		}
-	}
+	s.keysOpenTheirOwn(accepted[:5])
 }
 
 // TestDrain lets a worker leave while it works: the others go on at once, and

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,11 +55,15 @@ type process struct {
 
 // logs keeps what processes wrote, to be searched and shown on failure.
 type logs struct {
+	also  *logs // gets every line too
 	mu    sync.Mutex
 	lines []string
 }
 
 func (l *logs) add(line string) {
+	if l.also != nil {
+		l.also.add(line)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
@@ -77,6 +83,7 @@ type stack struct {
 	log     *logs
 	redis   string
 	api     string
+	sites   string // host:port where the bench's sites answer
 	client  *client.Client
 	rdb     *redis.Client
 	workers []*process
@@ -148,6 +155,19 @@ func listening(t testing.TB, log *logs, msg, field string) (addr string) {
 // newStack starts Redis, the sandbox's sites, an api and workers.
 func newStack(t testing.TB, workers int, env ...string) *stack {
 	t.Helper()
+	s := bareStack(t, env...)
+	s.env = append(s.env, "NEXUS_SANDBOX_DIR="+filepath.Join(s.dir, "sandbox"))
+	start(t, s.log, append(s.env, "NEXUS_SANDBOX_ADDR=127.0.0.1:0"), filepath.Join(binaries, "nexus"), "sandbox")
+	s.sites = listening(t, s.log, "nexus sandbox started", "sandbox")
+	s.env = append(s.env, "NEXUS_SANDBOX_ADDR="+s.sites)
+	s.startAPI()
+	s.startWorkers(workers)
+	return s
+}
+
+// bareStack starts Redis, and knows the environment that all processes share.
+func bareStack(t testing.TB, env ...string) *stack {
+	t.Helper()
 	s := &stack{t: t, dir: t.TempDir(), log: &logs{}}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -159,18 +179,40 @@ func newStack(t testing.TB, workers int, env ...string) *stack {
 	s.startRedis()
 	_, keys := nexus.NewKeyring()
 	s.env = append([]string{"REDIS_URL=" + s.redis, "NEXUS_SECRET_KEYS=" + keys.Reveal(), "NEXUS_TOKENS=op:operate:" + operator,
-		"NEXUS_SANDBOX_DIR=" + filepath.Join(s.dir, "sandbox"), "NEXUS_HTTP_ADDR=127.0.0.1:0"}, env...)
-	start(t, s.log, append(s.env, "NEXUS_SANDBOX_ADDR=127.0.0.1:0"), filepath.Join(binaries, "nexus"), "sandbox")
-	sandbox := listening(t, s.log, "nexus sandbox started", "sandbox")
-	s.env = append(s.env, "NEXUS_SANDBOX_ADDR="+sandbox)
-	start(t, s.log, s.env, filepath.Join(binaries, "api"))
-	s.api = listening(t, s.log, "api started", "api")
-	for range workers {
-		s.workers = append(s.workers, start(t, s.log, s.env, filepath.Join(binaries, "worker")))
-	}
-	s.client = client.New(s.api, operator)
-	t.Cleanup(s.client.Close)
+		"NEXUS_HTTP_ADDR=127.0.0.1:0"}, env...)
 	return s
+}
+
+// startAPI starts one more api; the client speaks to the last one started.
+func (s *stack) startAPI() {
+	s.t.Helper()
+	log := &logs{also: s.log}
+	start(s.t, log, s.env, filepath.Join(binaries, "api"))
+	s.api = listening(s.t, log, "api started", "api")
+	s.client = client.New(s.api, operator)
+	s.t.Cleanup(s.client.Close)
+}
+
+func (s *stack) startWorkers(n int) {
+	s.t.Helper()
+	for range n {
+		s.workers = append(s.workers, start(s.t, s.log, s.env, filepath.Join(binaries, "worker")))
+	}
+}
+
+// nexus runs the command line to its end.
+func (s *stack) nexus(input string, args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(binaries, "nexus"), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator}, s.env...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
 func (s *stack) startRedis() {

@@ -131,7 +131,7 @@ local function end_job(id, state, now, retention, body)
     elseif kind == 'teardown' and state == 'canceled' then
       redis.call('HSET', tenant, 'state', get(id, 'was'), 'job', '')
     else -- a failed provision or a finished teardown
-      redis.call('DEL', tenant)
+      redis.call('DEL', tenant, P .. 'credentials:' .. get(id, 'owner'), P .. 'pickup:' .. get(id, 'owner'))
       redis.call('ZREM', P .. 'tenants', get(id, 'site'))
     end
   end

@@ -1,0 +1,84 @@
+//go:build service || bench
+
+package standin
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Box is a bench's container seen from outside, past our own runner: what it
+// says is what is really there.
+type Box struct {
+	Name         string // of the container
+	RootPassword string // of its database
+	dbHost       string
+	dbPort       string
+}
+
+// NewBox looks into a running container; the current folder of its commands is
+// the bench's.
+func NewBox(t testing.TB, name, rootPassword string) *Box {
+	t.Helper()
+	b := &Box{Name: name, RootPassword: rootPassword}
+	var config struct {
+		Host string      `json:"db_host"`
+		Port json.Number `json:"db_port"`
+	}
+	if err := json.Unmarshal([]byte(b.Sh(t, "cat sites/common_site_config.json")), &config); err != nil {
+		t.Fatal(err)
+	}
+	b.dbHost, b.dbPort = config.Host, config.Port.String()
+	if b.dbPort == "" {
+		b.dbPort = "3306"
+	}
+	return b
+}
+
+// Sh runs a shell script in the container, and fails the test if it fails.
+func (b *Box) Sh(t testing.TB, script string) string {
+	t.Helper()
+	out, err := exec.Command("docker", "exec", "-e", "MYSQL_PWD="+b.RootPassword, b.Name, "sh", "-c", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// SQL asks the database as its root; rows are lines, columns tabs.
+func (b *Box) SQL(t testing.TB, query string) string {
+	t.Helper()
+	return b.Sh(t, fmt.Sprintf(`mariadb -h %s -P %s -u root -N -e "%s"`, b.dbHost, b.dbPort, query))
+}
+
+// Left looks for anything of a site and its database where it may hide: folder,
+// intent, trash, archive, database, users, register, threads, Redis, processes.
+func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string) {
+	t.Helper()
+	files := b.Sh(t, fmt.Sprintf("ls -d sites/%s sites/.nexus/intent/%s sites/.nexus/trash/%s* archived/sites/%s* 2>/dev/null || true", site, site, db, site))
+	rows := b.SQL(t, fmt.Sprintf("SELECT schema_name FROM information_schema.schemata WHERE schema_name='%[1]s' UNION ALL "+
+		"SELECT CONCAT('user@', Host) FROM mysql.global_priv WHERE User='%[1]s' UNION ALL SELECT CONCAT('registered ', name) FROM nexus.register WHERE name='%[1]s' "+
+		"UNION ALL SELECT CONCAT('thread ', id) FROM information_schema.processlist WHERE user='%[1]s' OR db='%[1]s'", db))
+	redis := b.Sh(t, fmt.Sprintf(`for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u); do redis-cli -u "$u" --scan --pattern '%s|*'; redis-cli -u "$u" --scan --pattern 'rq:job:%s::*'; done`, db, site))
+	processes := b.Sh(t, fmt.Sprintf("ps -eo args | grep -F -e %s -e %s | grep -v -e grep -e 'sh -c' || true", site, db))
+	for _, text := range []string{files, rows, redis, processes} {
+		left = append(left, strings.Fields(text)...)
+	}
+	return left
+}
+
+// Plant makes a site that Nexus did not make; the answer tells what it looks
+// like now, byte for byte. It goes with the test.
+func (b *Box) Plant(t testing.TB, site nexus.SiteName) (look func() string) {
+	t.Helper()
+	b.Sh(t, fmt.Sprintf(`mkdir -p sites/%[1]s/private/files && echo '{"db_name":"_theirs","db_password":"x"}' > sites/%[1]s/site_config.json && echo data > sites/%[1]s/private/files/a`, site))
+	t.Cleanup(func() { b.Sh(t, fmt.Sprintf("rm -r sites/%s", site)) })
+	return func() string {
+		return b.Sh(t, fmt.Sprintf("find sites/%s -type f -exec sha256sum {} + -o -type d -print | sort", site))
+	}
+}

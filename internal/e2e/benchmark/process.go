@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// process is one program that this run started and ends. What it writes goes
+// to a file, as a service's would, so that nobody here has to copy it.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{} // closed when it is gone
+}
+
+// start runs a program in a folder, with little more than the given environment.
+func start(dir, name string, env []string, program string, args ...string) (*process, error) {
+	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	log, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // the program has its own descriptor
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // how it ended is in its log
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// end asks the process to leave and, if it does not, kills it. Ending it twice
+// is fine.
+func (p *process) end(patience time.Duration) error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(patience):
+	}
+	return p.kill()
+}
+
+func (p *process) kill() error {
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("%s (process %d) cannot be ended: %w", p.name, p.cmd.Process.Pid, err)
+	}
+	<-p.done
+	return nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) gone() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// lines are the JSON lines of the log so far that have this message.
+func (p *process) lines(msg string) []map[string]any {
+	text, _ := os.ReadFile(p.log)
+	var out []map[string]any
+	for line := range bytes.Lines(text) {
+		var said map[string]any
+		if json.Unmarshal(line, &said) == nil && said["msg"] == msg {
+			out = append(out, said)
+		}
+	}
+	return out
+}
+
+// says waits for the line with this message and answers with one field of it.
+func (p *process) says(ctx context.Context, msg, field string) (text string, err error) {
+	err = eventually(ctx, 20*time.Second, p.name+" says "+msg, func() bool {
+		for _, line := range p.lines(msg) {
+			text, _ = line[field].(string)
+		}
+		return text != "" || p.gone()
+	})
+	if err == nil && text == "" {
+		err = fmt.Errorf("%s ended early", p.name)
+	}
+	return text, err
+}
+
+// tail is the end of what the process wrote.
+func (p *process) tail() string {
+	text, _ := os.ReadFile(p.log)
+	return string(text[max(0, len(text)-600):])
+}
+
+// eventually waits for what must come true; it looks often.
+func eventually(ctx context.Context, within time.Duration, what string, ok func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %s", within, what)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// pause waits for a time.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// freePort is a port of loopback that nobody listens on just now.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port, l.Close()
+}

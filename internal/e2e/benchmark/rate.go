@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
+)
+
+// How much is done in one round; the two take turns.
+const (
+	rateRounds   = 5
+	jobsPerRound = 300
+	tasksARound  = 4000
+)
+
+// wholeJobs counts provisions a second from the first POST to the last end,
+// and asynq's no-op tasks from the first enqueue to the last, by as many clients.
+func wholeJobs(ctx context.Context, s *stack) ([]row, error) {
+	var left atomic.Int64
+	server, err := startAsynq(s.redisAddr, "default", func(context.Context, *asynq.Task) error {
+		left.Add(-1)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer server.Shutdown()
+	tasks := asynq.NewClientFromRedisClient(s.peers.rdb)
+	enqueue := func(ctx context.Context) error {
+		_, err := tasks.EnqueueContext(ctx, asynq.NewTask(peerTask, nil))
+		return err
+	}
+	drained := func(ctx context.Context) error {
+		return eventually(ctx, time.Minute, "asynq is done", func() bool { return left.Load() == 0 })
+	}
+	var ids jobIDs
+	signup := func(ctx context.Context) error {
+		id, err := s.signup(ctx)
+		ids.add(id)
+		return err
+	}
+	var ours, theirs []float64
+	for range rateRounds {
+		rate, err := round(ctx, jobsPerRound, signup, s.settled)
+		if err != nil {
+			return nil, err
+		}
+		ours = append(ours, rate)
+		left.Store(tasksARound)
+		if rate, err = round(ctx, tasksARound, enqueue, drained); err != nil {
+			return nil, err
+		}
+		theirs = append(theirs, rate)
+	}
+	for _, id := range ids.all {
+		if _, err := s.succeeded(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return []row{atLeast("whole provision on the sandbox", median(ours), median(theirs), 1.0/6, "1/6", "asynq, no-op tasks")}, nil
+}
+
+type jobIDs struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (j *jobIDs) add(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.all = append(j.all, id)
+}
+
+// round asks n times, by many clients, waits for the end of all, and answers
+// with the rate.
+func round(ctx context.Context, n int, ask, settled func(context.Context) error) (float64, error) {
+	started := time.Now()
+	group, asking := errgroup.WithContext(ctx)
+	for c := range concurrency {
+		group.Go(func() error {
+			for range (n + concurrency - 1 - c) / concurrency { // n in all
+				if err := ask(asking); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	if err := settled(ctx); err != nil {
+		return 0, err
+	}
+	return float64(n) / time.Since(started).Seconds(), nil
+}

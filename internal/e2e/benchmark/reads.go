@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	readRounds = 5
+	readRound  = 2 * time.Second
+)
+
+// jobReads counts answers to GET /jobs/<id> for a finished job, and those of an
+// Echo handler that gets the same bytes from Redis.
+func jobReads(ctx context.Context, s *stack) ([]row, error) {
+	id, err := s.signup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.settled(ctx); err != nil {
+		return nil, err
+	}
+	path := "/jobs/" + id
+	body, err := fetch(ctx, "http://"+s.apiAddr+path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.peers.rdb.Set(ctx, id, body, 0).Err(); err != nil {
+		return nil, err
+	}
+	var ours, theirs []float64
+	for i := range readRounds + 1 {
+		us, err := load(ctx, s.apiAddr, path)
+		if err != nil {
+			return nil, err
+		}
+		them, err := load(ctx, s.peers.echoAddr, "/"+id)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 { // the first warms both up
+			ours, theirs = append(ours, us), append(theirs, them)
+		}
+	}
+	return []row{atLeast("GET /jobs/<id>", median(ours), median(theirs), 0.7, "70 %", "Echo, one Redis GET")}, nil
+}
+
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close() //nolint:errcheck // read-only
+	return io.ReadAll(response.Body)
+}
+
+// load asks over and over on a fixed number of connections and answers with the
+// rate. It speaks HTTP by hand: a whole client would cost more than the servers
+// do, on the same cores, and hide what is to be seen.
+func load(ctx context.Context, addr, path string) (float64, error) {
+	started := time.Now()
+	until := started.Add(readRound)
+	var answers atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range concurrency {
+		group.Go(func() error {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return err
+			}
+			defer conn.Close() //nolint:errcheck // nothing is left unread
+			if err := conn.SetDeadline(until.Add(5 * time.Second)); err != nil {
+				return err
+			}
+			n, err := exchange(ctx, conn, "GET "+path+" HTTP/1.1\r\nHost: "+addr+"\r\n\r\n", until)
+			answers.Add(n)
+			return err
+		})
+	}
+	err := group.Wait()
+	return float64(answers.Load()) / time.Since(started).Seconds(), err
+}
+
+// exchange sends the request again after each answer, and counts them.
+func exchange(ctx context.Context, conn net.Conn, request string, until time.Time) (n int64, err error) {
+	reader, bytes := bufio.NewReader(conn), []byte(request)
+	for ctx.Err() == nil && time.Now().Before(until) {
+		if _, err := conn.Write(bytes); err != nil {
+			return n, err
+		}
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			return n, err
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		if err != nil {
+			return n, err
+		}
+		if response.StatusCode != http.StatusOK {
+			return n, fmt.Errorf("%s: %s", conn.RemoteAddr(), response.Status)
+		}
+		n++
+	}
+	return n, context.Cause(ctx)
+}

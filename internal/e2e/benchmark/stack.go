@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+const commands = "github.com/nexus-erp/provisioner/cmd/..."
+
+// concurrency is how many jobs, or tasks of the peer, are done at once, and how
+// many clients ask for them.
+const concurrency = 16
+
+// stack is the whole system, each part a process of its own.
+type stack struct {
+	dir       string
+	env       []string
+	redisAddr string
+	rdb       *redis.Client // the product's database, to look at
+	all       []*process
+	api       *process
+	worker    *process
+	apiAddr   string // host:port
+	client    *client.Client
+	peers     peers
+	signups   atomic.Int64
+}
+
+// newStack starts everything. It answers with what it has, to be closed, even
+// with an error.
+func newStack(ctx context.Context) (*stack, error) {
+	server, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errors.New("redis-server is not in PATH; install it (such as: apt-get install redis-server) and try again")
+	}
+	dir, err := os.MkdirTemp("", "nexus-benchmark-")
+	if err != nil {
+		return nil, err
+	}
+	s := &stack{dir: dir}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, commands).CombinedOutput(); err != nil {
+		return s, fmt.Errorf("the binaries cannot be built: %w\n%s", err, out)
+	}
+	if err := s.startRedis(ctx, server); err != nil {
+		return s, err
+	}
+	s.environment()
+	if err := s.startProduct(ctx); err != nil {
+		return s, err
+	}
+	return s, s.startPeers(ctx)
+}
+
+// close ends every process this run started, the youngest first.
+func (s *stack) close() (err error) {
+	if s.client != nil {
+		s.client.Close()
+	}
+	s.peers.close()
+	if s.rdb != nil {
+		_ = s.rdb.Close()
+	}
+	for _, p := range slices.Backward(s.all) {
+		err = errors.Join(err, p.end(5*time.Second))
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// start runs a program of ours that close will end.
+func (s *stack) start(name string, env []string, program string, args ...string) (*process, error) {
+	p, err := start(s.dir, name, env, program, args...)
+	if err == nil {
+		s.all = append(s.all, p)
+	}
+	return p, err
+}
+
+func (s *stack) startRedis(ctx context.Context, server string) error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	p, err := s.start("redis", nil, server, "--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+	if err != nil {
+		return err
+	}
+	s.redisAddr = "127.0.0.1:" + port
+	s.rdb = redis.NewClient(&redis.Options{Addr: s.redisAddr})
+	return eventually(ctx, 20*time.Second, "redis-server answers", func() bool { return p.gone() || s.rdb.Ping(ctx).Err() == nil })
+}
+
+// environment is what the product's processes share.
+func (s *stack) environment() {
+	_, keys := nexus.NewKeyring()
+	s.env = []string{"REDIS_URL=redis://" + s.redisAddr + "/0", "NEXUS_SECRET_KEYS=" + keys.Reveal(),
+		"NEXUS_SANDBOX_DIR=" + filepath.Join(s.dir, "sandbox"), "NEXUS_HTTP_ADDR=127.0.0.1:0",
+		fmt.Sprintf("NEXUS_CONCURRENCY=%d", concurrency)}
+	const noLimit = "NEXUS_RATE_LIMIT=off"
+	if _, warnings, _ := app.Load([]string{noLimit}); !slices.ContainsFunc(warnings, func(w string) bool {
+		return strings.HasPrefix(w, "NEXUS_RATE_LIMIT")
+	}) {
+		s.env = append(s.env, noLimit)
+	}
+}
+
+func (s *stack) startProduct(ctx context.Context) error {
+	sandbox, err := s.start("sandbox", append(slices.Clone(s.env), "NEXUS_SANDBOX_ADDR=127.0.0.1:0"), filepath.Join(s.dir, "nexus"), "sandbox")
+	if err != nil {
+		return err
+	}
+	at, err := sandbox.says(ctx, "nexus sandbox started", "sandbox")
+	if err != nil {
+		return err
+	}
+	s.env = append(s.env, "NEXUS_SANDBOX_ADDR="+at)
+	if s.api, err = s.start("api", s.env, filepath.Join(s.dir, "api")); err != nil {
+		return err
+	}
+	base, err := s.api.says(ctx, "api started", "api")
+	if err != nil {
+		return err
+	}
+	s.apiAddr, s.client = strings.TrimPrefix(base, "http://"), client.New(base, "")
+	s.worker, err = s.startWorker(ctx, "worker")
+	return err
+}
+
+// startWorker runs one more worker, with more environment.
+func (s *stack) startWorker(ctx context.Context, name string, env ...string) (*process, error) {
+	p, err := s.start(name, append(slices.Clone(s.env), env...), filepath.Join(s.dir, "worker"))
+	if err == nil {
+		_, err = p.says(ctx, "worker started", "time")
+	}
+	return p, err
+}
+
+// signup asks for a fresh site, as the form does.
+func (s *stack) signup(ctx context.Context) (id string, err error) {
+	name := fmt.Sprintf("bench-%d", s.signups.Add(1))
+	accepted, err := s.client.Signup(ctx, gen.SignupRequest{Email: name + "@example.com", Password: "Passw0rdXyz",
+		FullName: "Jane Doe", OrganizationName: name, Subdomain: &name}, "key-"+name)
+	return accepted.JobId, err
+}
+
+// settled waits until no job is left to do: an end takes it off the due index.
+func (s *stack) settled(ctx context.Context) error {
+	return eventually(ctx, time.Minute, "all jobs come to their end", func() bool {
+		left, err := s.rdb.ZCard(ctx, "{nexus}:due").Result()
+		return err == nil && left == 0
+	})
+}
+
+// succeeded reads a job that is over; one that did not succeed spoils the run.
+func (s *stack) succeeded(ctx context.Context, id string) (gen.Job, error) {
+	job, _, _, err := s.client.Job(ctx, id, "", 0)
+	if err == nil && job.State != gen.StateSucceeded {
+		err = fmt.Errorf("job %s is %s", id, job.State)
+	}
+	return job, err
+}
+
+// lastWords is what the processes that are gone wrote last.
+func (s *stack) lastWords() string {
+	var b strings.Builder
+	for _, p := range s.all {
+		if p.gone() {
+			fmt.Fprintf(&b, "\n%s is gone; it wrote:\n%s", p.name, p.tail())
+		}
+	}
+	return b.String()
+}
