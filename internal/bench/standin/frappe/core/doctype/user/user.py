@@ -42,6 +42,7 @@ class User(Document):
         self.ensure_unique_roles()
         self.validate_username()
         self.remove_disabled_roles()
+        self.remove_employee_role()
         if not self.time_zone:
             self.time_zone = frappe.get_system_settings("time_zone") or "Asia/Kolkata"
         if self.name not in STANDARD_USERS and not self.social_logins:
@@ -78,6 +79,11 @@ class User(Document):
     def remove_disabled_roles(self):
         disabled = set(frappe.get_all("Role", {"disabled": 1}, pluck="name"))
         self.__dict__["roles"] = [row for row in self.roles if row.role not in disabled]
+
+    def remove_employee_role(self):
+        """ERPNext's hook on validate: only who has an Employee record may have the role."""
+        if "erpnext" in frappe.get_installed_apps():
+            self.__dict__["roles"] = [row for row in self.roles if row.role != "Employee"]
 
     def validate_username(self):
         """Two users of one first name race here: the index then decides."""
