@@ -198,6 +198,8 @@ func TestContract(t *testing.T) {
 	driveSignup(s)
 	driveJobs(s)
 	driveTenants(s)
+	driveLife(s)
+	driveBenches(s)
 	s.ask("GET", "/healthz", "")
 	s.ask("GET", "/readyz", "")
 	if err := s.store.AnnounceKeys(t.Context(), "worker", "w", s.keys.IDs()); err != nil {
@@ -206,12 +208,21 @@ func TestContract(t *testing.T) {
 	s.ask("GET", "/readyz", "")
 	s.ask("GET", "/metrics", "")
 	s.ask("GET", "/openapi.yaml", "")
+	limited := newServer(t, func(o *api.Options) { o.Limits = api.Limits{All: 1} })
+	limited.seen = s.seen
+	limited.ask("POST", "/signup", signupBody(`{"subdomain":"first"}`))
+	limited.ask("POST", "/signup", signupBody(`{"subdomain":"second"}`))
 	s.redis.SetError("LOADING the server starts")
 	for _, call := range []string{"GET /jobs", "GET /tenants", "POST /tenants", "GET /tenants/a.example.com", "DELETE /tenants/a.example.com",
 		"POST /signup", "GET /subdomains/acme", "GET /jobs/" + strings.Repeat("a", 32), "POST /jobs/" + strings.Repeat("a", 32) + "/cancel",
-		"POST /jobs/" + strings.Repeat("a", 32) + "/resume", "POST /jobs/" + strings.Repeat("a", 32) + "/credentials"} {
+		"POST /jobs/" + strings.Repeat("a", 32) + "/resume", "POST /jobs/" + strings.Repeat("a", 32) + "/credentials",
+		"POST /tenants/a.example.com/restore", "POST /tenants/a.example.com/keys", "POST /tenants/a.example.com/adopt",
+		"GET /benches", "POST /benches/main/pause"} {
 		method, path, _ := strings.Cut(call, " ")
 		body := ""
+		if strings.HasSuffix(path, "/adopt") {
+			body = `{"email":"jane@example.com"}`
+		}
 		if path == "/signup" || path == "/tenants" && method == "POST" {
 			body = signupBody(`{"subdomain":"acme-x"}`)
 		}
@@ -307,6 +318,69 @@ func driveTenants(s *server) {
 	s.ask("DELETE", "/tenants/ready.example.com", "", append(bearer(operator), "Idempotency-Key", "gone")...)
 	s.ask("DELETE", "/tenants/ready.example.com", "", bearer(operator)...)
 	s.ask("DELETE", "/tenants/watched.example.com", "", append(bearer(operator), "Idempotency-Key", "gone")...)
+}
+
+// driveLife takes tenants through suspension, restore, a fresh key, and adoption.
+func driveLife(s *server) {
+	op := bearer(operator)
+	_, _, job := s.ask("POST", "/signup", signupBody(`{"subdomain":"lives"}`))
+	path := "/tenants/lives.example.com"
+	keyed := func(key string) []string { return append(bearer(operator), "Idempotency-Key", key) }
+	s.finish(job["jobId"].(string), nexus.Succeeded)
+	for _, deed := range []string{"/restore", "/keys"} {
+		s.ask("POST", path+deed, "")
+		s.ask("POST", path+deed, "", bearer(reader)...)
+		s.ask("POST", "/tenants/none.example.com"+deed, "", op...)
+	}
+	s.ask("POST", path+"/restore", "", op...) // it is not suspended
+	s.ask("POST", path+"/keys", "", keyed(strings.Repeat("k", 129))...)
+	_, _, job = s.ask("POST", path+"/keys", "", keyed("fresh")...)
+	s.ask("POST", path+"/keys", "", op...) // a job is on it
+	s.ask("POST", "/tenants/ready.example.com/keys", "", keyed("fresh")...)
+	s.finish(job["jobId"].(string), nexus.Succeeded)
+	s.ask("DELETE", path+"?purge=later", "", op...)
+	_, _, job = s.ask("DELETE", path, "", op...)
+	s.finish(job["id"].(string), nexus.Succeeded)
+	if _, _, tenant := s.ask("GET", path, "", op...); tenant["state"] != "suspended" || tenant["purgeAt"] == nil {
+		s.t.Errorf("deleted with grace: %v", tenant)
+	}
+	_, _, job = s.ask("POST", path+"/restore", "", op...)
+	s.finish(job["id"].(string), nexus.Succeeded)
+	if _, _, tenant := s.ask("GET", path, "", op...); tenant["state"] != "active" || tenant["purgeAt"] != nil {
+		s.t.Errorf("restored: %v", tenant)
+	}
+	_, _, job = s.ask("DELETE", path+"?purge=now", "", op...)
+	if job["kind"] != "teardown" || job["actor"] != "op" {
+		s.t.Errorf("removed at once: %v", job)
+	}
+	adopt := "/tenants/old.example.com/adopt"
+	s.ask("POST", adopt, `{"email":"jane@example.com"}`)
+	s.ask("POST", adopt, `{"email":"jane@example.com"}`, bearer(reader)...)
+	s.ask("POST", adopt, `{"email":"jane"}`, op...)
+	s.ask("POST", adopt, "x", append(bearer(operator), "Content-Type", "text/plain")...)
+	s.ask("POST", adopt, `{"plan":"`+strings.Repeat("x", 70000)+`"}`, op...)
+	s.ask("POST", adopt, `{"email":"jane@example.com","newKey":true}`, keyed("old")...)
+	s.ask("POST", adopt, `{"email":"jane@example.com"}`, keyed("old")...)
+	s.ask("POST", adopt, `{"email":"jane@example.com"}`, op...)
+}
+
+func driveBenches(s *server) {
+	s.ask("GET", "/benches", "")
+	s.ask("GET", "/benches", "", bearer(signer)...)
+	if err := s.store.AnnounceBench(s.t.Context(), "main"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.ask("GET", "/benches", "", bearer(reader)...)
+	s.ask("POST", "/benches/main/pause", "")
+	s.ask("POST", "/benches/main/pause", "", bearer(reader)...)
+	s.ask("POST", "/benches/main/stop", "", bearer(operator)...)
+	s.ask("POST", "/benches/none/pause", "", bearer(operator)...)
+	if _, _, b := s.ask("POST", "/benches/main/drain", "", bearer(operator)...); b["mode"] != "drained" || b["by"] != "op" {
+		s.t.Errorf("drained: %v", b)
+	}
+	if _, _, b := s.ask("POST", "/benches/main/resume", "", bearer(operator)...); b["mode"] != "open" {
+		s.t.Errorf("resumed: %v", b)
+	}
 }
 
 // TestRoutes holds that nothing is served that the contract does not know, but

@@ -41,7 +41,8 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	if known == etag(job) {
 		return c.NoContent(http.StatusNotModified)
 	}
-	return c.JSON(http.StatusOK, s.job(job))
+	_, refused := s.need(c, ScopeRead)
+	return c.JSON(http.StatusOK, s.job(job, refused == nil))
 }
 
 // known reads a job; a malformed id is as unknown as any other.
@@ -88,7 +89,7 @@ func (s *Server) ListJobs(c echo.Context, params gen.ListJobsParams) error {
 	}
 	list := gen.JobList{Jobs: make([]gen.Job, len(jobs)), Next: optional(next)}
 	for i, job := range jobs {
-		list.Jobs[i] = s.job(job)
+		list.Jobs[i] = s.job(job, true)
 	}
 	return c.JSON(http.StatusOK, list)
 }
@@ -110,39 +111,44 @@ func (s *Server) CancelJob(c echo.Context, id gen.JobID) error {
 	if err != nil {
 		return err
 	}
-	if !s.Keys.ClaimEqual(job.KeyID, job.ID, bearer(c)) {
-		if _, err := s.need(c, ScopeOperate); err != nil {
+	actor, holder := "the holder of the claim token", s.Keys.ClaimEqual(job.KeyID, job.ID, bearer(c))
+	if !holder {
+		if actor, err = s.need(c, ScopeOperate); err != nil {
 			return err
 		}
 	}
-	if job, err = s.Store.Cancel(c.Request().Context(), job.ID); err != nil {
+	if job, err = s.Store.Cancel(c.Request().Context(), job.ID, actor); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusAccepted, s.job(job))
+	return c.JSON(http.StatusAccepted, s.job(job, !holder))
 }
 
 // ResumeJob sets a parked job going again.
 func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
-	if _, err := s.need(c, ScopeOperate); err != nil {
+	actor, err := s.need(c, ScopeOperate)
+	if err != nil {
 		return err
 	}
 	job, err := s.known(c.Request().Context(), nexus.JobID(id))
 	if err != nil {
 		return err
 	}
-	if job, err = s.Store.Resume(c.Request().Context(), job.ID); err != nil {
+	if job, err = s.Store.Resume(c.Request().Context(), job.ID, actor); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusAccepted, s.job(job))
+	return c.JSON(http.StatusAccepted, s.job(job, true))
 }
 
-// job is a job as it is shown.
-func (s *Server) job(j nexus.Job) gen.Job {
+// job is a job as it is shown; who asked for it is for operators.
+func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 	out := gen.Job{Id: string(j.ID), Kind: gen.Kind(j.Kind), Site: string(j.Site), Url: s.url(j.Site), State: gen.State(j.State),
 		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt}
 	for i, step := range j.Steps {
 		out.Steps[i] = gen.Step{Name: string(step.Name), State: gen.StepState(step.State), Attempts: step.Attempts,
 			StartedAt: step.StartedAt, EndedAt: step.EndedAt, Note: optional(step.Note), Percent: optional(step.Percent)}
+	}
+	if operator {
+		out.Actor = optional(j.Actor)
 	}
 	if j.WaitingFor != "" {
 		waiting := gen.JobWaitingFor(j.WaitingFor)

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ type Options struct {
 	Apps        []string      // installed on every new site
 	Roles       []string      // of the admin user; empty: all enabled roles
 	Timeout     time.Duration // after which a job is given up; 0: 24 h
+	Grace       time.Duration // from a deletion to the purge; 0: 7 days
+	Limits      Limits        // of signups; the zero value limits nothing
+	Proxies     []*net.IPNet  // whose X-Forwarded-For is believed
 	CORSOrigins []string
 	Registry    *prometheus.Registry // nil: one of its own
 	Log         *slog.Logger
@@ -47,6 +51,9 @@ func New(o Options) *Server {
 	if o.Timeout == 0 {
 		o.Timeout = 24 * time.Hour
 	}
+	if o.Grace == 0 {
+		o.Grace = 7 * 24 * time.Hour
+	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
@@ -58,6 +65,7 @@ func New(o Options) *Server {
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
 	o.Registry.MustRegister(s.requests)
 	s.echo.HTTPErrorHandler = s.writeError
+	s.echo.IPExtractor = addresses(o.Proxies)
 	s.echo.Use(s.observe, s.recovered, secure)
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,

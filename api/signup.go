@@ -25,7 +25,7 @@ func (s *Server) Signup(c echo.Context, params gen.SignupParams) error {
 	if err != nil {
 		return err
 	}
-	job, err := s.ask(c, actor, params.IdempotencyKey, false)
+	job, err := s.ask(c, asker{actor: actor, known: actor != anonymous}, params.IdempotencyKey)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Server) CreateTenant(c echo.Context, params gen.CreateTenantParams) err
 	if err != nil {
 		return err
 	}
-	job, err := s.ask(c, actor, params.IdempotencyKey, true)
+	job, err := s.ask(c, asker{actor: actor, known: true, operator: true}, params.IdempotencyKey)
 	if err != nil {
 		return err
 	}
@@ -57,22 +57,39 @@ func (s *Server) mayAsk(c echo.Context) (actor string, err error) {
 	case s.Options.Signup == "token" || bearer(c) != "":
 		return s.need(c, ScopeSignup)
 	}
-	return "signup", nil
+	return anonymous, nil
+}
+
+// anonymous is the actor of a signup without a token.
+const anonymous = "signup"
+
+// asker is who asks for a site.
+type asker struct {
+	actor    string
+	known    bool // has a token
+	operator bool // may give any plan, and is not limited
 }
 
 // ask validates a request and records its job. A name that was derived and is
 // taken, perhaps this very moment, gets a suffix; one that was asked for does not.
-func (s *Server) ask(c echo.Context, actor string, key *string, operator bool) (nexus.Job, error) {
-	sub, err := s.readSignup(c, operator)
+func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) {
+	sub, err := s.readSignup(c, who.operator)
 	if err != nil {
 		return nexus.Job{}, err
 	}
-	if key != nil && !printable(*key, 128) {
-		return nexus.Job{}, invalid("Idempotency-Key", "The Idempotency-Key must be 1 to 128 printable characters without spaces.")
-	}
-	submission, err := s.submission(sub, actor, value(key))
+	submission, err := s.submission(sub, who.actor)
 	if err != nil {
 		return nexus.Job{}, err
+	}
+	scope := who.actor
+	if !who.known { // strangers share that name
+		scope = strings.ToLower(sub.Email)
+	}
+	if err := s.idempotent(&submission, scope, key, sub.Canonical()); err != nil {
+		return nexus.Job{}, err
+	}
+	if !who.operator {
+		submission.Limits = s.charges(c, sub.Email, who.known)
 	}
 	if sub.Subdomain != "" {
 		job, err := s.submit(c.Request().Context(), submission, sub.Subdomain)
@@ -97,7 +114,7 @@ func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain str
 
 // submission is all of a job but its site. Its input is sealed before it leaves
 // this process.
-func (s *Server) submission(sub nexus.Signup, actor, key string) (store.Submission, error) {
+func (s *Server) submission(sub nexus.Signup, actor string) (store.Submission, error) {
 	input, err := json.Marshal(tasks.Input{Password: sub.Password.Reveal()})
 	if err != nil {
 		return store.Submission{}, err
@@ -107,20 +124,25 @@ func (s *Server) submission(sub nexus.Signup, actor, key string) (store.Submissi
 	if err != nil {
 		return store.Submission{}, err
 	}
-	out := store.Submission{ID: id, Kind: nexus.KindProvision, Actor: actor, Steps: tasks.Steps(nexus.KindProvision),
+	return store.Submission{ID: id, Kind: nexus.KindProvision, Actor: actor, Steps: tasks.Steps(nexus.KindProvision),
 		Input: sealed, KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout,
 		Spec: nexus.Spec{Email: sub.Email, FullName: sub.FullName, Organization: sub.Organization, Plan: sub.Plan,
 			Country: sub.Country, Language: sub.Language, TimeZone: sub.TimeZone, Currency: sub.Currency,
-			Apps: s.Apps, Roles: s.Roles}}
-	if key != "" {
-		scope := actor
-		if actor == "signup" { // strangers share that name
-			scope = strings.ToLower(sub.Email)
-		}
-		out.IdempotencyKey = scope + "/" + key
-		out.Fingerprints = s.Keys.Fingerprints(sub.Canonical())
+			Apps: s.Apps, Roles: s.Roles}}, nil
+}
+
+// idempotent binds a submission to the caller's key, if one was sent; what is
+// asked for is kept as a fingerprint only.
+func (s *Server) idempotent(sub *store.Submission, scope string, key *string, canonical []byte) error {
+	if key == nil {
+		return nil
 	}
-	return out, nil
+	if !printable(*key, 128) {
+		return invalid("Idempotency-Key", "The Idempotency-Key must be 1 to 128 printable characters without spaces.")
+	}
+	sub.IdempotencyKey = scope + "/" + *key
+	sub.Fingerprints = s.Keys.Fingerprints(canonical)
+	return nil
 }
 
 // suggest adds a free name to the refusal of one that is taken.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -48,31 +49,101 @@ func (s *Server) ShowTenant(c echo.Context, site string) error {
 	return c.JSON(http.StatusOK, s.tenant(tenant))
 }
 
-// DeleteTenant records a teardown; the site is closed and removed at once.
+// DeleteTenant closes the site and sets its purge date; purge=now removes it.
 func (s *Server) DeleteTenant(c echo.Context, site string, params gen.DeleteTenantParams) error {
+	kind := nexus.KindSuspend
+	if params.Purge != nil {
+		if *params.Purge != gen.Now {
+			return invalid("purge", "Write purge=now to remove the tenant at once, or leave it out.")
+		}
+		kind = nexus.KindTeardown
+	}
+	job, err := s.onTenant(c, site, kind, params.IdempotencyKey, nil)
+	if err != nil {
+		return err
+	}
+	return s.recorded(c, job)
+}
+
+// RestoreTenant opens a suspended tenant's site again.
+func (s *Server) RestoreTenant(c echo.Context, site string) error {
+	job, err := s.onTenant(c, site, nexus.KindRestore, nil, nil)
+	if err != nil {
+		return err
+	}
+	return s.recorded(c, job)
+}
+
+// RotateKey gives the tenant's admin a fresh key and secret.
+func (s *Server) RotateKey(c echo.Context, site string, params gen.RotateKeyParams) error {
+	tenant := nexus.Tenant{}
+	job, err := s.onTenant(c, site, nexus.KindRotateKey, params.IdempotencyKey, func(sub *store.Submission) (err error) {
+		if tenant, err = s.Store.Tenant(c.Request().Context(), sub.Site); err == nil {
+			sub.Spec = nexus.Spec{Email: tenant.Email, URL: s.url(sub.Site), Apps: s.Apps}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.accepted(c, job)
+}
+
+// AdoptTenant takes over a site that was made by other means.
+func (s *Server) AdoptTenant(c echo.Context, site string, params gen.AdoptTenantParams) error {
+	job, err := s.onTenant(c, site, nexus.KindAdopt, params.IdempotencyKey, func(sub *store.Submission) error {
+		var body gen.AdoptRequest
+		if err := readJSON(c, &body); err != nil {
+			return err
+		}
+		who := nexus.Signup{Email: body.Email, Plan: nexus.PlanName(value(body.Plan))}
+		who.Normalize()
+		if refusals := who.AdoptRefusals(string(sub.Site)); len(refusals) > 0 {
+			return &nexus.Error{Code: nexus.Invalid, Op: "api.adopt", Msg: "Please correct the fields named below.", Fields: refusals}
+		}
+		sub.Spec = nexus.Spec{Email: who.Email, Plan: who.Plan, URL: s.url(sub.Site), Apps: s.Apps, NewKey: value(body.NewKey)}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.accepted(c, job)
+}
+
+// onTenant records a job on a tenant for an operator; fill, unless nil, says what
+// it shall do.
+func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *string, fill func(*store.Submission) error) (nexus.Job, error) {
 	actor, err := s.need(c, ScopeOperate)
 	if err != nil {
-		return err
+		return nexus.Job{}, err
 	}
-	sub := store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindTeardown, Site: nexus.SiteName(strings.ToLower(site)),
-		Actor: actor, Steps: tasks.Steps(nexus.KindTeardown), KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout}
-	if params.IdempotencyKey != nil {
-		if !printable(*params.IdempotencyKey, 128) {
-			return invalid("Idempotency-Key", "The Idempotency-Key must be 1 to 128 printable characters without spaces.")
+	sub := store.Submission{ID: nexus.NewJobID(), Kind: kind, Site: nexus.SiteName(strings.ToLower(site)), Actor: actor,
+		Steps: tasks.Steps(kind), KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout, PurgeAfter: s.Grace}
+	if fill != nil {
+		if err := fill(&sub); err != nil {
+			return nexus.Job{}, err
 		}
-		sub.IdempotencyKey = actor + "/" + *params.IdempotencyKey
-		sub.Fingerprints = s.Keys.Fingerprints([]byte("delete " + sub.Site))
+	}
+	canonical := fmt.Appendf(nil, "%s %s %s %s %t", kind, sub.Site, sub.Spec.Email, sub.Spec.Plan, sub.Spec.NewKey)
+	if err := s.idempotent(&sub, actor, key, canonical); err != nil {
+		return nexus.Job{}, err
 	}
 	job, _, err := s.Store.Submit(c.Request().Context(), sub)
-	if err != nil {
-		return err
-	}
+	return job, err
+}
+
+// recorded answers an operator with the job that was recorded.
+func (s *Server) recorded(c echo.Context, job nexus.Job) error {
 	c.Response().Header().Set("Location", statusURL(job.ID))
 	c.Response().Header().Set("Retry-After", "1")
-	return c.JSON(http.StatusAccepted, s.job(job))
+	return c.JSON(http.StatusAccepted, s.job(job, true))
 }
 
 func (s *Server) tenant(t nexus.Tenant) gen.Tenant {
-	return gen.Tenant{Site: string(t.Site), Url: s.url(t.Site), State: gen.TenantState(t.State), Plan: string(t.Plan),
+	out := gen.Tenant{Site: string(t.Site), Url: s.url(t.Site), State: gen.TenantState(t.State), Plan: string(t.Plan),
 		Email: t.Email, Bench: t.Bench, MadeBy: optional(string(t.MadeBy)), Job: optional(string(t.Job)), CreatedAt: t.CreatedAt}
+	if !t.PurgeAt.IsZero() {
+		out.PurgeAt = &t.PurgeAt
+	}
+	return out
 }

@@ -75,7 +75,9 @@ func (k *Kit) Run(ctx context.Context, args nexus.Args) (nexus.Result, error) {
 }
 
 // Processes lists all processes there are.
-func Processes() []Process { return []Process{provision(), teardown()} }
+func Processes() []Process {
+	return []Process{provision(), teardown(), suspend(), restore(), rotateKey(), adopt()}
+}
 
 // Steps names the steps of a kind, in order; nil for an unknown kind.
 func Steps(kind nexus.Kind) []nexus.StepName {

@@ -12,14 +12,14 @@ import (
 // removed in time is parked until an operator resumes it.
 func teardown() Process {
 	return Process{Kind: nexus.KindTeardown, OneWay: true, Steps: []Step{
-		{Name: "suspend", Do: suspend, Timeout: 30 * time.Second, Attempts: Forever},
+		{Name: "suspend", Do: shut, Timeout: 30 * time.Second, Attempts: Forever},
 		{Name: "drop", Do: dropSite, Timeout: 5 * time.Minute, Attempts: Forever},
 		{Name: "forget", Do: forget, Timeout: 30 * time.Second, Attempts: Forever},
 	}}
 }
 
-// suspend closes the site, so that nobody writes into what is being dropped.
-func suspend(ctx context.Context, k *Kit) error {
+// shut closes the site, so that nobody writes into what is being dropped.
+func shut(ctx context.Context, k *Kit) error {
 	_, err := k.Run(ctx, nexus.Mark{State: nexus.TenantDeleting})
 	if nexus.CodeOf(err) == nexus.NotFound { // an earlier try dropped it
 		return nil

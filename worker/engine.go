@@ -24,6 +24,8 @@ type Options struct {
 	Now       func() time.Time // nil: time.Now
 	Jitter    func() float64   // nil: math/rand; 0 ≤ x < 1
 	Renew     time.Duration    // between renewals of the lease; 0: 1.5 s
+
+	GiveUpAfter time.Duration // of the jobs it submits itself; 0: 24 h
 }
 
 // Engine does jobs, one Work call each. Safe for concurrent use.
@@ -52,6 +54,9 @@ func NewEngine(o Options) *Engine {
 	}
 	if o.Renew == 0 {
 		o.Renew = 1500 * time.Millisecond
+	}
+	if o.GiveUpAfter == 0 {
+		o.GiveUpAfter = 24 * time.Hour
 	}
 	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{}), runs: map[*run]struct{}{}}
 	for _, p := range o.Processes {

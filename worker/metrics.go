@@ -16,13 +16,14 @@ type Metrics struct {
 	raised  prometheus.Counter
 	rescued prometheus.Counter
 	skips   prometheus.Counter
+	tripped *prometheus.CounterVec
 }
 
 // NewMetrics declares the worker's metrics; nil registers them nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_jobs_ended_total",
-			Help: "Jobs that came to an end, by kind and state."}, []string{"kind", "state"}),
+			Help: "Jobs that came to an end, by kind, state and code (ok if it succeeded)."}, []string{"kind", "state", "code"}),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "nexus_step_seconds",
 			Help:    "Time of one attempt of a step, by kind, step and code (ok if it succeeded).",
 			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60, 300}}, []string{"kind", "step", "code"}),
@@ -34,15 +35,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Jobs taken over after their lease ran out."}),
 		skips: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_ticks_failed_total",
 			Help: "Looks at the due index that failed."}),
+		tripped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_breaker_trips_total",
+			Help: "Times a bench was paused after failures in a row, by bench."}, []string{"bench"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips)
+		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped)
 	}
 	return m
 }
 
-func (m *Metrics) ended(kind nexus.Kind, state nexus.State) {
-	m.jobs.WithLabelValues(string(kind), string(state)).Inc()
+func (m *Metrics) ended(job nexus.Job) {
+	code := "ok"
+	if job.Error != nil {
+		code = string(job.Error.Code)
+	}
+	m.jobs.WithLabelValues(string(job.Kind), string(job.State), code).Inc()
 }
 
 func (m *Metrics) step(kind nexus.Kind, step nexus.StepName, err error, d time.Duration) {

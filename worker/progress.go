@@ -79,7 +79,7 @@ func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 			live.Steps = slices.Clone(job.Steps)
 			live.Step(name).Percent = max(percent, 0)
 			live.Step(name).Note = message
-			if _, err := r.lease.Checkpoint(one, &live, false, nexus.Event{Step: name, Percent: max(percent, 0), Note: message}); err != nil {
+			if _, err := r.lease.Checkpoint(one, &live, "", nexus.Event{Step: name, Percent: max(percent, 0), Note: message}); err != nil {
 				r.e.Log.DebugContext(ctx, "progress not written", nexus.LogErr, err)
 			}
 		})

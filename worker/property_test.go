@@ -206,7 +206,7 @@ func TestSaga(t *testing.T) {
 		job := h.submit(rt, p)
 		end := h.live(rt, p, job.ID, func(round int) {
 			if round == cancelAt {
-				_, _ = h.store.Cancel(context.Background(), job.ID) // may be over: conflict
+				_, _ = h.store.Cancel(context.Background(), job.ID, "op") // may be over: conflict
 			}
 		})
 		w.check(rt, names, end)

@@ -2,10 +2,12 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
 )
 
 const (
@@ -41,10 +43,28 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 func (e *Engine) tick(ctx context.Context, rescue bool) error {
 	one, cancel := context.WithTimeout(ctx, tickAtMost)
 	defer cancel()
-	rescued, err := e.Store.Tick(one, rescue)
-	for _, id := range rescued {
+	found, err := e.Store.Tick(one, rescue)
+	for _, id := range found.Rescued {
 		e.Metrics.rescued.Inc()
 		e.Log.WarnContext(ctx, "lease expired, job rescued", nexus.LogJob, string(id))
 	}
+	for _, purge := range found.Purges {
+		e.purge(one, purge)
+	}
 	return err
+}
+
+// purge records the teardown of a tenant whose grace is over. Its key names this
+// purge, so that of many who find it due one records it; what is refused (a job
+// is on the tenant) is found due again.
+func (e *Engine) purge(ctx context.Context, p store.Purge) {
+	job, replay, err := e.Store.Submit(ctx, store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindTeardown, Site: p.Site, Actor: "purge",
+		Steps: tasks.Steps(nexus.KindTeardown), IdempotencyKey: fmt.Sprintf("purge:%s:%s", p.Site, p.At),
+		Fingerprints: []string{"purge"}, GiveUpAfter: e.GiveUpAfter, Rest: nexus.NameRest})
+	switch {
+	case err != nil:
+		e.Log.WarnContext(ctx, "tenant not purged yet", nexus.LogTenant, string(p.Site), nexus.LogErr, err)
+	case !replay:
+		e.Log.InfoContext(ctx, "grace is over, teardown recorded", nexus.LogTenant, string(p.Site), nexus.LogJob, string(job.ID))
+	}
 }

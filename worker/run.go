@@ -23,8 +23,8 @@ type run struct {
 	lease   *store.Lease
 	process tasks.Process
 	job     nexus.Job
-	pending []nexus.Event // to go out with the next checkpoint
-	moved   bool          // a step ended since the last checkpoint
+	pending []nexus.Event  // to go out with the next checkpoint
+	moved   nexus.StepName // a step that ended since the last checkpoint; empty: none
 
 	renewUntil atomic.Int64 // unix ns; 0: no limit
 	mu         sync.Mutex   // guards end
@@ -107,7 +107,7 @@ func (r *run) save(ctx context.Context) error {
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
 		asked, err := r.lease.Checkpoint(ctx, &r.job, r.moved, r.pending...)
 		if err == nil {
-			r.pending, r.moved = r.pending[:0], false
+			r.pending, r.moved = r.pending[:0], ""
 			r.job.CancelAsked = r.job.CancelAsked || asked
 			return nil
 		}
@@ -168,7 +168,7 @@ func (r *run) finish(ctx context.Context, last nexus.Event) error {
 }
 
 func (r *run) ended(ctx context.Context) {
-	r.e.Metrics.ended(r.job.Kind, r.job.State)
+	r.e.Metrics.ended(r.job)
 	level, attrs := slog.LevelInfo, []any{"state", string(r.job.State), nexus.LogDur, r.e.Now().Sub(r.job.CreatedAt).Milliseconds()}
 	if r.job.Error != nil {
 		attrs = append(attrs, nexus.LogCode, string(r.job.Error.Code), nexus.LogStep, string(r.job.Error.Step))

@@ -87,6 +87,9 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 		entry.Attempts++
 	}
 	v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Jitter: r.e.Jitter()})
+	if context.Cause(scoped) == nil {
+		r.blame(ctx, entry.Name, err)
+	}
 	r.e.Log.WarnContext(ctx, "step failed", nexus.LogStep, string(step.Name), nexus.LogAttempt, entry.Attempts,
 		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
 	if v.Do == ActWait && r.e.Now().Add(v.After).After(r.job.GiveUpAt) {
@@ -112,11 +115,28 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 	}
 }
 
+// blame counts a failure that may be the bench's for its breaker.
+func (r *run) blame(ctx context.Context, step nexus.StepName, err error) {
+	code := nexus.CodeOf(err)
+	if r.job.Bench == "" || (code != nexus.Unavailable && code != nexus.Timeout && code != nexus.Internal) {
+		return
+	}
+	until, err := r.lease.BenchFailed(ctx, step, code)
+	switch {
+	case err != nil:
+		r.e.Log.DebugContext(ctx, "failure not counted", nexus.LogErr, err)
+	case !until.IsZero():
+		r.e.Metrics.tripped.WithLabelValues(r.job.Bench).Inc()
+		r.e.Log.ErrorContext(ctx, "bench paused by its breaker", "bench", r.job.Bench, nexus.LogStep, string(step),
+			nexus.LogCode, string(code), "until", until)
+	}
+}
+
 func (r *run) stepDone(ctx context.Context, entry *nexus.Step, started time.Time) {
 	now := r.e.Now().UTC()
 	entry.State, entry.EndedAt, entry.Percent = nexus.StepDone, &now, 100
 	entry.Attempts++
-	r.moved = true
+	r.moved = entry.Name
 	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepDone, Attempt: entry.Attempts, Note: entry.Note})
 	r.e.Log.InfoContext(ctx, "step done", nexus.LogStep, string(entry.Name), nexus.LogDur, now.Sub(started).Milliseconds())
 }

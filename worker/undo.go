@@ -21,7 +21,7 @@ func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 	}
 	r.e.Log.WarnContext(ctx, "rollback started", nexus.LogStep, string(at), nexus.LogCode, string(r.job.Error.Code))
 	r.pending = append(r.pending, nexus.Event{Step: at, StepState: nexus.StepFailed, Note: r.job.Error.Message})
-	r.moved = true // the rescues of the step that failed are not the undo's
+	r.moved = at // the rescues of the step that failed are not the undo's
 	r.undoing.Store(true)
 	if err := r.save(ctx); err != nil {
 		return r.leave(ctx, err)
@@ -94,7 +94,7 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 		}
 	}
 	entry.State = nexus.StepUndone
-	r.moved = true
+	r.moved = entry.Name
 	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepUndone})
 	if step.Undo == nil && entry != &r.job.Steps[0] {
 		return false, true // journalled with the step that removes what it made

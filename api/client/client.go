@@ -72,10 +72,73 @@ func (c *Client) Resume(ctx context.Context, id string) (out gen.Job, err error)
 	return out, err
 }
 
-// Delete removes a tenant; the answer is the teardown's job.
-func (c *Client) Delete(ctx context.Context, site string) (out gen.Job, err error) {
-	err = c.do(ctx, call{method: "DELETE", path: "/tenants/" + url.PathEscape(site), token: c.token}, &out)
+// Delete suspends a tenant until its grace is over, or with now removes it at
+// once; the answer is the job that does it.
+func (c *Client) Delete(ctx context.Context, site string, now bool) (out gen.Job, err error) {
+	path := "/tenants/" + url.PathEscape(site)
+	if now {
+		path += "?purge=now"
+	}
+	err = c.do(ctx, call{method: "DELETE", path: path, token: c.token}, &out)
 	return out, err
+}
+
+// Restore opens a suspended tenant's site again.
+func (c *Client) Restore(ctx context.Context, site string) (out gen.Job, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/tenants/" + url.PathEscape(site) + "/restore", token: c.token}, &out)
+	return out, err
+}
+
+// RotateKey gives a tenant's admin a fresh key; the credentials are then fetched
+// as after a signup. The key makes a repeated call safe.
+func (c *Client) RotateKey(ctx context.Context, site, key string) (out gen.Accepted, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/tenants/" + url.PathEscape(site) + "/keys", key: key, token: c.token}, &out)
+	return out, err
+}
+
+// Adopt takes over a site that was made by other means.
+func (c *Client) Adopt(ctx context.Context, site string, body gen.AdoptRequest, key string) (out gen.Accepted, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/tenants/" + url.PathEscape(site) + "/adopt", body: body, key: key, token: c.token}, &out)
+	return out, err
+}
+
+// Jobs lists jobs, newest first; empty filters mean any.
+func (c *Client) Jobs(ctx context.Context, state, kind, cursor string) (out gen.JobList, err error) {
+	query := url.Values{"state": {state}, "kind": {kind}, "cursor": {cursor}}
+	err = c.do(ctx, call{method: "GET", path: "/jobs" + filters(query), token: c.token}, &out)
+	return out, err
+}
+
+// Tenants lists tenants by name; an empty state means any.
+func (c *Client) Tenants(ctx context.Context, state, cursor string) (out gen.TenantList, err error) {
+	query := url.Values{"state": {state}, "cursor": {cursor}}
+	err = c.do(ctx, call{method: "GET", path: "/tenants" + filters(query), token: c.token}, &out)
+	return out, err
+}
+
+// Benches tells how admission to each bench stands.
+func (c *Client) Benches(ctx context.Context) (out gen.BenchList, err error) {
+	err = c.do(ctx, call{method: "GET", path: "/benches", token: c.token}, &out)
+	return out, err
+}
+
+// SetBench tells a bench to pause, drain or resume.
+func (c *Client) SetBench(ctx context.Context, name, verb string) (out gen.Bench, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/benches/" + url.PathEscape(name) + "/" + verb, token: c.token}, &out)
+	return out, err
+}
+
+// filters is the query of a list, without what is empty.
+func filters(query url.Values) string {
+	for name, values := range query {
+		if values[0] == "" {
+			query.Del(name)
+		}
+	}
+	if len(query) == 0 {
+		return ""
+	}
+	return "?" + query.Encode()
 }
 
 // Tenant reads a tenant's row.

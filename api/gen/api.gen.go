@@ -12,6 +12,30 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BenchMode.
+const (
+	Drained BenchMode = "drained"
+	Open    BenchMode = "open"
+	Paused  BenchMode = "paused"
+	Tripped BenchMode = "tripped"
+)
+
+// Valid indicates whether the value is a known member of the BenchMode enum.
+func (e BenchMode) Valid() bool {
+	switch e {
+	case Drained:
+		return true
+	case Open:
+		return true
+	case Paused:
+		return true
+	case Tripped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	Ok      HealthStatus = "ok"
@@ -32,28 +56,28 @@ func (e HealthStatus) Valid() bool {
 
 // Defines values for JobWaitingFor.
 const (
-	Bench        JobWaitingFor = "bench"
-	Capacity     JobWaitingFor = "capacity"
-	Operator     JobWaitingFor = "operator"
-	Payment      JobWaitingFor = "payment"
-	Retry        JobWaitingFor = "retry"
-	Verification JobWaitingFor = "verification"
+	JobWaitingForBench        JobWaitingFor = "bench"
+	JobWaitingForCapacity     JobWaitingFor = "capacity"
+	JobWaitingForOperator     JobWaitingFor = "operator"
+	JobWaitingForPayment      JobWaitingFor = "payment"
+	JobWaitingForRetry        JobWaitingFor = "retry"
+	JobWaitingForVerification JobWaitingFor = "verification"
 )
 
 // Valid indicates whether the value is a known member of the JobWaitingFor enum.
 func (e JobWaitingFor) Valid() bool {
 	switch e {
-	case Bench:
+	case JobWaitingForBench:
 		return true
-	case Capacity:
+	case JobWaitingForCapacity:
 		return true
-	case Operator:
+	case JobWaitingForOperator:
 		return true
-	case Payment:
+	case JobWaitingForPayment:
 		return true
-	case Retry:
+	case JobWaitingForRetry:
 		return true
-	case Verification:
+	case JobWaitingForVerification:
 		return true
 	default:
 		return false
@@ -62,14 +86,26 @@ func (e JobWaitingFor) Valid() bool {
 
 // Defines values for Kind.
 const (
+	Adopt     Kind = "adopt"
 	Provision Kind = "provision"
+	Restore   Kind = "restore"
+	RotateKey Kind = "rotate_key"
+	Suspend   Kind = "suspend"
 	Teardown  Kind = "teardown"
 )
 
 // Valid indicates whether the value is a known member of the Kind enum.
 func (e Kind) Valid() bool {
 	switch e {
+	case Adopt:
+		return true
 	case Provision:
+		return true
+	case Restore:
+		return true
+	case RotateKey:
+		return true
+	case Suspend:
 		return true
 	case Teardown:
 		return true
@@ -165,6 +201,21 @@ func (e TenantState) Valid() bool {
 	}
 }
 
+// Defines values for DeleteTenantParamsPurge.
+const (
+	Now DeleteTenantParamsPurge = "now"
+)
+
+// Valid indicates whether the value is a known member of the DeleteTenantParamsPurge enum.
+func (e DeleteTenantParamsPurge) Valid() bool {
+	switch e {
+	case Now:
+		return true
+	default:
+		return false
+	}
+}
+
 // Accepted defines model for Accepted.
 type Accepted struct {
 	// ClaimToken The right to fetch the credentials and to cancel.
@@ -173,6 +224,45 @@ type Accepted struct {
 	Site       string `json:"site"`
 	StatusUrl  string `json:"statusUrl"`
 	Url        string `json:"url"`
+}
+
+// AdoptRequest defines model for AdoptRequest.
+type AdoptRequest struct {
+	// Email The admin user on the site.
+	Email  string  `json:"email"`
+	NewKey *bool   `json:"newKey,omitempty"`
+	Plan   *string `json:"plan,omitempty"`
+}
+
+// Bench defines model for Bench.
+type Bench struct {
+	// By Who set the mode; breaker for tripped.
+	By   *string `json:"by,omitempty"`
+	Code *string `json:"code,omitempty"`
+
+	// Failures Failures in a row, of one step with one code.
+	Failures int       `json:"failures"`
+	Mode     BenchMode `json:"mode"`
+	Name     string    `json:"name"`
+
+	// Slots Operations admitted at once.
+	Slots int     `json:"slots"`
+	Step  *string `json:"step,omitempty"`
+
+	// Until When a tripped bench is tried again.
+	Until *time.Time `json:"until,omitempty"`
+	Used  int        `json:"used"`
+
+	// Waiting Jobs that wait for room.
+	Waiting int `json:"waiting"`
+}
+
+// BenchMode defines model for Bench.Mode.
+type BenchMode string
+
+// BenchList defines model for BenchList.
+type BenchList struct {
+	Benches []Bench `json:"benches"`
 }
 
 // Credentials defines model for Credentials.
@@ -200,6 +290,8 @@ type HealthStatus string
 
 // Job defines model for Job.
 type Job struct {
+	// Actor Who asked: the name of a token, or signup. Shown to operators.
+	Actor      *string        `json:"actor,omitempty"`
 	CreatedAt  time.Time      `json:"createdAt"`
 	Error      *JobError      `json:"error,omitempty"`
 	GiveUpAt   time.Time      `json:"giveUpAt"`
@@ -312,12 +404,15 @@ type Tenant struct {
 	Email     string    `json:"email"`
 
 	// Job The live job on it.
-	Job    *string     `json:"job,omitempty"`
-	MadeBy *string     `json:"madeBy,omitempty"`
-	Plan   string      `json:"plan"`
-	Site   string      `json:"site"`
-	State  TenantState `json:"state"`
-	Url    string      `json:"url"`
+	Job    *string `json:"job,omitempty"`
+	MadeBy *string `json:"madeBy,omitempty"`
+	Plan   string  `json:"plan"`
+
+	// PurgeAt When a suspended tenant is removed for good.
+	PurgeAt *time.Time  `json:"purgeAt,omitempty"`
+	Site    string      `json:"site"`
+	State   TenantState `json:"state"`
+	Url     string      `json:"url"`
 }
 
 // TenantList defines model for TenantList.
@@ -393,6 +488,24 @@ type CreateTenantParams struct {
 
 // DeleteTenantParams defines parameters for DeleteTenant.
 type DeleteTenantParams struct {
+	// Purge now: remove it at once.
+	Purge *DeleteTenantParamsPurge `form:"purge,omitempty" json:"purge,omitempty"`
+
+	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteTenantParamsPurge defines parameters for DeleteTenant.
+type DeleteTenantParamsPurge string
+
+// AdoptTenantParams defines parameters for AdoptTenant.
+type AdoptTenantParams struct {
+	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RotateKeyParams defines parameters for RotateKey.
+type RotateKeyParams struct {
 	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
@@ -406,8 +519,17 @@ type SignupJSONRequestBody = SignupRequest
 // CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
 type CreateTenantJSONRequestBody = SignupRequest
 
+// AdoptTenantJSONRequestBody defines body for AdoptTenant for application/json ContentType.
+type AdoptTenantJSONRequestBody = AdoptRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListBenches How admission to each bench stands
+	// (GET /benches)
+	ListBenches(ctx echo.Context) error
+	// SetBench Say what a bench takes on
+	// (POST /benches/{name}/{verb})
+	SetBench(ctx echo.Context, name string, verb string) error
 	// Healthz Is the process alive?
 	// (GET /healthz)
 	Healthz(ctx echo.Context) error
@@ -447,17 +569,59 @@ type ServerInterface interface {
 	// CreateTenant Provision a tenant with explicit fields
 	// (POST /tenants)
 	CreateTenant(ctx echo.Context, params CreateTenantParams) error
-	// DeleteTenant Remove a tenant with all its data, at once
+	// DeleteTenant Close a tenant's site, and remove it when its grace is over
 	// (DELETE /tenants/{site})
 	DeleteTenant(ctx echo.Context, site string, params DeleteTenantParams) error
 	// ShowTenant Show a tenant
 	// (GET /tenants/{site})
 	ShowTenant(ctx echo.Context, site string) error
+	// AdoptTenant Take over a site that was made by other means
+	// (POST /tenants/{site}/adopt)
+	AdoptTenant(ctx echo.Context, site string, params AdoptTenantParams) error
+	// RotateKey Give the tenant's admin a fresh API key and secret
+	// (POST /tenants/{site}/keys)
+	RotateKey(ctx echo.Context, site string, params RotateKeyParams) error
+	// RestoreTenant Open a suspended tenant's site again
+	// (POST /tenants/{site}/restore)
+	RestoreTenant(ctx echo.Context, site string) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// ListBenches converts echo context to params.
+func (w *ServerInterfaceWrapper) ListBenches(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListBenches(ctx)
+	return err
+}
+
+// SetBench converts echo context to params.
+func (w *ServerInterfaceWrapper) SetBench(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// ------------- Path parameter "verb" -------------
+	var verb string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "verb", ctx.Param("verb"), &verb, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter verb: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetBench(ctx, name, verb)
+	return err
 }
 
 // Healthz converts echo context to params.
@@ -779,6 +943,12 @@ func (w *ServerInterfaceWrapper) DeleteTenant(ctx echo.Context) error {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params DeleteTenantParams
+	// ------------- Optional query parameter "purge" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "purge", ctx.QueryParams(), &params.Purge, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter purge: %s", err))
+	}
 
 	headers := ctx.Request().Header
 	// ------------- Optional header parameter "Idempotency-Key" -------------
@@ -815,6 +985,94 @@ func (w *ServerInterfaceWrapper) ShowTenant(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ShowTenant(ctx, site)
+	return err
+}
+
+// AdoptTenant converts echo context to params.
+func (w *ServerInterfaceWrapper) AdoptTenant(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "site" -------------
+	var site string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter site: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AdoptTenantParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AdoptTenant(ctx, site, params)
+	return err
+}
+
+// RotateKey converts echo context to params.
+func (w *ServerInterfaceWrapper) RotateKey(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "site" -------------
+	var site string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter site: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RotateKeyParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RotateKey(ctx, site, params)
+	return err
+}
+
+// RestoreTenant converts echo context to params.
+func (w *ServerInterfaceWrapper) RestoreTenant(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "site" -------------
+	var site string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter site: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RestoreTenant(ctx, site)
 	return err
 }
 
@@ -876,6 +1134,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/tenants", wrapper.CreateTenant, options.OperationMiddlewares["createTenant"]...)
 	router.DELETE(options.BaseURL+"/tenants/:site", wrapper.DeleteTenant, options.OperationMiddlewares["deleteTenant"]...)
 	router.GET(options.BaseURL+"/tenants/:site", wrapper.ShowTenant, options.OperationMiddlewares["showTenant"]...)
+	router.POST(options.BaseURL+"/tenants/:site/restore", wrapper.RestoreTenant, options.OperationMiddlewares["restoreTenant"]...)
+	router.POST(options.BaseURL+"/tenants/:site/keys", wrapper.RotateKey, options.OperationMiddlewares["rotateKey"]...)
+	router.POST(options.BaseURL+"/tenants/:site/adopt", wrapper.AdoptTenant, options.OperationMiddlewares["adoptTenant"]...)
+	router.GET(options.BaseURL+"/benches", wrapper.ListBenches, options.OperationMiddlewares["listBenches"]...)
+	router.POST(options.BaseURL+"/benches/:name/:verb", wrapper.SetBench, options.OperationMiddlewares["setBench"]...)
 	router.GET(options.BaseURL+"/healthz", wrapper.Healthz, options.OperationMiddlewares["healthz"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.Readyz, options.OperationMiddlewares["readyz"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.Metrics, options.OperationMiddlewares["metrics"]...)

@@ -210,7 +210,8 @@ func (a *app) work(ctx context.Context) error {
 	memory := a.newStore(a.redis.worker)
 	engine := worker.NewEngine(worker.Options{
 		Store: memory, Bench: hands, Keys: a.keys, Log: a.log, Metrics: worker.NewMetrics(a.registry),
-		Settings: tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
+		Settings:    tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
+		GiveUpAfter: a.c.ProvisionTimeout,
 	})
 	a.group.Go(func() error { return worker.Serve(ctx, a.redis, engine, a.c.Concurrency, drainTime) })
 	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
@@ -247,11 +248,19 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("NEXUS_TOKENS: %w", err)
 	}
+	proxies, err := a.c.proxies()
+	if err != nil {
+		return "", err
+	}
+	limits := api.DefaultLimits
+	if a.c.RateLimit == "off" || a.c.RateLimit == "" && a.parts.Dev {
+		limits = api.Limits{}
+	}
 	memory := a.newStore(a.redis.api)
 	server := api.New(api.Options{
 		Store: memory, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
 		Apps: a.c.Apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
-		Registry: a.registry, Log: a.log,
+		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Registry: a.registry, Log: a.log,
 	})
 	at, err := a.serve(ctx, "api", a.c.HTTPAddr, server.Handler())
 	if err != nil {
@@ -262,15 +271,20 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	return "http://" + at, nil
 }
 
-// announce tells the others again and again which sealing keys we hold.
+// announce tells the others again and again that we live: which sealing keys we
+// hold, and as a worker which bench we serve.
 func (a *app) announce(ctx context.Context, memory *store.Store, role string) error {
 	host, _ := os.Hostname()
 	name := strings.Join([]string{host, fmt.Sprint(os.Getpid())}, "-")
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
-		if err := memory.AnnounceKeys(ctx, role, name, a.keys.IDs()); err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, "keys not announced", nexus.LogErr, err)
+		err := memory.AnnounceKeys(ctx, role, name, a.keys.IDs())
+		if err == nil && role == "worker" {
+			err = memory.AnnounceBench(ctx, a.benchName())
+		}
+		if err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "presence not announced", nexus.LogErr, err)
 		}
 		select {
 		case <-ctx.Done():

@@ -46,10 +46,13 @@ type Config struct {
 	TokensFile     nexus.Secret `env:"NEXUS_TOKENS_FILE,file"`
 	Signup         string       `env:"NEXUS_SIGNUP" envDefault:"open"`
 	CORSOrigins    []string     `env:"NEXUS_CORS_ORIGINS"`
+	RateLimit      string       `env:"NEXUS_RATE_LIMIT"`      // on | off; empty: on, in nexus dev off
+	TrustedProxies []string     `env:"NEXUS_TRUSTED_PROXIES"` // addresses or networks, such as 10.0.0.0/8
 
 	ProvisionTimeout time.Duration `env:"NEXUS_PROVISION_TIMEOUT" envDefault:"24h"`
 	OutputLimit      int64         `env:"NEXUS_OUTPUT_LIMIT" envDefault:"10485760"` // bytes of one operation
 	JobRetention     time.Duration `env:"NEXUS_JOB_RETENTION" envDefault:"720h"`
+	DeleteGrace      time.Duration `env:"NEXUS_DELETE_GRACE" envDefault:"168h"`
 	Concurrency      int           `env:"NEXUS_CONCURRENCY" envDefault:"16"`
 	LogLevel         slog.Level    `env:"NEXUS_LOG_LEVEL" envDefault:"INFO"`
 }
@@ -123,6 +126,15 @@ func (c *Config) problems() []error {
 	if !slices.Contains([]string{"open", "token", "closed"}, c.Signup) {
 		say("NEXUS_SIGNUP: %q is none of open, token, closed", c.Signup)
 	}
+	if !slices.Contains([]string{"", "on", "off"}, c.RateLimit) {
+		say("NEXUS_RATE_LIMIT: %q is neither on nor off", c.RateLimit)
+	}
+	if _, err := c.proxies(); err != nil {
+		say("NEXUS_TRUSTED_PROXIES: %w", err)
+	}
+	if c.DeleteGrace < time.Minute {
+		say("NEXUS_DELETE_GRACE must be 1m or more; DELETE with ?purge=now removes at once")
+	}
 	if u, err := url.Parse(strings.ReplaceAll(c.SiteURL, "{site}", "acme.example.com")); err != nil || u.Host == "" || !strings.Contains(c.SiteURL, "{site}") {
 		say("NEXUS_SITE_URL: %q is not a URL with {site} in it", c.SiteURL)
 	}
@@ -136,6 +148,29 @@ func (c *Config) problems() []error {
 		say("NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h")
 	}
 	return out
+}
+
+// proxies are the networks whose X-Forwarded-For is believed.
+func (c *Config) proxies() ([]*net.IPNet, error) {
+	var out []*net.IPNet
+	for _, text := range c.TrustedProxies {
+		if ip := net.ParseIP(strings.TrimSpace(text)); ip != nil {
+			text = fmt.Sprintf("%s/%d", ip, 8*len(shortest(ip)))
+		}
+		_, network, err := net.ParseCIDR(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
+		}
+		out = append(out, network)
+	}
+	return out, nil
+}
+
+func shortest(ip net.IP) net.IP {
+	if four := ip.To4(); four != nil {
+		return four
+	}
+	return ip
 }
 
 func weakPassword(p nexus.Secret) bool {

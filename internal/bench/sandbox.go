@@ -50,7 +50,7 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	s := &Sandbox{o: o, folder: folder{o.Dir}, verify: newVerifier(o.VerifyAddr)}
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
-		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
+		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark, nexus.OpDisown: (*Sandbox).disown,
 	}
 	return s, s.folder.make()
 }
@@ -78,6 +78,11 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 		result, err = s.newSite(ctx, op)
 	case nexus.DropSite:
 		result, err = s.dropSite(ctx, op)
+	case nexus.Adopt:
+		err = s.fenced(op, func() error {
+			result, err = s.adopt(op)
+			return err
+		})
 	case nexus.Verify:
 		result, err = s.verify.run(ctx, op.Site, args)
 	default:
@@ -300,6 +305,28 @@ func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 		return nexus.Result{}, nil
 	}
 	site.State = string(args.State)
+	return nexus.Result{Changed: true}, nil
+}
+
+// adopt takes a site over that nobody owns, as 1.0 left them.
+func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
+	site, err := s.folder.site(op.Site)
+	switch {
+	case err != nil:
+		return nexus.Result{}, err
+	case site == nil || !site.Made:
+		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
+	case site.Job == op.Owner && site.DB == op.DB:
+		return nexus.Result{}, nil
+	case site.Job != "" || site.DB != op.DB:
+		return nexus.Result{}, foreign(op)
+	}
+	site.Job, site.Install, site.State = op.Owner, s.o.Install, string(nexus.TenantMaking)
+	return nexus.Result{Changed: true}, s.folder.saveSite(site)
+}
+
+func (s *Sandbox) disown(_ nexus.Op, site *siteState) (nexus.Result, error) {
+	site.Job, site.Install, site.State, site.Plan = "", "", "", nexus.ApplyPlan{}
 	return nexus.Result{Changed: true}, nil
 }
 

@@ -103,7 +103,7 @@ func TestTwentyAtOnce(t *testing.T) {
 	s.keysOpenTheirOwn(accepted)
 	var downs []gen.Job
 	for _, a := range accepted {
-		down, err := s.client.Delete(t.Context(), a.Site)
+		down, err := s.client.Delete(t.Context(), a.Site, true)
 		if err != nil {
 			t.Fatal(err)
 		}

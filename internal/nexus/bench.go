@@ -119,6 +119,14 @@ type Mark struct {
 	State TenantState `json:"state"`
 }
 
+// Adopt marks a site that was made by other means as this owner's: no marker of
+// any install may be on it, and its database (the operation's) must be in the
+// register. On a site that is the owner's already it does nothing.
+type Adopt struct{ noSecrets }
+
+// Disown takes the owner's marker off an adopted site and leaves the site.
+type Disown struct{ noSecrets }
+
 // Init prepares a bench, given the database's root password once: definer
 // procedures, registers, the worker's account with EXECUTE on those and nothing
 // else, and the install id. It may run twice. A bench of another install is a
@@ -156,6 +164,8 @@ const (
 	OpInspect    OpName = "inspect"
 	OpStop       OpName = "stop"
 	OpMark       OpName = "mark"
+	OpAdopt      OpName = "adopt"
+	OpDisown     OpName = "disown"
 	OpInit       OpName = "init"
 	OpVerify     OpName = "verify"
 )
@@ -172,6 +182,8 @@ func (IssueKey) Op() OpName   { return OpIssueKey }
 func (Inspect) Op() OpName    { return OpInspect }
 func (Stop) Op() OpName       { return OpStop }
 func (Mark) Op() OpName       { return OpMark }
+func (Adopt) Op() OpName      { return OpAdopt }
+func (Disown) Op() OpName     { return OpDisown }
 func (Init) Op() OpName       { return OpInit }
 func (Verify) Op() OpName     { return OpVerify }
 

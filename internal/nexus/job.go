@@ -59,6 +59,10 @@ type Kind string
 const (
 	KindProvision Kind = "provision"
 	KindTeardown  Kind = "teardown"
+	KindSuspend   Kind = "suspend"
+	KindRestore   Kind = "restore"
+	KindRotateKey Kind = "rotate_key"
+	KindAdopt     Kind = "adopt"
 )
 
 // StepName identifies a step of a job in the journal. Names are a stored
@@ -117,8 +121,9 @@ type Spec struct {
 	TimeZone     string   `json:"timezone,omitempty"`
 	Currency     string   `json:"currency,omitempty"`
 	URL          string   `json:"url,omitempty"`
-	Apps         []string `json:"apps,omitempty"`  // a trailing ? marks one that may be missing
-	Roles        []string `json:"roles,omitempty"` // empty: all enabled roles
+	Apps         []string `json:"apps,omitempty"`   // a trailing ? marks one that may be missing
+	Roles        []string `json:"roles,omitempty"`  // empty: all enabled roles
+	NewKey       bool     `json:"newKey,omitempty"` // adopt: give the admin a fresh key
 }
 
 // StepState is how far a step has come.

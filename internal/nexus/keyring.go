@@ -133,6 +133,12 @@ func (k *Keyring) Fingerprints(text []byte) []string {
 	return out
 }
 
+// Bucket names what a rate limit counts, an address or e-mail, so that the text
+// cannot be read from the name.
+func (k *Keyring) Bucket(text string) string {
+	return hex.EncodeToString(k.mac(k.ID(), "rate", text)[:12])
+}
+
 func (k *Keyring) mac(id, label, text string) []byte {
 	m := hmac.New(sha256.New, k.sub(id, label))
 	m.Write([]byte(text))

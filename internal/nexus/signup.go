@@ -75,6 +75,21 @@ func (s *Signup) Refusals(operator bool) []FieldError {
 	return out
 }
 
+// AdoptRefusals checks what an operator gives of a site to be adopted, as Refusals
+// does; the site's name need not follow the rules for new ones.
+func (s *Signup) AdoptRefusals(site string) []FieldError {
+	var out []FieldError
+	for _, f := range []FieldError{{"email", refuseEmail(s.Email)}, {"plan", s.refusePlan(true)}} {
+		if f.Message != "" {
+			out = append(out, f)
+		}
+	}
+	if len(site) > 250 || !domainPattern.MatchString(site) {
+		out = append(out, FieldError{"site", "Give the site's full name, such as acme.example.com."})
+	}
+	return out
+}
+
 var (
 	languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Z]{2})?$`)
 	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)

@@ -22,11 +22,42 @@ type Tenant struct {
 	State     TenantState
 	Plan      PlanName
 	Email     string
-	Bench     string // empty until reserved
-	DB        string // empty until reserved
-	MadeBy    JobID  // the job that made the site; owns its database
-	Job       JobID  // the live job on it; empty: none
+	Bench     string    // empty until reserved
+	DB        string    // empty until reserved
+	MadeBy    JobID     // the job that made the site; owns its database
+	Job       JobID     // the live job on it; empty: none
+	PurgeAt   time.Time // when a suspended tenant is removed; zero: never
 	CreatedAt time.Time
+}
+
+// NameRest is how long the name of a removed tenant rests before anybody may
+// have it: old links and password mails must not reach a stranger.
+const NameRest = 30 * 24 * time.Hour
+
+// BenchMode says what a bench takes on; the text is stored.
+type BenchMode string
+
+// The modes of a bench. Paused begins nothing new, drained does nothing at all;
+// both are an operator's. Tripped is the breaker's: like paused, for a time.
+const (
+	BenchOpen    BenchMode = "open"
+	BenchPaused  BenchMode = "paused"
+	BenchDrained BenchMode = "drained"
+	BenchTripped BenchMode = "tripped"
+)
+
+// BenchStatus is how admission to one bench stands.
+type BenchStatus struct {
+	Name     string
+	Mode     BenchMode
+	By       string    // who set the mode; empty while open
+	Until    time.Time // of a tripped one: when it is tried again
+	Step     StepName  // which step last failed, in a row
+	Code     Code      // with which code
+	Failures int       // how many times in a row
+	Slots    int       // operations admitted at once
+	Used     int
+	Waiting  int // jobs that wait for room
 }
 
 // PlanName names a plan; the text is stored.

@@ -65,36 +65,51 @@ func (s *Store) enqueue(ctx context.Context, id nexus.JobID, dispatch int64, kin
 func taskID(id nexus.JobID, dispatch int64) string { return fmt.Sprintf("%s.%d", id, dispatch) }
 
 func queueOf(dispatch int64, kind nexus.Kind) string {
-	if dispatch > 1 || kind == nexus.KindTeardown {
+	if dispatch > 1 || kind != nexus.KindProvision {
 		return QueueResume
 	}
 	return QueueProvision
 }
 
+// Found is what a look at the due index brought up.
+type Found struct {
+	Rescued []nexus.JobID // their leases had run out
+	Purges  []Purge       // suspended tenants whose time is over
+}
+
+// Purge is a tenant to be removed for good.
+type Purge struct {
+	Site nexus.SiteName
+	At   string // its purge date as stored: names this purge, and no other
+}
+
 // Tick hands out what is due and enqueues it; rescue says whether leases that
-// ran out may be taken over. It answers with the jobs it rescued. To be called
-// several times a second by every worker; cost: one script, and one enqueue for
-// each job that is due.
-func (s *Store) Tick(ctx context.Context, rescue bool) (rescued []nexus.JobID, err error) {
+// ran out may be taken over. To be called several times a second by every
+// worker; cost: one script, and one enqueue for each job that is due.
+func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 	found, err := dueScript().Run(ctx, s.rdb, []string{dueKey}, 50, flag(rescue)).Slice()
 	if err != nil {
-		return nil, classify("tick", err)
+		return out, classify("tick", err)
 	}
 	for _, entry := range found {
 		r, _ := entry.([]any)
 		fields := reply{rest: r}
 		id, kind := nexus.JobID(fields.text(0)), nexus.Kind(fields.text(2))
+		if fields.text(3) == "purge" {
+			out.Purges = append(out.Purges, Purge{Site: nexus.SiteName(fields.text(0)), At: fields.text(1)})
+			continue
+		}
 		dispatch, parseErr := strconv.ParseInt(fields.text(1), 10, 64)
 		if parseErr != nil {
 			err = errors.Join(err, classify("tick", parseErr))
 			continue
 		}
 		if fields.text(3) == "rescue" {
-			rescued = append(rescued, id)
+			out.Rescued = append(out.Rescued, id)
 		}
 		err = errors.Join(err, s.deliver(ctx, id, dispatch, kind))
 	}
-	return rescued, err
+	return out, err
 }
 
 // deliver enqueues a dispatch that nobody has taken. asynq may know the task

@@ -30,8 +30,21 @@ type Submission struct {
 	Fingerprints   []string // of the request, under every key held, the writing one first
 
 	GiveUpAfter time.Duration
+	PurgeAfter  time.Duration // suspend: until the tenant is removed for good
+	Rest        time.Duration // teardown: how long the name rests afterwards; zero: it is free at once
+	Limits      []Limit       // charged if the job is recorded
 	TraceParent string
 }
+
+// Limit is how many jobs an hour may be recorded against one bucket. The bucket
+// is stored, so it must not hold an address or e-mail in clear.
+type Limit struct {
+	Bucket string
+	Max    int
+}
+
+// ErrLimited is what Submit wraps when a limit is reached.
+var ErrLimited = errors.New("rate limit")
 
 // ErrKeyReused is what Submit wraps when an idempotency key comes again with
 // another request.
@@ -42,8 +55,9 @@ var ErrGone = errors.New("credentials gone")
 
 // Submit records a job and hands it to asynq, or finds the job an equal request
 // made (replay). Conflict: the name is taken, or a live job is on it, or
-// ErrKeyReused. Not_found: a teardown of an unknown tenant. A refusal stores
-// nothing. Keys: job, tenant, input, idem, due, jobs, tenants, events; one script.
+// the tenant is in no state for it, or ErrKeyReused. Not_found: the tenant is
+// unknown. Limit: ErrLimited, with RetryAfter. A refusal stores nothing.
+// Keys: job, tenant, input, idem, due, jobs, tenants, events, rate; one script.
 func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, replay bool, err error) {
 	steps := make([]nexus.Step, len(sub.Steps))
 	for i, name := range sub.Steps {
@@ -53,23 +67,19 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 	if len(sub.Fingerprints) > 0 {
 		fingerprint = sub.Fingerprints[0]
 	}
-	r, err := s.run(ctx, "submit", submitScript(), jobKey(sub.ID),
-		string(sub.ID), string(sub.Kind), string(sub.Site), sub.Actor, encode(sub.Spec), encode(steps),
+	args := []any{string(sub.ID), string(sub.Kind), string(sub.Site), sub.Actor, encode(sub.Spec), encode(steps),
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
-		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}))
+		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
+		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
+	for _, limit := range sub.Limits {
+		args = append(args, limit.Bucket, limit.Max)
+	}
+	r, err := s.run(ctx, "submit", submitScript(), jobKey(sub.ID), args...)
+	if err == nil {
+		err = refusal(sub, r)
+	}
 	if err != nil {
 		return nexus.Job{}, false, err
-	}
-	switch r.word {
-	case "taken":
-		return nexus.Job{}, false, refuse("submit", nexus.Conflict, "The address %s is taken.", sub.Site)
-	case "busy":
-		return nexus.Job{}, false, refuse("submit", nexus.Conflict, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
-	case "unknown":
-		return nexus.Job{}, false, refuse("submit", nexus.NotFound, "There is no tenant %s.", sub.Site)
-	case "reused":
-		return nexus.Job{}, false, &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Err: ErrKeyReused,
-			Msg: "This Idempotency-Key was used for another request; use a new one."}
 	}
 	if job, err = r.job(); err != nil {
 		return nexus.Job{}, false, classify("submit", err)
@@ -79,6 +89,28 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		_ = s.enqueue(ctx, job.ID, job.Dispatch, job.Kind)
 	}
 	return job, r.word == "replay", nil
+}
+
+// refusal is Submit's answer in words; nil if the job stands.
+func refusal(sub Submission, r reply) error {
+	switch r.word {
+	case "taken":
+		return refuse("submit", nexus.Conflict, "The address %s is taken.", sub.Site)
+	case "busy":
+		return refuse("submit", nexus.Conflict, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
+	case "unknown":
+		return refuse("submit", nexus.NotFound, "There is no tenant %s.", sub.Site)
+	case "unfit":
+		return refuse("submit", nexus.Conflict, "%s is %s; that does not go with it.", sub.Site, r.text(0))
+	case "reused":
+		return &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Err: ErrKeyReused,
+			Msg: "This Idempotency-Key was used for another request; use a new one."}
+	case "limited":
+		left, _ := strconv.ParseInt(r.text(1), 10, 64) // of ours: a number
+		return &nexus.Error{Code: nexus.Limit, Op: "store.submit", Err: ErrLimited, RetryAfter: time.Duration(left) * time.Millisecond,
+			Msg: "Too many signups came in the last hour; please try again later."}
+	}
+	return nil
 }
 
 // Job reads one record; not_found if there is none. Cost: one HGETALL.
@@ -95,10 +127,11 @@ func (s *Store) Job(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 
 // Cancel asks for a job's end; asking twice is fine. Conflict once it is over,
 // parked, or a teardown that has begun.
-func (s *Store) Cancel(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
-	asked := eventBody(nexus.Event{Note: "cancel was asked"})
+// The event names the actor who asked.
+func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
+	asked := eventBody(nexus.Event{Note: "cancel was asked by " + actor})
 	r, err := s.run(ctx, "cancel", cancelScript(), jobKey(id), string(id),
-		s.o.Retention.Milliseconds(), asked, eventBody(nexus.Event{Note: "canceled before it began"}))
+		s.o.Retention.Milliseconds(), asked, eventBody(nexus.Event{Note: "canceled by " + actor + " before it began"}))
 	if err != nil {
 		return nexus.Job{}, err
 	}
@@ -116,7 +149,8 @@ func (s *Store) Cancel(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 }
 
 // Resume sets a parked job going again; conflict unless it is rollback_failed.
-func (s *Store) Resume(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
+// The event names the actor who asked.
+func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
 	job, err := s.Job(ctx, id)
 	if err != nil {
 		return job, err
@@ -132,7 +166,7 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 		job.Steps[i].Undos = 0
 	}
 	r, err := s.run(ctx, "resume", resumeScript(), jobKey(id), string(id), job.Rev, encode(job.Steps),
-		string(next), (24 * time.Hour).Milliseconds(), eventBody(nexus.Event{Note: "resumed by an operator"}))
+		string(next), (24 * time.Hour).Milliseconds(), eventBody(nexus.Event{Note: "resumed by " + actor}))
 	if err != nil {
 		return job, err
 	}

@@ -77,7 +77,7 @@ func TestLeaseFences(t *testing.T) {
 		event := nexus.Event{Note: "late"}
 		job.State = nexus.Succeeded
 		_, renewErr := old.Renew(t.Context())
-		_, pointErr := old.Checkpoint(t.Context(), &job, true, event)
+		_, pointErr := old.Checkpoint(t.Context(), &job, "one", event)
 		_, sealErr := old.Seal(t.Context(), "late")
 		for name, err := range map[string]error{"renew": renewErr, "checkpoint": pointErr, "seal": sealErr,
 			"wait": old.Wait(t.Context(), &job, 0, event), "give up": old.GiveUp(t.Context()),
@@ -195,7 +195,7 @@ func TestFinish(t *testing.T) {
 		if n := f.rdb.Exists(t.Context(), "{nexus}:input:"+string(id)).Val(); n != 0 {
 			t.Fatal("the sealed input outlived the job")
 		}
-		_, err = f.Cancel(t.Context(), id)
+		_, err = f.Cancel(t.Context(), id, "op")
 		wantCode(t, err, nexus.Conflict)
 	})
 }
@@ -205,7 +205,7 @@ func TestCancelBeatsCommit(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
 		lease, job := f.take(t, id)
-		if _, err := f.Cancel(t.Context(), id); err != nil {
+		if _, err := f.Cancel(t.Context(), id, "op"); err != nil {
 			t.Fatal(err)
 		}
 		if asked, err := lease.Renew(t.Context()); err != nil || !asked {
@@ -217,7 +217,7 @@ func TestCancelBeatsCommit(t *testing.T) {
 			t.Fatalf("commit after cancel: %v", err)
 		}
 		job.State = nexus.RollingBack
-		if _, err := lease.Checkpoint(t.Context(), &job, false, nexus.Event{}); err != nil {
+		if _, err := lease.Checkpoint(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		job.State = nexus.Canceled
@@ -235,7 +235,7 @@ func TestCancelBeforeTheStart(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
-		job, err := f.Cancel(t.Context(), id)
+		job, err := f.Cancel(t.Context(), id, "op")
 		if err != nil || job.State != nexus.Canceled {
 			t.Fatalf("%s, %v", job.State, err)
 		}
@@ -264,7 +264,7 @@ func TestTeardown(t *testing.T) {
 		if first.Owner != made.ID || first.DB != "nx1" || first.Bench != "main" {
 			t.Fatalf("teardown knows %+v", first)
 		}
-		if _, err := f.Cancel(t.Context(), first.ID); err != nil {
+		if _, err := f.Cancel(t.Context(), first.ID, "op"); err != nil {
 			t.Fatal(err)
 		}
 		if tenant, _ := f.Tenant(t.Context(), "acme.localhost"); tenant.State != nexus.TenantActive || tenant.Job != "" {
@@ -273,7 +273,7 @@ func TestTeardown(t *testing.T) {
 		down.ID = nexus.NewJobID()
 		f.submit(t, down)
 		lease, job = f.take(t, down.ID)
-		_, err := f.Cancel(t.Context(), down.ID)
+		_, err := f.Cancel(t.Context(), down.ID, "op")
 		wantCode(t, err, nexus.Conflict)
 		job.State = nexus.RollbackFailed
 		if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
@@ -282,7 +282,7 @@ func TestTeardown(t *testing.T) {
 		if free, _ := f.SiteFree(t.Context(), "acme.localhost"); free {
 			t.Fatal("a parked deletion must keep the name")
 		}
-		resumed, err := f.Resume(t.Context(), down.ID)
+		resumed, err := f.Resume(t.Context(), down.ID, "op")
 		if err != nil || resumed.State != nexus.Running {
 			t.Fatalf("resumed as %s, %v", resumed.State, err)
 		}
@@ -403,7 +403,7 @@ func TestEventsAndWatch(t *testing.T) {
 			seen <- got
 		})
 		job.Steps[0].State = nexus.StepDone
-		if _, err := lease.Checkpoint(t.Context(), &job, true, nexus.Event{Step: "one", StepState: nexus.StepDone, Attempt: 1}); err != nil {
+		if _, err := lease.Checkpoint(t.Context(), &job, "one", nexus.Event{Step: "one", StepState: nexus.StepDone, Attempt: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if got := <-seen; got.Rev != job.Rev || got.Steps[0].State != nexus.StepDone {

@@ -28,6 +28,12 @@ const (
 	TakeCapacity Taken = "capacity" // no slot on its bench: it waits
 )
 
+// What a job waits for that gets no slot, in words.
+const (
+	noteFull = "Many sites are being made just now; this one is next in line as soon as there is room."
+	noteShut = "Our server takes a short break from making sites; this one is made as soon as it is over."
+)
+
 // Lease is one worker's right to work on one job, named by its fencing token.
 // Every write carries the token; one that is stale gets nexus.ErrFenced.
 // Safe for concurrent use.
@@ -40,9 +46,8 @@ type Lease struct {
 // Take takes the lease of a job for a dispatch, and with it the job's slot on
 // its bench. The lease is nil unless TakeOK.
 func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Lease, nexus.Job, Taken, error) {
-	const full = "Many sites are being made just now; this one is next in line as soon as there is room."
 	r, err := s.run(ctx, "take", takeScript(), jobKey(id), string(id), dispatch, LeaseTime.Milliseconds(), s.o.Slots,
-		eventBody(nexus.Event{}), eventBody(nexus.Event{Note: full}), full)
+		eventBody(nexus.Event{}), eventBody(nexus.Event{Note: noteFull}), noteFull, eventBody(nexus.Event{Note: noteShut}), noteShut)
 	if err != nil {
 		return nil, nexus.Job{}, "", err
 	}
@@ -78,9 +83,9 @@ func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 }
 
 // Checkpoint journals steps, state and error of the job as given, with events.
-// Progress forgets the rescues: a step came to its end.
-func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, progress bool, events ...nexus.Event) (cancelAsked bool, err error) {
-	args := []any{encode(job.Steps), string(job.State), failure(job), flag(progress)}
+// Ended names a step that came to its end, which forgets the rescues; empty: none.
+func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) (cancelAsked bool, err error) {
+	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended)}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}
@@ -106,14 +111,19 @@ func (l *Lease) GiveUp(ctx context.Context) error {
 }
 
 // Reserve takes a slot on a bench and journals bench and database name. Limit
-// with Wait capacity if the bench is full: the job then stands in the queue.
+// with Wait capacity if the bench is full, with Wait bench if it takes on
+// nothing new: the job then stands in the queue.
 func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 	r, err := l.run(ctx, "reserve", reserveScript, bench, db, l.s.o.Slots)
-	if err == nil && r.word == "full" {
-		return &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute,
-			Msg: "Many sites are being made just now; this one is next in line as soon as there is room."}
+	switch {
+	case err != nil:
+		return err
+	case r.word == "full":
+		return &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute, Msg: noteFull}
+	case r.word == "shut":
+		return &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitBench, RetryAfter: time.Minute, Msg: noteShut}
 	}
-	return err
+	return nil
 }
 
 // Finish ends the job as its State says (or parks it as rollback_failed). For a

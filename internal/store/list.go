@@ -129,20 +129,20 @@ func (s *Store) Tenant(ctx context.Context, site nexus.SiteName) (nexus.Tenant, 
 	if len(f) == 0 {
 		return nexus.Tenant{}, refuse("tenant", nexus.NotFound, "There is no tenant %s.", site)
 	}
-	created, err := decodeJob(map[string]string{"createdAt": f["createdAt"]})
+	times, err := decodeJob(map[string]string{"createdAt": f["createdAt"], "nextAt": f["purgeAt"]})
 	if err != nil {
 		return nexus.Tenant{}, err
 	}
 	return nexus.Tenant{
 		Site: site, State: nexus.TenantState(f["state"]), Plan: nexus.PlanName(f["plan"]), Email: f["email"],
 		Bench: f["bench"], DB: f["db"], MadeBy: nexus.JobID(f["madeBy"]), Job: nexus.JobID(f["job"]),
-		CreatedAt: created.CreatedAt,
+		PurgeAt: times.NextAt, CreatedAt: times.CreatedAt,
 	}, nil
 }
 
 // SiteFree tells whether a site's name can be taken now.
 func (s *Store) SiteFree(ctx context.Context, site nexus.SiteName) (bool, error) {
-	n, err := s.rdb.Exists(ctx, tenantKey(site)).Result()
+	n, err := s.rdb.Exists(ctx, tenantKey(site), restingKey+string(site)).Result()
 	if err != nil {
 		return false, classify("site_free", err)
 	}

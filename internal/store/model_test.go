@@ -83,7 +83,7 @@ func (m *machine) write(t *rapid.T) {
 		err = lease.GiveUp(ctx)
 	case "roll back":
 		if job.To(nexus.RollingBack) == nil {
-			_, err = lease.Checkpoint(ctx, &job, true, nexus.Event{})
+			_, err = lease.Checkpoint(ctx, &job, "one", nexus.Event{})
 		}
 	case "finish":
 		next := nexus.Succeeded
@@ -176,8 +176,8 @@ func TestModel(t *testing.T) {
 		m := &machine{f: f, last: map[nexus.JobID]nexus.State{}, leases: map[nexus.JobID][]*store.Lease{}}
 		rt.Repeat(map[string]func(*rapid.T){
 			"submit": m.submit, "take": m.take, "write": m.write, "write more": m.write, "": m.check,
-			"cancel": func(t *rapid.T) { _, _ = f.Cancel(context.Background(), m.pick(t).ID) },
-			"resume": func(t *rapid.T) { _, _ = f.Resume(context.Background(), m.pick(t).ID) },
+			"cancel": func(t *rapid.T) { _, _ = f.Cancel(context.Background(), m.pick(t).ID, "op") },
+			"resume": func(t *rapid.T) { _, _ = f.Resume(context.Background(), m.pick(t).ID, "op") },
 			"tick":   func(t *rapid.T) { f.tick(t) },
 			"clock":  func(t *rapid.T) { f.advance(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second) },
 		})

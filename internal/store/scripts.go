@@ -41,12 +41,16 @@ var (
 	dueScript         = script("due")
 	redispatchScript  = script("redispatch")
 	credentialsScript = script("credentials")
+	failedScript      = script("failed")
+	benchScript       = script("bench")
 )
 
 // The keys that Go names itself; the scripts derive the rest.
 const prefix = "{nexus}:"
 
 func jobKey(id nexus.JobID) string { return prefix + "job:" + string(id) }
+
+func benchKey(name string) string { return prefix + "bench:" + name }
 
 func tenantKey(site nexus.SiteName) string { return prefix + "tenant:" + string(site) }
 
@@ -57,6 +61,8 @@ const (
 	wakeKey    = prefix + "wake"
 	installKey = prefix + "install"
 	keysKey    = prefix + "keys"
+	benchesKey = prefix + "benches"
+	restingKey = prefix + "resting:"
 )
 
 // reply is a script's answer: a word, and what follows it.

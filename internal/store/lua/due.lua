@@ -1,9 +1,21 @@
 -- Hands out what is due, each entry to one looker: it is moved on before it is
 -- returned, so a looker that dies costs a few seconds and nothing else.
 -- KEYS[1] due index; ARGV 1 limit, 2 '1' to rescue expired leases
--- returns a list of {id, dispatch, kind, 'again' | 'rescue' | 'go'}
+-- returns a list of {id, dispatch, kind, 'again' | 'rescue' | 'go'}, and
+-- {site, ms of the purge date, '', 'purge'} for a tenant whose time is over
 local now, out = now_ms(), {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do
+
+local function purge(site)
+  local row = redis.call('HMGET', P .. 'tenant:' .. site, 'state', 'purgeAt')
+  if row[1] ~= 'suspended' or not row[2] then -- restored, or on its way out
+    redis.call('ZREM', KEYS[1], 'tenant:' .. site)
+    return
+  end
+  redis.call('ZADD', KEYS[1], 'XX', int(now + 60000), 'tenant:' .. site)
+  out[#out + 1] = { site, row[2], '', 'purge' }
+end
+
+local function look(id)
   local key, state = job_key(id), get(id, 'state')
   local lease, next_at = num(id, 'leaseUntil'), num(id, 'nextAt')
   local why, next_look = nil, now + 5000 + (tonumber(string.sub(id, 1, 3), 16) or 0) % 1000
@@ -33,5 +45,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMI
   end
   redis.call('ZADD', KEYS[1], 'XX', int(next_look), id)
   if why then out[#out + 1] = { id, get(id, 'dispatch'), get(id, 'kind'), why } end
+end
+
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do
+  local site = string.match(member, '^tenant:(.+)$')
+  if site then purge(site) else look(member) end
 end
 return out

@@ -57,6 +57,35 @@ local function wake(bench, now)
   redis.call('ZADD', DUE, 'XX', int(now), first)
 end
 
+-- mode is whether a bench admits: 'open', an operator's 'paused' or 'drained', or
+-- the breaker's 'tripped', which after its time is 'trying' with one slot.
+local function mode(bench, now)
+  local set, till = unpack(redis.call('HMGET', P .. 'bench:' .. bench, 'mode', 'until'))
+  if not set then return 'open' end
+  if set == 'tripped' and (tonumber(till) or 0) <= now then return 'trying' end
+  return set
+end
+
+-- capacity is how many slots a bench gives to this job just now. What cleans up
+-- has one more, so that it never starves behind what is new.
+local function capacity(id, bench, cap, now)
+  local is = mode(bench, now)
+  if is == 'drained' then return 0 end
+  if get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' then return cap + 1 end
+  if is == 'paused' or is == 'tripped' then return 0 end
+  if is == 'trying' then return 1 end
+  return cap
+end
+
+-- reopen lets everybody who waits for a bench look again at once.
+local function reopen(bench, now)
+  redis.call('HDEL', P .. 'bench:' .. bench, 'mode', 'by', 'until', 'trips', 'step', 'code', 'failures')
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, -1)) do
+    redis.call('HSET', job_key(id), 'nextAt', '0')
+    redis.call('ZADD', DUE, 'XX', int(now), id)
+  end
+end
+
 local function free_slot(id, now)
   local bench = get(id, 'bench')
   if bench == '' then bench = get(id, 'asked') end
@@ -95,7 +124,7 @@ local function slot(id, bench, cap, now)
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     return true
   end
-  local free = cap - redis.call('ZCARD', slots)
+  local free = capacity(id, bench, cap, now) - redis.call('ZCARD', slots)
   if free > 0 and ahead(bench, id, now, free) < free then
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     redis.call('ZREM', P .. 'waiters:' .. bench, id)
@@ -112,30 +141,52 @@ local function slot(id, bench, cap, now)
   return false
 end
 
+-- forget_tenant deletes a row and what hangs on it; after a purge the name rests.
+local function forget_tenant(id, site)
+  redis.call('DEL', P .. 'tenant:' .. site)
+  redis.call('ZREM', P .. 'tenants', site)
+  redis.call('ZREM', DUE, 'tenant:' .. site)
+  local rest = num(id, 'rest')
+  if rest > 0 then redis.call('SET', P .. 'resting:' .. site, id, 'PX', int(rest)) end
+end
+
+-- settle gives the tenant's row back at the end of the job that held it.
+local function settle(id, state)
+  local kind, site = get(id, 'kind'), get(id, 'site')
+  local tenant, done = P .. 'tenant:' .. site, state == 'succeeded'
+  if redis.call('HGET', tenant, 'job') ~= id then return end
+  redis.call('HSET', tenant, 'job', '')
+  if kind == 'provision' or kind == 'adopt' then
+    if not done then return forget_tenant(id, site) end
+    redis.call('HSET', tenant, 'state', 'active')
+  elseif kind == 'teardown' and done then
+    redis.call('DEL', P .. 'credentials:' .. get(id, 'owner'), P .. 'pickup:' .. get(id, 'owner'))
+    forget_tenant(id, site)
+  elseif kind == 'restore' and done or kind == 'suspend' and not done then
+    redis.call('HSET', tenant, 'state', 'active')
+    redis.call('HDEL', tenant, 'purgeAt')
+    redis.call('ZREM', DUE, 'tenant:' .. site)
+  elseif not done then
+    redis.call('HSET', tenant, 'state', get(id, 'was'))
+  end
+end
+
 -- end_job is what every end has in common: no timer, no slot, no sealed input.
 -- A terminal job gets its time to live; failed and canceled give the name back.
 local function end_job(id, state, now, retention, body)
   local key = job_key(id)
-  local tenant = P .. 'tenant:' .. get(id, 'site')
   redis.call('HSET', key, 'state', state, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
   redis.call('ZREM', DUE, id)
   free_slot(id, now)
   emit(id, now, body)
   if state == 'rollback_failed' then return end
   redis.call('DEL', P .. 'input:' .. id)
-  if redis.call('HGET', tenant, 'job') == id then
-    local kind = get(id, 'kind')
-    if kind == 'provision' and state == 'succeeded' then
-      redis.call('HSET', tenant, 'state', 'active', 'job', '')
-      redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
-    elseif kind == 'teardown' and state == 'canceled' then
-      redis.call('HSET', tenant, 'state', get(id, 'was'), 'job', '')
-    else -- a failed provision or a finished teardown
-      redis.call('DEL', tenant, P .. 'credentials:' .. get(id, 'owner'), P .. 'pickup:' .. get(id, 'owner'))
-      redis.call('ZREM', P .. 'tenants', get(id, 'site'))
-    end
+  settle(id, state)
+  if state == 'succeeded' then
+    redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
+  else
+    redis.call('DEL', P .. 'credentials:' .. id)
   end
-  if state ~= 'succeeded' then redis.call('DEL', P .. 'credentials:' .. id) end
   redis.call('PEXPIRE', key, retention)
   redis.call('PEXPIRE', P .. 'events:' .. id, retention)
 end

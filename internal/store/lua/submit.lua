@@ -2,8 +2,10 @@
 -- KEYS[1] job record; further keys are derived from {nexus}: and the arguments
 -- ARGV 1 id, 2 kind, 3 site, 4 actor, 5 spec, 6 steps, 7 give up after ms,
 --      8 key id, 9 sealed input or '', 10 trace parent, 11 idempotency key or '',
---      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event
+--      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
+--      17 ms until a suspended tenant is purged, 18 ms a removed name rests, 19… pairs: what is limited, how many an hour
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
+--      | {'unfit', state of the tenant} | {'limited', what, ms until the hour is over}
 local id, kind, site = ARGV[1], ARGV[2], ARGV[3]
 local key, tenant, now = KEYS[1], P .. 'tenant:' .. ARGV[3], now_ms()
 local idem = P .. 'idem:' .. ARGV[11]
@@ -16,18 +18,48 @@ if ARGV[11] ~= '' then
   end
 end
 
+-- What a job on an existing tenant needs, and what the tenant is from now on.
+local moves = {
+  teardown = { from = { active = true, suspended = true }, to = 'deleting' },
+  suspend = { from = { active = true }, to = 'suspended' },
+  restore = { from = { suspended = true }, to = 'suspended' },
+  rotate_key = { from = { active = true }, to = 'active' },
+}
+local move = moves[kind]
+local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
+if not move then
+  if row[2] or redis.call('EXISTS', P .. 'resting:' .. site) == 1 then return { 'taken' } end
+else
+  if not row[2] then return { 'unknown' } end
+  if row[1] ~= '' then return { 'busy' } end
+  if not move.from[row[2]] then return { 'unfit', row[2] } end
+end
+
+-- Fixed windows of an hour. All are asked before any is charged.
+for i = 19, #ARGV, 2 do
+  local window = P .. 'rate:' .. ARGV[i]
+  if tonumber(redis.call('GET', window) or '0') >= tonumber(ARGV[i + 1]) then
+    return { 'limited', ARGV[i], int(redis.call('PTTL', window)) }
+  end
+end
+for i = 19, #ARGV, 2 do
+  local window = P .. 'rate:' .. ARGV[i]
+  if redis.call('INCR', window) == 1 then redis.call('PEXPIRE', window, 3600000) end
+end
+
 local owner, bench, db, was = id, '', '', ''
-if kind == 'provision' then
-  if redis.call('EXISTS', tenant) == 1 then return { 'taken' } end
+if not move then
   redis.call('HSET', tenant, 'site', site, 'state', 'making', 'plan', ARGV[15], 'email', ARGV[14],
     'bench', '', 'db', '', 'madeBy', id, 'job', id, 'createdAt', int(now))
   redis.call('ZADD', P .. 'tenants', 0, site)
 else
-  local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
-  if not row[2] then return { 'unknown' } end
-  if row[1] ~= '' then return { 'busy' } end
   was, owner, bench, db = row[2], row[3], row[4], row[5]
-  redis.call('HSET', tenant, 'state', 'deleting', 'job', id)
+  redis.call('HSET', tenant, 'state', move.to, 'job', id)
+  if kind == 'suspend' then
+    local purge = int(now + tonumber(ARGV[17]))
+    redis.call('HSET', tenant, 'purgeAt', purge)
+    redis.call('ZADD', DUE, purge, 'tenant:' .. site)
+  end
 end
 
 local give_up = now + tonumber(ARGV[7])
@@ -35,7 +67,7 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'spec', ARGV[5], 'steps', ARGV[6], 'bench', bench, 'db', db, 'owner', owner, 'was', was,
   'giveUpAt', int(give_up), 'createdAt', int(now), 'dispatch', '1', 'taken', '0', 'gen', '0',
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
-  'keyID', ARGV[8], 'trace', ARGV[10])
+  'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
 if ARGV[11] ~= '' then

@@ -1,7 +1,8 @@
 -- Takes the lease of a job for the worker that got this dispatch, and mints its
 -- fencing token. Each dispatch can be taken once.
 -- KEYS[1] job record
--- ARGV 1 id, 2 dispatch, 3 lease ms, 4 slots of the bench, 5 event of the start, 6 event of a wait for capacity, 7 sentence for the wait
+-- ARGV 1 id, 2 dispatch, 3 lease ms, 4 slots of the bench, 5 event of the start,
+--      6 event and 7 sentence of a wait for room, 8 event and 9 sentence of a wait for a paused bench
 -- returns {'ok', fields} | {'absent'} | {'over'} | {'stale'} | {'held'} | {'capacity'}
 local id, key, now = ARGV[1], KEYS[1], now_ms()
 local state = get(id, 'state')
@@ -11,14 +12,14 @@ if get(id, 'dispatch') ~= ARGV[2] or num(id, 'taken') >= tonumber(ARGV[2]) then 
 if num(id, 'leaseUntil') > now then return { 'held' } end
 redis.call('HSET', key, 'taken', ARGV[2], 'looks', '0')
 
-local bench, cap = get(id, 'bench'), tonumber(ARGV[4])
--- Undo and teardown have one slot more, so that they never starve behind provisions.
-if state == 'rolling_back' or get(id, 'kind') == 'teardown' then cap = cap + 1 end
-if bench ~= '' and not slot(id, bench, cap, now) then
+local bench = get(id, 'bench')
+if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
+  local open = mode(bench, now) == 'open'
   if state ~= 'rolling_back' then redis.call('HSET', key, 'state', 'waiting') end
-  redis.call('HSET', key, 'waitingFor', 'capacity', 'waitNote', ARGV[7], 'nextAt', int(now + 60000), 'leaseUntil', '0')
+  redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
+    'nextAt', int(now + 60000), 'leaseUntil', '0')
   redis.call('ZADD', DUE, int(now + 60000), id)
-  emit(id, now, ARGV[6])
+  emit(id, now, open and ARGV[6] or ARGV[8])
   return { 'capacity' }
 end
 

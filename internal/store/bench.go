@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// The breaker: so many failures of one step with one code in a row pause a
+// bench, for a time that doubles from trip to trip.
+const (
+	tripAfter    = 5
+	firstPause   = 30 * time.Second
+	longestPause = 15 * time.Minute
+)
+
+// AnnounceBench makes a bench known; to be repeated by its workers. Slots is how
+// many operations it admits at once.
+func (s *Store) AnnounceBench(ctx context.Context, name string) error {
+	pipe := s.rdb.TxPipeline()
+	pipe.SAdd(ctx, benchesKey, name)
+	pipe.HSet(ctx, benchKey(name), "slots", s.o.Slots)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return classify("announce_bench", err)
+	}
+	return nil
+}
+
+// Benches tells how admission stands, by name. Cost: one round trip a bench.
+func (s *Store) Benches(ctx context.Context) ([]nexus.BenchStatus, error) {
+	names, err := s.rdb.SMembers(ctx, benchesKey).Result()
+	if err != nil {
+		return nil, classify("benches", err)
+	}
+	slices.Sort(names)
+	out := make([]nexus.BenchStatus, len(names))
+	for i, name := range names {
+		pipe := s.rdb.Pipeline()
+		fields := pipe.HGetAll(ctx, benchKey(name))
+		used := pipe.ZCount(ctx, prefix+"slots:"+name, "("+strconv.FormatInt(time.Now().UnixMilli(), 10), "+inf")
+		waiting := pipe.ZCard(ctx, prefix+"waiters:"+name)
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, classify("benches", err)
+		}
+		f := fields.Val()
+		b := nexus.BenchStatus{Name: name, Mode: nexus.BenchMode(f["mode"]), By: f["by"], Step: nexus.StepName(f["step"]),
+			Code: nexus.Code(f["code"]), Used: int(used.Val()), Waiting: int(waiting.Val())}
+		if b.Mode == "" {
+			b.Mode = nexus.BenchOpen
+		}
+		b.Slots, _ = strconv.Atoi(f["slots"])       // absent: 0
+		b.Failures, _ = strconv.Atoi(f["failures"]) // absent: 0
+		if until, _ := strconv.ParseInt(f["until"], 10, 64); until > 0 {
+			b.Until = time.UnixMilli(until).UTC()
+		}
+		out[i] = b
+	}
+	return out, nil
+}
+
+// SetBench sets by an operator's word what a bench takes on: open, paused or
+// drained. Not_found: no worker ever announced a bench of this name.
+func (s *Store) SetBench(ctx context.Context, name string, mode nexus.BenchMode, actor string) error {
+	r, err := s.run(ctx, "set_bench", benchScript(), benchKey(name), name, string(mode), actor)
+	if err == nil && r.word == "absent" {
+		return refuse("set_bench", nexus.NotFound, "There is no bench %s; nexus bench list shows the benches.", name)
+	}
+	return err
+}
+
+// BenchFailed counts a failure of the job's bench for the breaker; tripped is
+// when a bench that was paused for it is tried again, zero if it was not.
+func (l *Lease) BenchFailed(ctx context.Context, step nexus.StepName, code nexus.Code) (tripped time.Time, err error) {
+	r, err := l.run(ctx, "bench_failed", failedScript, string(step), string(code), tripAfter,
+		firstPause.Milliseconds(), longestPause.Milliseconds())
+	if err == nil && r.word == "tripped" {
+		until, _ := strconv.ParseInt(r.text(0), 10, 64) // of ours: a number
+		tripped = time.UnixMilli(until).UTC()
+	}
+	return tripped, err
+}

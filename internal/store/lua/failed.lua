@@ -1,0 +1,18 @@
+-- Counts a failure of the bench that the job is on: same step, same code, in a
+-- row. Enough of them trip the breaker, for a time that doubles from trip to trip.
+-- KEYS[1] job record; ARGV 1 id, 2 gen, 3 step, 4 code, 5 how many trip, 6 first pause ms, 7 longest pause ms
+-- returns {'ok'} | {'tripped', ms of its end} | {'stale'}
+local id, now = ARGV[1], now_ms()
+if not owned(id, ARGV[2]) then return { 'stale' } end
+local bench = get(id, 'bench')
+if bench == '' then return { 'ok' } end
+local key = P .. 'bench:' .. bench
+local is = mode(bench, now)
+local same = redis.call('HGET', key, 'step') == ARGV[3] and redis.call('HGET', key, 'code') == ARGV[4]
+if not same then redis.call('HSET', key, 'step', ARGV[3], 'code', ARGV[4], 'failures', '0') end
+local failures = redis.call('HINCRBY', key, 'failures', 1)
+if is ~= 'trying' and (is ~= 'open' or failures < tonumber(ARGV[5])) then return { 'ok' } end
+local trips = redis.call('HINCRBY', key, 'trips', 1)
+local till = now + math.min(tonumber(ARGV[6]) * 2 ^ (trips - 1), tonumber(ARGV[7]))
+redis.call('HSET', key, 'mode', 'tripped', 'by', 'breaker', 'until', int(till))
+return { 'tripped', int(till) }

@@ -1,0 +1,63 @@
+package tasks
+
+import (
+	"context"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// adopt takes over a site that was made by other means: it is marked as ours, and
+// its admin gets a fresh key if one was asked for. The way back takes the mark off
+// and leaves the site as it was.
+func adopt() Process {
+	return Process{Kind: nexus.KindAdopt, Steps: []Step{
+		{Name: "adopt", Do: adoptSite, Undo: disownSite, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "api_key", Do: newKey, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "verify", Do: verifyNewKey, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever},
+	}}
+}
+
+// adoptSite journals the name of the site's database before it marks the site.
+func adoptSite(ctx context.Context, k *Kit) error {
+	if k.Job.DB == "" {
+		result, err := k.Run(ctx, nexus.Inspect{})
+		if err != nil {
+			return err
+		}
+		if result.Site == nil || !result.Site.Folder || result.Site.DB == "" {
+			return &nexus.Error{Code: nexus.NotFound, Op: "tasks.adopt", Msg: "There is no such site on the bench."}
+		}
+		if err := k.Records.Reserve(ctx, k.Settings.Bench, result.Site.DB); err != nil {
+			return err
+		}
+		k.Job.Bench, k.Job.DB = k.Settings.Bench, result.Site.DB
+	}
+	_, err := k.Run(ctx, nexus.Adopt{})
+	return err
+}
+
+func disownSite(ctx context.Context, k *Kit) error {
+	if k.Job.DB == "" { // never looked at: nothing was marked
+		return nil
+	}
+	_, err := k.Run(ctx, nexus.Disown{})
+	return err
+}
+
+func newKey(ctx context.Context, k *Kit) error {
+	if !k.Job.Spec.NewKey {
+		k.Note("The site's keys stay as they are.")
+		return nil
+	}
+	return issueKey(ctx, k)
+}
+
+func verifyNewKey(ctx context.Context, k *Kit) error {
+	if !k.Job.Spec.NewKey {
+		return nil
+	}
+	return verify(ctx, k)
+}

@@ -1,0 +1,33 @@
+package tasks
+
+import (
+	"context"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// suspend closes a tenant's site until it is restored, or purged when its grace
+// is over. Nothing of it is removed.
+func suspend() Process {
+	return Process{Kind: nexus.KindSuspend, Steps: []Step{
+		{Name: "close", Do: closeSite, Undo: openSite, Timeout: 30 * time.Second, Attempts: Forever},
+	}}
+}
+
+// restore opens a suspended tenant's site again.
+func restore() Process {
+	return Process{Kind: nexus.KindRestore, Steps: []Step{
+		{Name: "open", Do: openSite, Undo: closeSite, Timeout: 30 * time.Second, Attempts: Forever},
+	}}
+}
+
+func closeSite(ctx context.Context, k *Kit) error {
+	_, err := k.Run(ctx, nexus.Mark{State: nexus.TenantSuspended})
+	return err
+}
+
+func openSite(ctx context.Context, k *Kit) error {
+	_, err := k.Run(ctx, nexus.Mark{State: nexus.TenantActive})
+	return err
+}
