@@ -218,9 +218,10 @@ func (a *app) work(ctx context.Context) error {
 	return nil
 }
 
+// benchName is the bench's name in the registry: its service, without the project.
 func (a *app) benchName() string {
 	if a.c.Bench == "docker" {
-		return a.c.Service
+		return a.c.Service[strings.LastIndex(a.c.Service, "/")+1:]
 	}
 	return a.c.Bench
 }

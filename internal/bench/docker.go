@@ -46,7 +46,7 @@ const helloTime = 60 * time.Second
 
 // DockerOptions describe a bench in a container. Service and Log are needed.
 type DockerOptions struct {
-	Service     string // Compose service, or the container's name
+	Service     string // Compose service ("backend" or "project/backend"), or the container's name
 	Install     nexus.InstallID
 	DBAccount   string // may call the definer procedures, and nothing else
 	DBPassword  nexus.Secret
@@ -220,17 +220,25 @@ func (d *Docker) exec(ctx context.Context) (*execStream, error) {
 }
 
 // find looks for the container by its Compose service, else by its name: the
-// lowest number of a scaled service runs the runner.
+// lowest number of a scaled service runs the runner. "project/service" tells one
+// Compose project's service from another's.
 func (d *Docker) find(ctx context.Context) (container.InspectResponse, error) {
-	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true,
-		Filters: filters.NewArgs(filters.Arg("label", "com.docker.compose.service="+d.o.Service))})
+	project, service, ok := strings.Cut(d.o.Service, "/")
+	if !ok {
+		project, service = "", d.o.Service
+	}
+	labels := filters.NewArgs(filters.Arg("label", "com.docker.compose.service="+service))
+	if project != "" {
+		labels.Add("label", "com.docker.compose.project="+project)
+	}
+	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: labels})
 	if err != nil {
 		return container.InspectResponse{}, gone("Docker cannot be reached; is the daemon running, and may this process use its socket?", err)
 	}
 	slices.SortFunc(list, func(a, b container.Summary) int {
 		return number(a) - number(b)
 	})
-	id := d.o.Service
+	id := service
 	for _, each := range list {
 		if each.State == "running" {
 			id = each.ID

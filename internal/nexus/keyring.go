@@ -91,7 +91,7 @@ func (k *Keyring) Open(job JobID, purpose Purpose, sealed string) ([]byte, error
 	broken := func(err error) error {
 		return &Error{Code: Internal, Op: "keyring.open", Msg: "The sealed data of this job cannot be read.", Err: err}
 	}
-	box, err := base64.RawStdEncoding.DecodeString(encoded)
+	box, err := base64.RawStdEncoding.Strict().DecodeString(encoded)
 	if err != nil {
 		return nil, broken(err)
 	}

@@ -92,7 +92,8 @@ func Subdomains(wish string) func(yield func(string) bool) {
 		}
 		for n := 10; n <= 50; n++ {
 			suffix := fmt.Sprint(n)
-			if !yield(clip(wish, MaxSubdomain-len(suffix)-1) + "-" + suffix) {
+			name := clip(wish, MaxSubdomain-len(suffix)-1) + "-" + suffix
+			if RefuseSubdomain(name) == "" && !yield(name) {
 				return
 			}
 		}
