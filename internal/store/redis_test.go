@@ -129,6 +129,12 @@ func shift(t testing.TB, rdb *redis.Client, d time.Duration) {
 					must(rdb.HIncrBy(ctx, key, field, ms).Err())
 				}
 			}
+		case strings.HasPrefix(name, "tenant:") || strings.HasPrefix(name, "bench:"):
+			for _, field := range []string{"purgeAt", "until"} {
+				if rdb.HExists(ctx, key, field).Val() {
+					must(rdb.HIncrBy(ctx, key, field, ms).Err())
+				}
+			}
 		case strings.HasPrefix(name, "asking:"):
 			for member := range rdb.HGetAll(ctx, key).Val() {
 				must(rdb.HIncrBy(ctx, key, member, ms).Err())

@@ -1,0 +1,144 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+func (f *fixture) bench(t testing.TB) nexus.BenchStatus {
+	t.Helper()
+	if err := f.AnnounceBench(t.Context(), "main"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := f.Benches(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	return all[0]
+}
+
+// reserve takes a fresh job and asks for a slot.
+func (f *fixture) reserve(t testing.TB, site nexus.SiteName) (*store.Lease, nexus.Job, error) {
+	t.Helper()
+	lease, job := f.take(t, f.submit(t, submission(site)).ID)
+	return lease, job, lease.Reserve(t.Context(), "main", "nx"+string(site[:1]))
+}
+
+func TestPausedBenchBeginsNothingNew(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		f.active(t, "old.localhost")
+		f.bench(t)
+		if err := f.SetBench(t.Context(), "none", nexus.BenchPaused, "op"); nexus.CodeOf(err) != nexus.NotFound {
+			t.Fatalf("an unknown bench: %v", err)
+		}
+		for _, mode := range []nexus.BenchMode{nexus.BenchPaused, nexus.BenchDrained} {
+			if err := f.SetBench(t.Context(), "main", mode, "op"); err != nil {
+				t.Fatal(err)
+			}
+			if b := f.bench(t); b.Mode != mode || b.By != "op" {
+				t.Fatalf("%+v", b)
+			}
+		}
+		// Drained: not even a teardown begins.
+		down := f.submit(t, on(nexus.KindTeardown, "old.localhost"))
+		if _, _, taken, err := f.Take(t.Context(), down.ID, down.Dispatch); err != nil || taken != store.TakeCapacity {
+			t.Fatalf("a teardown on a drained bench: %s, %v", taken, err)
+		}
+		if job := f.job(t, down.ID); job.State != nexus.Waiting || job.WaitingFor != nexus.WaitBench || job.WaitNote == "" {
+			t.Fatalf("it waits as %+v", job)
+		}
+		if err := f.SetBench(t.Context(), "main", nexus.BenchPaused, "op"); err != nil {
+			t.Fatal(err)
+		}
+		// Paused: what is new waits for the bench, what cleans up goes on.
+		lease, job, err := f.reserve(t, "new.localhost")
+		wantCode(t, err, nexus.Limit)
+		job.State, job.WaitingFor = nexus.Waiting, nexus.WaitBench
+		if err := lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}); err != nil {
+			t.Fatal(err)
+		}
+		f.advance(61 * time.Second)
+		f.tick(t)
+		f.ended(t, down.ID, nexus.Succeeded)
+		if b := f.bench(t); b.Waiting != 1 {
+			t.Fatalf("%+v", b)
+		}
+		before := f.job(t, job.ID).Dispatch
+		if err := f.SetBench(t.Context(), "main", nexus.BenchOpen, "op"); err != nil {
+			t.Fatal(err)
+		}
+		f.tick(t) // whoever waits is due at once
+		if after := f.job(t, job.ID); after.Dispatch <= before && after.Taken == before {
+			t.Fatalf("still waits: dispatch %d, taken %d", after.Dispatch, after.Taken)
+		}
+		if err := f.mustLease(t, job.ID).Reserve(t.Context(), "main", "nxn"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) { // two slots
+		f.bench(t)
+		lease, job, err := f.reserve(t, "a.localhost")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fail := func(step nexus.StepName, code nexus.Code) time.Time {
+			t.Helper()
+			until, err := lease.BenchFailed(t.Context(), step, code)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return until
+		}
+		for i := range 4 {
+			if until := fail("one", nexus.Timeout); !until.IsZero() {
+				t.Fatalf("tripped after %d", i+1)
+			}
+		}
+		fail("one", nexus.Unavailable) // another code: the row begins anew
+		for range 3 {
+			fail("one", nexus.Unavailable)
+		}
+		job.State = nexus.Running
+		if _, err := lease.Checkpoint(t.Context(), &job, "two", nexus.Event{}); err != nil { // another step: no news of this one
+			t.Fatal(err)
+		}
+		if b := f.bench(t); b.Failures != 4 || b.Step != "one" || b.Code != nexus.Unavailable || b.Mode != nexus.BenchOpen {
+			t.Fatalf("%+v", b)
+		}
+		first := fail("one", nexus.Unavailable)
+		if first.IsZero() || f.bench(t).Mode != nexus.BenchTripped {
+			t.Fatalf("the fifth in a row does not trip: %+v", f.bench(t))
+		}
+		if _, _, err := f.reserve(t, "b.localhost"); nexus.CodeOf(err) != nexus.Limit {
+			t.Fatalf("a tripped bench admits: %v", err)
+		}
+		rest := func(d time.Duration) { // keeps the slot meanwhile
+			for ; d > 0; d -= 10 * time.Second {
+				f.advance(10 * time.Second)
+				if _, err := lease.Renew(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		rest(40 * time.Second) // its time is over: one may try
+		if second := fail("one", nexus.Internal); second.IsZero() {
+			t.Fatal("a failure of the one that tries does not trip again")
+		}
+		rest(70 * time.Second)
+		job.State = nexus.Running
+		if _, err := lease.Checkpoint(t.Context(), &job, "one", nexus.Event{}); err != nil {
+			t.Fatal(err)
+		}
+		if b := f.bench(t); b.Mode != nexus.BenchOpen || b.Failures != 0 {
+			t.Fatalf("a success of the step that failed does not close it: %+v", b)
+		}
+	})
+}
