@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nexus-erp/provisioner/api/gen"
 )
@@ -18,19 +17,19 @@ func (s *Server) Healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, gen.Health{Status: "ok"})
 }
 
-// Readyz says whether the process can do its work, and in sentences why not.
+// Readyz says whether the process can do its work, and in sentences why not. A
+// bench that takes a break is a warning only: what is asked for meanwhile waits,
+// and no balancer shall take the API away for it.
 func (s *Server) Readyz(c echo.Context) error {
-	problems := s.Store.Ready(c.Request().Context())
+	problems, warnings := s.Store.Ready(c.Request().Context())
+	answer, status := gen.Health{Status: gen.Ok}, http.StatusOK
 	if len(problems) > 0 {
-		return c.JSON(http.StatusServiceUnavailable, gen.Health{Status: "unready", Problems: &problems})
+		answer.Status, answer.Problems, status = gen.Unready, &problems, http.StatusServiceUnavailable
 	}
-	return c.JSON(http.StatusOK, gen.Health{Status: "ok"})
-}
-
-// Metrics is for Prometheus.
-func (s *Server) Metrics(c echo.Context) error {
-	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
-	return nil
+	if len(warnings) > 0 {
+		answer.Warnings = &warnings
+	}
+	return c.JSON(status, answer)
 }
 
 // Openapi is the contract itself.

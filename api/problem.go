@@ -40,7 +40,7 @@ func (s *Server) writeError(err error, c echo.Context) {
 	if p.RetryAfter != nil {
 		h.Set("Retry-After", strconv.Itoa(*p.RetryAfter))
 	}
-	if p.Status == http.StatusUnauthorized {
+	if p.Status == http.StatusUnauthorized && h.Get("WWW-Authenticate") == "" {
 		h.Set("WWW-Authenticate", `Bearer realm="nexus"`)
 	}
 	c.Response().WriteHeader(p.Status)
@@ -101,6 +101,7 @@ func classify(err error) *nexus.Error {
 		code nexus.Code
 		msg  string
 	}{
+		http.StatusUnauthorized:          {nexus.Unauthenticated, "Give a token of the scope read as the password; the name does not matter."},
 		http.StatusNotFound:              {nexus.NotFound, "There is nothing at this address; /openapi.yaml lists what there is."},
 		http.StatusMethodNotAllowed:      {nexus.Invalid, "This address does not take this method; /openapi.yaml lists what there is."},
 		http.StatusRequestEntityTooLarge: {nexus.Invalid, "The request is too large: 64 KiB at most."},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -33,6 +34,7 @@ type Options struct {
 	Limits      Limits        // of signups; the zero value limits nothing
 	Proxies     []*net.IPNet  // whose X-Forwarded-For is believed
 	CORSOrigins []string
+	Queues      http.Handler         // asynq's own view, served read-only below /ops/queues; nil: not served
 	Registry    *prometheus.Registry // nil: one of its own
 	Log         *slog.Logger
 }
@@ -42,6 +44,8 @@ type Server struct {
 	Options
 	echo     *echo.Echo
 	requests *prometheus.HistogramVec
+	gauges   *gauges
+	scrape   sync.Mutex
 }
 
 var _ gen.ServerInterface = (*Server)(nil)
@@ -64,6 +68,7 @@ func New(o Options) *Server {
 		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
 	o.Registry.MustRegister(s.requests)
+	s.gauges = newGauges(o.Registry)
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
 	s.echo.Use(s.observe, s.recovered, secure)
@@ -75,6 +80,7 @@ func New(o Options) *Server {
 	s.echo.Use(middleware.BodyLimit("64K"))
 	gen.RegisterHandlers(s.echo, s)
 	s.servePage()
+	s.serveQueues()
 	return s
 }
 

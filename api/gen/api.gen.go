@@ -283,6 +283,9 @@ type FieldError struct {
 type Health struct {
 	Problems *[]string    `json:"problems,omitempty"`
 	Status   HealthStatus `json:"status"`
+
+	// Warnings What is worth a look and keeps nothing from working, such as a paused bench.
+	Warnings *[]string `json:"warnings,omitempty"`
 }
 
 // HealthStatus defines model for Health.Status.

@@ -213,6 +213,11 @@ func (a *app) work(ctx context.Context) error {
 		Settings:    tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
 		GiveUpAfter: a.c.ProvisionTimeout,
 	})
+	if a.c.MetricsAddr != "" {
+		if _, err := a.serve(ctx, "metrics", a.c.MetricsAddr, a.workerMetrics()); err != nil {
+			return err
+		}
+	}
 	a.group.Go(func() error { return worker.Serve(ctx, a.redis, engine, a.c.Concurrency, drainTime) })
 	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
 	return nil
@@ -235,8 +240,12 @@ func (a *app) bench() (nexus.Bench, error) {
 		}
 		return sandbox, err
 	}
+	runners := prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexus_runner_up",
+		Help: "1 while this worker's runner in the bench's container answers."})
+	a.registry.MustRegister(runners)
 	docker, err := bench.NewDocker(bench.DockerOptions{Service: a.c.Service, Install: a.install, DBAccount: a.c.DBAccount,
-		DBPassword: a.c.DBPassword, VerifyAddr: a.c.VerifyAddr, OutputLimit: a.c.OutputLimit, Log: a.log})
+		DBPassword: a.c.DBPassword, VerifyAddr: a.c.VerifyAddr, OutputLimit: a.c.OutputLimit, Log: a.log,
+		Up: func(up bool) { runners.Set(map[bool]float64{true: 1}[up]) }})
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +270,7 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	server := api.New(api.Options{
 		Store: memory, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
 		Apps: a.c.Apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
-		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Registry: a.registry, Log: a.log,
+		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Queues: a.queues(), Registry: a.registry, Log: a.log,
 	})
 	at, err := a.serve(ctx, "api", a.c.HTTPAddr, server.Handler())
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -44,7 +46,7 @@ func withBench(ctx context.Context, environ []string, use func(Config, nexus.Ins
 	if err != nil {
 		return err
 	}
-	a := &app{c: c, parts: Parts{Worker: true}, log: NewLog(io.Discard, slog.LevelError)}
+	a := &app{c: c, parts: Parts{Worker: true}, log: NewLog(io.Discard, slog.LevelError), registry: prometheus.NewRegistry()}
 	defer a.close()
 	if err := a.folder(); err != nil {
 		return err

@@ -23,6 +23,7 @@ type Config struct {
 	RedisURL string `env:"REDIS_URL"` // empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
 
 	HTTPAddr     string        `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
+	MetricsAddr  string        `env:"NEXUS_METRICS_ADDR"` // where a worker serves /metrics and /healthz; empty: nowhere
 	SandboxAddr  string        `env:"NEXUS_SANDBOX_ADDR" envDefault:"127.0.0.1:8301"`
 	SandboxDir   string        `env:"NEXUS_SANDBOX_DIR"`   // needed by separate processes
 	SandboxDelay time.Duration `env:"NEXUS_SANDBOX_DELAY"` // time each sandbox operation takes
@@ -106,7 +107,7 @@ func (c *Config) defaultSiteURL() string {
 func (c *Config) problems() []error {
 	var out []error
 	say := func(format string, args ...any) { out = append(out, fmt.Errorf(format, args...)) }
-	for name, addr := range map[string]string{"NEXUS_HTTP_ADDR": c.HTTPAddr, "NEXUS_SANDBOX_ADDR": c.SandboxAddr, "NEXUS_VERIFY_ADDR": c.VerifyAddr} {
+	for name, addr := range map[string]string{"NEXUS_HTTP_ADDR": c.HTTPAddr, "NEXUS_METRICS_ADDR": c.MetricsAddr, "NEXUS_SANDBOX_ADDR": c.SandboxAddr, "NEXUS_VERIFY_ADDR": c.VerifyAddr} {
 		if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
 			say("%s: %q is not host:port", name, addr)
 		}

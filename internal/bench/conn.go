@@ -68,7 +68,8 @@ type conn struct {
 	next    int64
 	open    map[string]*pendingOp
 	heard   time.Time
-	why     error // why it is over
+	stuck   time.Time // since when a write is under way; zero: none is
+	why     error     // why it is over
 	writing sync.Mutex
 	loops   sync.WaitGroup
 }
@@ -84,7 +85,8 @@ func newConn(ctx context.Context, rw io.ReadWriteCloser, log *slog.Logger) *conn
 	c := &conn{rw: rw, log: log, hello: make(chan nexus.HelloResult, 1), done: make(chan struct{}),
 		open: map[string]*pendingOp{}, heard: time.Now()}
 	c.loops.Go(func() { c.read(ctx) })
-	c.loops.Go(func() { c.beat(ctx) })
+	c.loops.Go(func() { c.watch(ctx) })
+	c.loops.Go(c.beat)
 	return c
 }
 
@@ -167,8 +169,9 @@ func (c *conn) handle(f frame) {
 	}
 }
 
-// beat says that we live, and closes when the other end does not.
-func (c *conn) beat(ctx context.Context) {
+// watch closes the connection when the other end is silent, or takes nothing in.
+// It never writes, so that nothing can hold it up.
+func (c *conn) watch(ctx context.Context) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
@@ -178,12 +181,25 @@ func (c *conn) beat(ctx context.Context) {
 		case <-tick.C:
 		}
 		c.mu.Lock()
-		quiet := time.Since(c.heard)
+		quiet, stuck := time.Since(c.heard), !c.stuck.IsZero() && time.Since(c.stuck) > silence
 		c.mu.Unlock()
-		if quiet > silence {
-			c.log.WarnContext(ctx, "runner is silent, connection closed", "for", quiet.String())
+		if quiet > silence || stuck {
+			c.log.WarnContext(ctx, "runner is silent, connection closed", "for", quiet.String(), "reads", !stuck)
 			c.close(errors.New("runner: silent too long"))
 			return
+		}
+	}
+}
+
+// beat says that we live.
+func (c *conn) beat() {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-tick.C:
 		}
 		if err := c.write(request{Op: "ping"}); err != nil {
 			c.close(err)
@@ -199,10 +215,18 @@ func (c *conn) write(r request) error {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	c.begun(time.Now())
+	defer c.begun(time.Time{})
 	if _, err := c.rw.Write(append(line, '\n')); err != nil {
 		return fmt.Errorf("runner: %w", err)
 	}
 	return nil
+}
+
+func (c *conn) begun(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stuck = at
 }
 
 // run sends one operation and waits for its answer. When the context ends the
@@ -265,7 +289,9 @@ func result(op nexus.Op, f frame) (nexus.Result, error) {
 	}
 	e := &nexus.Error{Code: nexus.Internal, Op: "bench." + string(op.Args.Op()), Msg: "The bench gave an answer that is not understood."}
 	if f.Error != nil {
-		e.Code, e.Msg = f.Error.Code, f.Error.Message
+		if f.Error.Code != "" {
+			e.Code, e.Msg = f.Error.Code, f.Error.Message
+		}
 		if f.Error.Detail != "" {
 			e.Err = errors.New(f.Error.Detail)
 		}

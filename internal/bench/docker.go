@@ -53,6 +53,7 @@ type DockerOptions struct {
 	VerifyAddr  string // host:port where the bench's sites answer
 	OutputLimit int64  // bytes one operation may print; 0: 10 MiB
 	Log         *slog.Logger
+	Up          func(bool) // told whenever the runner comes up or goes; nil: nobody is
 }
 
 // Docker drives a bench through one long-lived runner in its container. Safe
@@ -168,6 +169,10 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 		}
 		d.o.Log.InfoContext(ctx, "runner started", nexus.LogHost, hello.Host, "frappe", hello.Frappe)
 		d.conn = c
+		if d.o.Up != nil {
+			d.o.Up(true)
+			c.loops.Go(func() { <-c.done; d.o.Up(false) })
+		}
 		return c, nil
 	case <-c.done:
 		return nil, gone("The runner does not start in the bench's container.", stream.failure(c.why))

@@ -77,16 +77,34 @@ func (s *Store) AnnounceKeys(ctx context.Context, role, name string, ids []strin
 	return nil
 }
 
-// Ready tells in sentences what keeps this system from working; nil: nothing.
-func (s *Store) Ready(ctx context.Context) []string {
+// Ready tells in sentences what keeps this system from working, and what is
+// worth a look; nil: nothing.
+func (s *Store) Ready(ctx context.Context) (problems, warnings []string) {
 	if err := s.Ping(ctx); err != nil {
-		return []string{"Redis cannot be reached; check REDIS_URL and that the server runs."}
+		return []string{"Redis cannot be reached; check REDIS_URL and that the server runs."}, nil
 	}
-	var out []string
 	if !s.o.Embedded {
-		out = append(out, s.policies(ctx)...)
+		problems = append(problems, s.policies(ctx)...)
 	}
-	return append(out, s.keyProblems(ctx)...)
+	return append(problems, s.keyProblems(ctx)...), s.benchWarnings(ctx)
+}
+
+// benchWarnings names the benches that take on nothing new.
+func (s *Store) benchWarnings(ctx context.Context) (out []string) {
+	benches, err := s.Benches(ctx)
+	if err != nil {
+		return []string{"The benches cannot be read from Redis."}
+	}
+	for _, b := range benches {
+		switch b.Mode {
+		case nexus.BenchTripped:
+			out = append(out, fmt.Sprintf("The bench %s is paused by its breaker until %s: the step %s failed %d times in a row (%s); nexus bench check says what it lacks.",
+				b.Name, b.Until.Format(time.RFC3339), b.Step, b.Failures, b.Code))
+		case nexus.BenchPaused, nexus.BenchDrained:
+			out = append(out, fmt.Sprintf("The bench %s was %s by %s; nexus bench resume %s opens it.", b.Name, b.Mode, b.By, b.Name))
+		}
+	}
+	return out
 }
 
 // policies checks what the promise "every 202 survives" rests on. A server that
@@ -112,9 +130,8 @@ func (s *Store) keyProblems(ctx context.Context) []string {
 	workers, writing := map[string]bool{}, map[string]bool{}
 	live := false
 	for name, value := range all {
-		stamp, ids, _ := strings.Cut(value, " ")
-		var at int64
-		if _, err := fmt.Sscan(stamp, &at); err != nil || time.Since(time.Unix(at, 0)) > 2*time.Minute {
+		_, ids, _ := strings.Cut(value, " ")
+		if !fresh(value, time.Now()) {
 			s.rdb.HDel(ctx, keysKey, name)
 			continue
 		}

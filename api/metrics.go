@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// gauges are what a scrape shows of the system as a whole, read from the
+// registry when it is asked for.
+type gauges struct {
+	redis, due, dueAge, workers                     prometheus.Gauge
+	pending, active, age                            *prometheus.GaugeVec // by queue
+	mode, slots, used, waiting, failures, trippedTo *prometheus.GaugeVec // by bench
+}
+
+func newGauges(reg prometheus.Registerer) *gauges {
+	one := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	by := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(g)
+		return g
+	}
+	return &gauges{
+		redis:     one("nexus_redis_up", "1 if the registry answered this scrape."),
+		due:       one("nexus_due_jobs", "Jobs and tenants that are due and not looked at yet."),
+		dueAge:    one("nexus_due_age_seconds", "How long the oldest of them has been due: above a second, no worker looks."),
+		workers:   one("nexus_workers", "Workers that announced themselves in the last two minutes."),
+		pending:   by("nexus_queue_pending_tasks", "Tasks that wait for a worker, by queue.", "queue"),
+		active:    by("nexus_queue_active_tasks", "Tasks at work, by queue.", "queue"),
+		age:       by("nexus_queue_age_seconds", "Age of the oldest task that waits, by queue.", "queue"),
+		mode:      by("nexus_bench_mode", "1 for the mode a bench is in: open, paused, drained or tripped.", "bench", "mode"),
+		slots:     by("nexus_bench_slots", "Operations a bench admits at once.", "bench"),
+		used:      by("nexus_bench_slots_used", "Slots in use.", "bench"),
+		waiting:   by("nexus_bench_waiting_jobs", "Jobs that wait for room on a bench.", "bench"),
+		failures:  by("nexus_bench_failures_in_a_row", "Failures of one step with one code in a row.", "bench"),
+		trippedTo: by("nexus_bench_tripped_until_timestamp_seconds", "When a tripped bench is tried again; 0 if it is not.", "bench"),
+	}
+}
+
+// read fills the gauges; what cannot be read is left out of the scrape.
+func (s *Server) read(ctx context.Context) {
+	g := s.gauges
+	for _, v := range []*prometheus.GaugeVec{g.pending, g.active, g.age, g.mode, g.slots, g.used, g.waiting, g.failures, g.trippedTo} {
+		v.Reset()
+	}
+	g.redis.Set(0)
+	stats, err := s.Store.Stats(ctx)
+	if err != nil {
+		s.Log.WarnContext(ctx, "system not read for a scrape", nexus.LogErr, err)
+		return
+	}
+	g.redis.Set(1)
+	g.due.Set(float64(stats.Due))
+	g.dueAge.Set(stats.DueAge.Seconds())
+	g.workers.Set(float64(stats.Workers))
+	for _, q := range stats.Queues {
+		g.pending.WithLabelValues(q.Name).Set(float64(q.Pending))
+		g.active.WithLabelValues(q.Name).Set(float64(q.Active))
+		g.age.WithLabelValues(q.Name).Set(q.Age.Seconds())
+	}
+	for _, b := range stats.Benches {
+		for _, mode := range []nexus.BenchMode{nexus.BenchOpen, nexus.BenchPaused, nexus.BenchDrained, nexus.BenchTripped} {
+			is := 0.0
+			if b.Mode == mode {
+				is = 1
+			}
+			g.mode.WithLabelValues(b.Name, string(mode)).Set(is)
+		}
+		g.slots.WithLabelValues(b.Name).Set(float64(b.Slots))
+		g.used.WithLabelValues(b.Name).Set(float64(b.Used))
+		g.waiting.WithLabelValues(b.Name).Set(float64(b.Waiting))
+		g.failures.WithLabelValues(b.Name).Set(float64(b.Failures))
+		until := 0.0
+		if !b.Until.IsZero() {
+			until = float64(b.Until.Unix())
+		}
+		g.trippedTo.WithLabelValues(b.Name).Set(until)
+	}
+}
+
+// Metrics is for Prometheus.
+func (s *Server) Metrics(c echo.Context) error {
+	s.scrape.Lock() // two scrapes at once would reset each other's gauges
+	defer s.scrape.Unlock()
+	s.read(c.Request().Context())
+	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
+	return nil
+}

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Stats is what a look at the whole system shows, for alarms.
+type Stats struct {
+	Due     int           // jobs and tenants that are due and not looked at yet
+	DueAge  time.Duration // of the oldest of them; zero: none
+	Queues  []QueueStats
+	Benches []nexus.BenchStatus
+	Workers int // that announced themselves lately
+	APIs    int
+}
+
+// QueueStats is how one asynq queue stands.
+type QueueStats struct {
+	Name    string
+	Pending int
+	Active  int
+	Age     time.Duration // of the oldest pending task
+}
+
+// Stats looks at the whole system. Cost: a few round trips, no scan.
+func (s *Store) Stats(ctx context.Context) (Stats, error) {
+	var out Stats
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return out, classify("stats", err)
+	}
+	upper := strconv.FormatInt(now.UnixMilli(), 10)
+	pipe := s.rdb.Pipeline()
+	due := pipe.ZCount(ctx, dueKey, "-inf", upper)
+	oldest := pipe.ZRangeByScoreWithScores(ctx, dueKey, &redis.ZRangeBy{Min: "-inf", Max: upper, Count: 1})
+	live := pipe.HGetAll(ctx, keysKey)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return out, classify("stats", err)
+	}
+	out.Due = int(due.Val())
+	for _, z := range oldest.Val() {
+		out.DueAge = now.Sub(time.UnixMilli(int64(z.Score)))
+	}
+	for name, value := range live.Val() {
+		if !fresh(value, now) {
+			continue
+		}
+		if strings.HasPrefix(name, "worker/") {
+			out.Workers++
+		} else {
+			out.APIs++
+		}
+	}
+	for _, name := range []string{QueueResume, QueueProvision, QueueMaintenance} {
+		q := QueueStats{Name: name}
+		if info, err := s.queue.look.GetQueueInfo(name); err == nil { // one that was never used is unknown to asynq
+			q.Pending, q.Active, q.Age = info.Pending, info.Active, info.Latency
+		}
+		out.Queues = append(out.Queues, q)
+	}
+	out.Benches, err = s.Benches(ctx)
+	return out, err
+}
+
+// fresh tells whether an announcement ("<unix seconds> …") is of the last two
+// minutes.
+func fresh(value string, now time.Time) bool {
+	stamp, _, _ := strings.Cut(value, " ")
+	at, err := strconv.ParseInt(stamp, 10, 64)
+	return err == nil && now.Sub(time.Unix(at, 0)) <= 2*time.Minute
+}
