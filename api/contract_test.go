@@ -202,7 +202,7 @@ func TestContract(t *testing.T) {
 	driveBenches(s)
 	s.ask("GET", "/healthz", "")
 	s.ask("GET", "/readyz", "")
-	if err := s.store.AnnounceKeys(t.Context(), "worker", "w", s.keys.IDs()); err != nil {
+	if err := s.store.Announce(t.Context(), store.Presence{Role: "worker", Name: "w", Keys: s.keys.IDs()}); err != nil {
 		t.Fatal(err)
 	}
 	s.ask("GET", "/readyz", "")

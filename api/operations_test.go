@@ -9,6 +9,7 @@ import (
 
 	"github.com/nexus-erp/provisioner/api"
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // text asks as a browser or a scraper does.
@@ -64,7 +65,7 @@ func TestMetricsShowTheSystem(t *testing.T) {
 func TestReadyzWarnsOfAPausedBench(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
-	for _, err := range []error{s.store.AnnounceKeys(t.Context(), "worker", "w", s.keys.IDs()),
+	for _, err := range []error{s.store.Announce(t.Context(), store.Presence{Role: "worker", Name: "w", Keys: s.keys.IDs()}),
 		s.store.AnnounceBench(t.Context(), "main"), s.store.SetBench(t.Context(), "main", nexus.BenchPaused, "anna")} {
 		if err != nil {
 			t.Fatal(err)

@@ -179,6 +179,9 @@ func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error)
 	return sub, nil
 }
 
+// slowest is how long a body may take to arrive.
+const slowest = 10 * time.Second
+
 // readJSON reads one object of known fields, and says in words what is wrong
 // with any other.
 func readJSON(c echo.Context, into any) error {
@@ -186,6 +189,11 @@ func readJSON(c echo.Context, into any) error {
 	if kind = strings.TrimSpace(kind); !strings.EqualFold(kind, "application/json") {
 		return echo.NewHTTPError(http.StatusUnsupportedMediaType)
 	}
+	// Who sends a body slowly must not hold a connection for long. The deadline is
+	// taken off again: it would end a long poll.
+	control := http.NewResponseController(c.Response())
+	_ = control.SetReadDeadline(time.Now().Add(slowest)) // not every test's connection has deadlines
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 	decoder := json.NewDecoder(c.Request().Body)
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -33,6 +34,8 @@ type Engine struct {
 	Options
 	processes map[nexus.Kind]tasks.Process
 	draining  chan struct{}
+
+	skewed atomic.Bool // our clock is too far from Redis' to work by
 
 	mu   sync.Mutex
 	runs map[*run]struct{} // at work now
@@ -84,7 +87,7 @@ func (e *Engine) isDraining() bool {
 // engine's own causes end a run.
 func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	ctx = nexus.WithLog(context.WithoutCancel(ctx), slog.String(nexus.LogJob, string(task.Job)))
-	if e.isDraining() {
+	if e.isDraining() || e.skewed.Load() {
 		return false
 	}
 	job, err := e.Store.Job(ctx, task.Job)

@@ -17,6 +17,7 @@ type Metrics struct {
 	rescued prometheus.Counter
 	skips   prometheus.Counter
 	tripped *prometheus.CounterVec
+	skew    prometheus.Gauge
 }
 
 // NewMetrics declares the worker's metrics; nil registers them nowhere.
@@ -35,11 +36,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Jobs taken over after their lease ran out."}),
 		skips: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_ticks_failed_total",
 			Help: "Looks at the due index that failed."}),
+		skew: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexus_clock_skew_seconds",
+			Help: "How far this worker's clock is ahead of the registry's; beyond 10 it takes no job."}),
 		tripped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_breaker_trips_total",
 			Help: "Times a bench was paused after failures in a row, by bench."}, []string{"bench"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped)
+		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped, m.skew)
 	}
 	return m
 }

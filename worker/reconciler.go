@@ -14,6 +14,7 @@ const (
 	tickEvery   = 250 * time.Millisecond
 	tickAtMost  = 200 * time.Millisecond
 	afterOutage = store.LeaseTime
+	clockEvery  = 10 * time.Second
 )
 
 // Reconcile looks at the due index until the context ends: the only timer of
@@ -26,17 +27,38 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 	// A start is like an outage: who comes after a restart of Redis must let the
 	// others renew first.
 	calm := e.Now().Add(afterOutage)
+	clock := time.Time{} // when it was last compared
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		if e.Now().Sub(clock) > clockEvery {
+			clock = e.Now()
+			e.checkClock(ctx)
+		}
 		if err := e.tick(ctx, !e.Now().Before(calm)); err != nil && ctx.Err() == nil {
 			calm = e.Now().Add(afterOutage)
 			e.Metrics.skips.Inc()
 			e.Log.WarnContext(ctx, "due index not read", nexus.LogErr, err)
 		}
+	}
+}
+
+// checkClock compares our clock with Redis': a worker that is far off would give
+// jobs up before their time, so it takes none until its clock is set.
+func (e *Engine) checkClock(ctx context.Context) {
+	one, cancel := context.WithTimeout(ctx, tickAtMost)
+	defer cancel()
+	skew, err := e.Store.Skew(one)
+	if err != nil {
+		return // the tick says so
+	}
+	e.Metrics.skew.Set(skew.Seconds())
+	off := skew.Abs() > store.MaxSkew
+	if off != e.skewed.Swap(off) {
+		e.Log.ErrorContext(ctx, "clock compared with the registry's", "off", off, "skew", skew.String())
 	}
 }
 

@@ -25,6 +25,7 @@ func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concur
 		Logger:            asynqLog{e.Log, ctx},
 		LogLevel:          asynq.ErrorLevel, // its warnings are our RevokeTask
 	})
+	e.checkClock(ctx)
 	if err := server.Start(asynq.HandlerFunc(e.handle)); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}

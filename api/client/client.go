@@ -38,6 +38,13 @@ func (c *Client) Signup(ctx context.Context, body gen.SignupRequest, key string)
 	return out, err
 }
 
+// Subdomain asks whether an address is free; it also tells the full name of a
+// site whose first part is known.
+func (c *Client) Subdomain(ctx context.Context, name string) (out gen.Subdomain, err error) {
+	err = c.do(ctx, call{method: "GET", path: "/subdomains/" + url.PathEscape(name)}, &out)
+	return out, err
+}
+
 // Job reads a job. Known is the ETag of what the caller has ("" for nothing);
 // with wait the server answers at the next change, or at the end of the job if
 // nothing is known. An unchanged job comes back as ok false.
@@ -147,6 +154,17 @@ func (c *Client) Tenant(ctx context.Context, site string) (out gen.Tenant, err e
 	return out, err
 }
 
+// Refusal is what an answer tells beside its code and its words; it is in the
+// chain of every error that a server answered with, and of no other.
+type Refusal struct {
+	Status    string // such as "409 Conflict"
+	RequestID string // names the call in the server's log
+	JobID     string // the job it is about, if any
+}
+
+// Error is the operator's text.
+func (r *Refusal) Error() string { return r.Status + ", request " + r.RequestID }
+
 type call struct {
 	method, path, key, match string
 	body                     any
@@ -211,7 +229,11 @@ func read(response *http.Response, what call, into any) error {
 		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Err: errors.New(response.Status),
 			Msg: "The server's answer is not understood; is it a Nexus API?"}
 	}
-	e := &nexus.Error{Code: nexus.Code(p.Code), Op: "client", Err: fmt.Errorf("%s, request %s", response.Status, p.RequestId)}
+	refusal := &Refusal{Status: response.Status, RequestID: p.RequestId}
+	if p.JobId != nil {
+		refusal.JobID = *p.JobId
+	}
+	e := &nexus.Error{Code: nexus.Code(p.Code), Op: "client", Err: refusal}
 	if p.Detail != nil {
 		e.Msg = *p.Detail
 	}

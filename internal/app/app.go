@@ -158,7 +158,7 @@ func (a *app) serve(ctx context.Context, name, addr string, h http.Handler) (str
 	if err != nil {
 		return "", fmt.Errorf("%s: %w (is it running already? choose another address)", name, err)
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
 	a.group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -289,7 +289,10 @@ func (a *app) announce(ctx context.Context, memory *store.Store, role string) er
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
-		err := memory.AnnounceKeys(ctx, role, name, a.keys.IDs())
+		skew, err := memory.Skew(ctx)
+		if err == nil {
+			err = memory.Announce(ctx, store.Presence{Role: role, Name: name, Keys: a.keys.IDs(), Skew: skew})
+		}
 		if err == nil && role == "worker" {
 			err = memory.AnnounceBench(ctx, a.benchName())
 		}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -141,4 +142,18 @@ func TestBreaker(t *testing.T) {
 			t.Fatalf("a success of the step that failed does not close it: %+v", b)
 		}
 	})
+}
+
+func TestReadyNamesAWrongClock(t *testing.T) {
+	t.Parallel()
+	f := newMini(t)
+	for _, p := range []store.Presence{{Role: "worker", Name: "good", Keys: []string{"k1"}}, {Role: "worker", Name: "wrong", Keys: []string{"k1"}, Skew: time.Hour}} {
+		if err := f.Announce(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	problems, _ := f.Ready(t.Context())
+	if len(problems) != 1 || !strings.Contains(problems[0], "worker/wrong is off by 1h") {
+		t.Errorf("%v", problems)
+	}
 }

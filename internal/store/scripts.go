@@ -112,7 +112,7 @@ func classify(op string, err error) error {
 	if errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
 		errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) || !errors.As(err, &answered) ||
 		redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") ||
-		redis.HasErrorPrefix(err, "OOM") || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MASTERDOWN") {
+		redis.HasErrorPrefix(err, "OOM") || redis.HasErrorPrefix(err, "MISCONF") || redis.HasErrorPrefix(err, "NOREPLICAS") || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MASTERDOWN") {
 		code, msg = nexus.Unavailable, "Our registry cannot be reached just now. Nothing was lost; please try again in a moment."
 	}
 	return &nexus.Error{Code: code, Op: "store." + op, Msg: msg, Err: err}

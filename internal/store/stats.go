@@ -69,10 +69,18 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	return out, err
 }
 
-// fresh tells whether an announcement ("<unix seconds> …") is of the last two
-// minutes.
+// fresh tells whether an announcement ("<unix seconds> <key ids> <skew in ms>")
+// is of the last two minutes.
 func fresh(value string, now time.Time) bool {
-	stamp, _, _ := strings.Cut(value, " ")
-	at, err := strconv.ParseInt(stamp, 10, 64)
+	said := strings.Fields(value)
+	if len(said) != 3 {
+		return false
+	}
+	at, err := strconv.ParseInt(said[0], 10, 64)
 	return err == nil && now.Sub(time.Unix(at, 0)) <= 2*time.Minute
+}
+
+func skewOf(said []string) time.Duration {
+	ms, _ := strconv.ParseInt(said[2], 10, 64) // of ours: a number
+	return time.Duration(ms) * time.Millisecond
 }

@@ -67,12 +67,37 @@ func (s *Store) Install(ctx context.Context) (nexus.InstallID, error) {
 	return nexus.InstallID(id), nil
 }
 
-// AnnounceKeys tells the others which sealing keys a process holds; to be
-// repeated within a minute. Role is api or worker, name is the process'.
-func (s *Store) AnnounceKeys(ctx context.Context, role, name string, ids []string) error {
-	at := fmt.Sprint(time.Now().Unix())
-	if err := s.rdb.HSet(ctx, keysKey, role+"/"+name, at+" "+strings.Join(ids, ",")).Err(); err != nil {
-		return classify("announce_keys", err)
+// Skew is how far the clock of this process is ahead of Redis' clock, by which
+// all leases, waits and orders are measured; half a round trip is its error.
+func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
+	asked := time.Now()
+	theirs, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return 0, classify("skew", err)
+	}
+	took := time.Since(asked)
+	return asked.Add(took / 2).Sub(theirs), nil
+}
+
+// MaxSkew is how far a worker's clock may be from Redis': beyond it the worker
+// takes no job, since it would give jobs up before their time.
+const MaxSkew = 10 * time.Second
+
+// Presence is what a process says of itself.
+type Presence struct {
+	Role string // api or worker
+	Name string // the process'
+	Keys []string
+	Skew time.Duration // of its clock, see Skew
+}
+
+// Announce tells the others that a process lives and which sealing keys it holds;
+// to be repeated within a minute.
+func (s *Store) Announce(ctx context.Context, p Presence) error {
+	at := time.Now().Add(-p.Skew).Unix()
+	text := fmt.Sprintf("%d %s %d", at, strings.Join(p.Keys, ","), p.Skew.Milliseconds())
+	if err := s.rdb.HSet(ctx, keysKey, p.Role+"/"+p.Name, text).Err(); err != nil {
+		return classify("announce", err)
 	}
 	return nil
 }
@@ -127,15 +152,24 @@ func (s *Store) keyProblems(ctx context.Context) []string {
 	if err != nil {
 		return []string{"Redis does not answer; check the server."}
 	}
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return []string{"Redis does not answer; check the server."}
+	}
 	workers, writing := map[string]bool{}, map[string]bool{}
 	live := false
+	var out []string
 	for name, value := range all {
-		_, ids, _ := strings.Cut(value, " ")
-		if !fresh(value, time.Now()) {
+		if !fresh(value, now) {
 			s.rdb.HDel(ctx, keysKey, name)
 			continue
 		}
-		list := strings.Split(ids, ",")
+		said := strings.Fields(value)
+		list := strings.Split(said[1], ",")
+		if skew := skewOf(said); skew.Abs() > MaxSkew {
+			out = append(out, fmt.Sprintf("The clock of %s is off by %s; set it (the job registry's clock counts).", name, skew.Round(time.Second)))
+			continue
+		}
 		if strings.HasPrefix(name, "worker/") {
 			live = true
 			for _, id := range list {
@@ -146,9 +180,8 @@ func (s *Store) keyProblems(ctx context.Context) []string {
 		}
 	}
 	if !live {
-		return []string{"No worker is running; start one with: worker"}
+		return append(out, "No worker is running; start one with: worker")
 	}
-	var out []string
 	for id := range writing {
 		if !workers[id] {
 			out = append(out, fmt.Sprintf("No worker holds the sealing key %q; give NEXUS_SECRET_KEYS of the API to the workers.", id))
