@@ -41,16 +41,16 @@ var allowed = map[string][]string{
 
 // foreign says where a dependency that is fenced off may be named.
 var foreign = map[string][]string{
-	"github.com/hibiken/asynq":         {"internal/store", "worker", "internal/e2e/benchmark"},
-	"github.com/hibiken/asynqmon":      {"internal/app"},
-	"github.com/labstack/echo":         {"api", "api/gen", "internal/e2e/benchmark"},
-	"github.com/docker/docker":         {"internal/bench"},
-	"github.com/redis/go-redis":        {"internal/store", "internal/app", "internal/e2e", "internal/e2e/benchmark"},
-	"github.com/prometheus/client_go":  {"api", "worker", "internal/app"},
-	"github.com/spf13/cobra":           {"cmd/nexus"},
-	"github.com/caarlos0/env":          {"internal/app"},
-	"github.com/oapi-codegen/runtime":  {"api/gen"},
-	"github.com/alicebob/miniredis/v2": {"internal/app"},
+	"github.com/hibiken/asynq":            {"internal/store", "worker", "internal/e2e/benchmark"},
+	"github.com/hibiken/asynqmon":         {"internal/app"},
+	"github.com/labstack/echo":            {"api", "api/gen", "internal/e2e/benchmark"},
+	"github.com/docker/docker":            {"internal/bench"},
+	"github.com/redis/go-redis":           {"internal/store", "internal/app", "internal/e2e", "internal/e2e/benchmark"},
+	"github.com/prometheus/client_golang": {"api", "worker", "internal/app", "cmd/nexus"},
+	"github.com/spf13/cobra":              {"cmd/nexus"},
+	"github.com/caarlos0/env":             {"internal/app"},
+	"github.com/oapi-codegen/runtime":     {"api/gen"},
+	"github.com/alicebob/miniredis/v2":    {"internal/app"},
 }
 
 // source is one Go file, parsed.

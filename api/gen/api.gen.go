@@ -240,7 +240,7 @@ type Bench struct {
 	By   *string `json:"by,omitempty"`
 	Code *string `json:"code,omitempty"`
 
-	// Failures Failures in a row, of one step with one code.
+	// Failures Jobs in a row that failed in one step with one code.
 	Failures int       `json:"failures"`
 	Mode     BenchMode `json:"mode"`
 	Name     string    `json:"name"`

@@ -3,28 +3,41 @@ package bench
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// faultsOnDemand are e-mail names that make the sandbox fail, as the test cards
-// of a payment service do: sign up as fail-apps@example.com and see what your
-// customers would. Also: slow-site (five seconds more), stuck-undo (the rollback
-// fails; as stuck-undo the user step fails first).
-var faultsOnDemand = map[string]struct {
+// fault is what an e-mail name makes of one operation.
+type fault struct {
 	op   nexus.OpName
 	code nexus.Code
 	text string
-}{
-	"fail-site":   {nexus.OpNewSite, nexus.Invalid, "The sandbox was asked to refuse the site."},
-	"fail-apps":   {nexus.OpInstallApp, nexus.NotFound, "The sandbox was asked to lack this app."},
-	"fail-user":   {nexus.OpEnsureUser, nexus.Invalid, "The sandbox was asked to refuse the user."},
-	"fail-plan":   {nexus.OpApplyPlan, nexus.Invalid, "The sandbox was asked to refuse the plan."},
-	"fail-key":    {nexus.OpIssueKey, nexus.Invalid, "The sandbox was asked to refuse the key."},
-	"fail-verify": {nexus.OpVerify, nexus.Invalid, "The sandbox was asked to answer wrongly."},
-	"down-verify": {nexus.OpVerify, nexus.Unavailable, "The sandbox was asked to be away."},
-	"stuck-undo":  {nexus.OpEnsureUser, nexus.Invalid, "The sandbox was asked to refuse the user."},
+	only int // fails so many times on a site and then no more; 0: always
 }
+
+// faultsOnDemand are e-mail names that make the sandbox fail, as the test cards
+// of a payment service do: sign up as fail-apps@example.com and see what your
+// customers would. Also: slow-site (five seconds more), and stuck-undo, whose
+// user is refused and whose rollback then fails until an operator resumes it.
+var faultsOnDemand = map[string]fault{
+	"fail-site":    {op: nexus.OpNewSite, code: nexus.Invalid, text: "The sandbox was asked to refuse the site."},
+	"fail-apps":    {op: nexus.OpInstallApp, code: nexus.NotFound, text: "The sandbox was asked to lack this app."},
+	"fail-user":    {op: nexus.OpEnsureUser, code: nexus.Invalid, text: "The sandbox was asked to refuse the user."},
+	"fail-plan":    {op: nexus.OpApplyPlan, code: nexus.Invalid, text: "The sandbox was asked to refuse the plan."},
+	"fail-key":     {op: nexus.OpIssueKey, code: nexus.Invalid, text: "The sandbox was asked to refuse the key."},
+	"fail-verify":  {op: nexus.OpVerify, code: nexus.Invalid, text: "The sandbox was asked to answer wrongly."},
+	"flaky-site":   {op: nexus.OpNewSite, code: nexus.Unavailable, text: "The sandbox was asked to fail twice.", only: 2},
+	"flaky-apps":   {op: nexus.OpInstallApp, code: nexus.Timeout, text: "The sandbox was asked to be too slow once.", only: 1},
+	"flaky-verify": {op: nexus.OpVerify, code: nexus.Unavailable, text: "The sandbox was asked not to answer at first.", only: 3},
+	"full-bench":   {op: nexus.OpNewSite, code: nexus.Limit, text: "The sandbox was asked to have no room at first.", only: 2},
+	"down-verify":  {op: nexus.OpVerify, code: nexus.Unavailable, text: "The sandbox was asked to be away."},
+	"stuck-undo":   {op: nexus.OpEnsureUser, code: nexus.Invalid, text: "The sandbox was asked to refuse the user."},
+}
+
+// stuckUndo is one failure for each try of an undo: then the job is parked, and
+// the next one, an operator's, gets through.
+var stuckUndo = fault{op: nexus.OpDropSite, code: nexus.Unavailable, text: "The sandbox was asked to fail here.", only: 8}
 
 func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) error) error {
 	if ctx.Err() != nil {
@@ -35,14 +48,46 @@ func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) e
 			return err
 		}
 	}
-	if f, ok := faultsOnDemand[local(op.Email)]; ok && f.op == op.Args.Op() {
-		err := &nexus.Error{Code: f.code, Op: "sandbox." + string(f.op), Msg: f.text}
-		if f.op == nexus.OpVerify && f.code == nexus.Unavailable {
-			err.Wait = nexus.WaitBench
-		}
+	f, ok := faultsOnDemand[local(op.Email)]
+	if local(op.Email) == "stuck-undo" && op.Args.Op() == nexus.OpDropSite {
+		f = stuckUndo
+	}
+	if !ok || f.op != op.Args.Op() {
+		return nil
+	}
+	if over, err := s.spent(op, f); over || err != nil {
 		return err
 	}
-	return nil
+	err := &nexus.Error{Code: f.code, Op: "sandbox." + string(f.op), Msg: f.text}
+	switch {
+	case f.code == nexus.Limit:
+		err.Wait, err.RetryAfter = nexus.WaitCapacity, time.Second
+	case f.op == nexus.OpVerify && f.code == nexus.Unavailable:
+		err.Wait = nexus.WaitBench
+	}
+	return err
+}
+
+// spent counts a fault that shall happen a few times only; over: it has.
+func (s *Sandbox) spent(op nexus.Op, f fault) (over bool, err error) {
+	if f.only == 0 {
+		return false, nil
+	}
+	path := s.folder.path("faults", string(op.DB)+"."+string(f.op))
+	err = s.folder.locked(op.Site, func() error {
+		count, err := read[int](path)
+		if err != nil {
+			return err
+		}
+		if count == nil {
+			count = new(int)
+		}
+		if over = *count >= f.only; over {
+			return nil
+		}
+		return write(path, *count+1)
+	})
+	return over, err
 }
 
 // local is the part of an address before the @, without a +tag, so that one

@@ -54,7 +54,7 @@ type BenchStatus struct {
 	Until    time.Time // of a tripped one: when it is tried again
 	Step     StepName  // which step last failed, in a row
 	Code     Code      // with which code
-	Failures int       // how many times in a row
+	Failures int       // of how many jobs in a row
 	Slots    int       // operations admitted at once
 	Used     int
 	Waiting  int // jobs that wait for room

@@ -9,8 +9,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// The breaker: so many failures of one step with one code in a row pause a
-// bench, for a time that doubles from trip to trip.
+// The breaker: so many jobs in a row that fail in one step with one code pause
+// a bench, for a time that doubles from trip to trip.
 const (
 	tripAfter    = 5
 	firstPause   = 30 * time.Second

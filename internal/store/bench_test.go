@@ -90,23 +90,39 @@ func TestBreaker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fail := func(step nexus.StepName, code nexus.Code) time.Time {
+		blame := func(by *store.Lease, step nexus.StepName, code nexus.Code) time.Time {
 			t.Helper()
-			until, err := lease.BenchFailed(t.Context(), step, code)
+			until, err := by.BenchFailed(t.Context(), step, code)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return until
 		}
-		for i := range 4 {
-			if until := fail("one", nexus.Timeout); !until.IsZero() {
-				t.Fatalf("tripped after %d", i+1)
+		// others are jobs on the same bench, each with a failure of its own.
+		others := func(n int, step nexus.StepName, code nexus.Code) (last time.Time) {
+			t.Helper()
+			for range n {
+				site := nexus.SiteName(nexus.NewJobID()[:8] + ".localhost")
+				by, job, err := f.reserve(t, site)
+				if err != nil {
+					t.Fatal(err)
+				}
+				last = blame(by, step, code)
+				job.State = nexus.RollbackFailed
+				if err := by.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return last
+		}
+		for range 10 { // one job's own trouble is not the bench's
+			if until := blame(lease, "one", nexus.Timeout); !until.IsZero() {
+				t.Fatal("tripped by one job")
 			}
 		}
-		fail("one", nexus.Unavailable) // another code: the row begins anew
-		for range 3 {
-			fail("one", nexus.Unavailable)
-		}
+		others(3, "one", nexus.Timeout)
+		others(1, "one", nexus.Unavailable) // another code: the row begins anew
+		others(3, "one", nexus.Unavailable)
 		job.State = nexus.Running
 		if _, err := lease.Checkpoint(t.Context(), &job, "two", nexus.Event{}); err != nil { // another step: no news of this one
 			t.Fatal(err)
@@ -114,8 +130,7 @@ func TestBreaker(t *testing.T) {
 		if b := f.bench(t); b.Failures != 4 || b.Step != "one" || b.Code != nexus.Unavailable || b.Mode != nexus.BenchOpen {
 			t.Fatalf("%+v", b)
 		}
-		first := fail("one", nexus.Unavailable)
-		if first.IsZero() || f.bench(t).Mode != nexus.BenchTripped {
+		if first := others(1, "one", nexus.Unavailable); first.IsZero() || f.bench(t).Mode != nexus.BenchTripped {
 			t.Fatalf("the fifth in a row does not trip: %+v", f.bench(t))
 		}
 		if _, _, err := f.reserve(t, "b.localhost"); nexus.CodeOf(err) != nexus.Limit {
@@ -130,7 +145,7 @@ func TestBreaker(t *testing.T) {
 			}
 		}
 		rest(40 * time.Second) // its time is over: one may try
-		if second := fail("one", nexus.Internal); second.IsZero() {
+		if second := blame(lease, "one", nexus.Internal); second.IsZero() {
 			t.Fatal("a failure of the one that tries does not trip again")
 		}
 		rest(70 * time.Second)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -42,11 +43,42 @@ func run() int {
 
 // measure is one part of the run; it answers with its rows of the table.
 type measure struct {
-	doing string
-	do    func(context.Context, *stack) ([]row, error)
+	name, doing string
+	do          func(context.Context, *stack) ([]row, error)
+}
+
+// measures are all parts, in their order: the idle processes are fresh ones,
+// and the last part ends the worker.
+func measures() []measure {
+	return []measure{
+		{"idle", "idling", idle},
+		{"latency", "timing first steps", firstSteps},
+		{"rate", "counting whole jobs", wholeJobs},
+		{"reads", "asking for a job", jobReads},
+		{"kill", "killing a worker", killed},
+	}
+}
+
+// chosen are the parts that the arguments name; all of them without any.
+func chosen(names []string) ([]measure, error) {
+	all := measures()
+	if len(names) == 0 {
+		return all, nil
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(m measure) bool { return m.name == name }) {
+			return nil, fmt.Errorf("there is no part %q; there are idle, latency, rate, reads and kill", name)
+		}
+	}
+	return slices.DeleteFunc(all, func(m measure) bool { return !slices.Contains(names, m.name) }), nil
 }
 
 func benchmark(ctx context.Context) (err error) {
+	parts, err := chosen(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	before := machine()
 	s, err := newStack(ctx)
 	if s != nil {
 		defer func() { err = errors.Join(err, s.close()) }()
@@ -55,23 +87,18 @@ func benchmark(ctx context.Context) (err error) {
 		return err
 	}
 	var rows []row
-	for _, m := range []measure{
-		{"idling", idle},
-		{"timing first steps", firstSteps},
-		{"timing whole jobs", wholeJobs},
-		{"asking for a job", jobReads},
-		{"killing a worker", killed},
-	} {
+	for _, part := range parts {
 		started := time.Now()
-		fmt.Fprintf(os.Stderr, "%s … ", m.doing)
-		more, err := m.do(ctx, s)
+		fmt.Fprintf(os.Stderr, "%s … ", part.doing)
+		more, err := part.do(ctx, s)
 		if err != nil {
 			fmt.Fprintln(os.Stderr)
-			return fmt.Errorf("%s: %w%s", m.doing, err, s.lastWords())
+			return fmt.Errorf("%s: %w%s", part.doing, err, s.lastWords())
 		}
 		rows = append(rows, more...)
 		fmt.Fprintf(os.Stderr, "%.0f s\n", time.Since(started).Seconds())
 	}
 	print(os.Stdout, rows)
+	fmt.Println(before + ".")
 	return nil
 }

@@ -148,4 +148,3 @@ func (p *peers) rescued() (time.Duration, bool) {
 	}
 	return time.Since(p.orphaned), false
 }
-

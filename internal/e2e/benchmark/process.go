@@ -17,10 +17,11 @@ import (
 // process is one program that this run started and ends. What it writes goes
 // to a file, as a service's would, so that nobody here has to copy it.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{} // closed when it is gone
+	name  string
+	cmd   *exec.Cmd
+	log   string
+	ended bool          // by us
+	done  chan struct{} // closed when it is gone
 }
 
 // start runs a program in a folder, with little more than the given environment.
@@ -47,6 +48,7 @@ func start(dir, name string, env []string, program string, args ...string) (*pro
 // end asks the process to leave and, if it does not, kills it. Ending it twice
 // is fine.
 func (p *process) end(patience time.Duration) error {
+	p.ended = true
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
@@ -57,6 +59,7 @@ func (p *process) end(patience time.Duration) error {
 }
 
 func (p *process) kill() error {
+	p.ended = true
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("%s (process %d) cannot be ended: %w", p.name, p.cmd.Process.Pid, err)
 	}
@@ -100,12 +103,6 @@ func (p *process) says(ctx context.Context, msg, field string) (text string, err
 		err = fmt.Errorf("%s ended early", p.name)
 	}
 	return text, err
-}
-
-// tail is the end of what the process wrote.
-func (p *process) tail() string {
-	text, _ := os.ReadFile(p.log)
-	return string(text[max(0, len(text)-600):])
 }
 
 // eventually waits for what must come true; it looks often.

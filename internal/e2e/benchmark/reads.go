@@ -18,31 +18,31 @@ const (
 	readRound  = 2 * time.Second
 )
 
-// jobReads counts answers to GET /jobs/<id> for a finished job, and those of an
-// Echo handler that gets the same bytes from Redis.
+// jobReads counts answers to GET /jobs/<id> for finished jobs, one for each
+// connection, and those of an Echo handler that gets the same bytes from Redis.
 func jobReads(ctx context.Context, s *stack) ([]row, error) {
-	id, err := s.signup(ctx)
+	ids, err := s.finished(ctx, concurrency)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.settled(ctx); err != nil {
-		return nil, err
-	}
-	path := "/jobs/" + id
-	body, err := fetch(ctx, "http://"+s.apiAddr+path)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.peers.rdb.Set(ctx, id, body, 0).Err(); err != nil {
-		return nil, err
-	}
-	var ours, theirs []float64
-	for i := range readRounds + 1 {
-		us, err := load(ctx, s.apiAddr, path)
+	jobs, values := make([]string, len(ids)), make([]string, len(ids))
+	for i, id := range ids {
+		jobs[i], values[i] = "/jobs/"+id, "/"+id
+		body, err := fetch(ctx, "http://"+s.apiAddr+jobs[i])
 		if err != nil {
 			return nil, err
 		}
-		them, err := load(ctx, s.peers.echoAddr, "/"+id)
+		if err := s.peers.rdb.Set(ctx, id, body, 0).Err(); err != nil {
+			return nil, err
+		}
+	}
+	var ours, theirs []float64
+	for i := range readRounds + 1 {
+		us, err := load(ctx, s.apiAddr, jobs)
+		if err != nil {
+			return nil, err
+		}
+		them, err := load(ctx, s.peers.echoAddr, values)
 		if err != nil {
 			return nil, err
 		}
@@ -51,6 +51,19 @@ func jobReads(ctx context.Context, s *stack) ([]row, error) {
 		}
 	}
 	return []row{atLeast("GET /jobs/<id>", median(ours), median(theirs), 0.7, "70 %", "Echo, one Redis GET")}, nil
+}
+
+// finished makes some sites and answers with their jobs.
+func (s *stack) finished(ctx context.Context, n int) ([]string, error) {
+	ids := make([]string, n)
+	for i := range ids {
+		id, err := s.signup(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ids[i] = id
+	}
+	return ids, s.settled(ctx)
 }
 
 func fetch(ctx context.Context, url string) ([]byte, error) {
@@ -66,15 +79,15 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
-// load asks over and over on a fixed number of connections and answers with the
-// rate. It speaks HTTP by hand: a whole client would cost more than the servers
+// load asks over and over for each path on a connection of its own and answers
+// with the rate. It speaks HTTP by hand: a whole client would cost more than the servers
 // do, on the same cores, and hide what is to be seen.
-func load(ctx context.Context, addr, path string) (float64, error) {
+func load(ctx context.Context, addr string, paths []string) (float64, error) {
 	started := time.Now()
 	until := started.Add(readRound)
 	var answers atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	for range concurrency {
+	for _, path := range paths {
 		group.Go(func() error {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 			if err != nil {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -32,7 +35,10 @@ func atLeast(what string, ours, peer, part float64, budget, peerName string) row
 // limit of zero judges nothing.
 func plain(what, format string, ours, limit, peer float64, peerName string) row {
 	r := row{what: what, ours: fmt.Sprintf(format, ours), peer: fmt.Sprintf(format, peer) + "  " + peerName,
-		ratio: fmt.Sprintf("%.2f×", ours/peer), met: ours <= limit, unjudged: limit == 0}
+		ratio: "–", met: ours <= limit, unjudged: limit == 0}
+	if peer > 0 {
+		r.ratio = fmt.Sprintf("%.2f×", ours/peer)
+	}
 	if !r.unjudged {
 		r.budget = "≤ " + strings.TrimSuffix(fmt.Sprintf(format, limit), ".0")
 	}
@@ -47,6 +53,13 @@ func (r row) cells() []string {
 		mark = "✓"
 	}
 	return []string{r.what, r.ours, r.peer, r.ratio, r.budget, mark}
+}
+
+// machine says how much of it there was, and how much others took.
+func machine() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	load, _, _ := strings.Cut(string(text), " ")
+	return fmt.Sprintf("%d cores, load average %s before the run", runtime.NumCPU(), cmp.Or(load, "unknown"))
 }
 
 // print writes the rows below their heading, in columns.

@@ -13,6 +13,7 @@ if ARGV[6] ~= '' then
   if bench ~= '' and ARGV[4] == 'running' and redis.call('HGET', P .. 'bench:' .. bench, 'step') == ARGV[6] then
     local by_breaker = mode(bench, now) == 'trying'
     redis.call('HDEL', P .. 'bench:' .. bench, 'step', 'code', 'failures')
+    redis.call('DEL', P .. 'blamers:' .. bench)
     if by_breaker then reopen(bench, now) end
   end
 end

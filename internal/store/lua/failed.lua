@@ -1,5 +1,6 @@
 -- Counts a failure of the bench that the job is on: same step, same code, in a
--- row. Enough of them trip the breaker, for a time that doubles from trip to trip.
+-- row, each job once, since one job that keeps failing may be its own fault.
+-- Enough of them trip the breaker, for a time that doubles from trip to trip.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 step, 4 code, 5 how many trip, 6 first pause ms, 7 longest pause ms
 -- returns {'ok'} | {'tripped', ms of its end} | {'stale'}
 local id, now = ARGV[1], now_ms()
@@ -9,8 +10,15 @@ if bench == '' then return { 'ok' } end
 local key = P .. 'bench:' .. bench
 local is = mode(bench, now)
 local same = redis.call('HGET', key, 'step') == ARGV[3] and redis.call('HGET', key, 'code') == ARGV[4]
-if not same then redis.call('HSET', key, 'step', ARGV[3], 'code', ARGV[4], 'failures', '0') end
-local failures = redis.call('HINCRBY', key, 'failures', 1)
+local blamers = P .. 'blamers:' .. bench
+if not same then
+  redis.call('HSET', key, 'step', ARGV[3], 'code', ARGV[4])
+  redis.call('DEL', blamers)
+end
+redis.call('SADD', blamers, id)
+redis.call('PEXPIRE', blamers, 86400000)
+local failures = redis.call('SCARD', blamers)
+redis.call('HSET', key, 'failures', int(failures))
 if is ~= 'trying' and (is ~= 'open' or failures < tonumber(ARGV[5])) then return { 'ok' } end
 local trips = redis.call('HINCRBY', key, 'trips', 1)
 local till = now + math.min(tonumber(ARGV[6]) * 2 ^ (trips - 1), tonumber(ARGV[7]))

@@ -79,6 +79,7 @@ end
 
 -- reopen lets everybody who waits for a bench look again at once.
 local function reopen(bench, now)
+  redis.call('DEL', P .. 'blamers:' .. bench)
   redis.call('HDEL', P .. 'bench:' .. bench, 'mode', 'by', 'until', 'trips', 'step', 'code', 'failures')
   for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, -1)) do
     redis.call('HSET', job_key(id), 'nextAt', '0')
