@@ -45,9 +45,9 @@ func ParseTokens(text nexus.Secret) (*Tokens, error) {
 		case !ok || name == "":
 			return nil, fmt.Errorf("token %d is not of the form name:scope:token", i+1)
 		case !slices.Contains([]Scope{ScopeSignup, ScopeRead, ScopeOperate}, Scope(scope)):
-			return nil, fmt.Errorf("token %q: the scope %q is none of signup, read, operate", name, scope)
+			return nil, fmt.Errorf("token %d: its scope, in the middle, is none of signup, read, operate", i+1)
 		case len(value) < 16:
-			return nil, fmt.Errorf("token %q is too short: 16 characters or more (such as: openssl rand -hex 24)", name)
+			return nil, fmt.Errorf("token %d is too short: 16 characters or more (such as: openssl rand -hex 24)", i+1)
 		case slices.ContainsFunc(t.list, func(o token) bool { return o.name == name }):
 			return nil, fmt.Errorf("two tokens are named %q", name)
 		}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,37 +24,81 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	if err != nil {
 		return err
 	}
-	known := value(params.IfNoneMatch)
-	job, err := s.known(c.Request().Context(), nexus.JobID(id))
-	if err == nil && wait > 0 && (known == "" && !job.State.Terminal() || known == etag(job)) {
+	_, refused := s.need(c, ScopeRead)
+	key, known := shownKey{nexus.JobID(id), refused == nil}, value(params.IfNoneMatch)
+	shown, err := s.show(c.Request().Context(), key)
+	if err == nil && wait > 0 && (known == "" && !shown.over || known == shown.etag) {
 		rev := int64(-1)
 		if known != "" {
-			rev = job.Rev
+			rev = shown.rev
 		}
 		ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
 		defer cancel()
-		job, err = s.Store.Watch(ctx, job.ID, rev)
+		if _, err = s.Store.Watch(ctx, key.id, rev); err == nil {
+			shown, err = s.show(c.Request().Context(), key)
+		}
 	}
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("ETag", etag(job))
-	if known == etag(job) {
+	c.Response().Header().Set("ETag", shown.etag)
+	if known == shown.etag {
 		return c.NoContent(http.StatusNotModified)
 	}
-	_, refused := s.need(c, ScopeRead)
-	return c.JSON(http.StatusOK, s.job(job, refused == nil))
+	return c.JSONBlob(http.StatusOK, shown.body)
+}
+
+// shownKey names one way to show a job: operators see a little more.
+type shownKey struct {
+	id       nexus.JobID
+	operator bool
+}
+
+// shownJob is a job as it was last shown, at one of its revs.
+type shownJob struct {
+	rev  int64
+	etag string
+	over bool
+	body []byte
+}
+
+// show is a job as JSON. Pollers ask far more often than a job changes, so its
+// text is kept for its rev, and a look that finds the same rev costs one field.
+func (s *Server) show(ctx context.Context, key shownKey) (shownJob, error) {
+	if !key.id.Valid() {
+		return shownJob{}, unknownJob()
+	}
+	rev, err := s.Store.Rev(ctx, key.id)
+	if err != nil {
+		return shownJob{}, err
+	}
+	if kept, ok := s.shown.Get(key); ok && kept.rev == rev {
+		return kept, nil
+	}
+	job, err := s.Store.Job(ctx, key.id)
+	if err != nil {
+		return shownJob{}, err
+	}
+	body, err := json.Marshal(s.job(job, key.operator))
+	if err != nil {
+		return shownJob{}, err
+	}
+	fresh := shownJob{rev: job.Rev, etag: `"` + strconv.FormatInt(job.Rev, 10) + `"`, over: job.State.Terminal(), body: body}
+	s.shown.Add(key, fresh)
+	return fresh, nil
+}
+
+func unknownJob() error {
+	return &nexus.Error{Code: nexus.NotFound, Op: "api.job", Msg: "There is no such job."}
 }
 
 // known reads a job; a malformed id is as unknown as any other.
 func (s *Server) known(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	if !id.Valid() {
-		return nexus.Job{}, &nexus.Error{Code: nexus.NotFound, Op: "api.job", Msg: "There is no such job."}
+		return nexus.Job{}, unknownJob()
 	}
 	return s.Store.Job(ctx, id)
 }
-
-func etag(job nexus.Job) string { return `"` + strconv.FormatInt(job.Rev, 10) + `"` }
 
 // duration reads "20s" or "20", 30 s at most.
 func duration(text *string) (time.Duration, error) {

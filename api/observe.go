@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/rand"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,11 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		status := c.Response().Status
 		s.requests.WithLabelValues(route, r.Method, strconv.Itoa(status)).Observe(took.Seconds())
-		s.Log.InfoContext(c.Request().Context(), "request done", "method", r.Method, "route", route,
+		level := slog.LevelInfo
+		if r.Method == http.MethodGet && status < http.StatusBadRequest { // polls would drown the rest
+			level = slog.LevelDebug
+		}
+		s.Log.Log(c.Request().Context(), level, "request done", "method", r.Method, "route", route,
 			"status", status, nexus.LogDur, took.Milliseconds())
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,16 +24,18 @@ import (
 type Options struct {
 	Store       *store.Store
 	Keys        *nexus.Keyring
-	Tokens      *Tokens       // nil: nobody has one
-	Signup      string        // open, token or closed; empty: open
-	Domain      string        // sites are <subdomain>.<Domain>
-	SiteURL     string        // pattern with {site}
-	Apps        []string      // installed on every new site
-	Roles       []string      // of the admin user; empty: all enabled roles
-	Timeout     time.Duration // after which a job is given up; 0: 24 h
-	Grace       time.Duration // from a deletion to the purge; 0: 7 days
-	Limits      Limits        // of signups; the zero value limits nothing
-	Proxies     []*net.IPNet  // whose X-Forwarded-For is believed
+	Tokens      *Tokens        // nil: nobody has one
+	Signup      string         // open, token or closed; empty: open
+	Domain      string         // sites are <subdomain>.<Domain>
+	SiteURL     string         // pattern with {site}
+	Master      nexus.SiteName // the operator's own site: nobody may have its name; empty: none
+	Single      bool           // signups become users of the master site; SiteURL is its address
+	Apps        []string       // installed on every new site
+	Roles       []string       // of the admin user; empty: all enabled roles
+	Timeout     time.Duration  // after which a job is given up; 0: 24 h
+	Grace       time.Duration  // from a deletion to the purge; 0: 7 days
+	Limits      Limits         // of signups; the zero value limits nothing
+	Proxies     []*net.IPNet   // whose X-Forwarded-For is believed
 	CORSOrigins []string
 	Queues      http.Handler         // asynq's own view, served read-only below /ops/queues; nil: not served
 	Registry    *prometheus.Registry // nil: one of its own
@@ -45,6 +48,7 @@ type Server struct {
 	echo     *echo.Echo
 	requests *prometheus.HistogramVec
 	gauges   *gauges
+	shown    *lru.Cache[shownKey, shownJob]
 	scrape   sync.Mutex
 }
 
@@ -69,9 +73,13 @@ func New(o Options) *Server {
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
 	o.Registry.MustRegister(s.requests)
 	s.gauges = newGauges(o.Registry)
+	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
-	s.echo.Use(s.observe, s.recovered, secure)
+	s.echo.Use(s.observe, s.recovered(), secure, s.protect)
+	if o.Single {
+		s.echo.JSONSerializer = oneSite{site: string(o.Master)}
+	}
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id"},
@@ -99,14 +107,14 @@ func (s *Server) site(subdomain string) nexus.SiteName {
 func statusURL(id nexus.JobID) string { return "/jobs/" + string(id) }
 
 // recovered turns a panic into a 500, with its stack in the log only.
-func (s *Server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *Server) recovered() echo.MiddlewareFunc {
 	return middleware.RecoverWithConfig(middleware.RecoverConfig{
 		DisableErrorHandler: true,
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
 			s.Log.ErrorContext(c.Request().Context(), "handler panicked", nexus.LogErr, err, "stack", string(stack))
 			return &nexus.Error{Code: nexus.Internal, Op: "api", Err: errors.New("panic")}
 		},
-	})(next)
+	})
 }
 
 // secure sets the headers that every answer carries.

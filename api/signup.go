@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +92,9 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 	if !who.operator {
 		submission.Limits = s.charges(c, sub.Email, who.known)
 	}
+	if s.Single {
+		return s.join(c.Request().Context(), submission)
+	}
 	if sub.Subdomain != "" {
 		job, err := s.submit(c.Request().Context(), submission, sub.Subdomain)
 		return job, s.suggest(c.Request().Context(), err, sub.Subdomain)
@@ -107,9 +111,28 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 
 func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain string) (nexus.Job, error) {
 	sub.Site = s.site(subdomain)
+	if sub.Site == s.Master {
+		return nexus.Job{}, &nexus.Error{Code: nexus.Conflict, Op: "api.submit", Msg: reservedName}
+	}
 	sub.Spec.URL = s.url(sub.Site)
 	job, _, err := s.Store.Submit(ctx, sub)
 	return job, err
+}
+
+// join records a job for a user of the master site. Each e-mail has one name in
+// the registry, so it can be asked for once; the address wished for has no effect.
+func (s *Server) join(ctx context.Context, sub store.Submission) (nexus.Job, error) {
+	sub.Site = PersonSite(sub.Spec.Email, s.Master)
+	sub.Spec.URL = s.url(s.Master)
+	job, _, err := s.Store.Submit(ctx, sub)
+	e, ok := errors.AsType[*nexus.Error](err)
+	if !ok || e.Code != nexus.Conflict || errors.Is(err, store.ErrKeyReused) {
+		return job, err
+	}
+	out := *e
+	out.Msg = "Somebody has signed up with this e-mail address already; sign in, or use another address."
+	out.Fields = []nexus.FieldError{{Field: "email", Message: out.Msg}}
+	return job, &out
 }
 
 // submission is all of a job but its site. Its input is sealed before it leaves
@@ -169,7 +192,10 @@ func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error)
 		Country: value(body.Country), Language: value(body.Language), TimeZone: value(body.Timezone), Currency: value(body.Currency)}
 	sub.Normalize()
 	refusals := sub.Refusals(operator)
-	if len(refusals) == 0 && sub.Subdomain == "" && nexus.DeriveSubdomain(ascii(sub.Organization)) == "" {
+	if s.Single { // it has no effect, so it is not judged either
+		refusals = slices.DeleteFunc(refusals, func(f nexus.FieldError) bool { return f.Field == "subdomain" })
+	}
+	if len(refusals) == 0 && !s.Single && sub.Subdomain == "" && nexus.DeriveSubdomain(ascii(sub.Organization)) == "" {
 		refusals = append(refusals, nexus.FieldError{Field: "subdomain",
 			Message: "No address can be made from this organization's name; please choose one."})
 	}

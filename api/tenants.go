@@ -79,7 +79,7 @@ func (s *Server) RotateKey(c echo.Context, site string, params gen.RotateKeyPara
 	tenant := nexus.Tenant{}
 	job, err := s.onTenant(c, site, nexus.KindRotateKey, params.IdempotencyKey, func(sub *store.Submission) (err error) {
 		if tenant, err = s.Store.Tenant(c.Request().Context(), sub.Site); err == nil {
-			sub.Spec = nexus.Spec{Email: tenant.Email, URL: s.url(sub.Site), Apps: s.Apps}
+			sub.Spec = nexus.Spec{Email: tenant.Email, URL: s.url(sub.Site)}
 		}
 		return err
 	})

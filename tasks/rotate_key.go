@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"context"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -11,6 +12,19 @@ import (
 func rotateKey() Process {
 	return Process{Kind: nexus.KindRotateKey, Steps: []Step{
 		{Name: "api_key", Do: issueKey, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "verify", Do: verify, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "verify", Do: verifyFound, Timeout: 15 * time.Second, Attempts: Forever},
 	}}
+}
+
+// verifyFound asks a site for what it has: the apps of one that was adopted, or
+// made under other settings, are not those that new sites get.
+func verifyFound(ctx context.Context, k *Kit) error {
+	result, err := k.Run(ctx, nexus.Inspect{})
+	if err != nil {
+		return err
+	}
+	if result.Site != nil {
+		k.Job.Spec.Apps = result.Site.Apps
+	}
+	return verify(ctx, k)
 }

@@ -11,15 +11,27 @@ import (
 // is over. Nothing of it is removed.
 func suspend() Process {
 	return Process{Kind: nexus.KindSuspend, Steps: []Step{
-		{Name: "close", Do: closeSite, Undo: openSite, Timeout: 30 * time.Second, Attempts: Forever},
+		{Name: "close", Do: closeSite, Undo: undone(openSite), Timeout: 30 * time.Second, Attempts: Forever},
 	}}
 }
 
 // restore opens a suspended tenant's site again.
 func restore() Process {
 	return Process{Kind: nexus.KindRestore, Steps: []Step{
-		{Name: "open", Do: openSite, Undo: closeSite, Timeout: 30 * time.Second, Attempts: Forever},
+		{Name: "open", Do: openSite, Undo: undone(closeSite), Timeout: 30 * time.Second, Attempts: Forever},
 	}}
+}
+
+// undone makes a way back of a deed: a site that is gone, or is not ours, has
+// nothing to take back.
+func undone(do func(context.Context, *Kit) error) func(context.Context, *Kit) error {
+	return func(ctx context.Context, k *Kit) error {
+		err := do(ctx, k)
+		if code := nexus.CodeOf(err); code == nexus.NotFound || code == nexus.Conflict {
+			return nil
+		}
+		return err
+	}
 }
 
 func closeSite(ctx context.Context, k *Kit) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -57,6 +58,7 @@ func (r *run) backward(ctx context.Context) (over bool) {
 	if r.job.Error != nil && r.job.Error.Code == nexus.CodeCanceled {
 		next = nexus.Canceled
 	}
+	settle(r.job.Error)
 	if err := r.job.To(next); err != nil {
 		return r.leave(ctx, err)
 	}
@@ -107,6 +109,9 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 
 // park sets the job aside until an operator resumes it: it keeps its name.
 func (r *run) park(ctx context.Context, at nexus.StepName, message string) bool {
+	if first := r.job.Error; first != nil && first.Code != nexus.UndoFailed && first.Message != message {
+		message += " It was being undone because: " + first.Message
+	}
 	r.job.Error = &nexus.Failure{Code: nexus.UndoFailed, Step: at, Message: message,
 		Action: "An operator has to look at the bench and resume this job; it keeps its name until then."}
 	if err := r.job.To(nexus.RollbackFailed); err != nil {
@@ -123,15 +128,23 @@ func reasonFor(at nexus.StepName, why error) *nexus.Failure {
 	f := &nexus.Failure{Code: nexus.CodeOf(why), Step: at, Message: nexus.MessageOf(why)}
 	switch {
 	case errors.Is(why, nexus.ErrCanceled):
-		f.Code, f.Message = nexus.CodeCanceled, "The job was canceled, and everything it had made was removed."
+		f.Code, f.Message = nexus.CodeCanceled, "The job was canceled."
 		f.Action = "You can sign up again whenever you like."
 	case f.Code == nexus.Invalid || f.Code == nexus.NotFound || f.Code == nexus.Conflict || f.Code == nexus.Forbidden:
-		f.Action = "Nothing was left behind. Trying the same again will not help; please contact support with the job's id."
+		f.Action = "Trying the same again will not help; please contact support with the job's id."
 	default:
-		f.Action = "Nothing was left behind. Please sign up again; if it fails once more, contact support with the job's id."
+		f.Action = "Please sign up again; if it fails once more, contact support with the job's id."
 	}
 	if f.Message == "" {
 		f.Message = fmt.Sprintf("The step %s failed.", at)
 	}
 	return f
+}
+
+// settle adds to the reason what is true only now: that nothing is left.
+func settle(f *nexus.Failure) {
+	const done = "Nothing was left behind. "
+	if f != nil && !strings.HasPrefix(f.Action, done) {
+		f.Action = done + f.Action
+	}
 }

@@ -1,7 +1,7 @@
 // The page's own address, after #, holds job and claim token: a reload, or a
 // bookmark, comes back to the job. It is never sent to a server.
 import * as credentials from "./credentials.js";
-import { view } from "./dom.js";
+import { $, alertIn, view } from "./dom.js";
 import * as form from "./form.js";
 import * as job from "./job.js";
 import * as rules from "./rules.js";
@@ -12,17 +12,24 @@ function follow(id, claim) {
 
 function again() {
   history.replaceState(null, "", location.pathname);
+  alertIn($("remark"));
   view("form");
-  document.getElementById("organizationName").focus();
+}
+
+// An address that names a job is opened at load, and when it is pasted later.
+function open() {
+  const here = new URLSearchParams(location.hash.slice(1));
+  alertIn($("remark"));
+  if (here.has("job")) follow(here.get("job"), here.get("claim") || "");
 }
 
 rules.start();
 job.start(again);
 credentials.start();
-form.start((accepted) => {
+form.start((accepted, remark) => {
   history.replaceState(null, "", `#job=${accepted.jobId}&claim=${accepted.claimToken}`);
+  alertIn($("remark"), remark);
   follow(accepted.jobId, accepted.claimToken);
 });
-
-const here = new URLSearchParams(location.hash.slice(1));
-if (here.has("job")) follow(here.get("job"), here.get("claim") || "");
+addEventListener("hashchange", open);
+open();

@@ -46,9 +46,12 @@ async function fetchPair(id, claim) {
   $("show-key").disabled = true;
   alertIn($("key-error"));
   try {
-    const { ok, body } = await ask(`/jobs/${id}/credentials`, { method: "POST", body: "{}",
+    const { status, ok, body } = await ask(`/jobs/${id}/credentials`, { method: "POST", body: "{}",
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${claim}`, "Idempotency-Key": pickup(id) } });
-    if (!ok) return alertIn($("key-error"), body.detail || "The key could not be fetched.");
+    if (!ok) {
+      $("pickup").hidden = status === 410; // gone for good
+      return alertIn($("key-error"), body.detail || "The key could not be fetched; press the button again.");
+    }
     pair = body;
     $("api-key").textContent = body.apiKey;
     $("api-secret").textContent = body.apiSecret;
@@ -66,9 +69,9 @@ async function fetchPair(id, claim) {
 function save() {
   const text = `ERP_NEXT_URL=${pair.url}\nERP_API_KEY=${pair.apiKey}\nERP_API_SECRET=${pair.apiSecret}\nFRAPPE_SITE_NAME=${pair.site}\n`;
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
-  link.download = ".env";
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
+  link.download = `${pair.site}.env`; // browsers take the dot off a plain ".env"
   link.click();
-  URL.revokeObjectURL(link.href);
-  say("Saved.");
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  say(`Saved as ${link.download}.`);
 }

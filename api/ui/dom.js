@@ -10,26 +10,47 @@ export function say(text) {
 // Show one view and move the focus to its heading: a screen reader follows.
 export function view(name) {
   for (const other of ["form", "job", "done"]) $("view-" + other).hidden = other !== name;
-  if (name !== "form") $(name + "-title").focus();
+  title(name, $(name + "-title").textContent);
+  $(name + "-title").focus();
+}
+
+// A view's heading is the title of the tab too, for those who look elsewhere.
+export function title(name, text) {
+  $(name + "-title").textContent = text;
+  document.title = `${text} · Nexus`;
 }
 
 export function alertIn(box, ...lines) {
-  box.replaceChildren(...lines.filter(Boolean).map((line) => {
+  const texts = lines.filter(Boolean);
+  box.replaceChildren(...texts.map((line) => {
     const p = document.createElement("p");
     p.textContent = line;
     return p;
   }));
-  box.hidden = lines.length === 0;
+  box.hidden = texts.length === 0;
 }
 
 export function random() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-// A request that never throws for an answer: {status, body, etag}. It throws
-// only when there was no answer at all.
+// A pause before the next try; it ends early when the network comes back.
+export function pause(ms) {
+  return new Promise((next) => {
+    const over = () => {
+      clearTimeout(timer);
+      removeEventListener("online", over);
+      next();
+    };
+    const timer = setTimeout(over, ms);
+    addEventListener("online", over);
+  });
+}
+
+// A request that never throws for an answer: {status, ok, body, etag}. It throws
+// only when there was no answer at all, or none in time.
 export async function ask(path, options = {}) {
-  const response = await fetch(path, { cache: "no-store", credentials: "omit", ...options });
+  const response = await fetch(path, { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(30000), ...options });
   let body = null;
   if ((response.headers.get("Content-Type") || "").includes("json")) body = await response.json();
   return { status: response.status, ok: response.ok, body: body || {}, etag: response.headers.get("ETag") };

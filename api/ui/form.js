@@ -1,10 +1,10 @@
 // The form: the address is checked as one types, a refusal is shown at each
-// field, and a lost answer can be asked for again with the same key.
-import { $, alertIn, ask, random, say } from "./dom.js";
+// field, and a lost answer is asked for again with the same key.
+import { $, alertIn, ask, pause, random, say } from "./dom.js";
 
 const fields = ["organizationName", "subdomain", "fullName", "email", "password", "country", "currency", "language", "timezone"];
-let key = random();
-let refused = ""; // the body of the last refusal: another body needs another key
+let key = random(); // one for all tries, until one of them is accepted
+const unanswered = new Set(); // bodies that may have arrived, though no answer came
 
 export function start(accepted) {
   $("domain").textContent = document.body.dataset.domain;
@@ -69,7 +69,7 @@ function show(text, kind, suggestion) {
     show(`${suggestion}.${document.body.dataset.domain} is free.`, "good");
     $("subdomain").focus();
   });
-  state.append(" ", use);
+  state.append(text ? " " : "", use);
 }
 
 function mark(id, message) {
@@ -85,29 +85,45 @@ async function submit(accepted) {
     const value = id === "password" ? $(id).value : $(id).value.trim();
     if (value || ["organizationName", "fullName", "email", "password"].includes(id)) body[id] = value;
   }
-  const text = JSON.stringify(body);
-  if (refused && refused !== text) key = random();
-  refused = "";
   alertIn($("form-error"));
   $("submit").disabled = true;
   say("Asking for your site.");
   try {
-    const answer = await ask("/signup", { method: "POST", body: text,
-      headers: { "Content-Type": "application/json", "Idempotency-Key": key } });
-    if (answer.ok) {
-      $("password").value = ""; // it is not needed here any more
-      key = random();
-      return accepted(answer.body);
+    let remark = "";
+    let answer = await send(JSON.stringify(body));
+    for (const earlier of unanswered) {
+      if (answer.status !== 422) break; // 422: the key made a job of an earlier body
+      answer = await send(earlier);
+      remark = "Your first request had arrived after all; this is what it asked for.";
     }
-    refused = text;
-    if (answer.status === 422) key = random();
-    refuse(answer.body);
+    if (!answer.ok) return refuse(answer.body);
+    $("password").value = ""; // it is not needed here any more
+    unanswered.clear();
+    key = random();
+    accepted(answer.body, remark);
   } catch {
     alertIn($("form-error"), "We could not be reached. Nothing you typed is lost.",
       "Check your connection and press the button again: it is safe, you will not get two sites.");
     $("form-error").focus();
   } finally {
     $("submit").disabled = false;
+  }
+}
+
+// send asks a few times, since an equal request with the same key is one request.
+async function send(text) {
+  for (let delay = 1000; ; delay *= 2) {
+    try {
+      const answer = await ask("/signup", { method: "POST", body: text,
+        headers: { "Content-Type": "application/json", "Idempotency-Key": key } });
+      if (answer.status >= 500) unanswered.add(text);
+      return answer;
+    } catch (lost) {
+      unanswered.add(text);
+      if (delay > 8000) throw lost;
+      alertIn($("form-error"), "We cannot be reached just now; trying again …");
+      await pause(delay);
+    }
   }
 }
 
@@ -124,8 +140,9 @@ function refuse(problem) {
     first = first || $(field);
     if ($(field).closest("details")) $(field).closest("details").open = true;
   }
-  if (problem.suggestion) show("This address is taken.", "bad", problem.suggestion);
+  if ($("subdomain-error").textContent) show("", "", problem.suggestion); // the error says it
   alertIn($("form-error"), first ? "Please look at the marked fields." : problem.detail || "Something went wrong; please try again.",
-    ...loose, first ? "" : `Reference: ${problem.requestId || "none"}`);
+    ...loose, problem.retryAfter > 90 ? `It works again in about ${Math.ceil(problem.retryAfter / 60)} minutes.` : "",
+    first || !problem.requestId ? "" : `Reference: ${problem.requestId}`);
   (first || $("form-error")).focus();
 }

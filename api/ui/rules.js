@@ -1,5 +1,5 @@
 // The password rules, as the server has them, ticked as they are met.
-import { $ } from "./dom.js";
+import { $, say } from "./dom.js";
 
 const same = (a, b) => b !== "" && a.toLowerCase() === b.toLowerCase();
 
@@ -17,15 +17,24 @@ const rules = [
 export function start() {
   const items = rules.map(([text]) => {
     const li = document.createElement("li");
-    li.textContent = text;
+    const state = document.createElement("span");
+    state.className = "visually-hidden";
+    li.append(text, state);
     return li;
   });
   $("rules").replaceChildren(...items);
-  const tick = () => rules.forEach(([text, met], i) => {
-    const ok = met($("password").value);
-    items[i].classList.toggle("met", ok);
-    items[i].setAttribute("aria-label", text + (ok ? ": met" : ": not yet"));
-  });
+  let all = false;
+  const tick = () => {
+    const before = all;
+    all = true;
+    rules.forEach(([, met], i) => {
+      const ok = met($("password").value);
+      all = all && ok;
+      items[i].classList.toggle("met", ok);
+      items[i].lastChild.textContent = ok ? ": met" : ": not yet";
+    });
+    if (all && !before) say("The password meets all rules.");
+  };
   for (const id of ["password", "email", "organizationName"]) $(id).addEventListener("input", tick);
   $("reveal").addEventListener("click", () => {
     const shown = $("password").type === "text";

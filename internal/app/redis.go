@@ -1,7 +1,9 @@
 package app
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -22,22 +24,25 @@ type connection struct {
 
 // connect opens the clients; with no URL a dev process embeds a server, the
 // others use the one on this machine.
-func connect(url string, dev bool) (*connection, error) {
+func connect(at string, dev bool) (*connection, error) {
 	c := &connection{}
-	if url == "" && dev {
+	if at == "" && dev {
 		c.server = miniredis.NewMiniRedis()
 		c.server.ClockTTL(true) // else nothing would ever expire
 		if err := c.server.Start(); err != nil {
 			return nil, fmt.Errorf("embedded redis: %w", err)
 		}
-		c.embedded, url = true, "redis://"+c.server.Addr()
+		c.embedded, at = true, "redis://"+c.server.Addr()
 	}
-	if url == "" {
-		url = "redis://127.0.0.1:6379/0"
+	if at == "" {
+		at = "redis://127.0.0.1:6379/0"
 	}
 	// ParseURL keeps an ACL user name, which asynq's own parser drops.
-	o, err := redis.ParseURL(url)
+	o, err := redis.ParseURL(at)
 	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok { // its text is the whole URL, with the password
+			err = u.Err
+		}
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
 	fast, patient := *o, *o

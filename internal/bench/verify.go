@@ -23,7 +23,7 @@ type verifier struct {
 }
 
 func newVerifier(addr string) *verifier {
-	transport := &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second,
 		ResponseHeaderTimeout: 15 * time.Second, DialContext: dial}
 	return &verifier{addr: addr, client: &http.Client{Transport: transport,
 		// A redirect is an answer: a login page, or a proxy that is not ours.

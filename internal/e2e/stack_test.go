@@ -84,6 +84,7 @@ type stack struct {
 	redis   string
 	api     string
 	sites   string // host:port where the bench's sites answer
+	server  *process // of the sandbox's sites; nil: the sites are the stand-in's
 	client  *client.Client
 	rdb     *redis.Client
 	workers []*process
@@ -157,7 +158,7 @@ func newStack(t testing.TB, workers int, env ...string) *stack {
 	t.Helper()
 	s := bareStack(t, env...)
 	s.env = append(s.env, "NEXUS_SANDBOX_DIR="+filepath.Join(s.dir, "sandbox"))
-	start(t, s.log, append(s.env, "NEXUS_SANDBOX_ADDR=127.0.0.1:0"), filepath.Join(binaries, "nexus"), "sandbox")
+	s.server = start(t, s.log, append(s.env, "NEXUS_SANDBOX_ADDR=127.0.0.1:0"), filepath.Join(binaries, "nexus"), "sandbox")
 	s.sites = listening(t, s.log, "nexus sandbox started", "sandbox")
 	s.env = append(s.env, "NEXUS_SANDBOX_ADDR="+s.sites)
 	s.startAPI()
@@ -179,7 +180,7 @@ func bareStack(t testing.TB, env ...string) *stack {
 	s.startRedis()
 	_, keys := nexus.NewKeyring()
 	s.env = append([]string{"REDIS_URL=" + s.redis, "NEXUS_SECRET_KEYS=" + keys.Reveal(), "NEXUS_TOKENS=op:operate:" + operator,
-		"NEXUS_HTTP_ADDR=127.0.0.1:0"}, env...)
+		"NEXUS_HTTP_ADDR=127.0.0.1:0", "NEXUS_RATE_LIMIT=off"}, env...)
 	return s
 }
 

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -21,6 +22,8 @@ type Keyring struct {
 	keys map[string][]byte
 }
 
+var keyIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,16}$`)
+
 // ParseKeyring reads "id:base64-of-32-bytes,…"; the first key writes. An empty
 // text is an error: nothing may be sealed with no key.
 func ParseKeyring(text Secret) (*Keyring, error) {
@@ -29,8 +32,8 @@ func ParseKeyring(text Secret) (*Keyring, error) {
 		id, encoded, ok := strings.Cut(strings.TrimSpace(part), ":")
 		key, err := base64.StdEncoding.DecodeString(encoded)
 		switch {
-		case !ok || id == "":
-			return nil, fmt.Errorf("key %d is not of the form id:base64", i+1)
+		case !ok || !keyIDPattern.MatchString(id): // an id is stored and logged: a key in its place must not be
+			return nil, fmt.Errorf("key %d is not of the form id:base64, with an id of at most 16 letters and digits", i+1)
 		case err != nil || len(key) != 32:
 			return nil, fmt.Errorf("key %q is not 32 bytes in base64 (make one with: openssl rand -base64 32)", id)
 		case ring.keys[id] != nil:

@@ -1,6 +1,9 @@
 package nexus
 
-import "log/slog"
+import (
+	"fmt"
+	"log/slog"
+)
 
 // Secret is text that must not be printed: every way of formatting, logging or
 // encoding it shows ***. The empty secret prints as nothing.
@@ -17,8 +20,8 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// GoString hides the text from %#v.
-func (s Secret) GoString() string { return s.String() }
+// Format hides the text from every verb of fmt, the wrong ones too.
+func (s Secret) Format(f fmt.State, verb rune) { fmt.Fprintf(f, fmt.FormatString(f, verb), s.String()) }
 
 // MarshalText hides the text from encoding/json and the like.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

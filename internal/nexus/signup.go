@@ -116,9 +116,10 @@ func refuseEmail(email string) string {
 	if len(local) > 64 {
 		return "The part before the @ is too long: 64 characters at most."
 	}
-	// Frappe takes an address only with a dotted domain of letters, digits and
-	// hyphens (frappe/utils/__init__.py, validate_email_address).
-	if !domainPattern.MatchString(domain) || strings.ContainsAny(local, "\"<>()[],;:\\ ") {
+	// Frappe takes an address only in ASCII, with a dotted domain of letters, digits
+	// and hyphens (frappe/utils/__init__.py, validate_email_address).
+	if !domainPattern.MatchString(domain) || strings.ContainsAny(local, "\"<>()[],;:\\ ") ||
+		strings.ContainsFunc(local, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return form
 	}
 	return ""

@@ -27,7 +27,7 @@ func States() []State {
 func (s State) Next() []State {
 	switch s {
 	case Queued:
-		return []State{Running, RollingBack, Canceled}
+		return []State{Running, Waiting, RollingBack, Canceled} // waiting: no room on its bench
 	case Running:
 		return []State{Waiting, Succeeded, RollingBack}
 	case Waiting:

@@ -81,19 +81,15 @@ func Subdomains(wish string) func(yield func(string) bool) {
 		if RefuseSubdomain(wish) == "" && !yield(wish) {
 			return
 		}
-		for _, suffix := range []string{"co", "2", "3", "4", "5", "6", "7", "8", "9"} {
+		try := func(suffix string) (on bool) {
 			name := clip(wish, MaxSubdomain-len(suffix)-1) + "-" + suffix
-			if suffix == "co" && len(wish) >= MinSubdomain && !reserved()[wish] {
-				continue // only for names that cannot stand alone
-			}
-			if RefuseSubdomain(name) == "" && !yield(name) {
-				return
-			}
+			return name == wish || RefuseSubdomain(name) != "" || yield(name)
 		}
-		for n := 10; n <= 50; n++ {
-			suffix := fmt.Sprint(n)
-			name := clip(wish, MaxSubdomain-len(suffix)-1) + "-" + suffix
-			if RefuseSubdomain(name) == "" && !yield(name) {
+		if (len(wish) < MinSubdomain || reserved()[wish]) && !try("co") { // it cannot stand alone
+			return
+		}
+		for n := 2; n <= 50; n++ {
+			if !try(fmt.Sprint(n)) {
 				return
 			}
 		}

@@ -115,7 +115,7 @@ func TestWorkersScaleAndDrain(t *testing.T) {
 	if worker.ContainerName != "" || len(worker.Ports) > 0 || worker.Hostname != "" {
 		t.Errorf("name %q, host name %q, ports %v: two workers cannot share them", worker.ContainerName, worker.Hostname, worker.Ports)
 	}
-	for key, want := range map[string]string{"NEXUS_BENCH": "docker", "DOCKER_SERVICE": "backend", "NEXUS_VERIFY_ADDR": "backend:8000"} {
+	for key, want := range map[string]string{"NEXUS_BENCH": "docker", "DOCKER_SERVICE": "nexus/backend", "NEXUS_VERIFY_ADDR": "backend:8000"} {
 		if got := worker.Environment[key]; got == nil || *got != want {
 			t.Errorf("%s is not %s", key, want)
 		}

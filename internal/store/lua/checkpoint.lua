@@ -17,6 +17,5 @@ if ARGV[6] ~= '' then
     if by_breaker then reopen(bench, now) end
   end
 end
-local rev = num(id, 'rev')
-for i = 7, #ARGV do rev = emit(id, now, ARGV[i]) end
+local rev = emit(id, now, unpack(ARGV, 7))
 return { 'ok', get(id, 'cancel'), int(rev) }

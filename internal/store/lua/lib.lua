@@ -20,13 +20,17 @@ local function get(id, field) return redis.call('HGET', job_key(id), field) or '
 
 local function num(id, field) return tonumber(get(id, field)) or 0 end
 
--- emit appends one event and wakes who waits. The stream's entry id is the rev.
-local function emit(id, now, body)
-  local key = job_key(id)
-  local rev = redis.call('HINCRBY', key, 'rev', 1)
+-- emit appends events and wakes who waits. A stream entry's id is the rev.
+local function emit(id, now, ...)
+  local key, bodies = job_key(id), { ... }
+  local rev = redis.call('HINCRBY', key, 'rev', #bodies)
+  if #bodies == 0 then return rev end
   redis.call('HSET', key, 'updatedAt', int(now))
-  redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', 1000, int(rev) .. '-0',
-    'at', int(now), 'state', get(id, 'state'), 'body', body)
+  local state = get(id, 'state')
+  for i, body in ipairs(bodies) do
+    redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', 1000, int(rev - #bodies + i) .. '-0',
+      'at', int(now), 'state', state, 'body', body)
+  end
   redis.call('PUBLISH', P .. 'wake', id)
   return rev
 end
@@ -199,6 +203,6 @@ end
 -- owned tells whether a run may write: its token is the newest, and the job is
 -- neither over nor parked.
 local function owned(id, gen)
-  local state = get(id, 'state')
-  return get(id, 'gen') == gen and not over(state) and state ~= 'rollback_failed'
+  local state, newest = unpack(redis.call('HMGET', job_key(id), 'state', 'gen'))
+  return newest == gen and not over(state) and state ~= 'rollback_failed'
 end

@@ -1,0 +1,30 @@
+package bench
+
+import (
+	"context"
+	"io"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Conn lets tests see one connection from outside.
+type Conn struct{ c *conn }
+
+// Attach makes a driver whose runner is at the other end of a stream.
+func Attach(ctx context.Context, o DockerOptions, rw io.ReadWriteCloser) (*Docker, Conn, error) {
+	d, err := NewDocker(o)
+	if err != nil {
+		return nil, Conn{}, err
+	}
+	d.conn = newConn(ctx, rw, o.Log)
+	return d, Conn{d.conn}, nil
+}
+
+// Hello gives what the runner said of itself.
+func (c Conn) Hello() <-chan nexus.HelloResult { return c.c.hello }
+
+// Done is closed when the connection is over.
+func (c Conn) Done() <-chan struct{} { return c.c.done }
+
+// Wait returns once the connection's goroutines are gone.
+func (c Conn) Wait() { c.c.wait() }

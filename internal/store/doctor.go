@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+var (
+	mintScript    = script("mint")
+	rebuildScript = script("rebuild")
+	unstickScript = script("unstick")
+)
+
+const genKey = prefix + "gen"
+
+// MintGen makes a fencing token, above the given one too, for an operation that
+// no job does: an operator's. Cost: one script.
+func (s *Store) MintGen(ctx context.Context, above nexus.Gen) (nexus.Gen, error) {
+	r, err := s.run(ctx, "mint_gen", mintScript(), genKey, int64(above))
+	if err != nil {
+		return 0, err
+	}
+	gen, err := strconv.ParseInt(r.text(0), 10, 64)
+	if err != nil {
+		return 0, classify("mint_gen", err)
+	}
+	return nexus.Gen(gen), nil
+}
+
+// Rebuild makes the row of a tenant whose registry was lost; conflict if the name
+// has a row. Job and PurgeAt are not taken over.
+func (s *Store) Rebuild(ctx context.Context, t nexus.Tenant) error {
+	made := int64(0)
+	if !t.CreatedAt.IsZero() {
+		made = t.CreatedAt.UnixMilli()
+	}
+	r, err := s.run(ctx, "rebuild", rebuildScript(), tenantKey(t.Site), string(t.Site), string(t.State), string(t.Plan), t.Email,
+		t.Bench, t.DB, string(t.MadeBy), made)
+	if err == nil && r.word == "taken" {
+		return refuse("rebuild", nexus.Conflict, "The registry knows %s already.", t.Site)
+	}
+	return err
+}
+
+// Unstick lets go a tenant's row that waits for a job which is over: one that was
+// never active is deleted, one that was being removed is suspended. No row is a
+// success; conflict if a live job is on it, or another job made it.
+func (s *Store) Unstick(ctx context.Context, site nexus.SiteName, madeBy nexus.JobID) error {
+	r, err := s.run(ctx, "unstick", unstickScript(), tenantKey(site), string(site), string(madeBy))
+	if err == nil && r.word == "busy" {
+		return refuse("unstick", nexus.Conflict, "A job works on %s.", site)
+	}
+	return err
+}
+
+// JobsByID reads those of the records that there are, without their steps and
+// personal parts. Cost: a round trip for each 200.
+func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (map[nexus.JobID]nexus.Job, error) {
+	out := make(map[nexus.JobID]nexus.Job, len(ids))
+	for len(ids) > 0 {
+		n := min(len(ids), 200)
+		pipe := s.rdb.Pipeline()
+		rows := make([]*redis.SliceCmd, n)
+		for i, id := range ids[:n] {
+			rows[i] = pipe.HMGet(ctx, jobKey(id), "kind", "site", "state", "db", "owner")
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, classify("jobs_by_id", err)
+		}
+		for i, id := range ids[:n] {
+			var text [5]string
+			for k, v := range rows[i].Val() {
+				text[k], _ = v.(string)
+			}
+			if text[2] != "" {
+				out[id] = nexus.Job{ID: id, Kind: nexus.Kind(text[0]), Site: nexus.SiteName(text[1]), State: nexus.State(text[2]),
+					DB: text[3], Owner: nexus.JobID(text[4])}
+			}
+		}
+		ids = ids[n:]
+	}
+	return out, nil
+}
+
+// Turn tells whether it is this process' turn to do what all workers do by turns:
+// the first one to ask within the time has it.
+func (s *Store) Turn(ctx context.Context, what string, within time.Duration) (bool, error) {
+	mine, err := s.rdb.SetNX(ctx, prefix+what, "1", within).Result()
+	if err != nil {
+		return false, classify("turn", err)
+	}
+	return mine, nil
+}

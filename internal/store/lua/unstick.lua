@@ -1,0 +1,18 @@
+-- Lets go a tenant's row that waits for a job which is over or has no record: one
+-- that was never active goes, one on its way out can be removed again.
+-- KEYS[1] tenant; ARGV 1 site, 2 made by
+-- returns {'ok', state of the row, '' if it is gone} | {'absent'} | {'busy'}: a live job is on it, or it is another's
+local row = redis.call('HMGET', KEYS[1], 'state', 'madeBy', 'job')
+if not row[1] then return { 'absent' } end
+for _, id in ipairs({ row[2], row[3] }) do
+  local state = get(id, 'state')
+  if state ~= '' and not over(state) then return { 'busy' } end
+end
+if row[2] ~= ARGV[2] then return { 'busy' } end
+if row[1] == 'making' then
+  forget_tenant(row[2], ARGV[1])
+  return { 'ok', '' }
+end
+local state = row[1] == 'deleting' and 'suspended' or row[1]
+redis.call('HSET', KEYS[1], 'state', state, 'job', '')
+return { 'ok', state }

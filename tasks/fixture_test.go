@@ -1,0 +1,153 @@
+package tasks_test
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// fixture is a job in the hands of a test: what the bench was asked, and what
+// it and the records answer.
+type fixture struct {
+	t    *testing.T
+	kind nexus.Kind
+	kit  tasks.Kit
+
+	ops    []nexus.Op
+	answer func(nexus.Op) (nexus.Result, error) // nil: all goes well
+
+	reserved    [2]string // bench and database
+	input       string    // sealed
+	sealed      string    // the pair, sealed
+	recordsFail error
+	notes       []string
+}
+
+const (
+	job     nexus.JobID = "0123456789abcdef0123456789abcdef"
+	maker   nexus.JobID = "fedcba9876543210fedcba9876543210"
+	install             = nexus.InstallID("9f3c")
+	gen                 = nexus.Gen(1_795_451_262_824_428)
+)
+
+func newFixture(t *testing.T, kind nexus.Kind) *fixture {
+	t.Helper()
+	keys, _ := nexus.NewKeyring()
+	f := &fixture{t: t, kind: kind}
+	f.kit = tasks.Kit{
+		Job:  nexus.Job{ID: job, Kind: kind, Site: "acme.example.com", Owner: job},
+		Keys: keys, Bench: f, Records: records{f},
+		Settings: tasks.Settings{Bench: "main", Install: install, AdminPassword: "Admin-Pass-1"},
+		Note:     func(text string) { f.notes = append(f.notes, text) },
+		Progress: func(string, int) {},
+	}
+	if kind != nexus.KindProvision && kind != nexus.KindAdopt {
+		f.kit.Job.Owner, f.kit.Job.DB = maker, maker.Database(install)
+	}
+	if kind == nexus.KindTeardown {
+		return f
+	}
+	f.kit.Job.Spec = nexus.Spec{Email: "jane@example.com", FullName: "Jane Doe", Organization: "Acme", Plan: "starter", Country: "Germany",
+		Language: "de", TimeZone: "Europe/Berlin", Currency: "EUR", URL: "https://acme.example.com",
+		Apps: []string{"erpnext", "nexus_core?"}, Roles: []string{"System Manager"}}
+	f.input = f.seal(nexus.PurposeInput, tasks.Input{Password: "Secret-Horse-7"})
+	return f
+}
+
+func (f *fixture) seal(purpose nexus.Purpose, v any) string {
+	f.t.Helper()
+	plain, err := json.Marshal(v)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	sealed, err := f.kit.Keys.Seal(job, purpose, plain)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return sealed
+}
+
+// step finds a step of the fixture's process.
+func (f *fixture) step(name nexus.StepName) tasks.Step {
+	f.t.Helper()
+	for _, p := range tasks.Processes() {
+		if step, ok := p.Find(name); ok && p.Kind == f.kind {
+			return step
+		}
+	}
+	f.t.Fatalf("%s has no step %s", f.kind, name)
+	return tasks.Step{}
+}
+
+// do is one attempt of a step's Do, with a kit of its own as the engine gives it.
+func (f *fixture) do(name nexus.StepName) error {
+	f.t.Helper()
+	kit := f.kit
+	err := f.step(name).Do(f.t.Context(), &kit)
+	if f.reserved[1] != "" {
+		f.kit.Job.Bench, f.kit.Job.DB = f.reserved[0], f.reserved[1]
+	}
+	return err
+}
+
+// pair is what the records hold as the job's credentials.
+func (f *fixture) pair() tasks.Credentials {
+	f.t.Helper()
+	var pair tasks.Credentials
+	plain, err := f.kit.Keys.Open(job, nexus.PurposeCredentials, f.sealed)
+	if err == nil {
+		err = json.Unmarshal(plain, &pair)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return pair
+}
+
+// wantArgs holds the arguments of all operations against those wished for.
+func (f *fixture) wantArgs(want ...nexus.Args) {
+	f.t.Helper()
+	var got []nexus.Args
+	for _, op := range f.ops {
+		got = append(got, op.Args)
+	}
+	if diff := cmp.Diff(want, got, cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
+		f.t.Errorf("asked of the bench:\n%s", diff)
+	}
+}
+
+// Run is the bench.
+func (f *fixture) Run(_ context.Context, op nexus.Op) (nexus.Result, error) {
+	f.ops = append(f.ops, op)
+	if f.answer == nil {
+		return nexus.Result{Changed: true}, nil
+	}
+	return f.answer(op)
+}
+
+// records are the job's records, by the fixture.
+type records struct{ f *fixture }
+
+func (r records) Gen() nexus.Gen { return gen }
+
+func (r records) Reserve(_ context.Context, bench, db string) error {
+	if r.f.recordsFail == nil {
+		r.f.reserved = [2]string{bench, db}
+	}
+	return r.f.recordsFail
+}
+
+func (r records) Input(context.Context) (string, error) { return r.f.input, r.f.recordsFail }
+
+func (r records) Seal(_ context.Context, sealed string) (string, error) {
+	if r.f.sealed == "" && r.f.recordsFail == nil {
+		r.f.sealed = sealed
+	}
+	return r.f.sealed, r.f.recordsFail
+}
