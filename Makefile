@@ -29,6 +29,7 @@ bench: ## figures, each beside its peer's of the same run
 lint: ## formatting, vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt:"; gofmt -l .; exit 1; }
 	go vet -tags $(TAGS) ./...
+	go vet -tags faults ./internal/nexus
 	$(TOOL) golangci-lint run --build-tags $(TAGS) ./...
 
 gen: ## write generated code anew

@@ -78,6 +78,7 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 	if err != nil {
 		return nexus.Job{}, err
 	}
+	nexus.FaultPoint("signup: read")
 	submission, err := s.submission(sub, who.actor)
 	if err != nil {
 		return nexus.Job{}, err
@@ -243,6 +244,7 @@ func readJSON(c echo.Context, into any) error {
 }
 
 func (s *Server) accepted(c echo.Context, job nexus.Job) error {
+	nexus.FaultPoint("signup: before the answer")
 	c.Response().Header().Set("Location", statusURL(job.ID))
 	c.Response().Header().Set("Retry-After", "1")
 	claim := ""

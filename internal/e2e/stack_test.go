@@ -27,6 +27,8 @@ import (
 
 const operator = "operator-token-of-the-tests"
 
+// binaries holds the programs as they are shipped, and the api as api-faults with
+// its fault points.
 var binaries string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -38,6 +40,10 @@ func build(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if out, err := exec.Command("go", "build", "-o", dir, "../../cmd/...").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s\n%v\n", out, err)
+		return 1
+	}
+	if out, err := exec.Command("go", "build", "-tags", "faults", "-o", filepath.Join(dir, "api-faults"), "../../cmd/api").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s\n%v\n", out, err)
 		return 1
 	}
@@ -83,7 +89,7 @@ type stack struct {
 	log     *logs
 	redis   string
 	api     string
-	sites   string // host:port where the bench's sites answer
+	sites   string   // host:port where the bench's sites answer
 	server  *process // of the sandbox's sites; nil: the sites are the stand-in's
 	client  *client.Client
 	rdb     *redis.Client

@@ -74,7 +74,9 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 	for _, limit := range sub.Limits {
 		args = append(args, limit.Bucket, limit.Max)
 	}
+	nexus.FaultPoint("submit: before the record")
 	r, err := s.run(ctx, "submit", submitScript(), jobKey(sub.ID), args...)
+	nexus.FaultPoint("submit: after the record")
 	if err == nil {
 		err = refusal(sub, r)
 	}
@@ -87,6 +89,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 	if r.word == "ok" {
 		// The due index repairs a failed enqueue within seconds.
 		_ = s.enqueue(ctx, job.ID, job.Dispatch, job.Kind)
+		nexus.FaultPoint("submit: after the task")
 	}
 	return job, r.word == "replay", nil
 }

@@ -1,0 +1,64 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// TestSubmitDiesAnywhere kills the api at every point around the record of a
+// signup. With the same key the same job comes out, and it succeeds; without one
+// there is no half job and no name that is blocked for ever.
+func TestSubmitDiesAnywhere(t *testing.T) {
+	s := newStack(t, 1)
+	for _, point := range []string{"signup: read", "submit: before the record", "submit: after the record",
+		"submit: after the task", "signup: before the answer"} {
+		t.Run(point, func(t *testing.T) {
+			name := regexp.MustCompile("[^a-z]+").ReplaceAllString(point, "-")
+			log := &logs{also: s.log}
+			p := start(t, log, append(s.env, "NEXUS_TEST_FAULT="+point), filepath.Join(binaries, "api-faults"))
+			dying := client.New(listening(t, log, "api started", "api"), operator)
+			defer dying.Close()
+			ask := func(c *client.Client, name, key string) (gen.Accepted, error) {
+				return c.Signup(t.Context(), gen.SignupRequest{Email: "jane@example.com", Password: "Passw0rdXyz", FullName: "Jane Doe",
+					OrganizationName: name, Subdomain: &name}, key)
+			}
+			if _, err := ask(dying, name, "key-"+name); nexus.CodeOf(err) != nexus.Unavailable {
+				t.Fatalf("the api outlived its fault point: %v", err)
+			}
+			<-p.done
+			accepted, err := ask(s.client, name, "key-"+name)
+			if err != nil {
+				t.Fatalf("the same call again: %v", err)
+			}
+			if job := s.end(accepted.JobId, 30*time.Second); job.State != gen.StateSucceeded {
+				t.Fatalf("%s: %+v", job.State, job.Error)
+			}
+			again, err := ask(s.client, name, "key-"+name)
+			if err != nil || again.JobId != accepted.JobId || again.ClaimToken != accepted.ClaimToken {
+				t.Errorf("a third time: %+v, %v", again, err)
+			}
+		})
+	}
+	// Whatever was recorded has ended, and nothing is due any more.
+	eventually(t, 30*time.Second, "nothing is left due", func() bool {
+		n, err := s.rdb.ZCard(t.Context(), "{nexus}:due").Result()
+		return err == nil && n == 0
+	})
+	list, err := s.client.Jobs(t.Context(), "", "", "")
+	if err != nil || len(list.Jobs) != 5 {
+		t.Errorf("%d jobs, %v; want one for each point", len(list.Jobs), err)
+	}
+	for _, job := range list.Jobs {
+		if job.State != gen.StateSucceeded {
+			t.Errorf("%s is %s", job.Site, job.State)
+		}
+	}
+}
