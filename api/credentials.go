@@ -49,5 +49,5 @@ func (s *Server) credentials(ctx context.Context, job nexus.Job, key string) (ge
 	if err := json.Unmarshal(plain, &pair); err != nil {
 		return gen.Credentials{}, err
 	}
-	return gen.Credentials{Site: string(job.Site), Url: s.url(job.Site), ApiKey: pair.APIKey, ApiSecret: pair.APISecret}, nil
+	return gen.Credentials{Site: s.shownSite(job.Site), Url: s.url(job.Site), ApiKey: pair.APIKey, ApiSecret: pair.APISecret}, nil
 }

@@ -194,6 +194,8 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 	}
 	if operator {
 		out.Actor = optional(j.Actor)
+	} else {
+		out.Site = s.shownSite(j.Site)
 	}
 	if j.WaitingFor != "" {
 		waiting := gen.JobWaitingFor(j.WaitingFor)

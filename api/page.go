@@ -30,7 +30,11 @@ func (s *Server) servePage() {
 			return echo.NewHTTPError(http.StatusNotFound)
 		}
 		if name == "index.html" {
-			body = bytes.ReplaceAll(body, []byte("{{domain}}"), []byte(s.Domain))
+			domain := s.Domain
+			if s.Single { // nobody gets an address of one's own
+				domain = ""
+			}
+			body = bytes.ReplaceAll(body, []byte("{{domain}}"), []byte(domain))
 		}
 		sum := sha256.Sum256(body)
 		h := c.Response().Header()

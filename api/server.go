@@ -77,9 +77,6 @@ func New(o Options) *Server {
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
 	s.echo.Use(s.observe, s.recovered(), secure, s.protect)
-	if o.Single {
-		s.echo.JSONSerializer = oneSite{site: string(o.Master)}
-	}
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id"},

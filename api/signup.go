@@ -251,7 +251,7 @@ func (s *Server) accepted(c echo.Context, job nexus.Job) error {
 	if s.Keys.Holds(job.KeyID) {
 		claim = s.Keys.Claim(job.KeyID, job.ID).Reveal()
 	}
-	return c.JSON(http.StatusAccepted, gen.Accepted{JobId: string(job.ID), Site: string(job.Site), Url: s.url(job.Site),
+	return c.JSON(http.StatusAccepted, gen.Accepted{JobId: string(job.ID), Site: s.shownSite(job.Site), Url: s.url(job.Site),
 		StatusUrl: statusURL(job.ID), ClaimToken: claim})
 }
 

@@ -2,10 +2,7 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/gosimple/unidecode"
@@ -64,51 +61,4 @@ func (s *Server) free(ctx context.Context, wish string) (string, error) {
 func ascii(text string) string {
 	text = strings.NewReplacer("ä", "ae", "ö", "oe", "ü", "ue", "Ä", "Ae", "Ö", "Oe", "Ü", "Ue", "&", " and ").Replace(text)
 	return unidecode.Unidecode(text)
-}
-
-const reservedName = "This address is reserved; please choose another."
-
-// protect refuses calls that would change the master site as if it were a tenant.
-func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		site := strings.TrimSuffix(c.Param("site"), ".")
-		reads := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, c.Request().Method)
-		if reads || s.Master == "" || !strings.EqualFold(site, string(s.Master)) {
-			return next(c)
-		}
-		if _, err := s.need(c, ScopeOperate); err != nil {
-			return err
-		}
-		return &nexus.Error{Code: nexus.Forbidden, Op: "api.protect",
-			Msg: string(s.Master) + " is the master site; nothing here makes, changes or removes it."}
-	}
-}
-
-// PersonSite is the registry's name for the user of the master site with this
-// e-mail: one name for all ways to write it, since Frappe has one user for them.
-// The name is no host; operators find it in the list of tenants.
-func PersonSite(email string, master nexus.SiteName) nexus.SiteName {
-	sum := sha256.Sum256([]byte(strings.ToLower(email)))
-	return nexus.SiteName(hex.EncodeToString(sum[:8])) + "." + master
-}
-
-// oneSite writes answers of single-tenant mode: people are shown the master site,
-// where the registry has a name for each of them. Lists and tenants, which
-// operators read to address one of them, keep the registry's names.
-type oneSite struct {
-	echo.DefaultJSONSerializer
-	site string
-}
-
-// Serialize writes one answer.
-func (o oneSite) Serialize(c echo.Context, answer any, indent string) error {
-	switch a := answer.(type) {
-	case gen.Accepted:
-		a.Site, answer = o.site, a
-	case gen.Credentials:
-		a.Site, answer = o.site, a
-	case gen.Job:
-		a.Site, answer = o.site, a
-	}
-	return o.DefaultJSONSerializer.Serialize(c, answer, indent)
 }

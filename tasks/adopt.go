@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -12,7 +13,7 @@ import (
 // and leaves the site as it was.
 func adopt() Process {
 	return Process{Kind: nexus.KindAdopt, Steps: []Step{
-		{Name: "adopt", Do: adoptSite, Undo: disownSite, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "adopt", Do: adoptSite, Undo: undone(disownSite), Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "api_key", Do: newKey, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "verify", Do: verifyNewKey, Timeout: 15 * time.Second, Attempts: Forever},
@@ -28,7 +29,8 @@ func adoptSite(ctx context.Context, k *Kit) error {
 			return err
 		}
 		if result.Site == nil || !result.Site.Folder || result.Site.DB == "" {
-			return &nexus.Error{Code: nexus.NotFound, Op: "tasks.adopt", Msg: "There is no such site on the bench."}
+			return &nexus.Error{Code: nexus.NotFound, Op: "tasks.adopt",
+				Msg: fmt.Sprintf("There is no site %s on the bench.", k.Job.Site)}
 		}
 		if err := k.Records.Reserve(ctx, k.Settings.Bench, result.Site.DB); err != nil {
 			return err
@@ -59,5 +61,5 @@ func verifyNewKey(ctx context.Context, k *Kit) error {
 	if !k.Job.Spec.NewKey {
 		return nil
 	}
-	return verify(ctx, k)
+	return verifyFound(ctx, k)
 }

@@ -8,6 +8,7 @@ const unanswered = new Set(); // bodies that may have arrived, though no answer 
 
 export function start(accepted) {
   $("domain").textContent = document.body.dataset.domain;
+  $("address").hidden = !document.body.dataset.domain; // all accounts are on one site
   guess();
   watchAddress();
   for (const id of fields) $(id).addEventListener("input", () => {

@@ -1,22 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/nexus-erp/provisioner/internal/app"
-	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 func benchCommand() *cobra.Command {
-	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench"}
+	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench, and say what it takes on", Example: "  nexus bench check\n  nexus bench pause backend"}
 	var rootUser string
 	initialize := &cobra.Command{
 		Use:   "init",
@@ -28,7 +23,8 @@ nothing else, and this install's id in sites/.nexus.
 
 The root password is asked for, or read as one line from standard input; it is
 used once and kept nowhere. The command may be run again at any time.`,
-		Args: cobra.NoArgs,
+		Example: "  nexus bench init\n  nexus bench init < db_root_password",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			password, err := askPassword("Root password of the bench's database: ")
 			if err != nil {
@@ -48,10 +44,11 @@ used once and kept nowhere. The command may be run again at any time.`,
 	}
 	initialize.Flags().StringVar(&rootUser, "root-user", "root", "the database administrator's name")
 	check := &cobra.Command{
-		Use:   "check",
-		Short: "Say what a bench lacks, with the command that mends it",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return checkBench(cmd.Context(), cmd) },
+		Use:     "check",
+		Short:   "Say what a bench lacks, with the command that mends it",
+		Example: "  nexus bench check",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return checkBench(cmd.Context(), cmd) },
 	}
 	bench.AddCommand(initialize, check)
 	return bench
@@ -76,39 +73,4 @@ func checkBench(ctx context.Context, cmd *cobra.Command) error {
 	}
 	fmt.Fprintln(out, "  ✓ Nothing is missing.")
 	return nil
-}
-
-// askPassword asks on a terminal without echo, else reads one line.
-func askPassword(prompt string) (nexus.Secret, error) {
-	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
-		fmt.Fprint(os.Stderr, prompt)
-		text, err := term.ReadPassword(fd)
-		fmt.Fprintln(os.Stderr)
-		return nexus.Secret(text), err
-	}
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	line = strings.TrimRight(line, "\r\n")
-	if line == "" {
-		return "", errors.Join(errors.New("no password came on standard input"), err)
-	}
-	return nexus.Secret(line), nil
-}
-
-// explain is an error as a person at a terminal wants it.
-func explain(err error) error {
-	e, ok := errors.AsType[*nexus.Error](err)
-	if !ok {
-		return err
-	}
-	text := e.Msg
-	for _, f := range e.Fields {
-		text += "\n  " + f.Field + ": " + f.Message
-	}
-	if e.Suggestion != "" {
-		text += "\n  Free would be: " + e.Suggestion
-	}
-	if e.Err != nil {
-		text += "\n  (" + e.Err.Error() + ")"
-	}
-	return errors.New(text)
 }

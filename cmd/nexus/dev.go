@@ -20,7 +20,8 @@ func devCommand() *cobra.Command {
 REDIS_URL is set, an embedded Redis, in one process and in the foreground. Nothing
 is kept after it ends, unless NEXUS_SANDBOX_DIR and REDIS_URL are set (both, or
 neither: they belong together).`,
-		Args: cobra.NoArgs,
+		Example: "  nexus dev\n  NEXUS_SANDBOX_DELAY=500ms nexus dev",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			environ, token := os.Environ(), ""
 			if os.Getenv("NEXUS_TOKENS") == "" && os.Getenv("NEXUS_TOKENS_FILE") == "" {
@@ -70,7 +71,8 @@ func sandboxCommand() *cobra.Command {
 		Short: "Serve the sandbox's sites beside separate api and worker processes",
 		Long: `Serves the sites of the sandbox in NEXUS_SANDBOX_DIR at NEXUS_SANDBOX_ADDR.
 The workers need the same folder; "nexus dev" does all of this by itself.`,
-		Args: cobra.NoArgs,
+		Example: "  NEXUS_SANDBOX_DIR=./sandbox nexus sandbox",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return failed(app.Process(cmd.Context(), "nexus sandbox", app.Parts{Sandbox: true}, os.Environ(), os.Stderr, nil))
 		},

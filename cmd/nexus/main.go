@@ -1,5 +1,5 @@
-// Command nexus is the command line: everything in one process for development,
-// and the operator's tools.
+// Command nexus is the command line: sites made by hand, everything in one
+// process for development, and the operator's tools.
 package main
 
 import (
@@ -7,43 +7,128 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/nexus-erp/provisioner/internal/app"
 )
 
 func main() {
-	ctx, stop := app.Signals(context.Background())
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(signals(context.Background()), os.Args[1:]))
 }
 
-// exit is an exit code that has been explained already.
-type exit int
+// signals ends a context at the first SIGINT or SIGTERM. A second one kills, but
+// not at once: npm and timeout send the same one twice, and what a command has
+// to say about its end must be said.
+func signals(parent context.Context) context.Context {
+	ctx, end := context.WithCancel(parent)
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-got
+		end()
+		<-time.After(time.Second)
+		signal.Stop(got)
+	}()
+	return ctx
+}
 
-func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
-
+// run runs one command and answers with its exit code.
 func run(ctx context.Context, args []string) int {
+	cobra.EnableCommandSorting = false // they stand in the order of use
+	root := rootCommand()
+	root.SetArgs(args)
+	ran := false
+	each(root, func(cmd *cobra.Command) {
+		if work := cmd.RunE; work != nil {
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				ran = true
+				return work(cmd, args)
+			}
+		}
+	})
+	cmd, err := unknownCommand(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
+	if err == nil {
+		return 0
+	}
+	code := exitCode(err)
+	if !ran { // it was refused before it began
+		code = max(code, exitUsage)
+	}
+	if _, quiet := errors.AsType[exit](err); quiet {
+		return code
+	}
+	fmt.Fprintln(os.Stderr, "nexus:", explain(err))
+	if code == exitUsage {
+		fmt.Fprintf(os.Stderr, "  See: %s --help\n", cmd.CommandPath())
+	}
+	return code
+}
+
+// rootCommand is the tree of all commands.
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "nexus",
 		Short: "Nexus Provisioner: from a signup form to a working ERPNext site",
 		Long: `Nexus Provisioner makes ERPNext sites: a company fills in a form and gets its
 own site, an admin user, a plan and a working API key.
 
-To try it, run "nexus dev" and open the address it prints.`,
+To try it, run "nexus dev" and open the address it prints.
+
+Commands that ask an API find it at NEXUS_API_URL (http://127.0.0.1:8300 unless
+set) and send the token in NEXUS_API_TOKEN. Each ends with one of these codes:
+  0  done
+  1  failed, or refused
+  2  called wrongly
+  3  no answer from the API, or the wait was interrupted: the job goes on`,
+		Example: `  nexus dev
+  nexus provision acme jane@acme.com "Jane Doe" "Acme Inc."
+  nexus tenants list`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.SetArgs(args)
-	root.AddCommand(devCommand(), sandboxCommand(), provisionCommand(), benchCommand())
-	err := root.ExecuteContext(ctx)
-	var code exit
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &code):
-		return int(code)
+	s := &shared{}
+	s.flags(root.PersistentFlags())
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	bench := benchCommand()
+	bench.AddCommand(benchVerbs(s)...)
+	group(root, "make", "Make sites:", provisionCommand(s), adoptCommand(s), testCommand(s), canaryCommand(s))
+	group(root, "look", "Look after them:", jobsCommand(s), tenantsCommand(s), bench, cleanupCommand(s), doctorCommand(s))
+	group(root, "run", "Run the product:", devCommand(), initCommand(), sandboxCommand())
+	root.AddCommand(versionCommand(s))
+	return root
+}
+
+func group(root *cobra.Command, id, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: id, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = id
 	}
-	fmt.Fprintln(os.Stderr, "nexus:", err)
-	return 1
+	root.AddCommand(commands...)
+}
+
+func each(cmd *cobra.Command, do func(*cobra.Command)) {
+	do(cmd)
+	for _, sub := range cmd.Commands() {
+		each(sub, do)
+	}
+}
+
+// unknownCommand refuses "nexus jobs lst", which cobra would answer with the
+// help of jobs and success.
+func unknownCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
+	cmd, rest, err := root.Find(args)
+	if err != nil || cmd == root || cmd.Runnable() || cmd.ParseFlags(rest) != nil || cmd.Flags().NArg() == 0 {
+		return cmd, nil //nolint:nilerr // cobra finds it again, and says it well
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	word := cmd.Flags().Arg(0)
+	text := fmt.Sprintf("There is no command %q in %q.", word, cmd.CommandPath())
+	for _, near := range cmd.SuggestionsFor(word) {
+		text += fmt.Sprintf(" Did you mean %q?", near)
+	}
+	return cmd, usageError{text}
 }

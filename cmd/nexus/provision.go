@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,64 +13,188 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-func provisionCommand() *cobra.Command {
-	var body gen.SignupRequest
-	var server, key string
-	optional := map[string]*string{}
-	cmd := &cobra.Command{
-		Use:   "provision",
-		Short: "Make a tenant and wait for its API key",
-		Long: `Asks the API at NEXUS_API_URL for a site and waits for its end. Progress goes to
-standard error; standard output gets one JSON object: {site, url, apiKey, apiSecret}.
+// provisioning is one call of nexus provision.
+type provisioning struct {
+	*shared
+	body     gen.SignupRequest
+	optional map[string]*string // flags that may be left out of the request
+	key      string
+	stdin    bool
+	local    bool
+	verbose  bool
+}
 
-The new admin's password is asked for, or read as one line from standard input.
-With a token in NEXUS_API_TOKEN (scope signup or operate) it is sent along.`,
-		Example: `  echo 'Passw0rdXyz' | nexus provision --email jane@acme.com --name "Jane Doe" --organization Acme`,
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			password, err := askPassword("Password of the new admin: ")
-			if err != nil {
-				return err
-			}
-			body.Password = password.Reveal()
-			for name, into := range map[string]**string{"subdomain": &body.Subdomain, "plan": &body.Plan, "country": &body.Country,
-				"language": &body.Language, "timezone": &body.Timezone, "currency": &body.Currency} {
-				if cmd.Flags().Changed(name) {
-					*into = optional[name]
-				}
-			}
-			if key == "" {
-				key = string(nexus.NewJobID())
-			}
-			c := client.New(server, nexus.Secret(os.Getenv("NEXUS_API_TOKEN")))
-			defer c.Close()
-			pair, err := provision(cmd.Context(), c, body, key, cmd.ErrOrStderr())
-			if err != nil {
-				return explain(err)
-			}
-			out := json.NewEncoder(cmd.OutOrStdout())
-			out.SetIndent("", "  ")
-			return out.Encode(pair) //nolint:gosec // handing the key out is what this command is for
-		},
+func provisionCommand(s *shared) *cobra.Command {
+	p := &provisioning{shared: s, optional: map[string]*string{}}
+	cmd := &cobra.Command{
+		Use:   "provision <site> <e-mail> <full name> [<password>] <organization>",
+		Short: "Make a site and wait for its API key",
+		Long: `Asks the API for a site, shows how far it is on standard error, and prints one
+JSON object on standard output, whatever happens:
+  {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}
+  {"success": false, "error": {"code": …, "message": …, "action": …}}
+
+<site> is the part of the address before the domain. What is needed may also be
+given by flags (--email, --name, --organization, and --subdomain if you like; left
+out, it is made from the organization's name): either all by flags or none.
+
+The password is better left out: then it is asked for, or read as one line of
+standard input. In the command it can be read by everybody on this machine while
+the command runs (ps), and it stays in the history of your shell.
+
+With --local nothing else is needed: API, worker and sandbox run in this very
+process, and nothing is kept after it.
+
+With a token in NEXUS_API_TOKEN (scope signup or operate) it is sent along. When
+the wait is interrupted, the job goes on; the same command with the same
+--idempotency-key finds it again and has its key in the end.
+
+Exit codes: 0 made; 1 failed or refused; 2 called wrongly; 3 no answer from the
+API, or the wait was interrupted.`,
+		Example: `  nexus provision test-manual test@test.com "Test User" "Test Org"
+  nexus provision test-manual test@test.com "Test User" 'Test123!' "Test Org" --local
+  pass show acme | nexus provision acme jane@acme.com "Jane Doe" "Acme Inc." --password-stdin
+  nexus provision --email jane@acme.com --name "Jane Doe" --organization Acme --plan starter`,
+		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd, args) },
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return p.fail(cmd, usage("%v", err)) })
 	flags := cmd.Flags()
-	flags.StringVar(&body.Email, "email", "", "e-mail address of the new admin")
-	flags.StringVar(&body.FullName, "name", "", "full name of the new admin")
-	flags.StringVar(&body.OrganizationName, "organization", "", "name of the company")
-	for name, usage := range map[string]string{"subdomain": "wished address (default: made from the organization)", "plan": "free, starter or business",
-		"country": "country in English", "language": "language code", "timezone": "time zone name", "currency": "currency code"} {
-		optional[name] = flags.String(name, "", usage)
+	flags.StringVar(&p.body.Email, "email", "", "e-mail address of the new admin")
+	flags.StringVar(&p.body.FullName, "name", "", "full name of the new admin")
+	flags.StringVar(&p.body.OrganizationName, "organization", "", "name of the company")
+	for _, f := range [][2]string{{"subdomain", "wished address before the domain"}, {"plan", "free, starter or business"}, {"country", "country in English, such as Germany"},
+		{"language", "language code, such as de"}, {"timezone", "time zone, such as Europe/Berlin"}, {"currency", "currency code, such as EUR"}} {
+		p.optional[f[0]] = flags.String(f[0], "", f[1])
 	}
-	base := os.Getenv("NEXUS_API_URL")
-	if base == "" {
-		base = "http://127.0.0.1:8300"
-	}
-	flags.StringVar(&server, "server", base, "the API (NEXUS_API_URL)")
-	flags.StringVar(&key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
-	for _, name := range []string{"email", "name", "organization"} {
-		_ = cmd.MarkFlagRequired(name) // the flag exists
-	}
+	flags.StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
+	flags.BoolVar(&p.stdin, "password-stdin", false, "read the password as one line of standard input")
+	flags.BoolVar(&p.local, "local", false, "do everything in this process, on the sandbox; nothing is kept")
+	flags.BoolVar(&p.verbose, "verbose", false, "with --local: show the log too")
 	return cmd
+}
+
+func (p *provisioning) run(cmd *cobra.Command, args []string) error {
+	if err := p.read(cmd, args); err != nil {
+		return p.fail(cmd, err)
+	}
+	progress, ctx := cmd.ErrOrStderr(), cmd.Context()
+	if p.local {
+		err := onSandbox(ctx, p.logTo(progress), func(c *client.Client) error { return p.make(ctx, cmd, c) })
+		return p.fail(cmd, err)
+	}
+	c, err := p.client()
+	if err != nil {
+		return p.fail(cmd, err)
+	}
+	defer c.Close()
+	return p.fail(cmd, p.make(ctx, cmd, c))
+}
+
+func (p *provisioning) logTo(progress io.Writer) io.Writer {
+	if p.verbose {
+		return progress
+	}
+	return io.Discard
+}
+
+// read makes the request of arguments and flags.
+func (p *provisioning) read(cmd *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		missing := ""
+		for _, f := range [][2]string{{"--email", p.body.Email}, {"--name", p.body.FullName}, {"--organization", p.body.OrganizationName}} {
+			if f[1] == "" {
+				missing = join(missing, f[0])
+			}
+		}
+		if missing != "" {
+			return usage("Give site, e-mail, full name and organization as arguments, or all by flags (missing: %s).", missing)
+		}
+	case 4, 5:
+		for _, flag := range []string{"subdomain", "email", "name", "organization"} {
+			if cmd.Flags().Changed(flag) {
+				return usage("Give what is needed either as arguments or by flags, not both (--%s).", flag)
+			}
+		}
+		p.body.Subdomain, p.body.Email, p.body.FullName, p.body.OrganizationName = &args[0], args[1], args[2], args[len(args)-1]
+	default:
+		return usage("It takes 4 arguments (site, e-mail, full name, organization), or 5 with the password before the organization; there are %d. Put quotes around what has spaces in it.", len(args))
+	}
+	for name, into := range map[string]**string{"subdomain": &p.body.Subdomain, "plan": &p.body.Plan, "country": &p.body.Country,
+		"language": &p.body.Language, "timezone": &p.body.Timezone, "currency": &p.body.Currency} {
+		if cmd.Flags().Changed(name) {
+			*into = p.optional[name]
+		}
+	}
+	return p.password(args)
+}
+
+// freshKey is the key of the flag, or else one that nobody has.
+func (p *provisioning) freshKey() string {
+	if p.key == "" {
+		return string(nexus.NewJobID())
+	}
+	return p.key
+}
+
+func (p *provisioning) password(args []string) error {
+	if len(args) == 5 {
+		if p.stdin {
+			return usage("The password is given twice: as an argument, and by --password-stdin. Leave the argument out.")
+		}
+		p.body.Password = args[3]
+		return nil
+	}
+	ask := func() (nexus.Secret, error) { return askPassword("Password of the new admin: ") }
+	if p.stdin {
+		ask = readPassword
+	}
+	password, err := ask()
+	p.body.Password = password.Reveal()
+	return err
+}
+
+// make has the site made, and prints the answer.
+func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.Client) error {
+	pair, err := provision(ctx, c, p.body, p.freshKey(), cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	return printJSON(cmd.OutOrStdout(), made(pair))
+}
+
+// answer is what provision prints; a program reads it.
+type answer struct {
+	Success   bool     `json:"success"`
+	Site      string   `json:"site,omitempty"`
+	URL       string   `json:"url,omitempty"`
+	APIKey    string   `json:"apiKey,omitempty"` //nolint:gosec // handing the key out is what this command is for
+	APISecret string   `json:"apiSecret,omitempty"`
+	Error     *refusal `json:"error,omitempty"`
+}
+
+func made(pair gen.Credentials) answer {
+	return answer{Success: true, Site: pair.Site, URL: pair.Url, APIKey: pair.ApiKey, APISecret: pair.ApiSecret}
+}
+
+// fail prints why there is no site: the object for programs, and a line for
+// whoever watches. Nil is no failure.
+func (p *provisioning) fail(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, stopped := errors.AsType[interrupted](err); stopped && p.local {
+		err = errStopped
+	}
+	r := refuse(err)
+	if printErr := printJSON(cmd.OutOrStdout(), answer{Error: &r}); printErr != nil {
+		return printErr
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "nexus:", explain(err))
+	if r.Code == "usage" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "  See: %s --help\n", cmd.CommandPath())
+	}
+	return exit(exitCode(err))
 }
 
 // provision asks, follows the job and picks the credentials up. The claim token
@@ -81,72 +202,29 @@ With a token in NEXUS_API_TOKEN (scope signup or operate) it is sent along.`,
 // idempotency key finds it again.
 func provision(ctx context.Context, c *client.Client, body gen.SignupRequest, key string, progress io.Writer) (gen.Credentials, error) {
 	accepted, err := c.Signup(ctx, body, key)
+	if ctx.Err() != nil {
+		return gen.Credentials{}, interrupted{again: sameKey(key)}
+	}
 	if err != nil {
 		return gen.Credentials{}, err
 	}
 	fmt.Fprintf(progress, "%s: job %s\n", accepted.Site, accepted.JobId)
-	job, err := followJob(ctx, c, accepted.JobId, progress)
-	if err != nil {
-		return gen.Credentials{}, fmt.Errorf("%w\n  The job goes on; ask again with --idempotency-key %s", err, key)
+	return collect(ctx, c, accepted, key, progress)
+}
+
+// collect waits for the end of a job that makes a key, and picks it up.
+func collect(ctx context.Context, c *client.Client, accepted gen.Accepted, key string, progress io.Writer) (gen.Credentials, error) {
+	_, err := finish(ctx, c, accepted.JobId, progress)
+	if stop, ok := errors.AsType[interrupted](err); ok {
+		stop.again = join(stop.again, sameKey(key))
+		return gen.Credentials{}, stop
 	}
-	if job.State != gen.StateSucceeded {
-		text := fmt.Sprintf("%s: %s", job.Site, job.State)
-		if job.Error != nil {
-			text = job.Error.Message
-			if job.Error.Action != nil {
-				text += " " + *job.Error.Action
-			}
-		}
-		return gen.Credentials{}, errors.New(text)
+	if err != nil {
+		return gen.Credentials{}, err
 	}
 	return c.Credentials(ctx, accepted.JobId, nexus.Secret(accepted.ClaimToken), key)
 }
 
-// followJob tells each step once, and lives through a restart of the API.
-func followJob(ctx context.Context, c *client.Client, id string, progress io.Writer) (gen.Job, error) {
-	told := map[string]gen.StepState{}
-	waiting, known := "", `"0"`
-	for {
-		job, etag, changed, err := c.Job(ctx, id, known, 20*time.Second)
-		switch {
-		case ctx.Err() != nil:
-			return job, ctx.Err()
-		case nexus.CodeOf(err) == nexus.Unavailable:
-			fmt.Fprintln(progress, "  … no answer; asking again")
-			if err := pause(ctx, 2*time.Second); err != nil {
-				return job, err
-			}
-			continue
-		case err != nil:
-			return job, err
-		case !changed:
-			continue
-		}
-		known = etag
-		for _, step := range job.Steps {
-			if step.State != told[step.Name] && step.State != gen.StepStatePending {
-				told[step.Name] = step.State
-				fmt.Fprintf(progress, "  %-9s %s\n", step.Name, step.State)
-			}
-		}
-		if job.WaitingNote != nil && *job.WaitingNote != waiting {
-			waiting = *job.WaitingNote
-			fmt.Fprintf(progress, "  … %s\n", waiting)
-		}
-		switch job.State {
-		case gen.StateSucceeded, gen.StateFailed, gen.StateCanceled, gen.StateRollbackFailed:
-			return job, nil
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+func sameKey(key string) string {
+	return "To have the key in the end, run the same command with: --idempotency-key " + key
 }

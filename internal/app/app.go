@@ -85,7 +85,7 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 	if err := a.folder(); err != nil {
 		return at, err
 	}
-	if a.parts.Sandbox {
+	if a.parts.Sandbox && !a.c.single() {
 		if at.Sandbox, err = a.serveSandbox(ctx); err != nil {
 			return at, err
 		}
@@ -93,12 +93,15 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 	if !a.parts.API && !a.parts.Worker {
 		return at, nil
 	}
-	if a.redis, err = connect(a.c.RedisURL, a.parts.Dev); err != nil {
+	if a.redis, err = connect(a.c.RedisURL.Reveal(), a.parts.Dev); err != nil {
 		return at, err
 	}
 	a.closers = append(a.closers, a.redis.close)
 	if a.install, err = a.newStore(a.redis.worker).Install(ctx); err != nil {
 		return at, err
+	}
+	if a.c.checksMaster() {
+		a.group.Go(func() error { a.checkMaster(ctx); return nil })
 	}
 	if a.parts.Worker {
 		if err := a.work(ctx); err != nil {
@@ -220,6 +223,7 @@ func (a *app) work(ctx context.Context) error {
 	}
 	a.group.Go(func() error { return worker.Serve(ctx, a.redis, engine, a.c.Concurrency, drainTime) })
 	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
+	a.group.Go(func() error { return a.watchDoctor(ctx, memory, hands) })
 	return nil
 }
 
@@ -231,8 +235,41 @@ func (a *app) benchName() string {
 	return a.c.Bench
 }
 
-// bench is the hands of this process.
+// bench is the hands of this process; they keep off the master site.
 func (a *app) bench() (nexus.Bench, error) {
+	hands, err := a.hands()
+	if err != nil {
+		return nil, err
+	}
+	return bench.Protect(nexus.SiteName(a.c.MasterSite), hands), nil
+}
+
+func (a *app) master() *bench.Master {
+	site := nexus.SiteName(a.c.MasterSite)
+	return bench.NewMaster(bench.MasterOptions{URL: a.c.MasterURL, Site: site, Key: a.c.MasterKey, Secret: a.c.MasterSecret, Install: a.install,
+		Name: func(email string) nexus.SiteName { return api.PersonSite(email, site) }})
+}
+
+// checkMaster says in the log whether the master site answers and knows our key.
+// Nobody's start depends on it: it may be down for a moment.
+func (a *app) checkMaster(ctx context.Context) {
+	master := a.master()
+	defer func() { _ = master.Close() }()
+	short, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if err := master.Check(short); err == nil {
+		a.log.InfoContext(ctx, "master site checked", "site", a.c.MasterSite)
+	} else if ctx.Err() == nil {
+		a.log.WarnContext(ctx, "master site will not do: "+nexus.MessageOf(err), "site", a.c.MasterSite, nexus.LogErr, err)
+	}
+}
+
+func (a *app) hands() (nexus.Bench, error) {
+	if a.c.single() {
+		master := a.master()
+		a.closers = append(a.closers, func() { _ = master.Close() })
+		return master, nil
+	}
 	if a.c.Bench == "sandbox" {
 		sandbox, err := a.sandbox()
 		if err == nil {
@@ -266,10 +303,14 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	if a.c.RateLimit == "off" || a.c.RateLimit == "" && a.parts.Dev {
 		limits = api.Limits{}
 	}
+	apps := a.c.Apps
+	if a.c.single() { // the master site has its apps
+		apps = nil
+	}
 	memory := a.newStore(a.redis.api)
 	server := api.New(api.Options{
 		Store: memory, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
-		Apps: a.c.Apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
+		Master: nexus.SiteName(a.c.MasterSite), Single: a.c.single(), Apps: apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
 		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Queues: a.queues(), Registry: a.registry, Log: a.log,
 	})
 	at, err := a.serve(ctx, "api", a.c.HTTPAddr, server.Handler())

@@ -9,39 +9,71 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // InitBench prepares the bench of the environment, as its database's root; the
 // password is used once. See nexus.Init.
 func InitBench(ctx context.Context, environ []string, rootUser string, root nexus.Secret) (result nexus.Result, err error) {
-	err = withBench(ctx, environ, func(c Config, install nexus.InstallID, bench nexus.Bench) error {
-		if c.Bench == "docker" && c.DBPassword == "" {
+	err = withTools(ctx, environ, func(t tools) error {
+		if t.c.Bench == "docker" && t.c.DBPassword == "" {
 			return errors.New("NEXUS_DB_PASSWORD is not set: choose a password for the worker's database account, and give it to the workers too")
 		}
-		result, err = bench.Run(ctx, nexus.Op{Args: nexus.Init{Install: install, Account: c.DBAccount, RootUser: rootUser,
-			RootPassword: root, Password: c.DBPassword}})
+		result, err = t.bench.Run(ctx, nexus.Op{Args: nexus.Init{Install: t.install, Account: t.c.DBAccount, RootUser: rootUser,
+			RootPassword: root, Password: t.c.DBPassword}})
 		return err
 	})
 	return result, err
 }
 
+// RegisterSite enters the database of a site in the register of the bench of the
+// environment, as its root. See nexus.Register.
+func RegisterSite(ctx context.Context, environ []string, site nexus.SiteName, rootUser string, root nexus.Secret) (result nexus.Result, err error) {
+	err = withTools(ctx, environ, func(t tools) error {
+		result, err = t.bench.Run(ctx, nexus.Op{Site: site, Args: nexus.Register{RootUser: rootUser, RootPassword: root}})
+		return err
+	})
+	return result, err
+}
+
+// NeedsRoot tells whether the bench of the environment has a database whose root
+// must register what is adopted: a sandbox has none.
+func NeedsRoot(environ []string) bool {
+	c, _, err := Load(environ)
+	return err != nil || c.Bench == "docker"
+}
+
 // CheckBench asks the bench of the environment what it is and what it lacks.
 func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult, err error) {
-	err = withBench(ctx, environ, func(_ Config, _ nexus.InstallID, bench nexus.Bench) error {
-		result, err := bench.Run(ctx, nexus.Op{Args: nexus.Hello{}})
-		if err == nil && result.Hello == nil {
-			err = errors.New("the bench said nothing of itself")
-		}
-		if err == nil {
-			hello = *result.Hello
-		}
+	err = withTools(ctx, environ, func(t tools) error {
+		hello, err = t.hello(ctx)
 		return err
 	})
 	return hello, err
 }
 
-// withBench opens the bench for one command; the install's id is in Redis.
-func withBench(ctx context.Context, environ []string, use func(Config, nexus.InstallID, nexus.Bench) error) error {
+// tools are what an operator's command works with: those of a worker.
+type tools struct {
+	c       Config
+	install nexus.InstallID
+	bench   nexus.Bench
+	name    string // the bench's
+	store   *store.Store
+}
+
+func (t tools) hello(ctx context.Context) (nexus.HelloResult, error) {
+	result, err := t.bench.Run(ctx, nexus.Op{Args: nexus.Hello{}})
+	if err == nil && result.Hello == nil {
+		err = errors.New("the bench said nothing of itself")
+	}
+	if err != nil {
+		return nexus.HelloResult{}, err
+	}
+	return *result.Hello, nil
+}
+
+// withTools opens bench and registry for one command; the install's id is in Redis.
+func withTools(ctx context.Context, environ []string, use func(tools) error) error {
 	c, _, err := Load(environ)
 	if err != nil {
 		return err
@@ -51,16 +83,17 @@ func withBench(ctx context.Context, environ []string, use func(Config, nexus.Ins
 	if err := a.folder(); err != nil {
 		return err
 	}
-	if a.redis, err = connect(c.RedisURL, false); err != nil {
+	if a.redis, err = connect(c.RedisURL.Reveal(), false); err != nil {
 		return err
 	}
 	a.closers = append(a.closers, a.redis.close)
-	if a.install, err = a.newStore(a.redis.api).Install(ctx); err != nil {
+	memory := a.newStore(a.redis.api)
+	if a.install, err = memory.Install(ctx); err != nil {
 		return err
 	}
 	bench, err := a.bench()
 	if err != nil {
 		return err
 	}
-	return use(c, a.install, bench)
+	return use(tools{c: a.c, install: a.install, bench: bench, name: a.benchName(), store: memory})
 }

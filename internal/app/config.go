@@ -20,7 +20,7 @@ import (
 // Config is all there is to configure, read from the environment; secrets may
 // also come from files (…_FILE). The zero value is not usable: Load makes one.
 type Config struct {
-	RedisURL string `env:"REDIS_URL"` // empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
+	RedisURL nexus.Secret `env:"REDIS_URL"` // may hold a password; empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
 
 	HTTPAddr     string        `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
 	MetricsAddr  string        `env:"NEXUS_METRICS_ADDR"` // where a worker serves /metrics and /healthz; empty: nowhere
@@ -33,6 +33,13 @@ type Config struct {
 	Domain       string        `env:"NEXUS_DOMAIN" envDefault:"localhost"`
 	SiteURL      string        `env:"NEXUS_SITE_URL"`    // pattern with {site}
 	VerifyAddr   string        `env:"NEXUS_VERIFY_ADDR"` // host:port; empty: SandboxAddr
+
+	Mode             string       `env:"NEXUS_MODE"` // single: signups become users of the master site; empty: multi
+	MasterURL        string       `env:"ERP_NEXT_URL"`
+	MasterKey        nexus.Secret `env:"ERP_API_KEY"`
+	MasterSecret     nexus.Secret `env:"ERP_API_SECRET"`
+	MasterSecretFile nexus.Secret `env:"ERP_API_SECRET_FILE,file"`
+	MasterSite       string       `env:"FRAPPE_SITE_NAME"` // protected; empty: the host of ERP_NEXT_URL
 
 	Apps          []string     `env:"NEXUS_APPS" envDefault:"erpnext,nexus_core?"`
 	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"` // empty: all enabled roles
@@ -66,10 +73,9 @@ var elsewhere = []string{"NEXUS_API_URL", "NEXUS_API_TOKEN"}
 // All problems come at once, one a line; warnings are for the log.
 func Load(environ []string) (c Config, warnings []string, err error) {
 	vars := env.ToMap(environ)
-	if err := env.ParseWithOptions(&c, env.Options{Environment: vars}); err != nil {
-		return c, nil, sentences(err)
-	}
+	unread := sentences(env.ParseWithOptions(&c, env.Options{Environment: vars}))
 	c.mergeFiles()
+	warnings = append(unknown(vars), c.master()...)
 	if c.SiteURL == "" {
 		c.SiteURL = c.defaultSiteURL()
 	}
@@ -82,12 +88,13 @@ func Load(environ []string) (c Config, warnings []string, err error) {
 			c.BenchSlots = 4
 		}
 	}
-	return c, unknown(vars), errors.Join(c.problems()...)
+	return c, warnings, errors.Join(append(unread, c.problems()...)...)
 }
 
 func (c *Config) mergeFiles() {
 	for _, m := range []struct{ direct, file *nexus.Secret }{
 		{&c.DBPassword, &c.DBPassFile}, {&c.SecretKeys, &c.SecretKeysFile}, {&c.Tokens, &c.TokensFile},
+		{&c.MasterSecret, &c.MasterSecretFile},
 	} {
 		if *m.direct == "" {
 			*m.direct = nexus.Secret(strings.TrimSpace(m.file.Reveal()))
@@ -114,6 +121,10 @@ func (c *Config) problems() []error {
 	}
 	switch c.Bench {
 	case "sandbox":
+	case masterBench:
+		if !c.single() {
+			say("NEXUS_BENCH: %q is neither sandbox nor docker", c.Bench)
+		}
 	case "docker":
 		if c.VerifyAddr == "" {
 			say("NEXUS_VERIFY_ADDR is needed with NEXUS_BENCH=docker: the bench's internal host:port, e.g. backend:8000")
@@ -124,6 +135,7 @@ func (c *Config) problems() []error {
 	default:
 		say("NEXUS_BENCH: %q is neither sandbox nor docker", c.Bench)
 	}
+	out = append(out, c.singleProblems()...)
 	if !slices.Contains([]string{"open", "token", "closed"}, c.Signup) {
 		say("NEXUS_SIGNUP: %q is none of open, token, closed", c.Signup)
 	}
@@ -136,7 +148,7 @@ func (c *Config) problems() []error {
 	if c.DeleteGrace < time.Minute {
 		say("NEXUS_DELETE_GRACE must be 1m or more; DELETE with ?purge=now removes at once")
 	}
-	if u, err := url.Parse(strings.ReplaceAll(c.SiteURL, "{site}", "acme.example.com")); err != nil || u.Host == "" || !strings.Contains(c.SiteURL, "{site}") {
+	if u, err := url.Parse(strings.ReplaceAll(c.SiteURL, "{site}", "acme.example.com")); !c.single() && (err != nil || u.Host == "" || !strings.Contains(c.SiteURL, "{site}")) {
 		say("NEXUS_SITE_URL: %q is not a URL with {site} in it", c.SiteURL)
 	}
 	if !domainOK(c.Domain) {
@@ -149,6 +161,75 @@ func (c *Config) problems() []error {
 		say("NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h")
 	}
 	return out
+}
+
+// masterBench is the name of the bench in single-tenant mode.
+const masterBench = "master"
+
+func (c *Config) single() bool { return c.Mode == "single" }
+
+// checksMaster tells whether there is all that is needed to ask the master site.
+func (c *Config) checksMaster() bool {
+	return c.MasterKey != "" && c.MasterSecret != "" && siteURLOK(c.MasterURL)
+}
+
+// master settles what follows from the master site's settings, and tells what of
+// them is odd but no reason not to start.
+func (c *Config) master() (warnings []string) {
+	c.MasterSite = strings.ToLower(strings.TrimSpace(c.MasterSite))
+	if c.single() {
+		c.Bench, c.SiteURL = masterBench, strings.TrimSuffix(c.MasterURL, "/")
+		switch {
+		case len(c.AdminRoles) == 0:
+			warnings = append(warnings, "NEXUS_ADMIN_ROLES is not set: new users of the master site get no role; name those that they need")
+		case slices.Contains(c.AdminRoles, "System Manager"):
+			warnings = append(warnings, "NEXUS_ADMIN_ROLES holds System Manager: everybody who signs up becomes an administrator of the master site")
+		}
+		return warnings
+	}
+	if u, err := url.Parse(c.MasterURL); err == nil && c.MasterSite == "" && domainOK(strings.ToLower(u.Hostname())) && net.ParseIP(u.Hostname()) == nil {
+		c.MasterSite = strings.ToLower(u.Hostname())
+	}
+	if (c.MasterURL != "" || c.MasterKey != "" || c.MasterSecret != "") && !c.checksMaster() {
+		warnings = append(warnings, "the master site is not checked: that needs ERP_NEXT_URL (such as https://erp.example.com), ERP_API_KEY and ERP_API_SECRET")
+	}
+	return warnings
+}
+
+func (c *Config) singleProblems() (out []error) {
+	if !slices.Contains([]string{"", "multi", "single"}, c.Mode) {
+		out = append(out, fmt.Errorf("NEXUS_MODE: %q is neither multi nor single", c.Mode))
+	}
+	if !c.single() {
+		return out
+	}
+	for _, need := range []struct {
+		name, is string
+		set      bool
+	}{
+		{"ERP_NEXT_URL", "the master site's address, such as https://erp.example.com", c.MasterURL != ""},
+		{"FRAPPE_SITE_NAME", "the master site's name on its bench, such as erp.example.com", c.MasterSite != ""},
+		{"ERP_API_KEY", "the API key of a user of the master site with the role System Manager", c.MasterKey != ""},
+		{"ERP_API_SECRET", "the secret to that key (or ERP_API_SECRET_FILE)", c.MasterSecret != ""},
+	} {
+		if !need.set {
+			out = append(out, fmt.Errorf("%s is needed with NEXUS_MODE=single: %s", need.name, need.is))
+		}
+	}
+	if c.MasterURL != "" && !siteURLOK(c.MasterURL) {
+		out = append(out, errors.New("ERP_NEXT_URL is not an address such as https://erp.example.com")) // it may hold a password: not repeated
+	}
+	if c.MasterSite != "" && !domainOK(c.MasterSite) {
+		out = append(out, fmt.Errorf("FRAPPE_SITE_NAME: %q is not a site's name", c.MasterSite))
+	}
+	return out
+}
+
+// siteURLOK takes scheme and host, and nothing behind them.
+func siteURLOK(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
+		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
 // proxies are the networks whose X-Forwarded-For is believed.
@@ -189,13 +270,20 @@ func domainOK(domain string) bool {
 	return len(domain) <= 200
 }
 
-// sentences turns the parser's one long line into a line per variable.
-func sentences(err error) error {
+// sentences turns the parser's one long line into an error per variable, under
+// the name it has in the environment.
+func sentences(err error) []error {
 	all, ok := errors.AsType[env.AggregateError](err)
 	if !ok {
-		return err
+		return []error{err}
 	}
-	return errors.Join(all.Errors...)
+	for i, each := range all.Errors {
+		if p, ok := errors.AsType[env.ParseError](each); ok {
+			field, _ := reflect.TypeFor[Config]().FieldByName(p.Name)
+			all.Errors[i] = fmt.Errorf("%s: %w", field.Tag.Get("env"), p.Err)
+		}
+	}
+	return all.Errors
 }
 
 // unknown finds variables that look like ours and are not: a typing error would

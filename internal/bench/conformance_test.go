@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -33,6 +29,8 @@ type target struct {
 	// plant makes a site of somebody else's under a name; the answer tells what
 	// it looks like now, byte for byte.
 	plant func(t *testing.T, site nexus.SiteName) (look func() string)
+	// complete makes a whole site as 1.0's scripts did; its database is not registered.
+	complete func(t *testing.T, site nexus.SiteName) (db string, look func() string)
 	// left lists what is left of a site and its database, outside our own view.
 	left func(t *testing.T, site nexus.SiteName, db string) []string
 }
@@ -45,6 +43,7 @@ type tenant struct {
 	gen   nexus.Gen
 	pair  nexus.IssueKey
 	email string
+	db    string // of another maker; empty: derived from the owner
 }
 
 func (g *target) tenant(name string) *tenant {
@@ -53,7 +52,11 @@ func (g *target) tenant(name string) *tenant {
 }
 
 func (n *tenant) op(args nexus.Args) nexus.Op {
-	return nexus.Op{Site: n.site, DB: n.owner.Database(n.install), Owner: n.owner, Gen: n.gen, Email: n.email, Args: args}
+	db := n.db
+	if db == "" {
+		db = n.owner.Database(n.install)
+	}
+	return nexus.Op{Site: n.site, DB: db, Owner: n.owner, Gen: n.gen, Email: n.email, Args: args}
 }
 
 func (n *tenant) run(t *testing.T, args nexus.Args) nexus.Result {
@@ -125,6 +128,7 @@ func conformance(t *testing.T, g *target) {
 	t.Run("another site at once", func(t *testing.T) { testTwo(t, one) })
 	t.Run("ended in the middle", func(t *testing.T) { testEnded(t, g.tenant("mid")) })
 	t.Run("somebody else's site", func(t *testing.T) { testForeign(t, g.tenant("theirs")) })
+	t.Run("adopted", func(t *testing.T) { testAdopt(t, g.tenant("adopted")) })
 	t.Run("dropped", func(t *testing.T) { testDrop(t, one) })
 	t.Run("never made", func(t *testing.T) { testDrop(t, g.tenant("never")) })
 }
@@ -227,7 +231,7 @@ func testInventory(t *testing.T, n *tenant) {
 		t.Errorf("sites: %+v", list.Sites)
 	}
 	k := slices.IndexFunc(list.Databases, func(d nexus.DatabaseInfo) bool { return d.Name == n.op(nil).DB })
-	if k < 0 || !list.Databases[k].Exists || !strings.Contains(list.Databases[k].Comment, string(n.owner)) {
+	if k < 0 || !list.Databases[k].Exists || list.Databases[k].Job != n.owner || list.Databases[k].Users != 1 || !strings.Contains(list.Databases[k].Comment, string(n.owner)) {
 		t.Errorf("databases: %+v", list.Databases)
 	}
 }
@@ -297,38 +301,4 @@ func testDrop(t *testing.T, n *tenant) {
 		slices.ContainsFunc(list.Intents, func(i nexus.Intent) bool { return i.Site == n.site }) {
 		t.Errorf("left behind in the registers: %+v", list)
 	}
-}
-
-// TestConformanceSandbox holds the sandbox against the table.
-func TestConformanceSandbox(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	server := &http.Server{ReadHeaderTimeout: time.Minute}
-	addr := serve(t, server)
-	sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: dir, Install: "5a4d", VerifyAddr: addr, Delay: 8 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sandbox.Close() })
-	handler.Store(server, sandbox.Handler())
-	conformance(t, &target{bench: sandbox, install: "5a4d", addr: addr, app: "erpnext",
-		plant: func(t *testing.T, site nexus.SiteName) func() string {
-			path := filepath.Join(dir, "sites", string(site))
-			if err := os.WriteFile(path, []byte(`{"Site":"`+string(site)+`","DB":"_old","Job":"","Made":true}`), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return func() string {
-				text, _ := os.ReadFile(path)
-				return string(text)
-			}
-		},
-		left: func(_ *testing.T, site nexus.SiteName, _ string) (left []string) {
-			for _, room := range []string{"sites", "intent"} {
-				if _, err := os.Stat(filepath.Join(dir, room, string(site))); err == nil {
-					left = append(left, room)
-				}
-			}
-			return left
-		},
-	})
 }

@@ -21,7 +21,8 @@ const (
 	silence = 15 * time.Second
 	// cancelGrace is how long a canceled operation's own answer is waited for.
 	cancelGrace = 5 * time.Second
-	longestLine = 1 << 20
+	// longestLine is room for the inventory of some fifty thousand sites.
+	longestLine = 32 << 20
 )
 
 // request is one operation on the wire.

@@ -22,7 +22,8 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 	}
 	t.Cleanup(func() { _ = docker.Close() })
 	return &target{bench: docker, install: install, addr: addr, app: app,
-		plant:   func(t *testing.T, site nexus.SiteName) func() string { return b.Plant(t, site) },
-		left:    func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
-		secrets: nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
+		plant:    func(t *testing.T, site nexus.SiteName) func() string { return b.Plant(t, site) },
+		complete: func(t *testing.T, site nexus.SiteName) (string, func() string) { return b.Complete(t, site) },
+		left:     func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
+		secrets:  nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
 }

@@ -50,7 +50,7 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	s := &Sandbox{o: o, folder: folder{o.Dir}, verify: newVerifier(o.VerifyAddr)}
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
-		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark, nexus.OpDisown: (*Sandbox).disown,
+		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
 	}
 	return s, s.folder.make()
 }
@@ -78,11 +78,12 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 		result, err = s.newSite(ctx, op)
 	case nexus.DropSite:
 		result, err = s.dropSite(ctx, op)
+	case nexus.Register:
+		result, err = s.register(op)
 	case nexus.Adopt:
-		err = s.fenced(op, func() error {
-			result, err = s.adopt(op)
-			return err
-		})
+		result, err = s.locked(op, s.adopt)
+	case nexus.Disown:
+		result, err = s.locked(op, s.disown)
 	case nexus.Verify:
 		result, err = s.verify.run(ctx, op.Site, args)
 	default:
@@ -146,11 +147,13 @@ func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
 
 // change is an operation on a complete site of ours.
 func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result nexus.Result, err error) {
-	if err := s.fenced(op, func() error { _, err := s.own(op); return err }); err != nil {
-		return result, err
-	}
-	if err := s.pause(ctx, op); err != nil {
-		return result, err
+	if s.o.Delay > 0 { // else the second half, which looks too, comes at once
+		if err := s.fenced(op, func() error { _, err := s.own(op); return err }); err != nil {
+			return result, err
+		}
+		if err := s.pause(ctx, op); err != nil {
+			return result, err
+		}
 	}
 	err = s.fenced(op, func() error {
 		site, err := s.own(op)
@@ -220,9 +223,6 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result
 
 // dropSite removes what the owner has under this name, and nobody else's.
 func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
-	if local(op.Email) == "stuck-undo" {
-		return result, fail(nexus.Unavailable, op.Args.Op(), "The sandbox was asked to fail here.")
-	}
 	if err := s.fenced(op, func() error { return nil }); err != nil {
 		return result, err
 	}
@@ -305,28 +305,6 @@ func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 		return nexus.Result{}, nil
 	}
 	site.State = string(args.State)
-	return nexus.Result{Changed: true}, nil
-}
-
-// adopt takes a site over that nobody owns, as 1.0 left them.
-func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
-	site, err := s.folder.site(op.Site)
-	switch {
-	case err != nil:
-		return nexus.Result{}, err
-	case site == nil || !site.Made:
-		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
-	case site.Job == op.Owner && site.DB == op.DB:
-		return nexus.Result{}, nil
-	case site.Job != "" || site.DB != op.DB:
-		return nexus.Result{}, foreign(op)
-	}
-	site.Job, site.Install, site.State = op.Owner, s.o.Install, string(nexus.TenantMaking)
-	return nexus.Result{Changed: true}, s.folder.saveSite(site)
-}
-
-func (s *Sandbox) disown(_ nexus.Op, site *siteState) (nexus.Result, error) {
-	site.Job, site.Install, site.State, site.Plan = "", "", "", nexus.ApplyPlan{}
 	return nexus.Result{Changed: true}, nil
 }
 

@@ -33,6 +33,7 @@ type siteState struct {
 	Apps    []string
 	User    *userState
 	Plan    nexus.ApplyPlan
+	Adopted bool `json:",omitempty"` // made by other means
 }
 
 // userState is the admin user; password, key and secret are kept as digests.
@@ -63,7 +64,7 @@ func digest(text string) string {
 
 func (s *siteState) info() nexus.SiteInfo {
 	info := nexus.SiteInfo{Site: s.Site, Folder: true, DB: s.DB, Database: true, Install: s.Install, Job: s.Job,
-		State: s.State, MadeAt: s.MadeAt, Apps: s.Apps, Plan: s.Plan.Plan}
+		State: s.State, MadeAt: s.MadeAt, Apps: s.Apps, Plan: s.Plan.Plan, Adopted: s.Adopted}
 	if s.User != nil {
 		info.Users = 1
 	}
@@ -75,7 +76,7 @@ func (s *siteState) info() nexus.SiteInfo {
 type folder struct{ root string }
 
 func (f folder) make() error {
-	for _, name := range []string{"sites", "intent", "fence", "locks"} {
+	for _, name := range []string{"sites", "intent", "fence", "locks", "faults"} {
 		if err := os.MkdirAll(filepath.Join(f.root, name), 0o700); err != nil {
 			return err
 		}
@@ -216,6 +217,9 @@ func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
 	}
 	if site != nil {
 		info = site.info()
+		if site.User != nil {
+			info.Email = site.User.Email
+		}
 		return nexus.Result{Site: &info}, nil
 	}
 	intent, err := s.folder.intent(op.Site)
@@ -238,7 +242,10 @@ func (s *Sandbox) inventory() (nexus.Result, error) {
 		}
 		if site != nil {
 			out.Sites = append(out.Sites, site.info())
-			out.Databases = append(out.Databases, nexus.DatabaseInfo{Name: site.DB, Exists: true, Comment: "nexus job=" + string(site.Job)})
+		}
+		if site != nil && site.Job != "" && site.Install == s.o.Install {
+			out.Databases = append(out.Databases, nexus.DatabaseInfo{Name: site.DB, Job: site.Job, Exists: true, Users: 1,
+				Comment: "nexus job=" + string(site.Job), Adopted: site.Adopted})
 		}
 	}
 	intents, err := s.folder.list("intent")

@@ -119,12 +119,24 @@ type Mark struct {
 	State TenantState `json:"state"`
 }
 
+// Register enters the database of a site that was made by other means in the
+// bench's register, given the database's root password once, so that a job may
+// adopt it. Not_found: no such site. Invalid: the database's name, user or server
+// will not do. Conflict: another install's, or shared with another site. Needs
+// no Owner, DB or Gen; Result.Site says what is there.
+type Register struct {
+	RootUser     string `json:"root_user"` // usually root
+	RootPassword Secret `json:"-"`
+}
+
 // Adopt marks a site that was made by other means as this owner's: no marker of
 // any install may be on it, and its database (the operation's) must be in the
 // register. On a site that is the owner's already it does nothing.
 type Adopt struct{ noSecrets }
 
-// Disown takes the owner's marker off an adopted site and leaves the site.
+// Disown takes the owner's marker off an adopted site and leaves the site as it
+// was. Where nothing is the owner's it does nothing; a site that was not adopted
+// is a conflict.
 type Disown struct{ noSecrets }
 
 // Init prepares a bench, given the database's root password once: definer
@@ -164,6 +176,7 @@ const (
 	OpInspect    OpName = "inspect"
 	OpStop       OpName = "stop"
 	OpMark       OpName = "mark"
+	OpRegister   OpName = "register"
 	OpAdopt      OpName = "adopt"
 	OpDisown     OpName = "disown"
 	OpInit       OpName = "init"
@@ -182,6 +195,7 @@ func (IssueKey) Op() OpName   { return OpIssueKey }
 func (Inspect) Op() OpName    { return OpInspect }
 func (Stop) Op() OpName       { return OpStop }
 func (Mark) Op() OpName       { return OpMark }
+func (Register) Op() OpName   { return OpRegister }
 func (Adopt) Op() OpName      { return OpAdopt }
 func (Disown) Op() OpName     { return OpDisown }
 func (Init) Op() OpName       { return OpInit }
@@ -204,6 +218,11 @@ func (a EnsureUser) Secrets() map[string]Secret { return map[string]Secret{"pass
 // Secrets has the pair under api_key and api_secret.
 func (a IssueKey) Secrets() map[string]Secret {
 	return map[string]Secret{"api_key": a.Key, "api_secret": a.Secret}
+}
+
+// Secrets has root's password under root_password.
+func (a Register) Secrets() map[string]Secret {
+	return map[string]Secret{"root_password": a.RootPassword}
 }
 
 // Secrets has root's password under root_password and the account's under
@@ -251,6 +270,7 @@ type InventoryResult struct {
 	Sites     []SiteInfo     `json:"sites"`
 	Intents   []Intent       `json:"intents,omitempty"`
 	Databases []DatabaseInfo `json:"databases,omitempty"` // in the register of ours
+	Folders   []FolderInfo   `json:"folders,omitempty"`   // sites that are none
 }
 
 // Intent is the note that a job is about to make a site.
@@ -263,8 +283,30 @@ type Intent struct {
 // DatabaseInfo is one database of the register.
 type DatabaseInfo struct {
 	Name    string `json:"name"`
+	Job     JobID  `json:"job,omitempty"`     // whose it is; empty: free to be adopted
 	Comment string `json:"comment,omitempty"` // "nexus job=… gen=…"
 	Exists  bool   `json:"exists"`
+	Users   int    `json:"users,omitempty"`   // database users of this name, at any host
+	Adopted bool   `json:"adopted,omitempty"` // made by other means
+}
+
+// Room is where a folder is that is no site (any more).
+type Room string
+
+// The rooms.
+const (
+	RoomTrash   Room = "trash"   // on its way out
+	RoomStandby Room = "standby" // in reserve
+	RoomArchive Room = "archive" // moved away by Frappe's own drop-site
+)
+
+// FolderInfo is one folder of ours that is no site.
+type FolderInfo struct {
+	Room Room     `json:"room"`
+	Name string   `json:"name"`
+	Site SiteName `json:"site,omitempty"` // by its marker
+	DB   string   `json:"db,omitempty"`
+	Job  JobID    `json:"job,omitempty"` // by its marker, else by the register
 }
 
 // SiteInfo is what is on the bench under one site's name.
@@ -280,4 +322,6 @@ type SiteInfo struct {
 	Apps     []string  `json:"apps,omitempty"`
 	Users    int       `json:"users,omitempty"` // enabled system users, without Administrator and Guest
 	Plan     PlanName  `json:"plan,omitempty"`
+	Adopted  bool      `json:"adopted,omitempty"` // made by other means
+	Email    string    `json:"email,omitempty"`   // of the first such user; inspect only
 }

@@ -104,7 +104,12 @@ func refusal(sub Submission, r reply) error {
 	case "unknown":
 		return refuse("submit", nexus.NotFound, "There is no tenant %s.", sub.Site)
 	case "unfit":
-		return refuse("submit", nexus.Conflict, "%s is %s; that does not go with it.", sub.Site, r.text(0))
+		return refuse("submit", nexus.Conflict, "%s is %s; %s.", sub.Site, r.text(0), map[nexus.Kind]string{
+			nexus.KindRestore:   "only a suspended tenant can be restored",
+			nexus.KindSuspend:   "it is removed when its grace is over, or at once with purge=now",
+			nexus.KindRotateKey: "restore it first",
+			nexus.KindTeardown:  "its removal has begun",
+		}[sub.Kind])
 	case "reused":
 		return &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Err: ErrKeyReused,
 			Msg: "This Idempotency-Key was used for another request; use a new one."}

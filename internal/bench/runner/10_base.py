@@ -29,6 +29,9 @@ SITES = os.path.join(BENCH, "sites")
 OURS = os.path.join(SITES, ".nexus")
 PYTHON = os.path.join(BENCH, "env", "bin", "python")
 DB_NAME = re.compile(r"^nx[0-9a-z]{4,62}$")
+# A database of another maker: Frappe's own names are _ and 16 hex digits.
+OTHER_DB_NAME = re.compile(r"^[_0-9a-z]{1,64}$")
+SYSTEM_DBS = ("mysql", "information_schema", "performance_schema", "sys", "nexus")
 SITE_NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?$")
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -115,7 +118,7 @@ def read_json(path):
     try:
         with open(path, encoding="utf-8") as f:
             return json.load(f)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:  # Frappe rewrites in place: a reader may see half of it
         time.sleep(0.05)

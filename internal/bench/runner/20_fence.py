@@ -66,16 +66,18 @@ def kill_holder(holder):
         kill_tree(pid)
 
 
-def fence(op, stop_only=False):
+def fence(op, stop_only=False, known=True):
     """Takes the site's database for this operation; the lock ends with the
     process. MariaDB goes on with what a dead client asked of it, so its threads
-    are stopped too, whoever held the lock."""
+    are stopped too, whoever held the lock; of a database that is not known to be
+    ours none is."""
     base = os.path.join(our_folder("fence"), op.db)
     holder = publish(base, op.gen)
     lock = flock(base + ".lock", 0)
     if lock is None:
         kill_holder(holder)
-    stop_threads(op)
+    if known:
+        stop_threads(op)
     if stop_only:
         return
     if lock is None:

@@ -1,5 +1,6 @@
 # MariaDB without root: the worker's account may only call definer procedures,
-# which accept only names of ours, and only databases in a register of ours.
+# which accept only names of ours, and only databases in a register of ours. A
+# database of another maker gets into the register by root alone (55_adopt.py).
 # (An account with CREATE USER could change root's password.)
 
 SCHEMA = """
@@ -9,16 +10,20 @@ CREATE TABLE IF NOT EXISTS nexus.register (
   name VARCHAR(64) PRIMARY KEY, install CHAR(4) NOT NULL, job CHAR(32) NOT NULL,
   made_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB CHARACTER SET ascii
 ---
+ALTER TABLE nexus.register ADD COLUMN IF NOT EXISTS adopted TINYINT NOT NULL DEFAULT 0
+---
 CREATE OR REPLACE PROCEDURE nexus.check_name(p_name VARCHAR(64), p_install CHAR(4))
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_install CHAR(4);
-  IF p_name NOT REGEXP '^nx[0-9a-z]{4,62}$' OR p_install NOT REGEXP '^[0-9a-f]{4}$' THEN
+  IF p_name NOT REGEXP '^[_0-9a-z]{1,64}$' OR p_install NOT REGEXP '^[0-9a-f]{4}$'
+     OR p_name IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'nexus', 'root') THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: not a name of ours';
   END IF;
   SELECT MAX(install) INTO v_install FROM nexus.register WHERE name = p_name;
   IF v_install IS NULL THEN
-    IF EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = p_name)
+    IF p_name NOT REGEXP '^nx[0-9a-z]{4,62}$'
+       OR EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = p_name)
        OR EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = p_name) THEN
       SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: not in the register';
     END IF;
@@ -60,7 +65,8 @@ CREATE OR REPLACE PROCEDURE nexus.make_database(p_name VARCHAR(64), p_install CH
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_job CHAR(32);
-  IF p_job NOT REGEXP '^[0-9a-f]{32}$' OR p_gen NOT REGEXP '^[0-9]+$' OR p_password NOT REGEXP '^[A-Za-z0-9]{16,64}$' THEN
+  IF p_job NOT REGEXP '^[0-9a-f]{32}$' OR p_gen NOT REGEXP '^[0-9]+$' OR p_password NOT REGEXP '^[A-Za-z0-9]{16,64}$'
+     OR p_name NOT REGEXP '^nx[0-9a-z]{4,62}$' THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
   CALL nexus.check_name(p_name, p_install);
@@ -88,10 +94,38 @@ BEGIN
   EXECUTE IMMEDIATE CONCAT('ALTER USER IF EXISTS ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
 END
 ---
-CREATE OR REPLACE PROCEDURE nexus.drop_database(p_name VARCHAR(64), p_install CHAR(4))
+CREATE OR REPLACE PROCEDURE nexus.take_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
+SQL SECURITY DEFINER
+BEGIN
+  IF p_job NOT REGEXP '^[0-9a-f]{32}$' THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
+  END IF;
+  CALL nexus.check_name(p_name, p_install);
+  UPDATE nexus.register SET job = p_job WHERE name = p_name AND adopted = 1 AND job = '';
+  CALL nexus.check_job(p_name, p_job);
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.release_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
+SQL SECURITY DEFINER
+BEGIN
+  CALL nexus.check_name(p_name, p_install);
+  UPDATE nexus.register SET job = '' WHERE name = p_name AND adopted = 1 AND job = p_job;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.check_job(p_name VARCHAR(64), p_job CHAR(32))
+SQL SECURITY DEFINER
+BEGIN
+  IF NOT EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name AND job = p_job) THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: of another job';
+  END IF;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.drop_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_host VARCHAR(255);
+  CALL nexus.check_name(p_name, p_install);
+  IF EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name) THEN CALL nexus.check_job(p_name, p_job); END IF;
   CALL nexus.stop_threads(p_name, p_install);
   CALL nexus.lock_name(p_name);
   EXECUTE IMMEDIATE CONCAT('DROP DATABASE IF EXISTS `', p_name, '`');
@@ -107,12 +141,13 @@ END
 ---
 CREATE OR REPLACE PROCEDURE nexus.list_databases(p_install CHAR(4))
 SQL SECURITY DEFINER
-SELECT r.name, r.job, COALESCE(s.schema_comment, '') AS comment, s.schema_name IS NOT NULL AS present
+SELECT r.name, r.job, r.adopted, COALESCE(s.schema_comment, '') AS comment, s.schema_name IS NOT NULL AS present,
+    (SELECT COUNT(*) FROM mysql.global_priv u WHERE u.User = r.name) AS users
   FROM nexus.register r LEFT JOIN information_schema.schemata s ON s.schema_name = r.name
   WHERE r.install = p_install
 """
 
-GRANTED = ("stop_threads", "make_database", "set_password", "drop_database", "list_databases")
+GRANTED = ("stop_threads", "make_database", "set_password", "drop_database", "list_databases", "take_database", "release_database")
 
 
 def connect(user, secret, database=None):
@@ -139,7 +174,7 @@ def database_error(e):
         return Refusal("invalid", "The database's name is not one of ours.", detail)
     if number in (31002,):
         return Refusal("conflict", "The database was not made by this job; it was left alone.", detail)
-    if number in (1045, 1044, 1370, 1305, 1049):
+    if number in (1045, 1044, 1370, 1305, 1318, 1049):
         return Refusal("unavailable", "The worker's database account is not set up; run: nexus bench init", detail)
     return Refusal("unavailable", "The database server cannot be used just now.", detail)
 
@@ -167,6 +202,15 @@ def our_databases(op):
     return {row["name"]: row for row in call(op, "list_databases", op.install)}
 
 
+def connect_root(op):
+    try:
+        return connect(op.args.get("root_user") or "root", op.secrets["root_password"])
+    except Refusal as e:
+        if "1045" in e.detail:
+            raise Refusal("invalid", "The database refused the root password; check it and run this again.", e.detail) from None
+        raise
+
+
 def set_up_database(op):
     """Installs procedures, register and account, as root; may run twice."""
     import pymysql
@@ -174,12 +218,7 @@ def set_up_database(op):
     account = op.args["account"]
     if not re.fullmatch(r"[A-Za-z0-9_]{1,32}", account):
         raise Refusal("invalid", "The account's name must be letters, digits and underscores.")
-    try:
-        db = connect(op.args.get("root_user") or "root", op.secrets["root_password"])
-    except Refusal as e:
-        if "1045" in e.detail:
-            raise Refusal("invalid", "The database refused the root password; check it and run this again.", e.detail) from None
-        raise
+    db = connect_root(op)
     try:
         with db.cursor() as cursor:
             for statement in SCHEMA.split("---"):

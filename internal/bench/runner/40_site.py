@@ -31,7 +31,8 @@ class Site:
         if marker:
             return marker.get("job") == op.owner and config.get("db_name") == op.db
         if config.get("db_name"):
-            return config["db_name"] == op.db
+            # Names of ours are derived from the job; another maker's say nothing.
+            return config["db_name"] == op.db and bool(DB_NAME.match(op.db))
         return intent.get("job") == op.owner and intent.get("db") == op.db
 
     def ours(self, op):

@@ -6,6 +6,7 @@ def new_site(op):
     complete = declare(op, site)
     if complete and site.marker().get("job") == op.owner:
         mend_password(op, site)
+        remove(site.intent_path)  # a crash may have kept it beside the marker
         return {"changed": False}
     if site.exists() or op.db in our_databases(op):
         sweep(op, site)  # leftovers of a former try of ours
@@ -86,6 +87,8 @@ def mark(op):
                 config.pop(switch, None)
             else:
                 config[switch] = 1
+    if site.intent().get("job") == op.owner:
+        remove(site.intent_path)
     return {"changed": changed}
 
 
@@ -97,9 +100,12 @@ def sweep(op, site, last=False):
     """Removes what marker, intent or database comment gives to this owner, each
     by itself; a folder of somebody else's is left as it is. The intent goes last,
     and only when the site shall not be made anew."""
-    found = op.db in our_databases(op)
+    row, derived = our_databases(op).get(op.db), bool(DB_NAME.match(op.db))
+    found = row is not None and row["job"] == op.owner
     with site_lock(site.name):
         if site.exists() and site.belongs_to(op):
+            if not found and (row or not derived):
+                raise unregistered(op)  # before the folder goes: its database could not follow
             found = True
             with contextlib.suppress(Refusal), site.locked_config() as config:
                 if config:
@@ -107,7 +113,12 @@ def sweep(op, site, last=False):
             trash = os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}")
             os.rename(site.folder, trash)
             sync_dir(SITES)
-    call(op, "drop_database", op.db, op.install)
+        elif site.config().get("db_name") == op.db:
+            return found  # somebody else's site is on this database now
+    if row and row["job"] != op.owner:
+        return found  # another job's database: all that bears its name is that job's
+    if row or derived:
+        call(op, "drop_database", op.db, op.install, op.owner)
     found = forget_in_redis(op, site) or found
     for name in os.listdir(our_folder("trash")):
         if name.startswith(op.db + "-"):
@@ -126,12 +137,16 @@ def sweep(op, site, last=False):
 def archived(op, site):
     """What Frappe's own drop-site moved away, config and all, for ever."""
     out = []
-    for root in (os.path.join(BENCH, "archived", "sites"), os.path.join(BENCH, "archived_sites")):
-        for name in os.listdir(root) if os.path.isdir(root) else ():
-            config = read_json(os.path.join(root, name, "site_config.json")) or {}
-            if name.startswith(site.name) and config.get("db_name") == op.db:
-                out.append(os.path.join(root, name))
+    for path, config in archives():
+        if os.path.basename(path).startswith(site.name) and config.get("db_name") == op.db:
+            out.append(path)
     return out
+
+
+def archives():
+    for root in (os.path.join(BENCH, "archived", "sites"), os.path.join(BENCH, "archived_sites")):
+        for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
+            yield os.path.join(root, name), read_json(os.path.join(root, name, "site_config.json")) or {}
 
 
 def redis_servers():
@@ -147,18 +162,18 @@ def forget_in_redis(op, site):
     Frappe does, and a job of a dropped site would fail for ever."""
     import redis
 
-    found, prefix = False, f"{site.name}::".encode()
+    found, prefix, named = False, f"{site.name}::".encode(), not site.exists()  # else they are the new owner's jobs
     try:
         for server in redis_servers():
-            for pattern in (f"{op.db}|*", f"rq:job:{site.name}::*"):
+            for pattern in (f"{op.db}|*", f"rq:job:{site.name}::*")[:2 if named else 1]:
                 keys = list(server.scan_iter(pattern, count=1000))
                 if keys:
                     found = bool(server.delete(*keys)) or found
-            for queue in server.scan_iter("rq:queue:*", count=1000):
+            for queue in server.scan_iter("rq:queue:*", count=1000) if named else ():
                 for job in server.lrange(queue, 0, -1):
                     if job.startswith(prefix):
                         server.lrem(queue, 0, job)
-            for kind in (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*"):
+            for kind in (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*") if named else ():
                 for registry in server.scan_iter(kind, count=1000):
                     gone = [m for m in server.zrange(registry, 0, -1) if m.startswith(prefix)]
                     if gone:

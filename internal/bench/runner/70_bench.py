@@ -69,7 +69,8 @@ def describe(op, name, databases):
     row = databases.get(db or op.db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
             "install": marker.get("install", ""), "job": marker.get("job") or intent.get("job") or (row.get("job") if not db or row else "") or "",
-            "state": marker.get("state", ""), "apps": marker.get("apps", []), "plan": (config.get("nexus_plan") or {}).get("name", "")}
+            "state": marker.get("state", ""), "apps": marker.get("apps", []), "plan": (config.get("nexus_plan") or {}).get("name", ""),
+            "adopted": "adopted" in marker}
     if marker.get("madeAt"):
         info["made_at"] = marker["madeAt"]
     return info
@@ -78,9 +79,10 @@ def describe(op, name, databases):
 def inspect(op):
     info = describe(op, Site(op.site).name, our_databases(op))
     if info["state"] and info["database"]:
-        rows = Site(op.site).query("SELECT COUNT(*) AS n FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
-                                   " AND name NOT IN ('Administrator', 'Guest')")
-        info["users"] = rows[0]["n"]
+        rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
+                                   " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
+        info["users"] = len(rows)
+        info["email"] = rows[0]["name"] if rows else ""
     return {"site": info}
 
 
@@ -92,8 +94,30 @@ def inventory(op):
     for name in sorted(os.listdir(our_folder("intent"))):
         intent = read_json(os.path.join(OURS, "intent", name)) or {}
         intents.append({"site": name, "job": intent.get("job", ""), "db": intent.get("db", "")})
-    return {"inventory": {"sites": sites, "intents": intents, "databases": [
-        {"name": name, "comment": row["comment"], "exists": bool(row["present"])} for name, row in sorted(databases.items())]}}
+    return {"inventory": {"sites": sites, "intents": intents, "folders": folders(op, databases), "databases": [
+        {"name": name, "job": row["job"], "comment": row["comment"], "exists": bool(row["present"]), "users": row["users"],
+         "adopted": bool(row["adopted"])} for name, row in sorted(databases.items())]}}
+
+
+def folders(op, databases):
+    """Sites that are none: on their way out, in reserve, or moved away by Frappe's
+    own drop-site. A folder in the trash is named after its database."""
+    out = []
+
+    def note(room, name, config, db):
+        marker = config.get("nexus") if isinstance(config.get("nexus"), dict) else {}
+        out.append({"room": room, "name": name, "db": db, "site": marker.get("tenant", ""),
+                    "job": marker.get("job") or (databases.get(db) or {}).get("job", "")})
+
+    for room in ("trash", "standby"):
+        for name in sorted(os.listdir(our_folder(room))):
+            config = read_json(os.path.join(OURS, room, name, "site_config.json")) or {}
+            note(room, name, config, config.get("db_name") or (name.split("-")[0] if room == "trash" else ""))
+    for path, config in archives():
+        marker, db = config.get("nexus"), config.get("db_name") or ""
+        if isinstance(marker, dict) and marker.get("install") == op.install or db.startswith("nx" + op.install):
+            note("archive", os.path.basename(path), config, db)
+    return out
 
 
 def init(op):
@@ -114,7 +138,7 @@ def stop(op):
     return {"changed": False}
 
 
-READS = {"hello": hello, "inventory": inventory, "inspect": inspect, "init": init, "stop": stop}
+READS = {"hello": hello, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
 WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
-          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark}
+          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown}
 SLOW = {"new_site", "install_app", "drop_site"}

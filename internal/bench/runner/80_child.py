@@ -26,11 +26,14 @@ def perform(op):
         return READS[op.name](op)
     if op.name not in WRITES:
         raise Refusal("invalid", "This runner does not know the operation.", op.name)
-    if not DB_NAME.match(op.db) or not re.fullmatch(r"[0-9a-f]{32}", op.owner) or op.gen <= 0:
+    if not OTHER_DB_NAME.fullmatch(op.db) or not re.fullmatch(r"[0-9a-f]{32}", op.owner) or op.gen <= 0:
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if installed_id() != op.install:
         raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
-    fence(op)
+    known = bool(DB_NAME.match(op.db)) or op.db in our_databases(op)
+    if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
+        raise unregistered(op)
+    fence(op, known=known)
     return WRITES[op.name](op)
 
 

@@ -72,6 +72,24 @@ func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string)
 	return left
 }
 
+// Complete makes a whole site as the scripts of 1.0 did, with a database name of
+// its own and a value somebody set later. Look tells what its folder is now, byte
+// for byte, without what Frappe logs there. It goes with the test.
+func (b *Box) Complete(t testing.TB, site nexus.SiteName) (db string, look func() string) {
+	t.Helper()
+	db = fmt.Sprintf("_%s%s", nexus.NewJobID(), nexus.NewJobID())[:64]
+	const frappe = "env/bin/python -m frappe.utils.bench_helper frappe"
+	t.Cleanup(func() {
+		b.Sh(t, fmt.Sprintf("rm -rf sites/%s", site))
+		b.SQL(t, fmt.Sprintf("DROP DATABASE IF EXISTS %[1]s; DROP USER IF EXISTS %[1]s; DELETE FROM nexus.register WHERE name='%[1]s'", db))
+	})
+	b.Sh(t, fmt.Sprintf("cd sites && ../%s new-site %s --db-name %s --db-root-password \"$MYSQL_PWD\" --admin-password Adm1nOfOldTimes"+
+		" --mariadb-user-host-login-scope=%% && ../%s --site %s set-config host_name http://old.example.com", frappe, site, db, frappe, site))
+	return db, func() string {
+		return b.Sh(t, fmt.Sprintf("cd sites/%s && find . -name logs -prune -o -type f -exec sha256sum {} + -o -print | sort && find . -name logs -prune -o -printf '%%m %%u %%p\n' | sort", site))
+	}
+}
+
 // Plant makes a site that Nexus did not make; the answer tells what it looks
 // like now, byte for byte. It goes with the test.
 func (b *Box) Plant(t testing.TB, site nexus.SiteName) (look func() string) {

@@ -4,7 +4,7 @@
 -- returns {'ok', state of the row, '' if it is gone} | {'absent'} | {'busy'}: a live job is on it, or it is another's
 local row = redis.call('HMGET', KEYS[1], 'state', 'madeBy', 'job')
 if not row[1] then return { 'absent' } end
-for _, id in ipairs({ row[2], row[3] }) do
+for _, id in ipairs({ row[2] or '', row[3] or '' }) do
   local state = get(id, 'state')
   if state ~= '' and not over(state) then return { 'busy' } end
 end

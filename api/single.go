@@ -1,0 +1,49 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+const reservedName = "This address is reserved; please choose another."
+
+// protect refuses calls that would change the master site as if it were a tenant.
+func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		site := strings.TrimSuffix(c.Param("site"), ".")
+		reads := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, c.Request().Method)
+		if reads || s.Master == "" || !strings.EqualFold(site, string(s.Master)) {
+			return next(c)
+		}
+		if _, err := s.need(c, ScopeOperate); err != nil {
+			return err
+		}
+		return &nexus.Error{Code: nexus.Forbidden, Op: "api.protect",
+			Msg: string(s.Master) + " is the master site; nothing here makes, changes or removes it."}
+	}
+}
+
+// PersonSite is the registry's name for the user of the master site with this
+// e-mail: one name for all ways to write it, since Frappe has one user for them.
+// The name is no host; operators find it in the list of tenants.
+func PersonSite(email string, master nexus.SiteName) nexus.SiteName {
+	sum := sha256.Sum256([]byte(strings.ToLower(email)))
+	return nexus.SiteName(hex.EncodeToString(sum[:8])) + "." + master
+}
+
+// shownSite is a site as people are shown it: in single-tenant mode all are on the
+// master site, where the registry has a name for each of them. Lists and tenants,
+// which operators read to address one of them, keep the registry's names.
+func (s *Server) shownSite(site nexus.SiteName) string {
+	if s.Single {
+		return string(s.Master)
+	}
+	return string(site)
+}

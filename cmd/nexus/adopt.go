@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// adoption is one call of nexus adopt.
+type adoption struct {
+	provisioning
+	body       gen.AdoptRequest
+	plan       string
+	newKey     bool
+	registered bool
+	rootUser   string
+}
+
+func adoptCommand(s *shared) *cobra.Command {
+	a := &adoption{provisioning: provisioning{shared: s}}
+	cmd := &cobra.Command{
+		Use:   "adopt <site>",
+		Short: "Make a tenant of a site that was made by other means",
+		Long: `Takes over a site that is on the bench already, made by the scripts of 1.0 or by
+hand. First its database is entered in the bench's register, which needs the
+database's root password once: it is asked for, or read as one line of standard
+input, used and kept nowhere. This part runs on a host with the environment of a
+worker; with --registered it is left out. Then the API records the takeover as a
+job, as nexus provision does with a new site.
+
+The site stays as it is and open all the while, but for its plan and address in its
+config. If the job fails it is given back as it was. With --new-key the admin gets a
+fresh key and secret, and the old pair is dead. Prints one JSON object:
+  {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}`,
+		Example: `  pass show mariadb-root | nexus adopt old.example.com --email admin@example.com
+  nexus adopt old.example.com --email admin@example.com --plan business --new-key --registered`,
+		Args: exactly("a site's full name"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.fail(cmd, a.asking(a.run)(cmd, args)) },
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.fail(cmd, usage("%v", err)) })
+	flags := cmd.Flags()
+	flags.StringVar(&a.body.Email, "email", "", "e-mail address of the site's admin")
+	flags.StringVar(&a.plan, "plan", "", "free, starter, business or enterprise (default: free)")
+	flags.BoolVar(&a.newKey, "new-key", false, "give the admin a fresh API key")
+	flags.BoolVar(&a.registered, "registered", false, "the database is in the register already")
+	flags.StringVar(&a.rootUser, "root-user", "root", "the database administrator's name")
+	flags.StringVar(&a.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
+	return cmd
+}
+
+func (a *adoption) run(cmd *cobra.Command, c *client.Client, args []string) error {
+	ctx, progress := cmd.Context(), cmd.ErrOrStderr()
+	if a.body.Email == "" {
+		return usage("Say who the site's admin is: --email admin@example.com")
+	}
+	if a.plan != "" {
+		a.body.Plan = &a.plan
+	}
+	a.body.NewKey = &a.newKey
+	site, err := fullName(ctx, c, args[0])
+	if err != nil {
+		return err
+	}
+	if !a.registered && app.NeedsRoot(os.Environ()) {
+		password, err := askPassword("Root password of the bench's database: ")
+		if err != nil {
+			return err
+		}
+		result, err := app.RegisterSite(ctx, os.Environ(), nexus.SiteName(site), a.rootUser, password)
+		if err != nil {
+			return err
+		}
+		if result.Changed {
+			fmt.Fprintf(progress, "%s: its database is in the register\n", site)
+		}
+	}
+	key := a.freshKey()
+	accepted, err := c.Adopt(ctx, site, a.body, key)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "%s: job %s\n", accepted.Site, accepted.JobId)
+	if a.newKey {
+		pair, err := collect(ctx, c, accepted, key, progress)
+		if err != nil {
+			return err
+		}
+		return printJSON(cmd.OutOrStdout(), made(pair))
+	}
+	if _, err := finish(ctx, c, accepted.JobId, progress); err != nil {
+		return err
+	}
+	return printJSON(cmd.OutOrStdout(), answer{Success: true, Site: accepted.Site, URL: accepted.Url})
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/api/gen"
+)
+
+// benchVerbs are the commands that say what a bench takes on, beside those that
+// prepare one.
+func benchVerbs(s *shared) []*cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "List the benches that workers serve, and how admission to them stands",
+		Example: "  nexus bench list\n  nexus bench list -o json", Args: exactly(),
+		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
+			benches, err := c.Benches(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return s.print(cmd.OutOrStdout(), benches, benchRows(benches.Benches...))
+		}),
+	}
+	all := []*cobra.Command{list}
+	for _, v := range []struct{ verb, short, long string }{
+		{"pause", "Begin nothing new on a bench", "New sites wait. What is under way goes on; so do removals, restores and fresh\nkeys."},
+		{"drain", "Do nothing at all on a bench", "All jobs wait, removals too. What runs at this moment is not stopped."},
+		{"resume", "Take work on a bench again", "The opposite of pause and drain; it also closes a breaker that tripped."},
+	} {
+		all = append(all, &cobra.Command{
+			Use: v.verb + " <bench>", Short: v.short, Long: v.short + ".\n" + v.long, Example: "  nexus bench " + v.verb + " sandbox",
+			Args: exactly("a bench (nexus bench list)"), ValidArgsFunction: s.completeBench,
+			RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
+				b, err := c.SetBench(cmd.Context(), args[0], v.verb)
+				if err != nil {
+					return err
+				}
+				return s.print(cmd.OutOrStdout(), b, benchRows(b))
+			}),
+		})
+	}
+	return all
+}
+
+func benchRows(benches ...gen.Bench) [][]string {
+	rows := [][]string{{"BENCH", "MODE", "SLOTS", "USED", "WAITING", "NOTE"}}
+	for _, b := range benches {
+		note := ""
+		if b.By != nil {
+			note = "by " + *b.By
+		}
+		if b.Until != nil {
+			note = join(note, "until", local(b.Until))
+		}
+		if b.Failures > 0 {
+			note = join(note, fmt.Sprintf("%d failures in a row of step %s: %s", b.Failures, value(b.Step), value(b.Code)))
+		}
+		rows = append(rows, []string{b.Name, string(b.Mode), fmt.Sprint(b.Slots), fmt.Sprint(b.Used), fmt.Sprint(b.Waiting), note})
+	}
+	return rows
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+)
+
+func doctorCommand(s *shared) *cobra.Command {
+	var o app.DoctorOptions
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say where registry and bench differ, and mend it",
+		Long: `Holds the registry against what is on the bench, and says what differs: tenants
+whose site is gone, what dead jobs left behind, sites that a lost registry forgot.
+Runs on a host with the environment of a worker. What is not this install's is
+counted and never touched; what a live job works on is no finding.
+
+With --fix it mends what is ours for certain and nobody's data: leftovers of jobs
+that failed, stale notes, sites that are open on one side only. With --rebuild it
+makes the rows of a lost registry from the markers on the sites. The rest is for a
+person, and said with each finding.
+
+Exit codes: 0 nothing differs (any more); 1 something does.`,
+		Example: "  nexus doctor\n  nexus doctor --fix\n  nexus doctor --rebuild\n  nexus doctor -o json",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := app.Doctor(cmd.Context(), os.Environ(), o)
+			if err != nil {
+				return err
+			}
+			if s.output == "json" {
+				err = printJSON(cmd.OutOrStdout(), report)
+			} else {
+				tellReport(cmd.OutOrStdout(), report)
+			}
+			if err == nil && len(report.Findings)+len(report.Failed) > 0 {
+				err = exit(exitFailed)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&o.Fix, "fix", false, "mend what is safe to mend")
+	cmd.Flags().BoolVar(&o.Rebuild, "rebuild", false, "make the rows of a lost registry from the sites' markers")
+	return cmd
+}
+
+func tellReport(w io.Writer, r app.DoctorReport) {
+	for _, f := range r.Mended {
+		fmt.Fprintf(w, "  ✓ %s Mended.\n", f.What)
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(w, "  ✗ %s\n    → %s\n", f.What, f.Mend)
+	}
+	for _, text := range r.Failed {
+		fmt.Fprintf(w, "  ! %s\n", text)
+	}
+	others := ""
+	if r.Foreign > 0 {
+		others = fmt.Sprintf("; %d on the bench are not ours", r.Foreign)
+	}
+	if len(r.Findings) == 0 {
+		fmt.Fprintf(w, "  ✓ Registry and bench agree on all %d tenants%s.\n", r.Tenants, others)
+		return
+	}
+	fmt.Fprintf(w, "  %d differences; %d tenants%s.\n", len(r.Findings), r.Tenants, others)
+}

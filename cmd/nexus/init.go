@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+func initCommand() *cobra.Command {
+	var file string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Write a complete .env with fresh keys and tokens",
+		Long: `Writes every setting there is into a file, each with what it is and its default;
+the keys that seal secrets and two tokens, one with the scope operate and one with
+read, are fresh. Only you can read the file. One that is there is not touched,
+unless with --force: then its keys are lost, and with them the jobs under way.`,
+		Example: "  nexus init\n  nexus init --file /etc/nexus.env\n  set -a; . ./.env; set +a; nexus dev",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, keys := nexus.NewKeyring()
+			operate, read := nexus.Secret(freshToken()), nexus.Secret(freshToken())
+			text := app.Dotenv(map[string]nexus.Secret{
+				"NEXUS_SECRET_KEYS": keys, "NEXUS_API_TOKEN": operate,
+				"NEXUS_TOKENS": "admin:operate:" + operate + ",reader:read:" + read,
+			})
+			err := writeNew(file, text, force)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("%s is there already and was not touched; choose another with --file, or write it anew with --force", file)
+			}
+			if err != nil {
+				return fmt.Errorf("the file was not written: %w", err)
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "%s is written, for your eyes only. In it, shown this once:\n\n", file)
+			fmt.Fprintf(out, "  NEXUS_SECRET_KEYS  %s\n  token admin        %s  (operate: may do everything)\n  token reader       %s  (read: may look)\n\n",
+				keys.Reveal(), operate.Reveal(), read.Reveal())
+			fmt.Fprintf(out, "Keep a copy of NEXUS_SECRET_KEYS where your backups are. To go on:\n  set -a; . %s; set +a\n  nexus dev\n", shellPath(file))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "file", ".env", "the file to write")
+	cmd.Flags().BoolVar(&force, "force", false, "write it anew if it is there; its keys and tokens are lost")
+	return cmd
+}
+
+// shellPath is a path that the shell's dot finds: without a slash it would look
+// in PATH.
+func shellPath(file string) string {
+	for _, start := range []string{"/", "./", "../"} {
+		if strings.HasPrefix(file, start) {
+			return file
+		}
+	}
+	return "./" + file
+}
+
+// writeNew writes a file that only its owner may read. With force it takes the
+// place of one that is there, whole or not at all.
+func writeNew(file string, text []byte, force bool) error {
+	if force {
+		fresh := file + ".new"
+		if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := writeNew(fresh, text, false); err != nil {
+			return err
+		}
+		return os.Rename(fresh, file)
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}

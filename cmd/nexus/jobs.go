@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+func jobsCommand(s *shared) *cobra.Command {
+	jobs := &cobra.Command{
+		Use:     "jobs",
+		Short:   "List, watch, cancel and resume jobs",
+		Example: "  nexus jobs list --state waiting\n  nexus jobs watch 0f3c…",
+	}
+	jobs.AddCommand(jobsList(s), jobsShow(s), jobsWatch(s), jobsCancel(s), jobsResume(s))
+	return jobs
+}
+
+func jobsList(s *shared) *cobra.Command {
+	var state, kind string
+	var all bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List jobs, newest first",
+		Example: "  nexus jobs list\n  nexus jobs list --kind provision --state rollback_failed\n  nexus jobs list --all -o json",
+		Args:    exactly(),
+		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
+			if state != "" && !gen.State(state).Valid() || kind != "" && !gen.Kind(kind).Valid() {
+				return usage("There is no such state or kind; the help lists them.")
+			}
+			list := gen.JobList{Jobs: []gen.Job{}}
+			err := pages(all, func(cursor string) (*string, error) {
+				page, err := c.Jobs(cmd.Context(), state, kind, cursor)
+				list.Jobs, list.Next = append(list.Jobs, page.Jobs...), page.Next
+				return page.Next, err
+			})
+			if err != nil {
+				return err
+			}
+			rows := [][]string{{"JOB", "KIND", "SITE", "STATE", "STEP", "CREATED"}}
+			for _, job := range list.Jobs {
+				rows = append(rows, []string{job.Id, string(job.Kind), job.Site, string(job.State), current(job), local(&job.CreatedAt)})
+			}
+			s.more(cmd, list.Next)
+			return s.print(cmd.OutOrStdout(), list, rows)
+		}),
+	}
+	cmd.Flags().StringVar(&state, "state", "", "only those in this state: "+strings.Join(words(nexus.States()), ", "))
+	cmd.Flags().StringVar(&kind, "kind", "", "only those of this kind: "+strings.Join(kinds(), ", "))
+	cmd.Flags().BoolVar(&all, "all", false, "all of them, not only the first page")
+	for name, texts := range map[string][]string{"state": words(nexus.States()), "kind": kinds()} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(texts, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	}
+	return cmd
+}
+
+func words[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, word := range list {
+		out[i] = string(word)
+	}
+	return out
+}
+
+func kinds() []string {
+	return words([]nexus.Kind{nexus.KindProvision, nexus.KindTeardown, nexus.KindSuspend, nexus.KindRestore, nexus.KindRotateKey, nexus.KindAdopt})
+}
+
+// pages reads the first page, or all of them.
+func pages(all bool, read func(cursor string) (next *string, err error)) error {
+	next, err := read("")
+	for err == nil && all && next != nil {
+		next, err = read(*next)
+	}
+	return err
+}
+
+// more says that a table is not all there is; in JSON the field next does.
+func (s *shared) more(cmd *cobra.Command, next *string) {
+	if next != nil && s.output == "table" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "This is the first page; --all lists the rest too.")
+	}
+}
+
+// current is the step a job is at, or ended in.
+func current(job gen.Job) (name string) {
+	if job.State == gen.StateSucceeded {
+		return ""
+	}
+	if job.Error != nil && job.Error.Step != nil {
+		return *job.Error.Step
+	}
+	for _, step := range job.Steps {
+		if step.State != gen.StepStatePending {
+			name = step.Name
+		}
+	}
+	return name
+}
+
+// onJob is a command on one job, which it prints.
+func (s *shared) onJob(use, short, example string, do func(context.Context, *client.Client, string) (gen.Job, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " <job>", Short: short, Example: example,
+		Args: exactly("a job's id (nexus jobs list)"), ValidArgsFunction: s.completeJob,
+		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
+			job, err := do(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			return s.print(cmd.OutOrStdout(), job, jobRows(job))
+		}),
+	}
+}
+
+func jobRows(job gen.Job) [][]string {
+	rows := [][]string{{"job", job.Id}, {"kind", string(job.Kind)}, {"site", job.Site}, {"url", job.Url}, {"state", string(job.State)}}
+	add := func(name, text string) {
+		if text != "" {
+			rows = append(rows, []string{name, text})
+		}
+	}
+	if job.WaitingFor != nil {
+		add("waits for", join(string(*job.WaitingFor), value(job.WaitingNote)))
+	}
+	add("next look", local(job.NextAt))
+	if job.Error != nil {
+		add("error", job.Error.Code+": "+job.Error.Message)
+		add("to do", value(job.Error.Action))
+		add("request", value(job.Error.RequestId))
+	}
+	add("asked by", value(job.Actor))
+	add("created", local(&job.CreatedAt))
+	add("changed", local(&job.UpdatedAt))
+	if !over(job.State) {
+		add("gives up", local(&job.GiveUpAt))
+	}
+	for i, step := range job.Steps {
+		name := ""
+		if i == 0 {
+			name = "steps"
+		}
+		rows = append(rows, []string{name, strings.TrimRight(fmt.Sprintf("%-9s %-8s%-7s  %s", step.Name, step.State, took(step), value(step.Note)), " ")})
+	}
+	return rows
+}
+
+func jobsShow(s *shared) *cobra.Command {
+	return s.onJob("show", "Show a job and its steps",
+		"  nexus jobs show 0f3c…\n  nexus jobs show 0f3c… -o json | jq .error",
+		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) {
+			job, _, _, err := c.Job(ctx, id, "", 0)
+			return job, err
+		})
+}
+
+func jobsWatch(s *shared) *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch <job>",
+		Short: "Print what happens to a job until it is over",
+		Long: `Prints each change of a job as it comes, until the job is over; with -o json the
+whole job in one line each time. The id of a job is the right to watch it: no
+token is needed.
+
+Exit codes: 0 succeeded; 1 failed or canceled; 2 called wrongly; 3 no answer from
+the API, or interrupted: the job goes on.`,
+		Example: "  nexus jobs watch 0f3c…",
+		Args:    exactly("a job's id (nexus jobs list)"), ValidArgsFunction: s.completeJob,
+		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
+			var w watcher = &lines{w: cmd.OutOrStdout(), clock: true, told: map[string]gen.StepState{}}
+			if s.output == "json" {
+				w = records{json.NewEncoder(cmd.OutOrStdout()), cmd.ErrOrStderr()}
+			}
+			job, err := follow(cmd.Context(), c, args[0], w)
+			if err == nil && job.State != gen.StateSucceeded {
+				return exit(exitFailed) // the last line says why
+			}
+			return err
+		}),
+	}
+}
+
+// records writes a job in one line of JSON at every change.
+type records struct {
+	*json.Encoder
+	remarks io.Writer
+}
+
+func (r records) show(job gen.Job) { _ = r.Encode(job) } // a reader that left needs no answer
+func (r records) say(text string)  { fmt.Fprintln(r.remarks, text) }
+func (records) end()               {}
+
+func jobsCancel(s *shared) *cobra.Command {
+	cmd := s.onJob("cancel", "Stop a job and remove what it made", "  nexus jobs cancel 0f3c… && nexus jobs watch 0f3c…",
+		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) {
+			return c.Cancel(ctx, id, token())
+		})
+	cmd.Long = `Asks for the end of a job; it ends as canceled once all it made is removed. Asking
+twice is fine. A job that is over cannot be canceled: remove the site with
+nexus tenants rm.`
+	return cmd
+}
+
+func jobsResume(s *shared) *cobra.Command {
+	cmd := s.onJob("resume", "Go on with a job whose rollback failed", "  nexus jobs list --state rollback_failed\n  nexus jobs resume 0f3c…",
+		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) { return c.Resume(ctx, id) })
+	cmd.Long = `A job is parked as rollback_failed when what it made could not be removed. Once
+the cause is mended, this sets it going again.`
+	return cmd
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestHelp: whoever asks for help on a command finds what it does, and an
+// example that is a call of that very command and is taken as it stands.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	each(rootCommand(), func(cmd *cobra.Command) {
+		if cmd.Short == "" || cmd.Example == "" {
+			t.Errorf("%s has no short description, or no example", cmd.CommandPath())
+		}
+		if own := cmd.CommandPath(); cmd.Runnable() && !strings.Contains(cmd.Example, own) {
+			t.Errorf("no example of %s shows it", own)
+		}
+		if cmd.Parent() == cmd.Root() && cmd.GroupID == "" && cmd.Name() != "version" {
+			t.Errorf("%s is in no group of nexus --help", cmd.CommandPath())
+		}
+	})
+}
+
+// TestHelpFits: help is read on terminals of 80 columns; flags and usage lines,
+// which cobra lays out, may be longer.
+func TestHelpFits(t *testing.T) {
+	t.Parallel()
+	each(rootCommand(), func(cmd *cobra.Command) {
+		for line := range strings.Lines(cmd.Long) {
+			if n := len([]rune(strings.TrimRight(line, "\n"))); n > 84 {
+				t.Errorf("%s: a line of its help has %d characters: %s", cmd.CommandPath(), n, line)
+			}
+		}
+	})
+}
+
+func TestUnknownCommand(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args string
+		want string // in the refusal; empty: taken
+	}{
+		{"jobs", ""},
+		{"jobs list", ""},
+		{"jobs -o json list", ""},
+		{"jobs --help", ""},
+		{"jobs lst", `Did you mean "list"?`},
+		{"tenants keys rotat", `Did you mean "rotate"?`},
+		{"tenants nothing-like-it", `no command "nothing-like-it" in "nexus tenants"`},
+	} {
+		_, err := unknownCommand(rootCommand(), strings.Fields(tc.args))
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%s: %v", tc.args, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%s: %v does not say %q", tc.args, err, tc.want)
+		}
+	}
+}
+
+func TestTagged(t *testing.T) {
+	t.Parallel()
+	got := []string{tagged("canary@example.com", "1a2b3c"), tagged("ops+canary@example.com", "1a2b3c")}
+	if want := []string{"canary+1a2b3c@example.com", "ops+canary-1a2b3c@example.com"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestShellPath(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]string{".env": "./.env", "x/.env": "./x/.env", "./a": "./a", "../a": "../a", "/etc/a": "/etc/a", "..a": "./..a"} {
+		if got := shellPath(file); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+}

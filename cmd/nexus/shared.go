@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// shared is what all commands are told by flags of the root.
+type shared struct {
+	server string
+	output string
+}
+
+func (s *shared) flags(flags *pflag.FlagSet) {
+	base := os.Getenv("NEXUS_API_URL")
+	if base == "" {
+		base = "http://127.0.0.1:8300"
+	}
+	flags.StringVar(&s.server, "server", base, "the API to ask (NEXUS_API_URL)")
+	flags.StringVarP(&s.output, "output", "o", "table", "how lists and records are printed: table, or json as the API sends it")
+}
+
+// client asks the API of the flags; the caller closes it.
+func (s *shared) client() (*client.Client, error) {
+	u, err := url.Parse(s.server)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, usage("The API's address %q is not a URL such as http://127.0.0.1:8300 (--server, NEXUS_API_URL).", s.server)
+	}
+	if s.output != "table" && s.output != "json" {
+		return nil, usage("--output is table or json, not %q.", s.output)
+	}
+	return client.New(s.server, token()), nil
+}
+
+func token() nexus.Secret { return nexus.Secret(os.Getenv("NEXUS_API_TOKEN")) }
+
+// asking makes a RunE of a function that needs a client.
+func (s *shared) asking(do func(cmd *cobra.Command, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := s.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return do(cmd, c, args)
+	}
+}
+
+// print writes a record as the API sent it, or as a table of rows.
+func (s *shared) print(w io.Writer, record any, rows [][]string) error {
+	if s.output == "json" {
+		return printJSON(w, record)
+	}
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) { // an empty last cell would leave spaces
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, record any) error {
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	return out.Encode(record)
+}
+
+// local writes a time as a person here reads it; nothing for no time.
+func local(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// exactly wants its arguments by name, and says which are missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usage("%s needs %s.", cmd.CommandPath(), strings.Join(names[len(args):], " and "))
+		case len(args) > len(names):
+			return usage("%s does not know what to do with %q.", cmd.CommandPath(), args[len(names)])
+		}
+		return nil
+	}
+}

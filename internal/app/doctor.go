@@ -1,0 +1,291 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// DoctorReport is where registry and bench differ, and what was done about it.
+type DoctorReport struct {
+	Findings []tasks.Finding `json:"findings"`         // what is left
+	Mended   []tasks.Finding `json:"mended,omitempty"` // what was there before
+	Failed   []string        `json:"failed,omitempty"` // sentences: what could not be mended
+	Tenants  int             `json:"tenants"`
+	Foreign  int             `json:"foreign"` // sites on the bench that are not ours; none is a finding
+}
+
+// DoctorOptions say what the doctor may do beside looking.
+type DoctorOptions struct {
+	Fix     bool // mend what is ours for certain and nobody's data
+	Rebuild bool // make the rows of a lost registry from the markers
+}
+
+// fixRounds is how often the doctor looks again: what it mends may bring another
+// safe finding to light, such as a row that is suspended now.
+const fixRounds = 3
+
+// Doctor holds the registry against the bench of the environment.
+func Doctor(ctx context.Context, environ []string, o DoctorOptions) (report DoctorReport, err error) {
+	err = withTools(ctx, environ, func(t tools) error {
+		if err := t.sameInstall(ctx); err != nil {
+			return err
+		}
+		if report, err = t.diagnose(ctx); err != nil {
+			return err
+		}
+		for range fixRounds {
+			mended, failed := t.mendAll(ctx, o, report.Findings)
+			if len(mended) == 0 && len(failed) == 0 {
+				return ctx.Err()
+			}
+			next, err := t.diagnose(ctx)
+			if err != nil {
+				return err
+			}
+			next.Mended, next.Failed = append(report.Mended, mended...), failed
+			if report = next; len(mended) == 0 {
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	if report.Findings == nil {
+		report.Findings = []tasks.Finding{}
+	}
+	return report, err
+}
+
+// sameInstall refuses a bench that was set up with another registry: everything
+// on it would look like a stranger's.
+func (t tools) sameInstall(ctx context.Context) error {
+	hello, err := t.hello(ctx)
+	if err != nil || hello.Install == t.install || hello.Install == "" && t.c.Bench != "docker" {
+		return err
+	}
+	if hello.Install == "" {
+		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "The bench is not set up for Nexus; run: nexus bench init"}
+	}
+	return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Err: fmt.Errorf("bench %s, registry %s", hello.Install, t.install),
+		Msg: fmt.Sprintf("The bench belongs to the install %[1]s, and this registry is another one's. If the registry was lost, give the new one the old id "+
+			"(redis-cli SET {nexus}:install %[1]s), restart all processes, and run: nexus doctor --rebuild", hello.Install)}
+}
+
+// diagnose looks twice where the first look finds anything: registry and bench
+// are not read at one moment, and a job that passes by is no finding.
+func (t tools) diagnose(ctx context.Context) (DoctorReport, error) {
+	s, err := t.survey(ctx)
+	if err != nil {
+		return DoctorReport{}, err
+	}
+	found := tasks.Diagnose(s)
+	if len(found) > 0 {
+		if s, err = t.survey(ctx); err != nil {
+			return DoctorReport{}, err
+		}
+		again := tasks.Diagnose(s)
+		found = slices.DeleteFunc(found, func(f tasks.Finding) bool { return !slices.Contains(again, f) })
+	}
+	return DoctorReport{Findings: found, Tenants: len(s.Tenants), Foreign: s.Foreign()}, nil
+}
+
+// survey reads the bench, all rows, and every job that either speaks of.
+func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
+	s := tasks.Survey{Install: t.install, Master: nexus.SiteName(t.c.MasterSite)}
+	result, err := t.bench.Run(ctx, nexus.Op{Args: nexus.Inventory{}})
+	if err != nil {
+		return s, err
+	}
+	if result.Inventory != nil {
+		s.Inventory = *result.Inventory
+	}
+	for filter := (store.TenantFilter{Limit: 200}); ; {
+		tenants, next, err := t.store.Tenants(ctx, filter)
+		if err != nil {
+			return s, err
+		}
+		s.Tenants = append(s.Tenants, tenants...)
+		if filter.Cursor = next; next == "" {
+			break
+		}
+	}
+	s.Jobs, err = t.store.JobsByID(ctx, named(s))
+	return s, err
+}
+
+// named lists the jobs that rows and bench speak of.
+func named(s tasks.Survey) []nexus.JobID {
+	ids := map[nexus.JobID]bool{}
+	for _, row := range s.Tenants {
+		ids[row.Job], ids[row.MadeBy] = true, true
+	}
+	for _, site := range s.Inventory.Sites {
+		ids[site.Job] = true
+	}
+	for _, intent := range s.Inventory.Intents {
+		ids[intent.Job] = true
+	}
+	for _, db := range s.Inventory.Databases {
+		ids[db.Job] = true
+	}
+	for _, folder := range s.Inventory.Folders {
+		ids[folder.Job] = true
+	}
+	delete(ids, "")
+	return slices.Collect(maps.Keys(ids))
+}
+
+// mendAll mends what the options allow, one by one.
+func (t tools) mendAll(ctx context.Context, o DoctorOptions, found []tasks.Finding) (mended []tasks.Finding, failed []string) {
+	for _, f := range found {
+		var err error
+		switch {
+		case o.Rebuild && f.Kind == tasks.UnrecordedSite:
+			err = t.rebuild(ctx, f)
+		case o.Fix && f.Safe:
+			err = t.mend(ctx, f)
+		default:
+			continue
+		}
+		if err != nil {
+			failed = append(failed, fmt.Sprintf("%s: %s", f.Site, nexus.MessageOf(err)))
+			continue
+		}
+		mended = append(mended, f)
+	}
+	return mended, failed
+}
+
+// mend does what a finding needs. The bench looks once more whose all of it is.
+func (t tools) mend(ctx context.Context, f tasks.Finding) error {
+	adopted := f.DB != f.Job.Database(t.install)
+	switch {
+	case f.Kind == tasks.OtherState || f.Kind == tasks.StaleIntent && f.State != "":
+		return t.onBench(ctx, f, nexus.Mark{State: f.State})
+	case f.Kind == tasks.StuckTenant:
+		if f.State == nexus.TenantMaking && f.DB != "" {
+			if err := t.onBench(ctx, f, remover(adopted)); err != nil {
+				return err
+			}
+		}
+		return t.store.Unstick(ctx, f.Site, f.Job)
+	default:
+		return t.onBench(ctx, f, remover(f.Kind == tasks.OrphanAdoption))
+	}
+}
+
+// remover takes away what a job made; what it had only adopted is given back.
+func remover(adopted bool) nexus.Args {
+	if adopted {
+		return nexus.Disown{}
+	}
+	return nexus.DropSite{}
+}
+
+// onBench runs an operation with a token of its own, which beats those of
+// whatever may still run.
+func (t tools) onBench(ctx context.Context, f tasks.Finding, args nexus.Args) error {
+	above := nexus.Gen(0)
+	for range 3 {
+		gen, err := t.store.MintGen(ctx, above)
+		if err != nil {
+			return err
+		}
+		_, err = t.bench.Run(ctx, nexus.Op{Site: f.Site, DB: f.DB, Owner: f.Job, Gen: gen, Args: args})
+		refused, ok := errors.AsType[*nexus.Error](err)
+		if !ok || refused.Code != nexus.Fenced {
+			return err
+		}
+		above = refused.Seen // Redis was restored from an older copy
+	}
+	return &nexus.Error{Code: nexus.Fenced, Op: "app.doctor", Msg: "Others keep working on this site."}
+}
+
+// rebuild makes a tenant's row from what the site's marker says now.
+func (t tools) rebuild(ctx context.Context, f tasks.Finding) error {
+	result, err := t.bench.Run(ctx, nexus.Op{Site: f.Site, Args: nexus.Inspect{}})
+	if err != nil {
+		return err
+	}
+	site := result.Site
+	if site == nil || site.Install != t.install || !site.Job.Valid() || site.DB == "" {
+		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "Its marker is gone, or says too little."}
+	}
+	state := nexus.TenantState(site.State)
+	switch state {
+	case nexus.TenantActive, nexus.TenantSuspended:
+	case nexus.TenantDeleting:
+		state = nexus.TenantSuspended // so that it can be removed again
+	default:
+		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "Its marker says " + site.State + ": it was never handed out."}
+	}
+	plan := site.Plan
+	if plan == "" {
+		plan = nexus.DefaultPlan
+	}
+	return t.store.Rebuild(ctx, nexus.Tenant{Site: site.Site, State: state, Plan: plan, Email: site.Email, Bench: t.name, DB: site.DB,
+		MadeBy: site.Job, CreatedAt: site.MadeAt})
+}
+
+// How often the findings are counted, and how soon after a worker's start.
+const (
+	doctorEvery = 10 * time.Minute
+	doctorFirst = time.Minute
+)
+
+// watchDoctor counts the findings every ten minutes until the context ends; of
+// all workers one does it. Nothing is mended.
+func (a *app) watchDoctor(ctx context.Context, memory *store.Store, hands nexus.Bench) error {
+	if a.c.single() { // the master site is no bench of ours
+		return nil
+	}
+	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "nexus_doctor_findings",
+		Help: "Differences between registry and bench, by kind; nexus doctor tells them. Only one worker counts, the others say nothing."}, []string{"kind"})
+	a.registry.MustRegister(gauge)
+	t := tools{c: a.c, install: a.install, bench: hands, name: a.benchName(), store: memory}
+	timer := time.NewTimer(doctorFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		if err := t.count(ctx, gauge); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "bench and registry not compared", nexus.LogErr, err)
+		}
+		timer.Reset(doctorEvery)
+	}
+}
+
+// count sets the gauge, if it is this worker's turn; else it has none.
+func (t tools) count(ctx context.Context, gauge *prometheus.GaugeVec) error {
+	mine, err := t.store.Turn(ctx, "doctor", doctorEvery-5*time.Second)
+	if err != nil || !mine {
+		gauge.Reset()
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	report, err := t.diagnose(short)
+	if err != nil {
+		gauge.Reset()
+		return err
+	}
+	for _, kind := range tasks.Troubles() {
+		gauge.WithLabelValues(string(kind)).Set(0)
+	}
+	for _, f := range report.Findings {
+		gauge.WithLabelValues(string(f.Kind)).Inc()
+	}
+	return nil
+}

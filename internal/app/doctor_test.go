@@ -1,0 +1,60 @@
+package app_test
+
+import (
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/bench"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// TestCountFindings counts what a lost registry leaves; another worker that asks
+// within the same ten minutes says nothing.
+func TestCountFindings(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	memory := store.New(rdb, store.Options{Embedded: true})
+	sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: t.TempDir(), Install: install})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sandbox.Close() })
+	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.Mark{State: nexus.TenantActive}} {
+		if _, err := sandbox.Run(t.Context(), nexus.Op{Site: "acme.example.com", DB: lost.Database(install), Owner: lost, Gen: 1, Args: args}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "findings"}, []string{"kind"})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(gauge)
+	counted := func() map[string]float64 {
+		t.Helper()
+		out := map[string]float64{}
+		if err := app.CountFindings(t.Context(), memory, sandbox, install, gauge); err != nil {
+			t.Fatal(err)
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			for _, m := range family.GetMetric() {
+				out[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+		return out
+	}
+	if n := counted(); n["unrecorded_site"] != 1 || n["orphan_site"] != 0 || len(n) < 10 {
+		t.Errorf("%v", n)
+	}
+	if n := counted(); len(n) != 0 {
+		t.Errorf("counted twice: %v", n)
+	}
+}

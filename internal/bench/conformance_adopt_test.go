@@ -1,0 +1,96 @@
+package bench_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// testAdopt takes a whole site over that somebody else made, gives it back as it
+// was, takes it again and removes it.
+func testAdopt(t *testing.T, n *tenant) {
+	n.refused(t, nexus.Adopt{}, nexus.NotFound)
+	db, look := n.complete(t, n.site)
+	before := look()
+	n.db = db
+	same := func(when string) {
+		t.Helper()
+		if diff := cmp.Diff(before, look()); diff != "" {
+			t.Errorf("%s the site is not what it was:\n%s", when, diff)
+		}
+	}
+	testRegister(t, n)
+	same("registered,")
+	n.run(t, nexus.Disown{}) // the undo of an adoption that was refused
+	n.run(t, nexus.DropSite{})
+	n.refused(t, nexus.Mark{State: nexus.TenantActive}, nexus.Conflict)
+	same("not adopted,")
+
+	n.again(t, nexus.Adopt{})
+	n.again(t, nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "http://" + string(n.site)})
+	n.again(t, nexus.Mark{State: nexus.TenantSuspended})
+	adopted := n.run(t, nexus.Inspect{}).Site
+	other := n.stranger()
+	other.refused(t, nexus.Adopt{}, nexus.Conflict)
+	other.run(t, nexus.Disown{})
+	other.run(t, nexus.DropSite{})
+	n.gen = other.gen // the fence is of the database, which both mean
+	if diff := cmp.Diff(adopted, n.run(t, nexus.Inspect{}).Site); diff != "" {
+		t.Errorf("a stranger changed the site:\n%s", diff)
+	}
+
+	n.again(t, nexus.Disown{})
+	same("given back,")
+	other.gen++
+	other.run(t, nexus.DropSite{})
+	same("after a stranger's drop,")
+
+	n.owner, n.gen = nexus.NewJobID(), other.gen+1
+	n.again(t, nexus.Adopt{})
+	testAdopted(t, n)
+	n.again(t, nexus.Mark{State: nexus.TenantDeleting})
+	testDrop(t, n)
+}
+
+// testRegister enters the site's database, twice.
+func testRegister(t *testing.T, n *tenant) {
+	args := nexus.Register{RootUser: n.secrets.RootUser, RootPassword: n.secrets.RootPassword}
+	if args.RootUser != "" { // the sandbox has no register
+		n.refused(t, nexus.Adopt{}, nexus.Conflict)
+		wrong := args
+		wrong.RootPassword = "wrong"
+		n.refused(t, wrong, nexus.Invalid)
+	}
+	nobody := *n
+	nobody.site = "ct-nobody.localhost"
+	nobody.refused(t, args, nexus.NotFound)
+	for range 2 {
+		if result := n.run(t, args); result.Site == nil || result.Site.DB != n.db {
+			t.Fatalf("registered %+v", result.Site)
+		}
+	}
+}
+
+// testAdopted does with an adopted site what is done with any tenant's.
+func testAdopted(t *testing.T, n *tenant) {
+	n.run(t, nexus.EnsureUser{Email: n.email, FullName: "Jane Doe", Password: "Passw0rdXyz"})
+	n.again(t, nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "http://" + string(n.site)})
+	n.pair = nexus.IssueKey{Email: n.email, Key: nexus.Secret(strings.Repeat("c3", 32)), Secret: nexus.Secret(strings.Repeat("d4", 32))}
+	n.again(t, n.pair)
+	n.again(t, nexus.Mark{State: nexus.TenantActive})
+	n.run(t, n.verify())
+	site := n.run(t, nexus.Inspect{}).Site
+	if !site.Adopted || site.Job != n.owner || site.DB != n.db || site.Install != n.install || site.Plan != "starter" ||
+		site.Email != n.email || !site.Database || !slices.Contains(site.Apps, "frappe") {
+		t.Errorf("inspect: %+v", site)
+	}
+	list := n.run(t, nexus.Inventory{}).Inventory
+	i := slices.IndexFunc(list.Databases, func(d nexus.DatabaseInfo) bool { return d.Name == n.db })
+	if i < 0 || list.Databases[i].Job != n.owner || !list.Databases[i].Adopted || !list.Databases[i].Exists || list.Databases[i].Users != 1 {
+		t.Errorf("databases: %+v", list.Databases)
+	}
+}

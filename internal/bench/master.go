@@ -1,0 +1,308 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// MasterOptions describe the operator's own site.
+type MasterOptions struct {
+	URL     string          // where it answers: http or https
+	Site    nexus.SiteName  // its name, sent as Host
+	Key     nexus.Secret    // of a user with the role System Manager
+	Secret  nexus.Secret    //
+	Install nexus.InstallID // of this control plane
+	// Name is the registry's name for the person with this address.
+	Name func(email string) nexus.SiteName
+}
+
+// Master is a bench for single-tenant mode: all tenants are users of one site
+// that was there before, reached over REST only. The operations are those of a
+// bench, with "site" read as "user": each looks at the world first and may run
+// twice.
+//
+// There is nothing to lock on a site of somebody else's. What takes a lock's
+// place: the registry has one name per e-mail and one live job on it; Frappe has
+// one user per e-mail; every write carries the user's mark with the run's fencing
+// token, and is refused by Frappe if the user changed since it was read. Left
+// open is a run that is stopped between its insert's sending and its arrival
+// until its job was undone: it leaves a user nobody was told of, which the next
+// signup with this address removes (see unmade).
+type Master struct {
+	o      MasterOptions
+	client *http.Client
+}
+
+var _ nexus.Bench = (*Master)(nil)
+
+// NewMaster makes the hands; nothing is asked yet.
+func NewMaster(o MasterOptions) *Master {
+	o.URL = strings.TrimSuffix(o.URL, "/")
+	// Deleting a user looks for links in every table: 3 s on an idle site.
+	transport := &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+		ResponseHeaderTimeout: 30 * time.Second, DialContext: dial}
+	return &Master{o: o, client: &http.Client{Transport: transport,
+		// A redirect would carry the key to another address.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// Close lets idle connections go.
+func (m *Master) Close() error {
+	m.client.CloseIdleConnections()
+	return nil
+}
+
+// Run does one operation; see nexus.Bench.
+func (m *Master) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	switch args := op.Args.(type) {
+	case nexus.Hello:
+		return m.hello(ctx)
+	case nexus.Inventory:
+		return m.inventory(ctx)
+	case nexus.NewSite:
+		return nexus.Result{}, patient(m.Check(ctx))
+	case nexus.EnsureUser:
+		return m.ensureUser(ctx, op, args)
+	case nexus.IssueKey:
+		return m.issueKey(ctx, op, args)
+	case nexus.Mark:
+		return m.mark(ctx, op, args.State)
+	case nexus.DropSite:
+		return m.dropUser(ctx, op)
+	case nexus.Inspect:
+		return m.inspect(ctx, op)
+	case nexus.Verify:
+		return nexus.Result{}, m.verify(ctx, args)
+	case nexus.InstallApp:
+		return nexus.Result{Skipped: true, Note: "The apps of the master site are its operator's."}, nil
+	case nexus.ApplyPlan:
+		return nexus.Result{Note: "The plan is recorded; on the master site it sets no limits."}, nil
+	case nexus.Stop, nexus.Init: // nothing runs there for us, and nothing needs to be prepared
+		return nexus.Result{}, nil
+	}
+	return nexus.Result{}, fail(nexus.Invalid, op.Args.Op(), "In single-tenant mode there is no such operation: all users share the master site.")
+}
+
+// Check asks whether the master site is there and what the key is good for. The
+// error says in words what to do.
+func (m *Master) Check(ctx context.Context) error {
+	var pong struct{ Message string }
+	if err := m.ask(ctx, call{method: http.MethodGet, path: "/api/method/ping", open: true}, &pong); err != nil {
+		return err
+	}
+	if pong.Message != "pong" {
+		return misled("What answers at ERP_NEXT_URL is no Frappe site: its ping was not answered with a pong.")
+	}
+	var me struct{ Message string }
+	if err := m.ask(ctx, call{method: http.MethodGet, path: "/api/method/frappe.auth.get_logged_user"}, &me); err != nil {
+		return err
+	}
+	user, found, err := m.load(ctx, me.Message)
+	able := found && (me.Message == "Administrator" || user.has("System Manager"))
+	if nexus.CodeOf(err) == nexus.Forbidden || err == nil && !able {
+		return powerless(fmt.Errorf("the key's user has the roles %v", user.roles()))
+	}
+	return err
+}
+
+// patient turns an outage into a wait that charges no attempt: before anything
+// is made there is nothing to undo, so a signup rather waits for the site, or for
+// its operator, than fails.
+func patient(err error) error {
+	e, ok := errors.AsType[*nexus.Error](err)
+	if !ok || e.Code != nexus.Unavailable && e.Code != nexus.Forbidden {
+		return err
+	}
+	out := *e
+	out.Code = nexus.Limit
+	if e.Code == nexus.Forbidden {
+		out.Wait, out.RetryAfter = nexus.WaitOperator, time.Minute
+	}
+	return &out
+}
+
+func (m *Master) hello(ctx context.Context) (nexus.Result, error) {
+	hello := &nexus.HelloResult{Protocol: 1, Install: m.o.Install, Host: string(m.o.Site)}
+	if err := m.Check(ctx); err != nil {
+		e, ok := errors.AsType[*nexus.Error](err)
+		if !ok || e.Code == nexus.CodeCanceled {
+			return nexus.Result{}, err
+		}
+		hello.Problems = []nexus.Problem{{What: e.Msg, Mend: "Check ERP_NEXT_URL, FRAPPE_SITE_NAME, ERP_API_KEY and ERP_API_SECRET."}}
+	}
+	return nexus.Result{Hello: hello}, nil
+}
+
+// ensureUser makes the user, or brings the one of this job to this password and
+// these roles. No roles given means none: all of them, as a tenant's admin gets
+// on a site of his own, would make every signup a master of this one.
+func (m *Master) ensureUser(ctx context.Context, op nexus.Op, args nexus.EnsureUser) (nexus.Result, error) {
+	fields := map[string]any{"first_name": args.FullName, "enabled": 1, "roles": roleRows(args.Roles), "new_password": args.Password.Reveal()}
+	for name, value := range map[string]string{"language": args.Language, "time_zone": args.TimeZone} {
+		if value != "" {
+			fields[name] = value
+		}
+	}
+	again := func() (done bool, err error) {
+		user, found, err := m.ours(ctx, op)
+		if err == nil && found {
+			err = m.put(ctx, op, user, nexus.TenantMaking, fields)
+		}
+		return found || err != nil, err
+	}
+	if done, err := again(); done {
+		return nexus.Result{Changed: true}, err
+	}
+	err := m.insert(ctx, op, args, fields)
+	if nexus.CodeOf(err) != nexus.Conflict {
+		return nexus.Result{Changed: true}, err
+	}
+	// An insert of our own may have arrived only now.
+	if done, err := again(); done {
+		return nexus.Result{Changed: true}, err
+	}
+	if gone, removeErr := m.unmade(ctx, op, args.Email); removeErr != nil {
+		err = removeErr
+	} else if gone {
+		err = m.insert(ctx, op, args, fields)
+	}
+	return nexus.Result{Changed: true}, err
+}
+
+func (m *Master) insert(ctx context.Context, op nexus.Op, args nexus.EnsureUser, fields map[string]any) error {
+	doc := maps.Clone(fields)
+	doc["doctype"], doc["email"], doc["send_welcome_email"] = "User", strings.ToLower(args.Email), 0
+	doc["social_logins"] = []row{m.sign(op, nexus.TenantMaking).row()}
+	return m.ask(ctx, call{method: http.MethodPost, path: "/api/method/frappe.client.insert", body: map[string]any{"doc": doc},
+		hide: []string{args.Password.Reveal()}}, nil)
+}
+
+// unmade removes the user that a run of ours left behind after its job was
+// undone. Since the registry gave this e-mail to the present job, no other of
+// this install has it; the state "making" says that nobody was ever told of the
+// user. Any other user with this address is somebody's, and stays.
+func (m *Master) unmade(ctx context.Context, op nexus.Op, email string) (gone bool, err error) {
+	user, found, err := m.load(ctx, strings.ToLower(email))
+	if err != nil || !found {
+		return found, err // gone meanwhile: not our deed
+	}
+	left, marked := user.mark()
+	if !marked || left.state != nexus.TenantMaking || left.install != m.o.Install || left.gen > op.Gen {
+		return false, nil
+	}
+	return true, m.remove(ctx, user.Name)
+}
+
+// issueKey sets the pair; the same again is fine, so a lost answer is too.
+func (m *Master) issueKey(ctx context.Context, op nexus.Op, args nexus.IssueKey) (nexus.Result, error) {
+	user, err := m.need(ctx, op)
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	kept, _ := user.mark()
+	return nexus.Result{Changed: user.APIKey != args.Key.Reveal()}, m.put(ctx, op, user, kept.state,
+		map[string]any{"api_key": args.Key.Reveal(), "api_secret": args.Secret.Reveal()})
+}
+
+// mark writes the state into the user's mark, and opens or closes the account:
+// a closed one's key, password and sessions are refused.
+func (m *Master) mark(ctx context.Context, op nexus.Op, state nexus.TenantState) (nexus.Result, error) {
+	user, err := m.need(ctx, op)
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	enabled := 0
+	if state == nexus.TenantActive || state == nexus.TenantMaking {
+		enabled = 1
+	}
+	if kept, _ := user.mark(); kept.state == state && user.Enabled == enabled {
+		return nexus.Result{}, nil
+	}
+	return nexus.Result{Changed: true}, m.put(ctx, op, user, state, map[string]any{"enabled": enabled})
+}
+
+// dropUser deletes the user that this job made, and nobody else's: the address
+// is free afterwards.
+func (m *Master) dropUser(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	user, found, err := m.ours(ctx, op)
+	if err != nil || !found {
+		return nexus.Result{}, err
+	}
+	return nexus.Result{Changed: true}, m.remove(ctx, user.Name)
+}
+
+// remove deletes a user; one that is gone already is fine.
+func (m *Master) remove(ctx context.Context, name string) error {
+	err := m.ask(ctx, call{method: http.MethodDelete, path: userPath + url.PathEscape(name)}, nil)
+	if nexus.CodeOf(err) == nexus.NotFound {
+		return nil
+	}
+	return err
+}
+
+func (m *Master) inspect(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	info := &nexus.SiteInfo{Site: op.Site}
+	if op.DB == "" { // to be adopted: nothing is
+		return nexus.Result{Site: info}, nil
+	}
+	user, found, err := m.ours(ctx, op)
+	if err != nil || !found {
+		return nexus.Result{Site: info}, err
+	}
+	kept, _ := user.mark()
+	*info = m.info(user.Name, kept)
+	info.Site, info.Email = op.Site, user.Name
+	return nexus.Result{Site: info}, nil
+}
+
+// inventory lists the users that carry a mark of this install.
+func (m *Master) inventory(ctx context.Context) (nexus.Result, error) {
+	rows, err := m.find(ctx, []string{"name", "`tab" + markTable + "`.userid", "`tab" + markTable + "`.username"},
+		filter{markTable, "provider", "=", markProvider}, filter{markTable, "userid", "like", string(m.o.Install) + "-%"})
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	list := &nexus.InventoryResult{Sites: make([]nexus.SiteInfo, len(rows))}
+	for i, r := range rows {
+		kept, _ := parseMark(r.Userid, r.Username)
+		list.Sites[i] = m.info(r.Name, kept)
+	}
+	slices.SortFunc(list.Sites, func(a, b nexus.SiteInfo) int { return strings.Compare(string(a.Site), string(b.Site)) })
+	return nexus.Result{Inventory: list}, nil
+}
+
+func (m *Master) info(email string, kept mark) nexus.SiteInfo {
+	return nexus.SiteInfo{Site: m.o.Name(email), Folder: true, DB: kept.job.Database(kept.install), Database: true,
+		Install: kept.install, Job: kept.job, State: string(kept.state), Users: 1}
+}
+
+// verify asks as the new user: is the key his?
+func (m *Master) verify(ctx context.Context, args nexus.Verify) error {
+	status, body, _, err := m.send(ctx, call{method: http.MethodGet, path: "/api/method/frappe.auth.get_logged_user",
+		token: token(args.Key, args.Secret)})
+	switch {
+	case err != nil:
+		return err
+	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || status == http.StatusNotFound:
+		return m.away(ctx, fmt.Errorf("status %d", status))
+	case status != http.StatusOK:
+		return wrong("the new key was answered with status %d", status)
+	}
+	var who struct{ Message string }
+	if err := decode(body, &who); err != nil {
+		return wrong("the new key was not answered in JSON: %w", err)
+	}
+	if !strings.EqualFold(who.Message, args.Email) {
+		return wrong("the new key belongs to somebody else")
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// The mark is a row of the user's Social Logins: a standard child table, read and
+// filtered over REST, kept when the user is renamed, shown read-only to the site's
+// administrators. Other standard fields that last (bio, interest) are the user's
+// own to edit in his profile. Through the API he may edit this one too, so a
+// missing mark is not taken for a missing user: see ours.
+const (
+	markTable    = "User Social Login"
+	markProvider = "nexus"
+	userPath     = "/api/resource/User/"
+)
+
+// mark says which job of which install made a user.
+type mark struct {
+	install nexus.InstallID
+	job     nexus.JobID
+	state   nexus.TenantState
+	gen     nexus.Gen // of the last write
+}
+
+// row is a row of a child table, as Frappe gives it.
+type row = map[string]any
+
+func (k mark) row() row {
+	return row{"provider": markProvider, "userid": k.owner(), "username": fmt.Sprintf("%s %d", k.state, k.gen)}
+}
+
+// owner is the part of a mark that stays.
+func (k mark) owner() string { return string(k.install) + "-" + string(k.job) }
+
+func parseMark(userid, username string) (mark, bool) {
+	install, job, owned := strings.Cut(userid, "-")
+	state, text, ok := strings.Cut(username, " ")
+	gen, err := strconv.ParseInt(text, 10, 64)
+	return mark{install: nexus.InstallID(install), job: nexus.JobID(job), state: nexus.TenantState(state), gen: nexus.Gen(gen)},
+		owned && ok && err == nil
+}
+
+// sign is the operation's mark.
+func (m *Master) sign(op nexus.Op, state nexus.TenantState) mark {
+	return mark{install: m.o.Install, job: op.Owner, state: state, gen: op.Gen}
+}
+
+// masterUser is as much of a User document as we speak of.
+type masterUser struct {
+	Name     string `json:"name"`
+	Enabled  int    `json:"enabled"`
+	Modified string `json:"modified"`
+	APIKey   string `json:"api_key"`
+	Roles    []struct {
+		Role string `json:"role"`
+	} `json:"roles"`
+	SocialLogins []row `json:"social_logins"`
+}
+
+func (u masterUser) mark() (kept mark, ok bool) {
+	for _, r := range u.SocialLogins {
+		if r["provider"] == markProvider {
+			return parseMark(fmt.Sprint(r["userid"]), fmt.Sprint(r["username"]))
+		}
+	}
+	return mark{}, false
+}
+
+func (u masterUser) roles() []string {
+	names := make([]string, len(u.Roles))
+	for i, r := range u.Roles {
+		names[i] = r.Role
+	}
+	return names
+}
+
+func (u masterUser) has(role string) bool { return slices.Contains(u.roles(), role) }
+
+func roleRows(roles []string) []row {
+	rows := make([]row, len(roles))
+	for i, role := range roles {
+		rows[i] = row{"role": role}
+	}
+	return rows
+}
+
+// load reads one user.
+func (m *Master) load(ctx context.Context, name string) (user masterUser, found bool, err error) {
+	var out struct{ Data masterUser }
+	err = m.ask(ctx, call{method: http.MethodGet, path: userPath + url.PathEscape(name)}, &out)
+	if nexus.CodeOf(err) == nexus.NotFound {
+		return user, false, nil
+	}
+	return out.Data, err == nil, err
+}
+
+// filter is one condition of a list: DocType, field, operator, value.
+type filter [4]string
+
+type found struct{ Name, Userid, Username string }
+
+// find lists users; all of them, where Frappe would stop at twenty.
+func (m *Master) find(ctx context.Context, fields []string, filters ...filter) ([]found, error) {
+	query := url.Values{"limit_page_length": {"0"}}
+	if filters == nil {
+		filters = []filter{}
+	}
+	for name, value := range map[string]any{"fields": fields, "filters": filters} {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		query.Set(name, string(text))
+	}
+	var out struct{ Data []found }
+	err := m.ask(ctx, call{method: http.MethodGet, path: "/api/resource/User?" + query.Encode()}, &out)
+	return out.Data, err
+}
+
+// ours finds the user that the operation's job made, by its mark. A run that is
+// behind the mark's token is fenced.
+func (m *Master) ours(ctx context.Context, op nexus.Op) (user masterUser, ok bool, err error) {
+	rows, err := m.find(ctx, []string{"name"}, filter{markTable, "provider", "=", markProvider}, filter{markTable, "userid", "=", m.sign(op, "").owner()})
+	if err != nil {
+		return user, false, err
+	}
+	switch len(rows) {
+	case 0:
+		return user, false, m.unmarked(ctx, op)
+	case 1:
+	default:
+		return user, false, fail(nexus.Conflict, op.Args.Op(), "More than one user of the master site carries the mark of this account; an operator must look at them.")
+	}
+	if user, ok, err = m.load(ctx, rows[0].Name); err != nil || !ok {
+		return user, false, err
+	}
+	kept, ok := user.mark()
+	if !ok || kept.owner() != m.sign(op, "").owner() { // taken off this very moment
+		return user, false, m.unmarked(ctx, op)
+	}
+	if kept.gen > op.Gen {
+		return user, false, &nexus.Error{Code: nexus.Fenced, Op: "master." + string(op.Args.Op()), Seen: kept.gen,
+			Msg: "A newer run works on this account.", Err: fmt.Errorf("gen %d below %d", op.Gen, kept.gen)}
+	}
+	return user, true, nil
+}
+
+// unmarked looks, for a tenant that was handed out (its later jobs carry no
+// e-mail), whether the user is there but has lost its mark. Then nothing is
+// touched, since nothing proves that it is ours; but nobody is told that it is
+// gone either.
+func (m *Master) unmarked(ctx context.Context, op nexus.Op) error {
+	if op.Email != "" {
+		return nil
+	}
+	rows, err := m.find(ctx, []string{"name"})
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(rows, func(r found) bool { return m.o.Name(r.Name) == op.Site }) {
+		return fail(nexus.Conflict, op.Args.Op(), "The user of this account is on the master site, but no longer carries our mark (a row \"nexus\" in its Social Logins); an operator must disable or delete it there.")
+	}
+	return nil
+}
+
+// need is ours, or not_found.
+func (m *Master) need(ctx context.Context, op nexus.Op) (masterUser, error) {
+	user, ok, err := m.ours(ctx, op)
+	if err == nil && !ok {
+		err = fail(nexus.NotFound, op.Args.Op(), "The user of this account is not on the master site.")
+	}
+	return user, err
+}
+
+// put writes some of a user's fields, with the mark; refused if the user changed
+// since it was read.
+func (m *Master) put(ctx context.Context, op nexus.Op, user masterUser, state nexus.TenantState, fields map[string]any) error {
+	logins := slices.Clone(user.SocialLogins)
+	i := slices.IndexFunc(logins, func(r row) bool { return r["provider"] == markProvider })
+	logins[i] = m.sign(op, state).row() // ours found it
+	body := map[string]any{"modified": user.Modified, "social_logins": logins}
+	var hide []string
+	for name, value := range fields {
+		body[name] = value
+		if text, ok := value.(string); ok && (name == "new_password" || strings.HasPrefix(name, "api_")) {
+			hide = append(hide, text)
+		}
+	}
+	return m.ask(ctx, call{method: http.MethodPut, path: userPath + url.PathEscape(user.Name), body: body, hide: hide}, nil)
+}

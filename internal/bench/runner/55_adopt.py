@@ -1,0 +1,130 @@
+# Sites of other makers: their database is entered in the register with root's
+# help, then a job may take the site over, and give it back as it was.
+
+# What an adopted tenant's operations write into the config beside marker and plan.
+TOUCHED = ("maintenance_mode", "pause_scheduler", "host_name", "monitor")
+
+
+def unregistered(op):
+    return Refusal("conflict", f"The database of {op.site} is not in the bench's register as this job's; nexus adopt enters it, with the database's root password.",
+                   op.db)
+
+
+def register(op):
+    """Enters the database of a site, as root: once for each site that shall be
+    adopted. With our marker it is a site whose entry was lost, and the job's again."""
+    import pymysql
+
+    if installed_id() != op.install:
+        raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
+    site = Site(op.site)
+    name, marker = registrable(op, site), site.marker()
+    root = connect_root(op)
+    try:
+        with root.cursor() as cursor:
+            check_account(cursor, name)
+            cursor.execute("INSERT IGNORE INTO nexus.register (name, install, job, adopted) VALUES (%s, %s, %s, %s)",
+                           (name, op.install, marker.get("job", ""), int(not marker or "adopted" in marker)))
+            changed = cursor.rowcount > 0
+            cursor.execute("SELECT install FROM nexus.register WHERE name = %s", (name,))
+            if cursor.fetchone()["install"] != op.install:
+                raise Refusal("conflict", f"The database of {site.name} belongs to another install of Nexus.", name)
+    except pymysql.err.ProgrammingError as e:
+        raise Refusal("unavailable", "The bench is not set up for Nexus; run: nexus bench init", str(e)) from None
+    except pymysql.err.MySQLError as e:
+        raise database_error(e) from None
+    finally:
+        root.close()
+    return {"changed": changed, "site": describe(op, site.name, {})}
+
+
+def registrable(op, site):
+    """The name of the site's database, if that can be this site's alone."""
+    config = site.config()
+    name = config.get("db_name")
+    if not site.exists() or not name:
+        raise Refusal("not_found", f"There is no site {site.name} on this bench.")
+    if "nexus" in config and site.marker().get("install") != op.install:
+        raise Refusal("conflict", f"The site {site.name} belongs to another install of Nexus.", str(site.marker().get("install")))
+    if not OTHER_DB_NAME.fullmatch(name) or name in SYSTEM_DBS:
+        raise Refusal("invalid", f"The database {name} cannot be taken over: its name must be small letters, digits and underscores, and none of MariaDB's own.")
+    if (config.get("db_user") or name) != name or (config.get("db_type") or "mariadb") != "mariadb":
+        raise Refusal("invalid", f"{site.name} cannot be taken over: its database must be MariaDB, with a user of the same name.", str(config.get("db_user")))
+    if (config.get("db_host") or common_config().get("db_host")) != common_config().get("db_host"):
+        raise Refusal("invalid", f"{site.name} cannot be taken over: it is on another database server than the bench.", str(config.get("db_host")))
+    for other in os.listdir(SITES):
+        if other != site.name and (read_json(os.path.join(SITES, other, "site_config.json")) or {}).get("db_name") == name:
+            raise Refusal("conflict", f"The sites {site.name} and {other} share one database; neither can be taken over.", name)
+    return name
+
+
+def check_account(cursor, name):
+    """A tenant's user goes with its database, so it must be the site's and no more."""
+    cursor.execute("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", (name,))
+    if not cursor.fetchall():
+        raise Refusal("not_found", "The site's database is not on the bench's database server.", name)
+    cursor.execute("SELECT 1 FROM mysql.global_priv WHERE User = %s AND JSON_VALUE(Priv, '$.access') > 0", (name,))
+    powerful = cursor.fetchall()
+    cursor.execute("SELECT Db FROM mysql.db WHERE User = %s", (name,))
+    elsewhere = [row["Db"] for row in cursor.fetchall() if row["Db"].replace("\\", "") != name]
+    if powerful or elsewhere:
+        raise Refusal("invalid", f"The database user {name} may do more than use the site's database; it cannot be taken over.", f"also on: {elsewhere}")
+
+
+def adopt(op):
+    """Marks a complete site of another maker as this owner's, and keeps in the
+    marker what its config and scheduler were, for the way back."""
+    site = Site(op.site)
+    with site_lock(site.name):
+        config, intent = site.config(), site.intent()
+        if not site.exists() or not config.get("db_name"):
+            raise Refusal("not_found", f"There is no site {site.name} on this bench.")
+        mine = site.marker().get("job") == op.owner
+        if config["db_name"] != op.db or ("nexus" in config and not mine) or (intent and intent.get("job") != op.owner):
+            raise foreign(site)
+        call(op, "take_database", op.db, op.install, op.owner)
+        if mine:
+            return {"changed": False}
+        apps = site.apps()
+        if "frappe" not in apps:
+            raise Refusal("invalid", f"The site {site.name} is not complete; it cannot be taken over.", f"installed apps: {apps}")
+        with site.locked_config() as config:
+            if "nexus" in config:
+                raise foreign(site)
+            before = {name: config[name] for name in TOUCHED if name in config}
+            config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making", "apps": apps,
+                               "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                               "adopted": {"config": before, "scheduler": scheduler(site)}}
+    return {"changed": True}
+
+
+def scheduler(site):
+    rows = site.query("SELECT value FROM `tabSingles` WHERE doctype = 'System Settings' AND field = 'enable_scheduler'")
+    return rows[0]["value"] if rows else None
+
+
+def disown(op):
+    """Gives an adopted site back. Where nothing is the owner's there is nothing to
+    give: the undo of a refused adoption must not touch who refused it."""
+    site = Site(op.site)
+    with site_lock(site.name):
+        marker, changed = site.marker(), False
+        if marker.get("job") == op.owner and site.config().get("db_name") == op.db:
+            if "adopted" not in marker:
+                raise Refusal("conflict", f"The site {site.name} was made by Nexus; it can be removed, not given back.")
+            changed = give_back(site, marker["adopted"])
+    if (our_databases(op).get(op.db) or {}).get("job") == op.owner:
+        call(op, "release_database", op.db, op.install, op.owner)
+    return {"changed": changed}
+
+
+def give_back(site, before):
+    if before["scheduler"] is not None and scheduler(site) != before["scheduler"]:
+        with frappe_site(site) as frappe:
+            frappe.db.set_single_value("System Settings", "enable_scheduler", before["scheduler"])
+            frappe.db.commit()
+    with site.locked_config() as config:
+        for name in ("nexus", "nexus_plan", *TOUCHED):
+            config.pop(name, None)
+        config.update(before["config"])
+    return True

@@ -1,0 +1,60 @@
+package bench
+
+import (
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// register finds the site and no more: a sandbox has no database to enter.
+func (s *Sandbox) register(op nexus.Op) (nexus.Result, error) {
+	site, err := s.folder.site(op.Site)
+	switch {
+	case err != nil:
+		return nexus.Result{}, err
+	case site == nil || !site.Made:
+		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
+	case site.Install != "" && site.Install != s.o.Install:
+		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The site %s belongs to another install of Nexus.", op.Site)
+	}
+	info := site.info()
+	return nexus.Result{Changed: site.Job == "", Site: &info}, nil
+}
+
+// locked runs a short deed under the site's lock and fence.
+func (s *Sandbox) locked(op nexus.Op, deed func(nexus.Op) (nexus.Result, error)) (result nexus.Result, err error) {
+	err = s.fenced(op, func() error {
+		result, err = deed(op)
+		return err
+	})
+	return result, err
+}
+
+// adopt takes a site over that nobody owns, as 1.0 left them.
+func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
+	site, err := s.folder.site(op.Site)
+	switch {
+	case err != nil:
+		return nexus.Result{}, err
+	case site == nil || !site.Made:
+		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
+	case site.Job == op.Owner && site.DB == op.DB:
+		return nexus.Result{}, nil
+	case site.Job != "" || site.DB != op.DB:
+		return nexus.Result{}, foreign(op)
+	}
+	site.Job, site.Install, site.State, site.Adopted = op.Owner, s.o.Install, string(nexus.TenantMaking), true
+	return nexus.Result{Changed: true}, s.folder.saveSite(site)
+}
+
+// disown gives an adopted site back; where nothing is the owner's, nothing is
+// to be given.
+func (s *Sandbox) disown(op nexus.Op) (nexus.Result, error) {
+	site, err := s.folder.site(op.Site)
+	switch {
+	case err != nil || site == nil || site.Job != op.Owner:
+		return nexus.Result{}, err
+	case !site.Adopted:
+		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The site %s was made by Nexus; it can be removed, not given back.", op.Site)
+	}
+	site.Job, site.Install, site.State, site.Plan, site.Adopted = "", "", "", nexus.ApplyPlan{}, false
+	return nexus.Result{Changed: true}, s.folder.saveSite(site)
+}

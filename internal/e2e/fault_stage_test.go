@@ -1,0 +1,341 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// takeover is how long a job may stand still after its worker was killed: a
+// lease, a tick, a task.
+const takeover = 6 * time.Second
+
+// worker starts one worker of its own log and environment, later entries first,
+// and waits until it is up.
+func (s *stack) worker(env ...string) *process {
+	s.t.Helper()
+	log := &logs{also: s.log}
+	p := start(s.t, log, slices.Concat(s.env, env), filepath.Join(binaries, "worker"))
+	eventually(s.t, 30*time.Second, "the worker is up", func() bool { return log.count("worker started") > 0 })
+	return p
+}
+
+// send sends a signal and does not wait; the answer is when.
+func (p *process) send(signal os.Signal) time.Time {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		p.t.Fatalf("%s: %v", p.cmd.Path, err)
+	}
+	return time.Now()
+}
+
+// stop stops a process with SIGSTOP, and waits until each of its threads stands
+// still: one that still moved could get hold of a lock that is just let go.
+func (p *process) stop() time.Time {
+	p.t.Helper()
+	at := p.send(syscall.SIGSTOP)
+	eventually(p.t, 5*time.Second, "the process stands still", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		return err == nil && !slices.ContainsFunc(threads, func(path string) bool {
+			text, err := os.ReadFile(path)
+			_, state, _ := strings.Cut(string(text), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		})
+	})
+	return at
+}
+
+// count tells how many lines hold all of the texts.
+func (l *logs) count(texts ...string) (n int) {
+	for _, line := range l.all() {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// record is a job as Redis has it, past the API: with starts and gen.
+type record struct {
+	State   nexus.State
+	Gen     string
+	Rescues int
+	Steps   []nexus.Step
+	Fields  map[string]string
+}
+
+func (r record) step(name string) (s nexus.Step) {
+	for _, step := range r.Steps {
+		if string(step.Name) == name {
+			return step
+		}
+	}
+	return s
+}
+
+func (s *stack) record(id string) record {
+	s.t.Helper()
+	fields, err := s.rdb.HGetAll(context.WithoutCancel(s.t.Context()), "{nexus}:job:"+id).Result()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := record{State: nexus.State(fields["state"]), Gen: fields["gen"], Fields: fields}
+	r.Rescues, _ = strconv.Atoi(fields["rescues"])
+	if err := json.Unmarshal([]byte(fields["steps"]), &r.Steps); err != nil {
+		s.t.Fatalf("job %s: %v in %v", id, err, fields)
+	}
+	return r
+}
+
+// staged is a job that is to be met in the middle of a step, or of its undoing.
+type staged struct {
+	gen.Accepted
+	step  string // empty: in its undoing
+	freed bool   // this step cannot be held, only met
+	at    record // as it stood when it was hurt
+	let   func()
+}
+
+func (j *staged) there(r record) bool {
+	if j.step == "" {
+		return r.State == nexus.RollingBack
+	}
+	return r.State == nexus.Running && r.step(j.step).State == nexus.StepStarted
+}
+
+// hold keeps every job in the middle of its step: the bench's lock on the site
+// is ours until let is called.
+func (s *stack) hold(jobs []*staged) {
+	s.t.Helper()
+	eventually(s.t, 90*time.Second, "every job is held in its step", func() bool { return s.grab(jobs) })
+	for _, j := range jobs {
+		s.t.Cleanup(j.let)
+		if !s.there(j) {
+			s.t.Fatalf("%s was to be held in %q, and is elsewhere: %+v", j.Site, j.step, s.record(j.JobId))
+		}
+	}
+}
+
+// grab takes hold of those jobs that are in their step now; true: all are held.
+func (s *stack) grab(jobs []*staged) bool {
+	held := true
+	for _, j := range jobs {
+		if j.let == nil && s.there(j) {
+			j.let = s.lock(j)
+		}
+		held = held && j.let != nil
+	}
+	return held
+}
+
+func (s *stack) there(j *staged) bool { return j.there(s.record(j.JobId)) }
+
+// lock takes the sandbox's lock on a site; nil if somebody else has it now.
+func (s *stack) lock(j *staged) (release func()) {
+	if j.freed {
+		return func() {}
+	}
+	file, err := os.OpenFile(filepath.Join(s.dir, "sandbox", "locks", j.Site), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		_ = file.Close()
+		return nil
+	}
+	return func() { _ = file.Close() }
+}
+
+// letGo frees all jobs; how they stood is kept for later.
+func (s *stack) letGo(jobs []*staged) {
+	for _, j := range jobs {
+		j.at = s.record(j.JobId)
+		j.let()
+		j.let = nil
+	}
+}
+
+// takenOver waits until each job has a new owner, and tells how long the last of
+// them stood still.
+func (s *stack) takenOver(jobs []*staged, since time.Time, within time.Duration) (longest time.Duration) {
+	s.t.Helper()
+	at := map[string]time.Duration{}
+	eventually(s.t, 30*time.Second, "every job has a new owner", func() bool {
+		for _, j := range jobs {
+			if _, ok := at[j.JobId]; !ok && s.record(j.JobId).Gen != j.at.Gen {
+				at[j.JobId] = time.Since(since)
+			}
+		}
+		return len(at) == len(jobs)
+	})
+	for _, j := range jobs {
+		if at[j.JobId] > within {
+			s.t.Errorf("%s stood still in %q for %s", j.Site, j.step, at[j.JobId])
+		}
+		longest = max(longest, at[j.JobId])
+	}
+	return longest
+}
+
+// onceOnly holds that a provision succeeded, that the step it was met in was
+// started again and no other was, and that each step gave one answer.
+func (s *stack) onceOnly(j *staged) {
+	s.t.Helper()
+	if job := s.end(j.JobId, 2*time.Minute); job.State != gen.StateSucceeded {
+		s.t.Errorf("%s, hurt in %s, is %s: %+v", j.Site, j.step, job.State, job.Error)
+		return
+	}
+	for _, step := range s.record(j.JobId).Steps {
+		want := 1
+		if string(step.Name) == j.step {
+			want = 2
+		}
+		if step.Starts != want || step.Attempts != 1 {
+			s.t.Errorf("%s, hurt in %s: %s was started %d times and answered %d times", j.Site, j.step, step.Name, step.Starts, step.Attempts)
+		}
+	}
+}
+
+// freed holds that a name is free again, and nothing of it is left.
+func (s *stack) freed(site string) {
+	s.t.Helper()
+	if _, err := s.client.Tenant(s.t.Context(), site); nexus.CodeOf(err) != nexus.NotFound {
+		s.t.Errorf("%s: the tenant's row is left: %v", site, err)
+	}
+	s.nothing(site)
+}
+
+// files is the sandbox's whole state, byte for byte, without its locks.
+func (s *stack) files() map[string]string {
+	s.t.Helper()
+	out := map[string]string{}
+	root := filepath.Join(s.dir, "sandbox")
+	for _, room := range []string{"sites", "intent", "fence"} {
+		entries, err := os.ReadDir(filepath.Join(root, room))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, entry := range entries {
+			text, err := os.ReadFile(filepath.Join(root, room, entry.Name()))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			out[room+"/"+entry.Name()] = fmt.Sprintf("%x", sha256.Sum256(text))
+		}
+	}
+	return out
+}
+
+// world is all that a fenced worker must not change: records, events, bench.
+func (s *stack) world(jobs []*staged) map[string]string {
+	s.t.Helper()
+	out := s.files()
+	for _, j := range jobs {
+		for name, value := range s.record(j.JobId).Fields {
+			out[j.JobId+" "+name] = value
+		}
+		n, err := s.rdb.XLen(s.t.Context(), "{nexus}:events:"+j.JobId).Result()
+		out[j.JobId+" events"] = fmt.Sprint(n, err)
+	}
+	return out
+}
+
+func differences(before, after map[string]string) (out []string) {
+	for name := range maps.Keys(after) {
+		if before[name] != after[name] {
+			out = append(out, fmt.Sprintf("%s: %q, then %q", name, before[name], after[name]))
+		}
+	}
+	for name := range maps.Keys(before) {
+		if _, ok := after[name]; !ok {
+			out = append(out, name+" is gone")
+		}
+	}
+	return out
+}
+
+// freeAddr is a port of this machine that nobody has just now.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// metric reads the sum of a metric of a process whose labels hold all texts.
+func (s *stack) metric(addr, name string, labels ...string) (sum float64) {
+	s.t.Helper()
+	response, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		head, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		base, _, _ := strings.Cut(head, "{")
+		if base == name && !slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(head, l) }) {
+			number, _ := strconv.ParseFloat(value, 64)
+			sum += number
+		}
+	}
+	return sum
+}
+
+// provisions asks for one site a step, to be met in that step.
+func (s *stack) provisions(wave string, steps ...string) (jobs []*staged) {
+	s.t.Helper()
+	for _, step := range steps {
+		name := wave + "-" + strings.ReplaceAll(step, "_", "-")
+		jobs = append(jobs, &staged{Accepted: s.signup(name, name+"@example.com"), step: step, freed: step == "verify"})
+	}
+	return jobs
+}
+
+// failing asks for a site that will be refused, to be met in its undoing.
+func (s *stack) failing(wave, fault string) *staged {
+	s.t.Helper()
+	return &staged{Accepted: s.signup(wave+"-undo", fault+"+"+wave+"@example.com")}
+}
+
+// removal asks for the end of a tenant, to be met in a step of it.
+func (s *stack) removal(site, step string) *staged {
+	s.t.Helper()
+	down, err := s.client.Delete(s.t.Context(), site, true)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &staged{Accepted: gen.Accepted{JobId: down.Id, Site: site}, step: step}
+}
+
+// allTaken waits until every job is in the hands of the one worker there is.
+func (s *stack) allTaken(jobs []*staged) {
+	s.t.Helper()
+	eventually(s.t, 30*time.Second, "every job is taken", func() bool {
+		return !slices.ContainsFunc(jobs, func(j *staged) bool { return s.record(j.JobId).Fields["taken"] == "0" })
+	})
+}

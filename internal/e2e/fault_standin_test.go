@@ -1,0 +1,265 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// TestFaultStandIn hurts workers in the middle of the slow operations, on real
+// MariaDB and Docker; each row has a system of its own.
+func TestFaultStandIn(t *testing.T) {
+	var rows sync.WaitGroup // they wait more than they work
+	defer rows.Wait()
+	for _, row := range []struct {
+		name string
+		pace time.Duration
+		test func(*dockerStack)
+	}{
+		{"KilledAndStopped", 4 * time.Second, (*dockerStack).killedAndStopped},
+		{"DrainLimit", time.Second, (*dockerStack).drainLimit},
+		{"UndoFailsForGood", time.Second, (*dockerStack).undoFailsForGood},
+	} {
+		s := newDockerStack(t, 0, row.pace, "NEXUS_APPS=erpnext")
+		rows.Go(func() {
+			t.Run(row.name, func(t *testing.T) {
+				s.t = t
+				row.test(s)
+			})
+		})
+	}
+}
+
+// killedAndStopped kills a worker in new-site and install-app, stops the next one
+// in new-site, kills the third in the drops of an undo and of a teardown, and
+// wakes the one that was stopped when all is over.
+func (s *dockerStack) killedAndStopped() {
+	first := s.worker()
+	apps := s.wanted("apps")
+	s.percent(apps, 10)
+	site := s.wanted("site")
+	s.allTaken([]*staged{site})
+	second := s.worker()
+	s.percent(site, 25)
+	s.percent(apps, 30)
+	s.hurt("killed in new-site and install-app", []*staged{site, apps}, func() time.Time { return first.send(syscall.SIGKILL) })
+	s.onceOnly(site)
+	s.onceOnly(apps)
+
+	asleep := s.wanted("site")
+	s.allTaken([]*staged{asleep})
+	third := s.worker()
+	s.percent(asleep, 25)
+	stopped := time.Now()
+	s.hurt("stopped in new-site", []*staged{asleep}, func() time.Time { stopped = second.stop(); return stopped })
+	s.onceOnly(asleep)
+
+	s.killedInDrops(third, site, apps)
+
+	<-time.After(time.Until(stopped.Add(30 * time.Second)))
+	before := s.untouched(asleep)
+	second.send(syscall.SIGCONT)
+	eventually(s.t, 20*time.Second, "the run of the one that slept is fenced", func() bool { return second.log.count(fencedLine) == 1 })
+	if changed := differences(before, s.untouched(asleep)); len(changed) > 0 {
+		s.t.Errorf("the one that slept changed: %s", strings.Join(changed, "\n"))
+	}
+	s.keysOpenTheirOwn([]gen.Accepted{asleep.Accepted})
+}
+
+// killedInDrops kills a worker while MariaDB is about to drop two databases: one
+// of a job canceled in its second step, one of a tenant that leaves.
+func (s *dockerStack) killedInDrops(worker *process, leaves, other *staged) {
+	undone := s.wanted("apps")
+	s.percent(undone, 10)
+	letUndo, letDown := s.busy(undone.JobId), s.busy(leaves.JobId)
+	if _, err := s.client.Cancel(s.t.Context(), undone.JobId, nexus.Secret(undone.ClaimToken)); err != nil {
+		s.t.Fatal(err)
+	}
+	undone.step = ""
+	down := s.removal(leaves.Site, "drop")
+	s.allTaken([]*staged{down})
+	_ = s.worker()
+	eventually(s.t, 30*time.Second, "both databases are being dropped", func() bool {
+		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DROP DATABASE%' AND state LIKE 'Waiting for%lock' AND (info LIKE '%"+
+			s.db(undone.JobId)+"%' OR info LIKE '%"+s.db(leaves.JobId)+"%')") == "2"
+	})
+	s.hurt("killed in drops", []*staged{undone, down}, func() time.Time { return worker.send(syscall.SIGKILL) })
+	letUndo()
+	letDown()
+	if job := s.end(undone.JobId, time.Minute); job.State != gen.StateCanceled {
+		s.t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+	}
+	s.gone(undone.Site, undone.JobId)
+	s.onceOnly(down)
+	s.gone(leaves.Site, leaves.JobId)
+	s.keysOpenTheirOwn([]gen.Accepted{other.Accepted})
+}
+
+// wanted asks for a site that is to be met in a step.
+func (s *dockerStack) wanted(step string) *staged {
+	s.t.Helper()
+	name := fmt.Sprintf("%s-%s", step, strings.ToLower(string(nexus.NewJobID()[:6])))
+	return &staged{Accepted: s.signup(name, name+"@example.com"), step: step}
+}
+
+// percent waits until a job's step has come that far, and is not done.
+func (s *dockerStack) percent(j *staged, percent int) {
+	s.t.Helper()
+	eventually(s.t, 60*time.Second, fmt.Sprintf("%s is at %d%% of %s", j.Site, percent, j.step), func() bool {
+		return s.record(j.JobId).step(j.step).Percent >= percent
+	})
+	if !s.there(j) {
+		s.t.Fatalf("%s is past %s", j.Site, j.step)
+	}
+}
+
+// hurt does it, and holds that others go on in time.
+func (s *dockerStack) hurt(what string, jobs []*staged, do func() time.Time) {
+	s.t.Helper()
+	for _, j := range jobs {
+		if j.at = s.record(j.JobId); !j.there(j.at) {
+			s.t.Fatalf("%s: %s is not in %q", what, j.Site, j.step)
+		}
+	}
+	s.t.Logf("%s: gone on after %s", what, s.takenOver(jobs, do(), takeover))
+}
+
+// busy keeps a table of a job's database in use, by somebody whom nobody stops,
+// until let.
+func (s *dockerStack) busy(job string) (let func()) {
+	s.t.Helper()
+	const mark = "SELECT SLEEP(90) FROM "
+	query := mark + s.db(job) + ".tabDocType LIMIT 1"
+	var over sync.WaitGroup
+	over.Go(func() {
+		host, port, _ := strings.Cut(s.dbAddr(), ":")
+		_ = exec.Command("docker", "exec", "-e", "MYSQL_PWD="+s.box.RootPassword, s.box.Name, "mariadb", "-h", host, "-P", port, "-u", "root", "-N", "-e", query).Run()
+	})
+	find := "SELECT COALESCE(MIN(id),0) FROM information_schema.processlist WHERE info LIKE '" + mark + s.db(job) + "%'"
+	eventually(s.t, 20*time.Second, "the table is in use", func() bool { return s.box.SQL(s.t, find) != "0" })
+	let = sync.OnceFunc(func() {
+		_ = s.box.SQL(s.t, "KILL "+s.box.SQL(s.t, find))
+		over.Wait()
+	})
+	s.t.Cleanup(let)
+	return let
+}
+
+func (s *dockerStack) dbAddr() string {
+	s.t.Helper()
+	return s.box.Sh(s.t, `sed -n 's/.*"db_host": "\(.*\)",/\1/p; s/.*"db_port": \([0-9]*\).*/:\1/p' sites/common_site_config.json | tr -d '\n'`)
+}
+
+// untouched is all there is of a job: record, events, folder, and its database.
+func (s *dockerStack) untouched(j *staged) map[string]string {
+	s.t.Helper()
+	out := map[string]string{}
+	for name, value := range s.record(j.JobId).Fields {
+		out[name] = value
+	}
+	n, err := s.rdb.XLen(context.WithoutCancel(s.t.Context()), "{nexus}:events:"+j.JobId).Result()
+	out["events"] = fmt.Sprint(n, err)
+	out["folder"] = s.box.Sh(s.t, fmt.Sprintf("find sites/%s -name logs -prune -o -type f -exec sha256sum {} + | sort", j.Site))
+	out["ours"] = s.box.Sh(s.t, "find sites/.nexus -type f ! -name '*.lock' ! -name '*.meta' -exec sha256sum {} + | sort")
+	host, port, _ := strings.Cut(s.dbAddr(), ":")
+	out["database"] = s.box.Sh(s.t, fmt.Sprintf("mariadb-dump -h %s -P %s -u root --skip-dump-date --single-transaction %s | sha256sum", host, port, s.db(j.JobId)))
+	return out
+}
+
+// setPace makes what begins from now on slower or quicker.
+func (s *dockerStack) setPace(pace string) {
+	s.t.Helper()
+	s.box.Sh(s.t, `sed -i 's/"standin_pace": [0-9.]*/"standin_pace": `+pace+`/' sites/common_site_config.json`)
+}
+
+// drainLimit has two deploys, one after the other, while install-app takes longer
+// than a drain may, and another site waits for its turn: the operations are left
+// to the successor each time, and charged neither to the jobs nor to the bench.
+func (s *dockerStack) drainLimit() {
+	worker := s.worker()
+	jobs := []*staged{s.wanted("apps"), s.wanted("apps")}
+	for _, j := range jobs {
+		eventually(s.t, 60*time.Second, "the site is being made", func() bool { return s.record(j.JobId).step("site").Percent >= 10 })
+	}
+	s.setPace("40")
+	eventually(s.t, 60*time.Second, "the apps are being installed", func() bool {
+		return !slices.ContainsFunc(jobs, func(j *staged) bool { return !s.there(j) })
+	})
+	jobs = append(jobs, s.wanted("site"))
+	s.allTaken(jobs)
+	for deploy := range 2 {
+		next := s.worker()
+		for _, j := range jobs {
+			j.at = s.record(j.JobId)
+		}
+		told := worker.send(syscall.SIGTERM)
+		if deploy == 1 {
+			s.setPace("0.3")
+		}
+		longest := s.takenOver(jobs, told, 25*time.Second+takeover)
+		<-worker.done
+		s.t.Logf("deploy %d: taken over after %s, gone after %s with %d", deploy, longest, time.Since(told), worker.cmd.ProcessState.ExitCode())
+		worker = next
+	}
+	for _, j := range jobs {
+		if job := s.end(j.JobId, 2*time.Minute); job.State != gen.StateSucceeded {
+			s.t.Errorf("%s is %s after two deploys: %+v", j.Site, job.State, job.Error)
+		}
+		for _, step := range s.record(j.JobId).Steps {
+			if step.Attempts != 1 || string(step.Name) == "apps" && j.step == "apps" && step.Starts != 3 {
+				s.t.Errorf("%s: %s was started %d times and answered %d times", j.Site, step.Name, step.Starts, step.Attempts)
+			}
+		}
+	}
+	for _, what := range []string{"lease expired", "step failed", "rollback started", "paused by its breaker"} {
+		if n := s.log.count(what); n > 0 {
+			s.t.Errorf("two deploys, and %d times: %s", n, what)
+		}
+	}
+}
+
+// undoFailsForGood takes the bench's Redis away from an undo until it gives up;
+// the job is parked, and ends when an operator has mended the bench. Eight tries
+// with a backoff of up to a minute take one to two minutes, beside the others.
+func (s *dockerStack) undoFailsForGood() {
+	addr := freeAddr(s.t)
+	s.worker("NEXUS_METRICS_ADDR=" + addr)
+	j := s.wanted("apps")
+	s.percent(j, 10)
+	s.box.Sh(s.t, `cp sites/common_site_config.json sites/kept && sed -i 's/"redis_queue": "[^"]*"/"redis_queue": "redis:\/\/127.0.0.1:1"/' sites/common_site_config.json`)
+	if _, err := s.client.Cancel(s.t.Context(), j.JobId, nexus.Secret(j.ClaimToken)); err != nil {
+		s.t.Fatal(err)
+	}
+	if job := s.end(j.JobId, 4*time.Minute); job.State != gen.StateRollbackFailed || job.Error.Code != string(nexus.UndoFailed) ||
+		value(job.Error.Step) != "site" || !strings.Contains(value(job.Error.Action), "operator") {
+		s.t.Fatalf("%s is %s: %+v", job.Site, job.State, job.Error)
+	}
+	if tries := s.record(j.JobId).step("site").Undos; tries != 8 {
+		s.t.Errorf("parked after %d tries", tries)
+	}
+	s.parked(j.Accepted)
+	if n := s.metric(addr, "nexus_jobs_ended_total", `state="rollback_failed"`); n != 1 {
+		s.t.Errorf("%v parked jobs were counted", n)
+	}
+	s.box.Sh(s.t, "mv sites/kept sites/common_site_config.json")
+	if _, err := s.client.Resume(s.t.Context(), j.JobId); err != nil {
+		s.t.Fatal(err)
+	}
+	s.resumed(j.Accepted)
+	s.gone(j.Site, j.JobId)
+	if status := s.ping(j.Site); status != http.StatusNotFound {
+		s.t.Errorf("the site answers with %d", status)
+	}
+}

@@ -1,0 +1,539 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// redisServer is a Redis that can be hurt and mended.
+type redisServer struct {
+	t       testing.TB
+	dir     string
+	addr    string
+	more    []string
+	process *process
+}
+
+func newRedis(t testing.TB, log *logs, dir string, more ...string) *redisServer {
+	t.Helper()
+	r := &redisServer{t: t, dir: dir, addr: freeAddr(t), more: more}
+	r.start(log)
+	return r
+}
+
+// start starts it, or starts it again on the files it left.
+func (r *redisServer) start(log *logs) {
+	r.t.Helper()
+	_, port, _ := net.SplitHostPort(r.addr)
+	r.process = start(r.t, log, nil, "redis-server", append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"}, r.more...)...)
+	rdb := redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1})
+	defer func() { _ = rdb.Close() }()
+	eventually(r.t, 30*time.Second, "redis answers", func() bool { return rdb.Ping(context.Background()).Err() == nil })
+}
+
+// kill is kill -9.
+func (r *redisServer) kill() { r.process.end(os.Kill) }
+
+// frailStack is a stack on a Redis that can be hurt. Through, unless empty, is the
+// address its processes are given instead of the server's own.
+func frailStack(t testing.TB, through string, env ...string) (*stack, *redisServer) {
+	t.Helper()
+	s := &stack{t: t, dir: t.TempDir(), log: &logs{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, line := range s.log.all() {
+				t.Log(line)
+			}
+		}
+	})
+	r := newRedis(t, s.log, s.dir)
+	if through == "" {
+		through = r.addr
+	}
+	s.redis = "redis://" + through + "/0"
+	s.rdb = redis.NewClient(&redis.Options{Addr: r.addr})
+	t.Cleanup(func() { _ = s.rdb.Close() })
+	_, keys := nexus.NewKeyring()
+	s.env = append([]string{"REDIS_URL=" + s.redis, "NEXUS_SECRET_KEYS=" + keys.Reveal(), "NEXUS_TOKENS=op:operate:" + operator,
+		"NEXUS_HTTP_ADDR=127.0.0.1:0", "NEXUS_RATE_LIMIT=off"}, env...)
+	return s, r
+}
+
+// onSandbox gives a stack the sandbox, and an api.
+func (s *stack) onSandbox() {
+	s.t.Helper()
+	s.env = append(s.env, "NEXUS_SANDBOX_DIR="+filepath.Join(s.dir, "sandbox"))
+	s.server = start(s.t, s.log, append(s.env, "NEXUS_SANDBOX_ADDR=127.0.0.1:0"), filepath.Join(binaries, "nexus"), "sandbox")
+	s.sites = listening(s.t, s.log, "nexus sandbox started", "sandbox")
+	s.env = append(s.env, "NEXUS_SANDBOX_ADDR="+s.sites)
+	s.startAPI()
+}
+
+// workerPassword is that of the worker's database account.
+const workerPassword = "WorkerPassw0rdOfE2E"
+
+// onStandin gives a stack a stand-in bench, set up, and an api.
+func (s *stack) onStandin(t *testing.T, pace time.Duration) *dockerStack {
+	t.Helper()
+	b := standin.Start(t, pace)
+	d := &dockerStack{stack: s, box: standin.NewBox(t, b.Name, b.RootPassword)}
+	s.sites = b.Addr
+	s.env = append(s.env, "NEXUS_BENCH=docker", "DOCKER_SERVICE="+b.Name, "NEXUS_VERIFY_ADDR="+b.Addr,
+		"NEXUS_DB_ACCOUNT=nexus_e2e", "NEXUS_DB_PASSWORD="+workerPassword,
+		"NEXUS_SITE_URL=http://{site}:"+b.Addr[strings.LastIndex(b.Addr, ":")+1:])
+	if out, errs, code := s.nexus(b.RootPassword+"\n", "bench", "init"); code != 0 {
+		t.Fatalf("bench init: exit %d\n%s%s", code, out, errs)
+	}
+	s.startAPI()
+	return d
+}
+
+// pace sets how long a new site takes from now on.
+func (s *dockerStack) pace(d time.Duration) {
+	s.t.Helper()
+	s.box.Sh(s.t, fmt.Sprintf("env/bin/bench set-config -g -p standin_pace %v", d.Seconds()))
+}
+
+// until waits for a job to be in a state, and in a step if one is named.
+func (s *stack) until(id string, state nexus.State, step string) record {
+	s.t.Helper()
+	var r record
+	eventually(s.t, 90*time.Second, fmt.Sprintf("%s is %s in %q", id, state, step), func() bool {
+		r = s.record(id)
+		return r.State == state && (step == "" || r.step(step).State == nexus.StepStarted)
+	})
+	return r
+}
+
+// answer is what an api said.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	err    error
+}
+
+// call asks the api past its client; headers are names and values in turn.
+func (s *stack) call(method, path, body string, headers ...string) (a answer) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 60*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, s.api+path, strings.NewReader(body))
+	if err != nil {
+		return answer{err: err}
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer func() { _ = response.Body.Close() }()
+	a = answer{status: response.StatusCode, header: response.Header}
+	a.body, a.err = io.ReadAll(response.Body)
+	return a
+}
+
+// form is a signup's body.
+func form(t testing.TB, name, email, password string) string {
+	t.Helper()
+	body, err := json.Marshal(gen.SignupRequest{Email: email, Password: password, FullName: "Jane Doe", OrganizationName: name, Subdomain: &name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// refusedKindly holds that an answer is a problem that says when to try again.
+func (s *stack) refusedKindly(what string, a answer) {
+	s.t.Helper()
+	var p gen.Problem
+	err := json.Unmarshal(a.body, &p)
+	after, _ := strconv.Atoi(a.header.Get("Retry-After"))
+	if a.err != nil || err != nil || a.status != http.StatusServiceUnavailable || after < 1 || len(value(p.Detail)) < 20 ||
+		a.header.Get("Content-Type") != "application/problem+json" {
+		s.t.Errorf("%s: %d, Retry-After %q, %s, %v %v", what, a.status, a.header.Get("Retry-After"), a.body, a.err, err)
+	}
+}
+
+// crowd signs up again and again, as a person with a form would: a refusal is
+// tried again with the same key. It knows what was promised.
+type crowd struct {
+	s        *stack
+	stop     chan struct{}
+	all      sync.WaitGroup
+	mu       sync.Mutex
+	promised []gen.Accepted
+	refusals []answer
+	failures int // no answer, or one of another kind
+}
+
+// crowd starts n people.
+func (s *stack) crowd(name string, n int) *crowd {
+	c := &crowd{s: s, stop: make(chan struct{})}
+	for i := range n {
+		c.all.Go(func() { c.person(fmt.Sprintf("%s-%d", name, i)) })
+	}
+	return c
+}
+
+func (c *crowd) person(name string) {
+	tick := time.NewTicker(150 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; {
+		select {
+		case <-c.stop:
+			return
+		case <-tick.C:
+		}
+		each := fmt.Sprintf("%s-%d", name, n)
+		a := c.s.call("POST", "/signup", form(c.s.t, each, each+"@example.com", "Passw0rdXyz"), "Idempotency-Key", each)
+		c.mu.Lock()
+		switch a.status {
+		case http.StatusAccepted:
+			var accepted gen.Accepted
+			if err := json.Unmarshal(a.body, &accepted); err != nil {
+				c.s.t.Errorf("%s: %v", a.body, err)
+			}
+			c.promised = append(c.promised, accepted)
+			n++
+		case http.StatusServiceUnavailable:
+			c.refusals = append(c.refusals, a)
+		default:
+			c.failures++
+			c.s.t.Errorf("%s: %d %s %v", each, a.status, a.body, a.err)
+		}
+		c.mu.Unlock()
+	}
+}
+
+// rest sends the people home, and waits until they are gone.
+func (c *crowd) rest() {
+	close(c.stop)
+	c.all.Wait()
+}
+
+// kept holds that every promise is kept.
+func (c *crowd) kept() {
+	c.s.t.Helper()
+	for _, a := range c.promised {
+		if job := c.s.end(a.JobId, 2*time.Minute); job.State != gen.StateSucceeded {
+			c.s.t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+		}
+	}
+	for _, a := range c.refusals {
+		c.s.refusedKindly("signup", a)
+	}
+}
+
+// gen is the highest token that was minted.
+func (s *stack) gen() int64 {
+	s.t.Helper()
+	n, err := s.rdb.Get(context.WithoutCancel(s.t.Context()), "{nexus}:gen").Int64()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// forwarder stands between a client and a server, and can be frozen or closed.
+type forwarder struct {
+	t        testing.TB
+	listener net.Listener
+	mu       sync.Mutex
+	changed  *sync.Cond
+	network  string
+	target   string
+	frozen   bool
+	refuses  bool
+	open     map[net.Conn]int // directions that still use it
+	loops    sync.WaitGroup
+}
+
+// forward listens on a network of its own and passes everything on to target of
+// the same network; it ends with the test.
+func forward(t testing.TB, network, listen, target string) *forwarder {
+	t.Helper()
+	listener, err := net.Listen(network, listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forwarder{t: t, listener: listener, network: network, target: target, open: map[net.Conn]int{}}
+	f.changed = sync.NewCond(&f.mu)
+	f.loops.Go(f.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		f.cut()
+		f.loops.Wait()
+	})
+	return f
+}
+
+func (f *forwarder) addr() string { return f.listener.Addr().String() }
+
+func (f *forwarder) accept() {
+	for {
+		in, err := f.listener.Accept()
+		if err != nil {
+			return
+		}
+		f.mu.Lock()
+		target, refuses := f.target, f.refuses
+		f.mu.Unlock()
+		if refuses {
+			_ = in.Close()
+			continue
+		}
+		out, err := net.Dial(f.network, target)
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		f.mu.Lock()
+		f.open[in], f.open[out] = 2, 2
+		f.mu.Unlock()
+		f.loops.Go(func() { f.copy(in, out) })
+		f.loops.Go(func() { f.copy(out, in) })
+	}
+}
+
+// copy passes on what it reads; while frozen it holds what it has in its hands.
+func (f *forwarder) copy(to, from net.Conn) {
+	defer f.drop(to, from)
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		f.mu.Lock()
+		for f.frozen && f.has(from) {
+			f.changed.Wait()
+		}
+		f.mu.Unlock()
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			f.half(to)
+			return
+		}
+	}
+}
+
+func (f *forwarder) has(c net.Conn) bool { _, ok := f.open[c]; return ok }
+
+// half passes the end of one direction on.
+func (f *forwarder) half(c net.Conn) {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = h.CloseWrite()
+	}
+}
+
+func (f *forwarder) drop(conns ...net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range conns {
+		if !f.has(c) {
+			continue // cut
+		}
+		if f.open[c]--; f.open[c] == 0 {
+			_ = c.Close()
+			delete(f.open, c)
+		}
+	}
+}
+
+// cut ends every connection; new ones are taken.
+func (f *forwarder) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.open {
+		_ = c.Close()
+	}
+	clear(f.open)
+	f.frozen = false
+	f.changed.Broadcast()
+}
+
+// freeze holds everything back, and ends nothing.
+func (f *forwarder) freeze(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.frozen = on
+	f.changed.Broadcast()
+}
+
+// refuse ends every connection and takes no new one.
+func (f *forwarder) refuse(on bool) {
+	f.mu.Lock()
+	f.refuses = on
+	f.mu.Unlock()
+	if on {
+		f.cut()
+	}
+}
+
+// to sends what comes from now on to another server.
+func (f *forwarder) to(target string) {
+	f.mu.Lock()
+	f.target = target
+	f.mu.Unlock()
+	f.cut()
+}
+
+// mariaServer is a MariaDB of the test's own.
+type mariaServer struct {
+	t       testing.TB
+	dir     string
+	addr    string
+	process *process
+	log     *logs
+}
+
+// newMaria makes one, and names it to the stand-in that is started next.
+func newMaria(t *testing.T) *mariaServer {
+	t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mariaServer{t: t, dir: t.TempDir(), addr: freeAddr(t), log: &logs{}}
+	if out, err := exec.Command("mariadb-install-db", "--no-defaults", "--datadir="+m.dir, "--user="+me.Username,
+		"--auth-root-authentication-method=normal", "--skip-test-db").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m.start()
+	m.client("CREATE USER root@'%' IDENTIFIED BY 'root'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;" +
+		"DELETE FROM mysql.global_priv WHERE User=''; FLUSH PRIVILEGES")
+	t.Setenv("NEXUS_TEST_DB", m.addr)
+	t.Setenv("NEXUS_TEST_DB_ROOT_PASSWORD", "root")
+	return m
+}
+
+// start starts it, or starts it again on the files it left.
+func (m *mariaServer) start() {
+	m.t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(m.addr)
+	m.process = start(m.t, m.log, nil, "mariadbd", "--no-defaults", "--user="+me.Username, "--datadir="+m.dir,
+		"--socket="+m.socket(), "--bind-address="+host, "--port="+port, "--skip-name-resolve",
+		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
+	eventually(m.t, 60*time.Second, "MariaDB answers", func() bool {
+		return exec.Command("mariadb", "-uroot", "-S", m.socket(), "-e", "select 1").Run() == nil
+	})
+}
+
+func (m *mariaServer) socket() string { return filepath.Join(m.dir, "s") }
+
+// stop ends it as an operator would, kill as a power cut does.
+func (m *mariaServer) stop() { m.process.end(syscall.SIGTERM) }
+func (m *mariaServer) kill() { m.process.end(os.Kill) }
+
+// client asks it as its root; rows are lines, columns tabs.
+func (m *mariaServer) client(query string) string {
+	m.t.Helper()
+	out, err := exec.Command("mariadb", "-uroot", "-S", m.socket(), "-N", "-e", query).CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", query, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// hold keeps a session of its own open that has run a statement: a lock that is
+// somebody else's. Let ends it.
+func (m *mariaServer) hold(statement string) (let func()) {
+	m.t.Helper()
+	cmd := exec.Command("mariadb", "-uroot", "-S", m.socket(), "-N", "--unbuffered")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	out := &logs{}
+	reader, writer := io.Pipe()
+	cmd.Stdout = writer
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := reader.Read(buffer)
+			if err != nil {
+				return
+			}
+			out.add(string(buffer[:n]))
+		}
+	}()
+	_, _ = fmt.Fprintf(in, "%s;\nSELECT 'held';\n", statement)
+	eventually(m.t, 20*time.Second, "the lock is held", func() bool { return strings.Contains(strings.Join(out.all(), ""), "held") })
+	let = sync.OnceFunc(func() {
+		_ = in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = writer.Close()
+	})
+	m.t.Cleanup(let)
+	return let
+}
+
+// whole holds that a provision ended well, its site answers, and each step's
+// charged answers are as few as told.
+func (s *dockerStack) whole(id string, attempts map[string]int) {
+	s.t.Helper()
+	job := s.end(id, 3*time.Minute)
+	if job.State != gen.StateSucceeded {
+		s.t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+		return
+	}
+	if status := s.ping(job.Site); status != http.StatusOK {
+		s.t.Errorf("%s answers %d", job.Site, status)
+	}
+	for name, most := range attempts {
+		if got := s.record(id).step(name); got.Attempts > most {
+			s.t.Errorf("%s: %s took %d attempts, want at most %d", job.Site, name, got.Attempts, most)
+		}
+	}
+}
+
+// idle holds that nothing of ours runs on the bench but so many runners, and no
+// thread of a site or of the worker's account in MariaDB.
+func (s *dockerStack) idle(runners int) {
+	s.t.Helper()
+	eventually(s.t, 30*time.Second, "nothing of ours runs on the bench", func() bool {
+		busy := s.box.Sh(s.t, "ps -eo args | grep -c '[b]ench_helper' || true")
+		up := s.box.Sh(s.t, "ps -eo args | grep -c '[r]unner.py' || true")
+		threads := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE user LIKE 'nx%' OR db LIKE 'nx%' OR user='nexus_e2e'")
+		n, _ := strconv.Atoi(up)
+		return busy == "0" && n <= runners && threads == "0"
+	})
+}

@@ -1,0 +1,436 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// places is where a secret was looked for: a name and what was there.
+type places map[string][]byte
+
+// traces are the ways a secret may be written down: as it is, in hexadecimal, or
+// in base64 at any of its three offsets.
+func traces(secret string) (out [][]byte) {
+	out = append(out, []byte(secret), []byte(hex.EncodeToString([]byte(secret))), []byte(url.QueryEscape(secret)))
+	for shift := range 3 {
+		text := base64.RawStdEncoding.EncodeToString(append(make([]byte, shift), secret...))
+		if text = text[4 : len(text)-4]; len(text) > 8 {
+			out = append(out, []byte(text))
+		}
+	}
+	return out
+}
+
+// free holds that a secret is nowhere.
+func (p places) free(t *testing.T, name, secret string) {
+	t.Helper()
+	if len(secret) < 12 {
+		t.Fatalf("%s is too short to be looked for", name)
+	}
+	for place, text := range p {
+		for _, trace := range traces(secret) {
+			if at := bytes.Index(text, trace); at >= 0 {
+				around := text[max(0, at-200):min(len(text), at+len(trace)+100)]
+				t.Errorf("%s stands in %s: %q", name, place, bytes.ReplaceAll(around, trace, []byte("<HERE>")))
+				break
+			}
+		}
+	}
+}
+
+// redisOf reads every key and value of a Redis.
+func redisOf(t testing.TB, addr string) []byte {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer func() { _ = rdb.Close() }()
+	var out bytes.Buffer
+	ctx := context.WithoutCancel(t.Context())
+	for keys := rdb.Scan(ctx, 0, "*", 1000).Iterator(); keys.Next(ctx); {
+		key := keys.Val()
+		kind := rdb.Type(ctx, key).Val()
+		read := map[string][]any{"string": {"GET", key}, "hash": {"HGETALL", key}, "list": {"LRANGE", key, 0, -1}, "set": {"SMEMBERS", key},
+			"zset": {"ZRANGE", key, 0, -1, "WITHSCORES"}, "stream": {"XRANGE", key, "-", "+"}}[kind]
+		if read == nil {
+			continue // it is gone again
+		}
+		fmt.Fprintf(&out, "%s %s %v\n", kind, key, rdb.Do(ctx, read...).Val())
+	}
+	return out.Bytes()
+}
+
+// readFolder reads every file below a folder into one text.
+func readFolder(t testing.TB, root string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil //nolint:nilerr // files come and go
+		}
+		text, err := os.ReadFile(path)
+		fmt.Fprintf(&out, "\n== %s %v\n%s", path, err, text)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// sampler looks at the argv and environment of every process of this machine,
+// the containers' too, again and again, and keeps what it saw.
+type sampler struct {
+	stop chan struct{}
+	done sync.WaitGroup
+	argv map[string]struct{}
+	env  map[string]struct{}
+}
+
+func sample() *sampler {
+	s := &sampler{stop: make(chan struct{}), argv: map[string]struct{}{}, env: map[string]struct{}{}}
+	s.done.Go(func() {
+		tick := time.NewTicker(15 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			s.look()
+			select {
+			case <-s.stop:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return s
+}
+
+func (s *sampler) look() {
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		if _, err := strconv.Atoi(entry.Name()); err != nil {
+			continue
+		}
+		if text, err := os.ReadFile("/proc/" + entry.Name() + "/cmdline"); err == nil {
+			s.argv[string(text)] = struct{}{}
+		}
+		if text, err := os.ReadFile("/proc/" + entry.Name() + "/environ"); err == nil {
+			s.env[string(text)] = struct{}{}
+		}
+	}
+}
+
+// end stops it; what it saw, argv and environments apart.
+func (s *sampler) end() (argv, env []byte) {
+	close(s.stop)
+	s.done.Wait()
+	join := func(set map[string]struct{}) []byte {
+		var out bytes.Buffer
+		for text := range set {
+			out.WriteString(text + "\n")
+		}
+		return out.Bytes()
+	}
+	return join(s.argv), join(s.env)
+}
+
+// watchDocker follows what the daemon tells of one container.
+func watchDocker(t *testing.T, name string) *logs {
+	t.Helper()
+	events := &logs{}
+	start(t, events, nil, "docker", "events", "--filter", "container="+name, "--format", "{{json .}}")
+	eventually(t, 20*time.Second, "docker tells its events", func() bool {
+		_ = exec.Command("docker", "exec", name, "true").Run()
+		return len(events.all()) > 0
+	})
+	return events
+}
+
+// asked is everything the api says about jobs, and of requests gone wrong.
+func (s *stack) asked(jobs ...gen.Accepted) []byte {
+	s.t.Helper()
+	var out bytes.Buffer
+	note := func(a answer) { fmt.Fprintf(&out, "%d %v\n%s\n", a.status, a.header, a.body) }
+	auth := []string{"Authorization", "Bearer " + operator}
+	for _, a := range jobs {
+		note(s.call("GET", "/jobs/"+a.JobId, ""))
+		note(s.call("GET", "/jobs/"+a.JobId+"/events", ""))
+		note(s.call("GET", "/tenants/"+a.Site, "", auth...))
+	}
+	for _, path := range []string{"/jobs", "/tenants", "/benches", "/metrics", "/readyz", "/openapi.yaml", "/ops/queues/api/queues",
+		"/ops/queues/api/queues/provision/completed_tasks", "/ops/queues/api/queues/resume/completed_tasks", "/ops/queues/api/queues/provision/archived_tasks"} {
+		note(s.call("GET", path, "", auth...))
+	}
+	return out.Bytes()
+}
+
+// TestSecretsNowhere signs up with a password that can be recognized, lets one
+// job succeed and one die of an exception that quotes it, picks the key up, and
+// looks for password, key and secret wherever something may have been kept.
+func TestSecretsNowhere(t *testing.T) {
+	core := "CanaryPassw0rd" + string(nexus.NewJobID())
+	password := core + `'"\&%{}é`
+	s, _ := frailStack(t, "", "NEXUS_LOG_LEVEL=DEBUG", "ADMIN_PASSWORD=CanaryAdm1n"+string(nexus.NewJobID()), "NEXUS_APPS=erpnext")
+	d := s.onStandin(t, 600*time.Millisecond)
+	events := watchDocker(t, d.box.Name)
+	argvAndEnv := sample()
+	metrics := freeAddr(t)
+	worker := s.worker("NEXUS_METRICS_ADDR=" + metrics)
+
+	body := form(t, "canary", "canary@example.com", password)
+	accepted := s.accepted(body, "canary-key")
+	s.sayWrong(body, core)
+	d.whole(accepted.JobId, nil)
+	pair, err := s.client.Credentials(t.Context(), accepted.JobId, nexus.Secret(accepted.ClaimToken), "canary-pick-up")
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker.end(os.Interrupt)
+	d.breakPasswords()
+	worker = s.worker("NEXUS_METRICS_ADDR=" + metrics)
+	died := s.accepted(form(t, "died", "died@example.com", password), "died-key")
+	if job := s.end(died.JobId, 2*time.Minute); job.State != gen.StateFailed || value(job.Error.Step) != "user" {
+		t.Fatalf("the job that was to die is %s: %+v", job.State, job.Error)
+	}
+	d.gone(died.Site, died.JobId)
+	d.box.Sh(t, "touch /tmp/break-it-too")
+	admin := s.accepted(form(t, "third", "third@example.com", password), "third-key")
+	if job := s.end(admin.JobId, 2*time.Minute); job.State != gen.StateFailed || value(job.Error.Step) != "site" {
+		t.Fatalf("the job that was to die is %s: %+v", job.State, job.Error)
+	}
+
+	seen := places{"the api's answers": s.asked(accepted, died, admin), "the worker's metrics": s.page(metrics, "/metrics")}
+	seen["docker events"] = []byte(strings.Join(events.all(), "\n"))
+	var inspected []byte
+	if inspected, err = exec.Command("docker", "inspect", d.box.Name).Output(); err != nil {
+		t.Fatal(err)
+	}
+	seen["docker inspect"] = inspected
+	seen["docker logs"], _ = exec.Command("docker", "logs", d.box.Name).CombinedOutput()
+	argv, env := argvAndEnv.end()
+	seen["argv"], seen["environments"] = argv, env
+	worker.end(os.Interrupt)
+	seen["logs"] = []byte(strings.Join(s.log.all(), "\n"))
+	d.kept(seen)
+	t.Logf("looked at %d argv, %d environments, %s", len(argvAndEnv.argv), len(argvAndEnv.env), sizes(seen))
+
+	seen.free(t, "the password", core)
+	seen.free(t, "the API key", pair.ApiKey)
+	seen.free(t, "the API secret", pair.ApiSecret)
+	s.configured(t, seen, d.finalPassword(accepted.Site))
+	t.Run("database account", func(t *testing.T) { d.accountIsPowerless(t, accepted) })
+}
+
+// configured looks for what processes have in their environment by right: it may
+// stand nowhere else; and a site's database password in no argv.
+func (s *stack) configured(t *testing.T, seen places, dbPassword string) {
+	t.Helper()
+	environment := seen["environments"]
+	delete(seen, "environments")
+	for _, entry := range s.env {
+		name, secret, _ := strings.Cut(entry, "=")
+		switch name {
+		case "NEXUS_SECRET_KEYS":
+			_, secret, _ = strings.Cut(secret, ":")
+			seen.free(t, name, secret)
+		case "ADMIN_PASSWORD", "NEXUS_DB_PASSWORD":
+			seen.free(t, name, secret)
+		}
+	}
+	places{"argv": seen["argv"], "environments": environment, "logs": seen["logs"], "docker events": seen["docker events"],
+		"redis": seen["redis"], "redis' files": seen["redis' files"]}.free(t, "the site's database password", dbPassword)
+}
+
+// accepted signs up past the client.
+func (s *stack) accepted(body, key string) (out gen.Accepted) {
+	s.t.Helper()
+	a := s.call("POST", "/signup", body, "Idempotency-Key", key)
+	if a.status != http.StatusAccepted || json.Unmarshal(a.body, &out) != nil {
+		s.t.Fatalf("signup: %d %s %v", a.status, a.body, a.err)
+	}
+	return out
+}
+
+// sayWrong sends a secret in requests that are refused: no answer repeats it.
+func (s *stack) sayWrong(body, secret string) {
+	s.t.Helper()
+	for name, a := range map[string]answer{
+		"reused key":    s.call("POST", "/signup", strings.Replace(body, "Jane Doe", "Joe Doe", 1), "Idempotency-Key", "canary-key"),
+		"broken JSON":   s.call("POST", "/signup", body[:len(body)-1]),
+		"unknown field": s.call("POST", "/signup", strings.Replace(body, `"password"`, `"passw0rd"`, 1)),
+		"weak password": s.call("POST", "/signup", strings.Replace(body, `"password":"`, `"password":"`+strings.Repeat("x", 120), 1)),
+		"wrong type":    s.call("POST", "/signup", strings.Replace(body, `"fullName":"Jane Doe"`, `"fullName":["`+secret+`"]`, 1)),
+		"as a token":    s.call("GET", "/tenants", "", "Authorization", "Bearer "+secret),
+		"as a field":    s.call("POST", "/signup", `{"`+secret+`":1}`),
+	} {
+		if a.status < 400 || a.status >= 500 || a.err != nil {
+			s.t.Errorf("%s: %d %v", name, a.status, a.err)
+		}
+		if bytes.Contains(a.body, []byte(secret)) && name != "as a field" { // a field's name is no secret's place
+			s.t.Errorf("%s: the answer repeats a secret: %s", name, a.body)
+		}
+	}
+}
+
+// breakPasswords makes the stand-in die of a password, and quote it, as a trace
+// of Frappe with its variables does.
+func (s *dockerStack) breakPasswords() {
+	s.t.Helper()
+	s.box.Sh(s.t, `cat >> apps/frappe/frappe/utils/password.py <<'PY'
+
+
+set_it = update_password
+
+
+def update_password(user, pwd, *rest, **more):
+    import json
+    import sys
+    if user == "Administrator" and not os.path.exists("/tmp/break-it-too"):
+        return set_it(user, pwd, *rest, **more)
+    for text in (pwd, repr(pwd), json.dumps(pwd), [pwd], {"pwd": pwd}):
+        print(text)
+        print(text, file=sys.stderr)
+    raise RuntimeError(f"cannot set {pwd} {pwd!r} {json.dumps(pwd)} {[pwd]} {ascii(pwd)}")
+PY`)
+}
+
+// page reads a page of another process of ours.
+func (s *stack) page(addr, path string) []byte {
+	s.t.Helper()
+	at := *s
+	at.api = "http://" + addr
+	a := at.call("GET", path, "")
+	if a.status != http.StatusOK {
+		s.t.Fatalf("%s: %d %v", path, a.status, a.err)
+	}
+	return a.body
+}
+
+// kept is what is kept on disks and in servers: Redis' keys and files, before
+// and after a rewrite, the bench's own Redis servers, and all of its files.
+func (s *dockerStack) kept(seen places) {
+	s.t.Helper()
+	ctx := context.WithoutCancel(s.t.Context())
+	addr := strings.TrimSuffix(strings.TrimPrefix(s.redis, "redis://"), "/0")
+	seen["redis"] = redisOf(s.t, addr)
+	for name, value := range map[string]string{"aof-use-rdb-preamble": "no", "rdbcompression": "no"} {
+		if err := s.rdb.ConfigSet(ctx, name, value).Err(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	folder := filepath.Join(s.dir, "appendonlydir")
+	seen["redis' files"] = readFolder(s.t, folder)
+	if err := s.rdb.BgRewriteAOF(ctx).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, 30*time.Second, "the AOF is rewritten", func() bool {
+		info := s.rdb.Info(ctx, "persistence").Val()
+		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
+	})
+	seen["redis' files, rewritten"] = readFolder(s.t, folder)
+	urls := s.box.Sh(s.t, `grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u`)
+	for _, at := range strings.Fields(urls) {
+		seen["the bench's "+at] = redisOf(s.t, strings.TrimPrefix(at, "redis://"))
+	}
+	files, err := exec.Command("docker", "exec", s.box.Name, "tar", "-c", "logs", "sites", "archived", "config").Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !bytes.Contains(files, []byte(".nexus/fence/")) || !bytes.Contains(files, []byte("madeAt")) || !bytes.Contains(files, []byte("logs/")) {
+		s.t.Error("the bench's files were not read whole")
+	}
+	seen["the bench's files"] = files
+}
+
+// finalPassword is the site's database password as it is in the end.
+func (s *dockerStack) finalPassword(site string) string {
+	s.t.Helper()
+	var config struct {
+		Password string `json:"db_password"`
+	}
+	if err := json.Unmarshal([]byte(s.box.Sh(s.t, "cat sites/"+site+"/site_config.json")), &config); err != nil {
+		s.t.Fatal(err)
+	}
+	return config.Password
+}
+
+func sizes(p places) string {
+	var out []string
+	for name, text := range p {
+		out = append(out, fmt.Sprintf("%s %d", name, len(text)))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ") + " bytes"
+}
+
+// accountIsPowerless tries, as the worker's database account, what only root or
+// a tenant may do.
+func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
+	db := s.db(ours.JobId)
+	if len(s.box.SQL(t, "SELECT name FROM "+db+".tabUser")) == 0 {
+		t.Fatal("the tenant has no rows: this test would show nothing")
+	}
+	before := s.box.SQL(t, "SELECT User, Host, Priv FROM mysql.global_priv ORDER BY 1, 2")
+	install, _, _ := strings.Cut(strings.TrimPrefix(db, "nx"), "x")
+	install = install[:4]
+	s.box.SQL(t, "CREATE DATABASE IF NOT EXISTS _foreign_db; CREATE OR REPLACE TABLE _foreign_db.t (a INT)")
+	t.Cleanup(func() { s.box.SQL(t, "DROP DATABASE IF EXISTS _foreign_db") })
+	for _, statement := range []string{
+		"SELECT * FROM " + db + ".tabUser", "SELECT * FROM " + db + ".__Auth", "USE " + db, "DELETE FROM " + db + ".tabUser",
+		"SELECT * FROM mysql.global_priv", "SELECT * FROM nexus.register", "INSERT INTO nexus.register (name, install, job) VALUES ('_foreign_db', 'ffff', '')",
+		"ALTER USER root@'%' IDENTIFIED BY 'Nexus1234567890abcdef'", "SET PASSWORD FOR root@'%' = PASSWORD('Nexus1234567890abcdef')",
+		"CREATE USER mallory@'%'", "DROP USER root@'%'", "GRANT ALL ON *.* TO nexus_e2e@'%'", "CREATE DATABASE nxmallory", "DROP DATABASE " + db, "DROP DATABASE _foreign_db",
+		"CREATE PROCEDURE nexus.mallory() SELECT 1", "DROP PROCEDURE nexus.check_name", "SHOW CREATE PROCEDURE nexus.check_name", "CALL nexus.check_name('" + db + "', '" + install + "')",
+		"CALL nexus.set_password('root', '" + install + "', 'Nexus1234567890abcdef')", "CALL nexus.set_password('_foreign_db', '" + install + "', 'Nexus1234567890abcdef')",
+		"CALL nexus.set_password('nexus_e2e', '" + install + "', 'Nexus1234567890abcdef')", "CALL nexus.set_password('" + db + "', 'ffff', 'Nexus1234567890abcdef')",
+		"CALL nexus.set_password('" + db + "', '" + install + "', 'x'' OR ''1''=''1234567890')", "CALL nexus.drop_database('mysql', '" + install + "', '" + ours.JobId + "')",
+		"CALL nexus.drop_database('_foreign_db', '" + install + "', '" + ours.JobId + "')", "CALL nexus.drop_database('" + db + "', '" + install + "', '" + strings.Repeat("0", 32) + "')",
+		"CALL nexus.drop_database('" + db + "', 'ffff', '" + ours.JobId + "')", "CALL nexus.make_database('mysql', '" + install + "', '" + ours.JobId + "', '1', 'Nexus1234567890abcdef')",
+		"CALL nexus.make_database('" + db + "', '" + install + "', '" + strings.Repeat("0", 32) + "', '1', 'Nexus1234567890abcdef')",
+		"CALL nexus.make_database('nxab''; DROP', '" + install + "', '" + ours.JobId + "', '1', 'Nexus1234567890abcdef')", "CALL nexus.stop_threads('root', '" + install + "')",
+		"SELECT LOAD_FILE('/etc/passwd') INTO OUTFILE '/tmp/nexus-mallory'", "SET GLOBAL general_log = 1", "KILL 1",
+	} {
+		if out, ok := s.asWorker(statement); ok {
+			t.Errorf("the worker's account may do this: %s\n%s", statement, out)
+		}
+	}
+	if out, _ := s.asWorker("SHOW PROCESSLIST"); strings.Contains(out, "root") {
+		t.Errorf("the worker's account sees others at work: %s", out)
+	}
+	if out, ok := s.asWorker("CALL nexus.list_databases('" + install + "')"); !ok || !strings.Contains(out, db) {
+		t.Errorf("the account cannot even do its own work: %s", out)
+	}
+	if after := s.box.SQL(t, "SELECT User, Host, Priv FROM mysql.global_priv ORDER BY 1, 2"); after != before {
+		t.Error("an account was changed")
+	}
+}
+
+// asWorker runs a statement as the worker's database account.
+func (s *dockerStack) asWorker(statement string) (out string, ok bool) {
+	s.t.Helper()
+	host, port, _ := strings.Cut(os.Getenv("NEXUS_TEST_DB"), ":")
+	cmd := exec.Command("mariadb", "-h", host, "-P", port, "--protocol=tcp", "-u", "nexus_e2e", "-N", "-e", statement)
+	cmd.Env = append(os.Environ(), "MYSQL_PWD="+workerPassword)
+	text, err := cmd.CombinedOutput()
+	return string(text), err == nil
+}
