@@ -185,7 +185,7 @@ func (s *server) finish(id string, state nexus.State) {
 		job.Error = &nexus.Failure{Code: nexus.NotFound, Step: "apps", Message: "The app is not there.", Action: "Ask the operator."}
 	}
 	job.State = state
-	if err := lease.Finish(ctx, &job, nexus.Event{}); err != nil {
+	if err := lease.Finish(ctx, &job, "", nexus.Event{}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -344,7 +344,9 @@ func driveLife(s *server) {
 	if _, _, tenant := s.ask("GET", path, "", op...); tenant["state"] != "suspended" || tenant["purgeAt"] == nil {
 		s.t.Errorf("deleted with grace: %v", tenant)
 	}
-	_, _, job = s.ask("POST", path+"/restore", "", op...)
+	s.ask("POST", path+"/restore", "", keyed(strings.Repeat("k", 129))...)
+	_, _, job = s.ask("POST", path+"/restore", "", keyed("open")...)
+	s.ask("POST", "/tenants/ready.example.com/restore", "", keyed("open")...)
 	s.finish(job["id"].(string), nexus.Succeeded)
 	if _, _, tenant := s.ask("GET", path, "", op...); tenant["state"] != "active" || tenant["purgeAt"] != nil {
 		s.t.Errorf("restored: %v", tenant)

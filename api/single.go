@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -17,7 +18,11 @@ const reservedName = "This address is reserved; please choose another."
 // protect refuses calls that would change the master site as if it were a tenant.
 func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		site := strings.TrimSuffix(c.Param("site"), ".")
+		site, err := url.PathUnescape(c.Param("site"))
+		if err != nil {
+			return invalid("site", "The site's name in the address is malformed.")
+		}
+		site = strings.TrimSuffix(site, ".")
 		reads := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, c.Request().Method)
 		if reads || s.Master == "" || !strings.EqualFold(site, string(s.Master)) {
 			return next(c)

@@ -66,8 +66,8 @@ func (s *Server) DeleteTenant(c echo.Context, site string, params gen.DeleteTena
 }
 
 // RestoreTenant opens a suspended tenant's site again.
-func (s *Server) RestoreTenant(c echo.Context, site string) error {
-	job, err := s.onTenant(c, site, nexus.KindRestore, nil, nil)
+func (s *Server) RestoreTenant(c echo.Context, site string, params gen.RestoreTenantParams) error {
+	job, err := s.onTenant(c, site, nexus.KindRestore, params.IdempotencyKey, nil)
 	if err != nil {
 		return err
 	}

@@ -82,8 +82,8 @@ func TestRows(t *testing.T) {
 			}
 			got[p.Kind] = append(got[p.Kind], row)
 		}
-		if p.OneWay != (p.Kind == nexus.KindTeardown) {
-			t.Errorf("%s: one way %t", p.Kind, p.OneWay)
+		if p.Kind.OneWay() != (p.Kind == nexus.KindTeardown || p.Kind == nexus.KindRotateKey) {
+			t.Errorf("%s: one way %t", p.Kind, p.Kind.OneWay())
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -13,9 +13,6 @@ import (
 type Process struct {
 	Kind  nexus.Kind
 	Steps []Step
-	// OneWay processes have no way back: what cannot be finished is parked for
-	// an operator, and resumed forward.
-	OneWay bool
 }
 
 // Step is one row of a process. Do and Undo look at the world first and may run

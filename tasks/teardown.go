@@ -11,7 +11,7 @@ import (
 // teardown removes a tenant for good. It has no way back: what cannot be
 // removed in time is parked until an operator resumes it.
 func teardown() Process {
-	return Process{Kind: nexus.KindTeardown, OneWay: true, Steps: []Step{
+	return Process{Kind: nexus.KindTeardown, Steps: []Step{
 		{Name: "suspend", Do: shut, Timeout: 30 * time.Second, Attempts: Forever},
 		{Name: "drop", Do: dropSite, Timeout: 5 * time.Minute, Attempts: Forever},
 		{Name: "forget", Do: forget, Timeout: 30 * time.Second, Attempts: Forever},

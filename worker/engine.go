@@ -87,7 +87,11 @@ func (e *Engine) isDraining() bool {
 // engine's own causes end a run.
 func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	ctx = nexus.WithLog(context.WithoutCancel(ctx), slog.String(nexus.LogJob, string(task.Job)))
-	if e.isDraining() || e.skewed.Load() {
+	if e.isDraining() {
+		return false
+	}
+	if e.skewed.Load() {
+		e.linger()
 		return false
 	}
 	job, err := e.Store.Job(ctx, task.Job)
@@ -99,6 +103,7 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	}
 	if why := e.foreign(&job); why != "" {
 		e.Log.WarnContext(ctx, "job left to another worker", "why", why)
+		e.linger()
 		return false
 	}
 	lease, job, taken, err := e.Store.Take(ctx, task.Job, task.Dispatch)
@@ -124,12 +129,26 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	return r.work(ctx)
 }
 
+// linger keeps a task that is not for us a while: who gave it back at once would
+// take all that wait, before those who can do them.
+func (e *Engine) linger() {
+	t := time.NewTimer(notOurs)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-e.draining:
+	}
+}
+
+const notOurs = 5 * time.Second
+
 // abandon gives up the leases of all runs that did not reach a boundary before
 // the drain's limit: their operations are left to the successors.
 func (e *Engine) abandon(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for r := range e.runs {
+		r.finishWith(nexus.ErrDraining) // whatever it answers now is no failure
 		r.leave(ctx, nexus.ErrDraining)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	tickEvery   = 250 * time.Millisecond
-	tickAtMost  = 200 * time.Millisecond
+	clockAtMost = 200 * time.Millisecond
 	afterOutage = store.LeaseTime
 	clockEvery  = 10 * time.Second
 )
@@ -49,7 +49,7 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 // checkClock compares our clock with Redis': a worker that is far off would give
 // jobs up before their time, so it takes none until its clock is set.
 func (e *Engine) checkClock(ctx context.Context) {
-	one, cancel := context.WithTimeout(ctx, tickAtMost)
+	one, cancel := context.WithTimeout(ctx, clockAtMost)
 	defer cancel()
 	skew, err := e.Store.Skew(one)
 	if err != nil {
@@ -63,15 +63,16 @@ func (e *Engine) checkClock(ctx context.Context) {
 }
 
 func (e *Engine) tick(ctx context.Context, rescue bool) error {
-	one, cancel := context.WithTimeout(ctx, tickAtMost)
-	defer cancel()
-	found, err := e.Store.Tick(one, rescue)
+	found, err := e.Store.Tick(ctx, rescue)
+	if found.Late != nil {
+		e.Log.WarnContext(ctx, "due jobs not delivered yet", nexus.LogErr, found.Late)
+	}
 	for _, id := range found.Rescued {
 		e.Metrics.rescued.Inc()
 		e.Log.WarnContext(ctx, "lease expired, job rescued", nexus.LogJob, string(id))
 	}
 	for _, purge := range found.Purges {
-		e.purge(one, purge)
+		e.purge(ctx, purge)
 	}
 	return err
 }

@@ -153,7 +153,7 @@ func (r *run) leave(ctx context.Context, why error) bool {
 // finish ends the job as its state says; the last pending event goes with it.
 func (r *run) finish(ctx context.Context, last nexus.Event) error {
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
-		err := r.lease.Finish(ctx, &r.job, last)
+		err := r.lease.Finish(ctx, &r.job, r.moved, last)
 		if nexus.CodeOf(err) != nexus.Unavailable {
 			if err == nil {
 				r.ended(ctx)

@@ -17,7 +17,7 @@ func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 		return r.leave(ctx, err)
 	}
 	r.job.WaitingFor, r.job.WaitNote = "", ""
-	if r.process.OneWay {
+	if r.job.Kind.OneWay() {
 		return r.park(ctx, at, r.job.Error.Message)
 	}
 	r.e.Log.WarnContext(ctx, "rollback started", nexus.LogStep, string(at), nexus.LogCode, string(r.job.Error.Code))
@@ -76,7 +76,9 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 		if err == nil {
 			break
 		}
-		entry.Undos++
+		if !unbegun(err) {
+			entry.Undos++
+		}
 		v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Jitter: r.e.Jitter()})
 		r.e.Log.WarnContext(ctx, "undo failed", nexus.LogStep, string(entry.Name), nexus.LogAttempt, entry.Undos,
 			nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
@@ -109,10 +111,14 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 
 // park sets the job aside until an operator resumes it: it keeps its name.
 func (r *run) park(ctx context.Context, at nexus.StepName, message string) bool {
-	if first := r.job.Error; first != nil && first.Code != nexus.UndoFailed && first.Message != message {
+	first := r.job.Error
+	if first != nil && first.First != nil { // parked before
+		first = first.First
+	}
+	if first != nil && first.Message != message {
 		message += " It was being undone because: " + first.Message
 	}
-	r.job.Error = &nexus.Failure{Code: nexus.UndoFailed, Step: at, Message: message,
+	r.job.Error = &nexus.Failure{Code: nexus.UndoFailed, Step: at, First: first, Message: message,
 		Action: "An operator has to look at the bench and resume this job; it keeps its name until then."}
 	if err := r.job.To(nexus.RollbackFailed); err != nil {
 		return r.leave(ctx, err)

@@ -54,7 +54,7 @@ func Decide(f Facts) Verdict {
 		return Verdict{Do: ActRaise}
 	case errors.Is(f.Cause, nexus.ErrDraining) || code == nexus.Draining:
 		return Verdict{Do: ActLeave}
-	case f.Undo && f.Attempts >= undoAttempts:
+	case f.Undo && f.Attempts >= undoAttempts && !unbegun(f.Err):
 		return Verdict{Do: ActPark}
 	case f.Undo:
 		return Verdict{Do: ActWait, After: backoff(f), For: nexus.WaitRetry}
@@ -69,7 +69,7 @@ func Decide(f Facts) Verdict {
 	case nexus.Internal:
 		f.Allowed = min(f.Allowed, internalAttempts)
 	}
-	if f.Attempts >= f.Allowed {
+	if f.Attempts >= f.Allowed && !unbegun(f.Err) {
 		return Verdict{Do: ActCompensate}
 	}
 	return Verdict{Do: ActWait, After: adviceOr(f, backoff(f)), For: reason(f)}
@@ -99,6 +99,14 @@ func reason(f Facts) nexus.Wait {
 	return nexus.WaitRetry
 }
 
-// charges tells whether a failed answer counts against the step's budget: a
-// wait for room does not.
-func charges(err error) bool { return nexus.CodeOf(err) != nexus.Limit }
+// charges tells whether a failed answer counts against the step's budget: a wait
+// for room does not, nor what never began.
+func charges(err error) bool {
+	code := nexus.CodeOf(err)
+	return code != nexus.Limit && code != nexus.Fenced && !unbegun(err)
+}
+
+func unbegun(err error) bool {
+	e, ok := errors.AsType[*nexus.Error](err)
+	return ok && e.Unbegun
+}

@@ -513,6 +513,12 @@ type RotateKeyParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// RestoreTenantParams defines parameters for RestoreTenant.
+type RestoreTenantParams struct {
+	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // PickUpCredentialsJSONRequestBody defines body for PickUpCredentials for application/json ContentType.
 type PickUpCredentialsJSONRequestBody = PickUpCredentialsJSONBody
 
@@ -586,7 +592,7 @@ type ServerInterface interface {
 	RotateKey(ctx echo.Context, site string, params RotateKeyParams) error
 	// RestoreTenant Open a suspended tenant's site again
 	// (POST /tenants/{site}/restore)
-	RestoreTenant(ctx echo.Context, site string) error
+	RestoreTenant(ctx echo.Context, site string, params RestoreTenantParams) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -1074,8 +1080,28 @@ func (w *ServerInterfaceWrapper) RestoreTenant(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter site: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RestoreTenantParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.RestoreTenant(ctx, site)
+	err = w.Handler.RestoreTenant(ctx, site, params)
 	return err
 }
 

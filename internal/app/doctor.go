@@ -101,12 +101,9 @@ func (t tools) diagnose(ctx context.Context) (DoctorReport, error) {
 // survey reads the bench, all rows, and every job that either speaks of.
 func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	s := tasks.Survey{Install: t.install, Master: nexus.SiteName(t.c.MasterSite)}
-	result, err := t.bench.Run(ctx, nexus.Op{Args: nexus.Inventory{}})
-	if err != nil {
+	var err error
+	if s.Inventory, err = t.inventory(ctx); err != nil {
 		return s, err
-	}
-	if result.Inventory != nil {
-		s.Inventory = *result.Inventory
 	}
 	for filter := (store.TenantFilter{Limit: 200}); ; {
 		tenants, next, err := t.store.Tenants(ctx, filter)
@@ -120,6 +117,24 @@ func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	}
 	s.Jobs, err = t.store.JobsByID(ctx, named(s))
 	return s, err
+}
+
+func (t tools) inventory(ctx context.Context) (all nexus.InventoryResult, err error) {
+	for after := ""; ; {
+		result, err := t.bench.Run(ctx, nexus.Op{Args: nexus.Inventory{After: after}})
+		if err != nil {
+			return all, err
+		}
+		page := result.Inventory
+		if page == nil {
+			return all, errors.New("the bench told nothing of what is on it")
+		}
+		all.Sites, all.Intents = append(all.Sites, page.Sites...), append(all.Intents, page.Intents...)
+		all.Databases, all.Folders = append(all.Databases, page.Databases...), append(all.Folders, page.Folders...)
+		if after = page.Next; after == "" {
+			return all, nil
+		}
+	}
 }
 
 // named lists the jobs that rows and bench speak of.

@@ -48,6 +48,8 @@ func connect(at string, dev bool) (*connection, error) {
 	fast, patient := *o, *o
 	fast.DialTimeout, fast.ReadTimeout, fast.WriteTimeout, fast.MaxRetries = 500*time.Millisecond, 2*time.Second, 2*time.Second, 1
 	patient.PoolSize = 64
+	// Else go-redis would wait its own time, whatever a context says.
+	fast.ContextTimeoutEnabled, patient.ContextTimeoutEnabled = true, true
 	c.patient = patient
 	c.api, c.worker = redis.NewClient(&fast), redis.NewClient(&patient)
 	return c, nil

@@ -234,6 +234,9 @@ func testInventory(t *testing.T, n *tenant) {
 	if k < 0 || !list.Databases[k].Exists || list.Databases[k].Job != n.owner || list.Databases[k].Users != 1 || !strings.Contains(list.Databases[k].Comment, string(n.owner)) {
 		t.Errorf("databases: %+v", list.Databases)
 	}
+	if rest := n.run(t, nexus.Inventory{After: "~"}).Inventory; len(rest.Sites)+len(rest.Databases) > 0 || rest.Next != "" {
+		t.Errorf("after the last page: %+v", rest)
+	}
 }
 
 // testTwo lets two jobs want one name at once, while another site is worked on:

@@ -21,8 +21,7 @@ const (
 	silence = 15 * time.Second
 	// cancelGrace is how long a canceled operation's own answer is waited for.
 	cancelGrace = 5 * time.Second
-	// longestLine is room for the inventory of some fifty thousand sites.
-	longestLine = 32 << 20
+	longestLine = 1 << 20
 )
 
 // request is one operation on the wire.
@@ -69,6 +68,7 @@ type conn struct {
 	next    int64
 	open    map[string]*pendingOp
 	heard   time.Time
+	greeted bool      // the runner is up; before, it imports and says nothing
 	stuck   time.Time // since when a write is under way; zero: none is
 	why     error     // why it is over
 	writing sync.Mutex
@@ -147,6 +147,9 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 func (c *conn) handle(f frame) {
 	switch {
 	case f.Event == "hello":
+		c.mu.Lock()
+		c.greeted = true
+		c.mu.Unlock()
 		select {
 		case c.hello <- f.HelloResult:
 		default:
@@ -182,9 +185,9 @@ func (c *conn) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		c.mu.Lock()
-		quiet, stuck := time.Since(c.heard), !c.stuck.IsZero() && time.Since(c.stuck) > silence
+		quiet, stuck, greeted := time.Since(c.heard), !c.stuck.IsZero() && time.Since(c.stuck) > silence, c.greeted
 		c.mu.Unlock()
-		if quiet > silence || stuck {
+		if greeted && quiet > silence || stuck {
 			c.log.WarnContext(ctx, "runner is silent, connection closed", "for", quiet.String(), "reads", !stuck)
 			c.close(errors.New("runner: silent too long"))
 			return

@@ -4,9 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -121,6 +126,30 @@ func wantSilence(r *runner, spoke time.Time, out <-chan outcome) {
 	if e, ok := errors.AsType[*nexus.Error](got.err); !ok || e.Wait != nexus.WaitBench {
 		r.t.Errorf("answered %+v", e)
 	}
+}
+
+// TestConnImports: a runner that imports Frappe says nothing for long.
+func TestConnImports(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		driver, conn, err := bench.Attach(t.Context(), bench.DockerOptions{Service: "none", Log: slog.New(slog.DiscardHandler)}, ours, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, theirs) }()
+		<-time.After(50 * time.Second)
+		go func() { _, _ = io.WriteString(theirs, `{"event":"hello","protocol":1}`+"\n") }()
+		select {
+		case <-conn.Hello():
+		case <-conn.Done():
+			t.Error("given up while it imports")
+		}
+		_ = theirs.Close()
+		if err := driver.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestConnSilence(t *testing.T) {

@@ -39,7 +39,7 @@ func onRunner(t *testing.T, reads bool, script func(*runner)) {
 		r := &runner{t: t, pipe: theirs, asked: make(chan map[string]any, 100), pings: make(chan time.Time, 1000), log: &bytes.Buffer{}}
 		var err error
 		r.driver, r.conn, err = bench.Attach(t.Context(), bench.DockerOptions{Service: "none", Install: "9f3c", DBAccount: "nexus",
-			DBPassword: "db-pass", OutputLimit: 1000, Log: slog.New(slog.NewTextHandler(r.log, nil))}, ours)
+			DBPassword: "db-pass", OutputLimit: 1000, Log: slog.New(slog.NewTextHandler(r.log, nil))}, ours, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,6 +65,8 @@ type Docker struct {
 	source []byte
 	verify *verifier
 
+	dialing chan struct{} // held, by one value, by whoever makes a connection
+
 	mu     sync.Mutex
 	conn   *conn
 	closed bool
@@ -83,7 +85,7 @@ func NewDocker(o DockerOptions) (*Docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Docker{o: o, docker: docker, source: source, verify: newVerifier(o.VerifyAddr)}, nil
+	return &Docker{o: o, docker: docker, source: source, verify: newVerifier(o.VerifyAddr), dialing: make(chan struct{}, 1)}, nil
 }
 
 // runnerSource joins the runner's files in name order.
@@ -139,9 +141,41 @@ func (d *Docker) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	return c.run(ctx, op, r)
 }
 
-// connection is the live one, or a new one. Callers wait for one another: a
-// second runner would only compete with the first.
+// connection is the live one, or a new one. Callers wait for one another, each no
+// longer than its own time: a second runner would only compete with the first.
 func (d *Docker) connection(ctx context.Context) (*conn, error) {
+	if c, err := d.live(); c != nil || err != nil {
+		return c, err
+	}
+	select {
+	case d.dialing <- struct{}{}:
+		defer func() { <-d.dialing }()
+	case <-ctx.Done():
+		return nil, gone("The bench's container does not answer.", context.Cause(ctx))
+	}
+	if c, err := d.live(); c != nil || err != nil { // whoever was before us made it
+		return c, err
+	}
+	c, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		c.close(errors.New("the driver was closed"))
+		return nil, gone("The bench's driver is closed.", nil)
+	}
+	d.conn = c
+	if d.o.Up != nil {
+		d.o.Up(true)
+		c.loops.Go(func() { <-c.done; d.o.Up(false) })
+	}
+	return c, nil
+}
+
+// live is the connection that is there and works; nil: none is.
+func (d *Docker) live() (*conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -154,6 +188,11 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 			return d.conn, nil
 		}
 	}
+	return nil, nil //nolint:nilnil // none is an answer
+}
+
+// dial starts a runner and waits until it says hello.
+func (d *Docker) dial(ctx context.Context) (*conn, error) {
 	stream, err := d.exec(ctx)
 	if err != nil {
 		return nil, err
@@ -168,19 +207,15 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 			return nil, gone("The runner speaks another protocol than this worker.", fmt.Errorf("protocol %d", hello.Protocol))
 		}
 		d.o.Log.InfoContext(ctx, "runner started", nexus.LogHost, hello.Host, "frappe", hello.Frappe)
-		d.conn = c
-		if d.o.Up != nil {
-			d.o.Up(true)
-			c.loops.Go(func() { <-c.done; d.o.Up(false) })
-		}
 		return c, nil
 	case <-c.done:
 		return nil, gone("The runner does not start in the bench's container.", stream.failure(c.why))
 	case <-ctx.Done():
 	case <-up.C:
 	}
-	c.close(errors.New("no hello"))
-	return nil, gone("The runner does not start in the bench's container.", stream.failure(context.Cause(ctx)))
+	why := errors.Join(fmt.Errorf("no hello within %s", helloTime), context.Cause(ctx))
+	c.close(why)
+	return nil, gone("The runner does not start in the bench's container.", stream.failure(why))
 }
 
 // exec starts the runner and feeds it its own program.
@@ -204,7 +239,7 @@ func (d *Docker) exec(ctx context.Context) (*execStream, error) {
 	if err != nil {
 		return nil, gone("The runner cannot be started in the bench's container.", err)
 	}
-	attached, err := d.docker.ContainerExecAttach(context.WithoutCancel(ctx), created.ID, container.ExecAttachOptions{})
+	attached, err := d.attach(ctx, created.ID)
 	if err != nil {
 		return nil, gone("The runner cannot be started in the bench's container.", err)
 	}
@@ -222,6 +257,31 @@ func (d *Docker) exec(ctx context.Context) (*execStream, error) {
 		return nil, gone("The runner cannot be started in the bench's container.", err)
 	}
 	return stream, nil
+}
+
+// attach connects to an exec. A daemon that hangs holds the call whatever the
+// context says, so it is left behind then, and closed should it come back.
+func (d *Docker) attach(ctx context.Context, id string) (types.HijackedResponse, error) {
+	type answer struct {
+		stream types.HijackedResponse
+		err    error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		stream, err := d.docker.ContainerExecAttach(context.WithoutCancel(ctx), id, container.ExecAttachOptions{})
+		done <- answer{stream, err}
+	}()
+	select {
+	case a := <-done:
+		return a.stream, a.err
+	case <-ctx.Done():
+		go func() {
+			if a := <-done; a.err == nil {
+				a.stream.Close()
+			}
+		}()
+		return types.HijackedResponse{}, context.Cause(ctx)
+	}
 }
 
 // find looks for the container by its Compose service, else by its name: the
@@ -312,5 +372,6 @@ func (t *tail) text() string {
 
 // gone is an outage of the bench as a whole.
 func gone(msg string, err error) error {
-	return &nexus.Error{Code: nexus.Unavailable, Op: "bench.docker", Wait: nexus.WaitBench, Msg: msg, Err: err}
+	return &nexus.Error{Code: nexus.Unavailable, Op: "bench.docker", Wait: nexus.WaitBench, Unbegun: true,
+		RetryAfter: 5 * time.Second, Msg: msg, Err: err}
 }

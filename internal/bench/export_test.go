@@ -10,13 +10,17 @@ import (
 // Conn lets tests see one connection from outside.
 type Conn struct{ c *conn }
 
-// Attach makes a driver whose runner is at the other end of a stream.
-func Attach(ctx context.Context, o DockerOptions, rw io.ReadWriteCloser) (*Docker, Conn, error) {
+// Attach makes a driver whose runner, up already unless it still imports, is at
+// the other end of a stream.
+func Attach(ctx context.Context, o DockerOptions, rw io.ReadWriteCloser, imports bool) (*Docker, Conn, error) {
 	d, err := NewDocker(o)
 	if err != nil {
 		return nil, Conn{}, err
 	}
 	d.conn = newConn(ctx, rw, o.Log)
+	d.conn.mu.Lock()
+	defer d.conn.mu.Unlock()
+	d.conn.greeted = !imports
 	return d, Conn{d.conn}, nil
 }
 

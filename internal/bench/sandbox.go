@@ -67,7 +67,7 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	case nexus.Hello:
 		result, err = s.hello()
 	case nexus.Inventory:
-		result, err = s.inventory()
+		result, err = s.inventory(args)
 	case nexus.Init:
 		result, err = s.init(args)
 	case nexus.Inspect:

@@ -73,7 +73,7 @@ func (s *Sandbox) spent(op nexus.Op, f fault) (over bool, err error) {
 	if f.only == 0 {
 		return false, nil
 	}
-	path := s.folder.path("faults", string(op.DB)+"."+string(f.op))
+	path := s.folder.path("faults", op.DB+"."+string(f.op))
 	err = s.folder.locked(op.Site, func() error {
 		count, err := read[int](path)
 		if err != nil {

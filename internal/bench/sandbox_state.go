@@ -229,8 +229,11 @@ func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
 	return nexus.Result{Site: &info}, err
 }
 
-func (s *Sandbox) inventory() (nexus.Result, error) {
+func (s *Sandbox) inventory(args nexus.Inventory) (nexus.Result, error) {
 	out := &nexus.InventoryResult{}
+	if args.After != "" { // all is on the first page
+		return nexus.Result{Inventory: out}, nil
+	}
 	sites, err := s.folder.list("sites")
 	if err != nil {
 		return nexus.Result{}, err

@@ -46,8 +46,12 @@ type Args interface {
 // Hello asks what the bench is and what it lacks.
 type Hello struct{ noSecrets }
 
-// Inventory lists the bench's sites, intents and databases of this install.
-type Inventory struct{ noSecrets }
+// Inventory lists the bench's sites, and the intents, databases and folders of
+// this install, page by page.
+type Inventory struct {
+	noSecrets
+	After string `json:"after,omitempty"` // the Next of the page before; empty: from the first
+}
 
 // NewSite makes a site with its database, frappe only: intent first, marker
 // (state "making") after. On a site that is complete and ours it does nothing;
@@ -271,6 +275,7 @@ type InventoryResult struct {
 	Intents   []Intent       `json:"intents,omitempty"`
 	Databases []DatabaseInfo `json:"databases,omitempty"` // in the register of ours
 	Folders   []FolderInfo   `json:"folders,omitempty"`   // sites that are none
+	Next      string         `json:"next,omitempty"`      // empty on the last page
 }
 
 // Intent is the note that a job is about to make a site.

@@ -62,6 +62,7 @@ type Error struct {
 	Suggestion string        // a name that would do instead
 	RetryAfter time.Duration // zero: no advice
 	Wait       Wait          // what a limit or an outage waits for; empty: retry
+	Unbegun    bool          // an outage that kept the deed from beginning: charges no attempt
 	Seen       Gen           // with fenced: the highest gen the bench has seen
 }
 

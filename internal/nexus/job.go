@@ -65,6 +65,11 @@ const (
 	KindAdopt     Kind = "adopt"
 )
 
+// OneWay kinds have no way back: what cannot be finished is parked for an
+// operator and resumed forward, and what has begun cannot be canceled. A deletion
+// cannot be taken back, and of an old key nobody knows the secret.
+func (k Kind) OneWay() bool { return k == KindTeardown || k == KindRotateKey }
+
 // StepName identifies a step of a job in the journal. Names are a stored
 // contract: append-only, never reused for something else.
 type StepName string
@@ -159,6 +164,7 @@ type Failure struct {
 	Message   string   `json:"message"`
 	Action    string   `json:"action,omitempty"`
 	RequestID string   `json:"requestId,omitempty"`
+	First     *Failure `json:"first,omitempty"` // of a parked job: why it was being undone
 }
 
 // To moves the job to another state; a move the table does not have is an

@@ -109,7 +109,7 @@ func TestBreaker(t *testing.T) {
 				}
 				last = blame(by, step, code)
 				job.State = nexus.RollbackFailed
-				if err := by.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+				if err := by.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 					t.Fatal(err)
 				}
 			}

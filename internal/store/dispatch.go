@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -75,6 +77,7 @@ func queueOf(dispatch int64, kind nexus.Kind) string {
 type Found struct {
 	Rescued []nexus.JobID // their leases had run out
 	Purges  []Purge       // suspended tenants whose time is over
+	Late    error         // deliveries that failed: they are found due again
 }
 
 // Purge is a tenant to be removed for good.
@@ -83,14 +86,29 @@ type Purge struct {
 	At   string // its purge date as stored: names this purge, and no other
 }
 
+// The look itself must be quick, or it is an outage; what it found may take
+// longer to deliver.
+const (
+	lookAtMost    = 200 * time.Millisecond
+	deliverAtMost = 3 * time.Second
+	deliveries    = 8 // at once
+)
+
 // Tick hands out what is due and enqueues it; rescue says whether leases that
 // ran out may be taken over. To be called several times a second by every
 // worker; cost: one script, and one enqueue for each job that is due.
 func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
-	found, err := dueScript().Run(ctx, s.rdb, []string{dueKey}, 50, flag(rescue)).Slice()
+	look, stop := context.WithTimeout(ctx, lookAtMost)
+	found, err := dueScript().Run(look, s.rdb, []string{dueKey}, 50, flag(rescue)).Slice()
+	stop()
 	if err != nil {
 		return out, classify("tick", err)
 	}
+	ctx, stop = context.WithTimeout(ctx, deliverAtMost)
+	defer stop()
+	var all errgroup.Group
+	all.SetLimit(deliveries)
+	var mu sync.Mutex
 	for _, entry := range found {
 		r, _ := entry.([]any)
 		fields := reply{rest: r}
@@ -101,15 +119,21 @@ func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 		}
 		dispatch, parseErr := strconv.ParseInt(fields.text(1), 10, 64)
 		if parseErr != nil {
-			err = errors.Join(err, classify("tick", parseErr))
-			continue
+			return out, classify("tick", parseErr)
 		}
 		if fields.text(3) == "rescue" {
 			out.Rescued = append(out.Rescued, id)
 		}
-		err = errors.Join(err, s.deliver(ctx, id, dispatch, kind))
+		all.Go(func() error {
+			err := s.deliver(ctx, id, dispatch, kind)
+			mu.Lock()
+			defer mu.Unlock()
+			out.Late = errors.Join(out.Late, err)
+			return nil
+		})
 	}
-	return out, err
+	_ = all.Wait() // each said what it had to in Late
+	return out, nil
 }
 
 // deliver enqueues a dispatch that nobody has taken. asynq may know the task

@@ -164,7 +164,7 @@ func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus
 	case "parked":
 		return nexus.Job{}, refuse("cancel", nexus.Conflict, "This job is parked; an operator must resume it.")
 	case "running":
-		return nexus.Job{}, refuse("cancel", nexus.Conflict, "A deletion that has begun cannot be canceled.")
+		return nexus.Job{}, refuse("cancel", nexus.Conflict, "A deletion or a new key that has begun cannot be canceled.")
 	}
 	return r.job()
 }
@@ -177,7 +177,7 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 		return job, err
 	}
 	next := nexus.RollingBack
-	if job.Kind == nexus.KindTeardown { // it has no way back
+	if job.Kind.OneWay() {
 		next = nexus.Running
 	}
 	if job.State != nexus.RollbackFailed || job.To(next) != nil {
@@ -186,8 +186,15 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 	for i := range job.Steps {
 		job.Steps[i].Undos = 0
 	}
+	// From here on the job is again what it was before it was parked.
+	switch {
+	case job.Kind.OneWay():
+		job.Error = nil
+	case job.Error != nil && job.Error.First != nil:
+		job.Error = job.Error.First
+	}
 	r, err := s.run(ctx, "resume", resumeScript(), jobKey(id), string(id), job.Rev, encode(job.Steps),
-		string(next), (24 * time.Hour).Milliseconds(), eventBody(nexus.Event{Note: "resumed by " + actor}))
+		string(next), (24 * time.Hour).Milliseconds(), failure(&job), eventBody(nexus.Event{Note: "resumed by " + actor}))
 	if err != nil {
 		return job, err
 	}

@@ -81,7 +81,7 @@ func TestLeaseFences(t *testing.T) {
 		_, sealErr := old.Seal(t.Context(), "late")
 		for name, err := range map[string]error{"renew": renewErr, "checkpoint": pointErr, "seal": sealErr,
 			"wait": old.Wait(t.Context(), &job, 0, event), "give up": old.GiveUp(t.Context()),
-			"reserve": old.Reserve(t.Context(), "b", "nx1"), "finish": old.Finish(t.Context(), &job, event),
+			"reserve": old.Reserve(t.Context(), "b", "nx1"), "finish": old.Finish(t.Context(), &job, "", event),
 			"raise": old.Raise(t.Context(), 1)} {
 			if !errors.Is(err, nexus.ErrFenced) {
 				t.Errorf("%s with a stale token: %v", name, err)
@@ -173,7 +173,7 @@ func TestFinish(t *testing.T) {
 		_, err = f.Credentials(t.Context(), id, "me")
 		wantCode(t, err, nexus.Conflict)
 		job.State = nexus.Succeeded
-		if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		tenant, err := f.Tenant(t.Context(), "acme.localhost")
@@ -212,7 +212,7 @@ func TestCancelBeatsCommit(t *testing.T) {
 			t.Fatalf("renewal says %t, %v", asked, err)
 		}
 		job.State = nexus.Succeeded
-		err := lease.Finish(t.Context(), &job, nexus.Event{})
+		err := lease.Finish(t.Context(), &job, "", nexus.Event{})
 		if !errors.Is(err, nexus.ErrCanceled) {
 			t.Fatalf("commit after cancel: %v", err)
 		}
@@ -221,7 +221,7 @@ func TestCancelBeatsCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		job.State = nexus.Canceled
-		if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		if free, _ := f.SiteFree(t.Context(), "acme.localhost"); !free {
@@ -255,7 +255,7 @@ func TestTeardown(t *testing.T) {
 		lease, job := f.take(t, made.ID)
 		_ = lease.Reserve(t.Context(), "main", "nx1")
 		job.State = nexus.Succeeded
-		if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		down := submission("acme.localhost")
@@ -276,7 +276,7 @@ func TestTeardown(t *testing.T) {
 		_, err := f.Cancel(t.Context(), down.ID, "op")
 		wantCode(t, err, nexus.Conflict)
 		job.State = nexus.RollbackFailed
-		if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		if free, _ := f.SiteFree(t.Context(), "acme.localhost"); free {
@@ -289,7 +289,7 @@ func TestTeardown(t *testing.T) {
 		f.tick(t)
 		lease, job = f.take(t, down.ID)
 		job.State = nexus.Succeeded
-		if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = f.Tenant(t.Context(), "acme.localhost")
@@ -323,7 +323,7 @@ func TestAdmissionIsFirstComeFirstServed(t *testing.T) {
 		wait(2)
 		wait(3)
 		jobs[0].State = nexus.Succeeded
-		if err := leases[0].Finish(t.Context(), &jobs[0], nexus.Event{}); err != nil {
+		if err := leases[0].Finish(t.Context(), &jobs[0], "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
 		f.tick(t) // the end of a made c due at once, and only c

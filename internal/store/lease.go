@@ -129,9 +129,9 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 // Finish ends the job as its State says (or parks it as rollback_failed). For a
 // provision that succeeded it is the commit point; canceled if cancel was asked
 // in time: then nothing is stored, and the job must be compensated.
-func (l *Lease) Finish(ctx context.Context, job *nexus.Job, e nexus.Event) error {
+func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName, e nexus.Event) error {
 	r, err := l.run(ctx, "finish", finishScript, encode(job.Steps), string(job.State), failure(job),
-		l.s.o.Retention.Milliseconds(), eventBody(e))
+		l.s.o.Retention.Milliseconds(), eventBody(e), string(ended))
 	if err == nil && r.word == "canceled" {
 		return &nexus.Error{Code: nexus.CodeCanceled, Op: "store.finish", Msg: "Canceled by request.", Err: nexus.ErrCanceled}
 	}

@@ -91,11 +91,11 @@ func (m *machine) write(t *rapid.T) {
 			next = nexus.Failed
 		}
 		if job.To(next) == nil {
-			err = lease.Finish(ctx, &job, nexus.Event{})
+			err = lease.Finish(ctx, &job, "", nexus.Event{})
 		}
 	case "park":
 		if job.State == nexus.RollingBack && job.To(nexus.RollbackFailed) == nil {
-			err = lease.Finish(ctx, &job, nexus.Event{})
+			err = lease.Finish(ctx, &job, "", nexus.Event{})
 		}
 	}
 	stale := errors.Is(err, nexus.ErrFenced)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -103,6 +104,11 @@ func (r reply) text(i int) string {
 	return text
 }
 
+// passing are Redis' answers that a later try may not get: it starts, is full or
+// busy, changes its master or its password.
+var passing = []string{"LOADING", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY",
+	"NOAUTH", "WRONGPASS", "ERR max number of clients"}
+
 // classify gives Redis' errors their code: what a later try may heal is
 // unavailable, a broken script or record is internal.
 func classify(op string, err error) error {
@@ -111,8 +117,7 @@ func classify(op string, err error) error {
 	var answered redis.Error
 	if errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
 		errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) || !errors.As(err, &answered) ||
-		redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") ||
-		redis.HasErrorPrefix(err, "OOM") || redis.HasErrorPrefix(err, "MISCONF") || redis.HasErrorPrefix(err, "NOREPLICAS") || redis.HasErrorPrefix(err, "CLUSTERDOWN") || redis.HasErrorPrefix(err, "MASTERDOWN") {
+		slices.ContainsFunc(passing, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) }) {
 		code, msg = nexus.Unavailable, "Our registry cannot be reached just now. Nothing was lost; please try again in a moment."
 	}
 	return &nexus.Error{Code: code, Op: "store." + op, Msg: msg, Err: err}

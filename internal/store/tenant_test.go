@@ -29,7 +29,7 @@ func (f *fixture) ended(t testing.TB, id nexus.JobID, state nexus.State) nexus.J
 		}
 	}
 	job.State = state
-	if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+	if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 		t.Fatal(err)
 	}
 	return f.job(t, id)
@@ -154,7 +154,7 @@ func TestJobsOnATenantGiveItBack(t *testing.T) {
 				}
 			}
 			job.State = tc.end
-			if err := lease.Finish(t.Context(), &job, nexus.Event{}); err != nil {
+			if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 				t.Fatal(err)
 			}
 			if row := f.tenant(t, site); row.State != tc.want || row.Job != "" || row.PurgeAt.IsZero() == tc.purged {

@@ -129,15 +129,17 @@ def read_json(path):
             return None
 
 
-def write_json(path, value, mode=0o600):
+def write_json(path, value, mode=0o600, durable=True):
     """Puts a whole new file in the place of the old one, and on the disk."""
     temp = f"{path}.{os.getpid()}.new"
     with os.fdopen(os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
         json.dump(value, f, indent=1, sort_keys=True)
         f.flush()
-        os.fsync(f.fileno())
+        if durable:
+            os.fsync(f.fileno())
     os.replace(temp, path)
-    sync_dir(os.path.dirname(path))
+    if durable:
+        sync_dir(os.path.dirname(path))
 
 
 def sync_dir(path):

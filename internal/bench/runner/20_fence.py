@@ -68,15 +68,16 @@ def kill_holder(holder):
 
 def fence(op, stop_only=False, known=True):
     """Takes the site's database for this operation; the lock ends with the
-    process. MariaDB goes on with what a dead client asked of it, so its threads
-    are stopped too, whoever held the lock; of a database that is not known to be
-    ours none is."""
+    process. MariaDB goes on with what a dead client asked of it, so after an
+    operation that did not say its last word the database's threads are stopped
+    too. Else they are the tenant's own, and live; and of a database that is not
+    known to be ours none is stopped."""
     base = os.path.join(our_folder("fence"), op.db)
     holder = publish(base, op.gen)
     lock = flock(base + ".lock", 0)
     if lock is None:
         kill_holder(holder)
-    if known:
+    if known and (stop_only or lock is None or holder and not holder.get("clean")):
         stop_threads(op)
     if stop_only:
         return
@@ -88,6 +89,16 @@ def fence(op, stop_only=False, known=True):
         seen = int((read_json(base + ".gen") or {}).get("gen", 0))
     if seen > op.gen:
         raise Refusal("fenced", "A newer run works on this site.", f"gen {op.gen} below {seen}", seen)
+
+
+def ended_well(op):
+    """Notes that the operation left nothing running. A note that is lost costs the
+    next one a look, so it need not reach the disk."""
+    base = os.path.join(our_folder("fence"), op.db)
+    with short_lock(base + ".meta"):
+        now = read_json(base + ".gen") or {}
+        if now.get("pid") == os.getpid() and now.get("gen") == str(op.gen):
+            write_json(base + ".gen", {**now, "clean": True}, durable=False)
 
 
 def site_lock(site):

@@ -16,13 +16,13 @@ CREATE OR REPLACE PROCEDURE nexus.check_name(p_name VARCHAR(64), p_install CHAR(
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_install CHAR(4);
-  IF p_name NOT REGEXP '^[_0-9a-z]{1,64}$' OR p_install NOT REGEXP '^[0-9a-f]{4}$'
+  IF p_name NOT REGEXP BINARY '^[_0-9a-z]{1,64}\\\\z' OR p_install NOT REGEXP BINARY '^[0-9a-f]{4}\\\\z'
      OR p_name IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'nexus', 'root') THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: not a name of ours';
   END IF;
   SELECT MAX(install) INTO v_install FROM nexus.register WHERE name = p_name;
   IF v_install IS NULL THEN
-    IF p_name NOT REGEXP '^nx[0-9a-z]{4,62}$'
+    IF p_name NOT REGEXP BINARY '^nx[0-9a-z]{4,62}\\\\z'
        OR EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = p_name)
        OR EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = p_name) THEN
       SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: not in the register';
@@ -65,8 +65,8 @@ CREATE OR REPLACE PROCEDURE nexus.make_database(p_name VARCHAR(64), p_install CH
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_job CHAR(32);
-  IF p_job NOT REGEXP '^[0-9a-f]{32}$' OR p_gen NOT REGEXP '^[0-9]+$' OR p_password NOT REGEXP '^[A-Za-z0-9]{16,64}$'
-     OR p_name NOT REGEXP '^nx[0-9a-z]{4,62}$' THEN
+  IF p_job NOT REGEXP BINARY '^[0-9a-f]{32}\\\\z' OR p_gen NOT REGEXP BINARY '^[0-9]+\\\\z' OR p_password NOT REGEXP BINARY '^[A-Za-z0-9]{16,64}\\\\z'
+     OR p_name NOT REGEXP BINARY '^nx[0-9a-z]{4,62}\\\\z' THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
   CALL nexus.check_name(p_name, p_install);
@@ -87,7 +87,7 @@ END
 CREATE OR REPLACE PROCEDURE nexus.set_password(p_name VARCHAR(64), p_install CHAR(4), p_password VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  IF p_password NOT REGEXP '^[A-Za-z0-9]{16,64}$' THEN
+  IF p_password NOT REGEXP BINARY '^[A-Za-z0-9]{16,64}\\\\z' THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
   CALL nexus.check_name(p_name, p_install);
@@ -97,7 +97,7 @@ END
 CREATE OR REPLACE PROCEDURE nexus.take_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
-  IF p_job NOT REGEXP '^[0-9a-f]{32}$' THEN
+  IF p_job NOT REGEXP BINARY '^[0-9a-f]{32}\\\\z' THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
   CALL nexus.check_name(p_name, p_install);

@@ -63,6 +63,8 @@ class Site:
                         raise Refusal("unavailable", "Frappe holds the site's config too long.") from None
                     time.sleep(0.02)
             config = self.config()
+            if os.path.exists(self.config_path) and not config.get("db_name"):
+                raise Refusal("unavailable", "The site's config cannot be read just now.", self.config_path)
             before = json.dumps(config, sort_keys=True)
             yield config
             if json.dumps(config, sort_keys=True) != before:

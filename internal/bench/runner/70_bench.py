@@ -57,7 +57,8 @@ def hello(op):
 def server_version(op):
     db = connect(op.secrets["db_account"], op.secrets["db_password"])
     try:
-        return db.get_server_info()
+        # MariaDB from 10 on hides behind this prefix, for old replicas' sake.
+        return db.get_server_info().removeprefix("5.5.5-")
     finally:
         db.close()
 
@@ -86,17 +87,35 @@ def inspect(op):
     return {"site": info}
 
 
+PAGE = 1000  # entries: an answer must fit into a line that the worker takes
+
+
 def inventory(op):
+    """What is on the bench, in pages: what follows the entry that args name."""
     databases = our_databases(op)
-    sites = [describe(op, name, databases) for name in sorted(os.listdir(SITES))
-             if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))]
-    intents = []
-    for name in sorted(os.listdir(our_folder("intent"))):
-        intent = read_json(os.path.join(OURS, "intent", name)) or {}
-        intents.append({"site": name, "job": intent.get("job", ""), "db": intent.get("db", "")})
-    return {"inventory": {"sites": sites, "intents": intents, "folders": folders(op, databases), "databases": [
-        {"name": name, "job": row["job"], "comment": row["comment"], "exists": bool(row["present"]), "users": row["users"],
-         "adopted": bool(row["adopted"])} for name, row in sorted(databases.items())]}}
+    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases)) for name in os.listdir(SITES)
+               if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))}
+    for name in os.listdir(our_folder("intent")):
+        entries[f"intent/{name}"] = ("intents", lambda name=name: intended(name))
+    for name, row in databases.items():
+        entries[f"database/{name}"] = ("databases", lambda name=name, row=row: {
+            "name": name, "job": row["job"], "comment": row["comment"], "exists": bool(row["present"]), "users": row["users"],
+            "adopted": bool(row["adopted"])})
+    for folder in folders(op, databases):
+        entries[f"folder/{folder['room']}/{folder['name']}"] = ("folders", lambda folder=folder: folder)
+    found = {"sites": [], "intents": [], "databases": [], "folders": []}
+    names = sorted(name for name in entries if name > op.args.get("after", ""))
+    for name in names[:PAGE]:
+        kind, look = entries[name]
+        found[kind].append(look())
+    if len(names) > PAGE:
+        found["next"] = names[PAGE - 1]
+    return {"inventory": found}
+
+
+def intended(site):
+    intent = read_json(os.path.join(OURS, "intent", site)) or {}
+    return {"site": site, "job": intent.get("job", ""), "db": intent.get("db", "")}
 
 
 def folders(op, databases):

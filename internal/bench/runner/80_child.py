@@ -34,7 +34,9 @@ def perform(op):
     if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
         raise unregistered(op)
     fence(op, known=known)
-    return WRITES[op.name](op)
+    result = WRITES[op.name](op)
+    ended_well(op)
+    return result
 
 
 def child(op, out):

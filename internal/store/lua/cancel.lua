@@ -7,7 +7,8 @@ local state = get(id, 'state')
 if state == '' then return { 'absent' } end
 if over(state) then return { 'over' } end
 if state == 'rollback_failed' then return { 'parked' } end
-if get(id, 'kind') == 'teardown' and (state ~= 'queued' or get(id, 'cancel') == '1') then return { 'running' } end
+local one_way = get(id, 'kind') == 'teardown' or get(id, 'kind') == 'rotate_key'
+if one_way and (state ~= 'queued' or get(id, 'cancel') == '1') then return { 'running' } end
 if state == 'queued' and get(id, 'taken') == '0' then
   redis.call('HSET', KEYS[1], 'cancel', '1')
   end_job(id, 'canceled', now, ARGV[2], ARGV[4])

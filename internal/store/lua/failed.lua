@@ -6,7 +6,7 @@
 local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end
 local bench = get(id, 'bench')
-if bench == '' then return { 'ok' } end
+if bench == '' or get(id, 'kind') ~= 'provision' then return { 'ok' } end -- it pauses those alone
 local key = P .. 'bench:' .. bench
 local is = mode(bench, now)
 local same = redis.call('HGET', key, 'step') == ARGV[3] and redis.call('HGET', key, 'code') == ARGV[4]

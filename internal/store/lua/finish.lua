@@ -2,12 +2,13 @@
 -- is the commit point: refused once cancel was asked, else the tenant is active
 -- and the credentials are readable, in this one script.
 -- KEYS[1] job record
--- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 retention ms, 7 event
+-- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 retention ms, 7 event, 8 step that came to its end or ''
 -- returns {'ok'} | {'stale'} | {'canceled'}
 local id = ARGV[1]
 if not owned(id, ARGV[2]) then return { 'stale' } end
 if ARGV[4] == 'succeeded' and get(id, 'cancel') == '1' then return { 'canceled' } end
 redis.call('HSET', KEYS[1], 'steps', ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
+if ARGV[4] == 'succeeded' and ARGV[8] ~= '' then worked(id, ARGV[8], now_ms()) end
 end_job(id, ARGV[4], now_ms(), ARGV[6], ARGV[7])
 return { 'ok' }

@@ -3,6 +3,6 @@
 -- KEYS[1] job record; ARGV 1 id, 2 gen; returns {'ok'} | {'stale'}
 local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end
-redis.call('HSET', KEYS[1], 'leaseUntil', '0')
+redis.call('HSET', KEYS[1], 'leaseUntil', '0', 'gen', '0') -- it owns nothing from now on
 redis.call('ZADD', DUE, 'XX', int(now), id)
 return { 'ok' }

@@ -55,10 +55,12 @@ end
 
 -- wake makes the first waiter due: a slot is free.
 local function wake(bench, now)
-  local first = redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, 0)[1]
-  if not first then return end
-  redis.call('HSET', job_key(first), 'nextAt', '0')
-  redis.call('ZADD', DUE, 'XX', int(now), first)
+  local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench, 'slots') or '1')
+  local room = math.max(1, slots - redis.call('ZCARD', P .. 'slots:' .. bench))
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, room - 1)) do
+    redis.call('HSET', job_key(id), 'nextAt', '0')
+    redis.call('ZADD', DUE, 'XX', int(now), id)
+  end
 end
 
 -- mode is whether a bench admits: 'open', an operator's 'paused' or 'drained', or
@@ -70,12 +72,15 @@ local function mode(bench, now)
   return set
 end
 
--- capacity is how many slots a bench gives to this job just now. What cleans up
--- has one more, so that it never starves behind what is new.
+-- cleans tells whether a job cleans up, or is an operator's on a tenant: it must
+-- never starve behind what is new.
+local function cleans(id) return get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' end
+
+-- capacity is how many slots a bench gives to this job just now.
 local function capacity(id, bench, cap, now)
   local is = mode(bench, now)
   if is == 'drained' then return 0 end
-  if get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' then return cap + 1 end
+  if cleans(id) then return cap + 1 end
   if is == 'paused' or is == 'tripped' then return 0 end
   if is == 'trying' then return 1 end
   return cap
@@ -89,6 +94,17 @@ local function reopen(bench, now)
     redis.call('HSET', job_key(id), 'nextAt', '0')
     redis.call('ZADD', DUE, 'XX', int(now), id)
   end
+end
+
+-- worked closes the breaker for a success of the step that failed in a row. While
+-- a bench is tripped it proves nothing: the step may have begun before.
+local function worked(id, step, now)
+  local bench = get(id, 'bench')
+  local is = bench ~= '' and mode(bench, now)
+  if not is or is == 'tripped' or redis.call('HGET', P .. 'bench:' .. bench, 'step') ~= step then return end
+  redis.call('HDEL', P .. 'bench:' .. bench, 'step', 'code', 'failures')
+  redis.call('DEL', P .. 'blamers:' .. bench)
+  if is == 'trying' then reopen(bench, now) end
 end
 
 local function free_slot(id, now)
@@ -130,7 +146,7 @@ local function slot(id, bench, cap, now)
     return true
   end
   local free = capacity(id, bench, cap, now) - redis.call('ZCARD', slots)
-  if free > 0 and ahead(bench, id, now, free) < free then
+  if free > 0 and (cleans(id) or ahead(bench, id, now, free) < free) then
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     redis.call('ZREM', P .. 'waiters:' .. bench, id)
     redis.call('HDEL', P .. 'asking:' .. bench, id)
@@ -173,6 +189,11 @@ local function settle(id, state)
     redis.call('ZREM', DUE, 'tenant:' .. site)
   elseif not done then
     redis.call('HSET', tenant, 'state', get(id, 'was'))
+    -- A purge that was canceled is not tried again by itself.
+    if num(id, 'rest') > 0 then
+      redis.call('HDEL', tenant, 'purgeAt')
+      redis.call('ZREM', DUE, 'tenant:' .. site)
+    end
   end
 end
 

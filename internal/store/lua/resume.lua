@@ -1,11 +1,12 @@
 -- Sets a parked job going again: backward for a provision, forward for a teardown.
--- KEYS[1] job record; ARGV 1 id, 2 rev as read, 3 steps, 4 state, 5 give up after ms, 6 event
+-- KEYS[1] job record; ARGV 1 id, 2 rev as read, 3 steps, 4 state, 5 give up after ms, 6 error or '', 7 event
 -- returns {'ok', fields} | {'other'} when the record is no longer as read
 local id, now = ARGV[1], now_ms()
 if get(id, 'state') ~= 'rollback_failed' or get(id, 'rev') ~= ARGV[2] then return { 'other' } end
 redis.call('HSET', KEYS[1], 'state', ARGV[4], 'steps', ARGV[3], 'rescues', '0', 'looks', '0',
   'leaseUntil', '0', 'nextAt', '0', 'giveUpAt', int(now + tonumber(ARGV[5])),
   'gen', int(mint(0))) -- whoever parked it owns it no more
+if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'error') else redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 redis.call('ZADD', DUE, int(now), id)
-emit(id, now, ARGV[6])
+emit(id, now, ARGV[7])
 return { 'ok', redis.call('HGETALL', KEYS[1]) }

@@ -10,6 +10,9 @@ local id, kind, site = ARGV[1], ARGV[2], ARGV[3]
 local key, tenant, now = KEYS[1], P .. 'tenant:' .. ARGV[3], now_ms()
 local idem = P .. 'idem:' .. ARGV[11]
 
+-- A client that lost the answer sends the script again: the record is its own.
+if redis.call('EXISTS', key) == 1 then return { 'ok', redis.call('HGETALL', key) } end
+
 if ARGV[11] ~= '' then
   local seen = redis.call('HMGET', idem, 'job', 'fingerprint')
   if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 then
@@ -69,6 +72,9 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
+for _, old in ipairs(redis.call('ZRANGE', P .. 'jobs', 0, 9)) do -- whose records are over
+  if redis.call('EXISTS', job_key(old)) == 0 then redis.call('ZREM', P .. 'jobs', old) end
+end
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
 if ARGV[11] ~= '' then
   redis.call('HSET', idem, 'job', id, 'fingerprint', ARGV[12])

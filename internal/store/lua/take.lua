@@ -23,11 +23,14 @@ if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   return { 'capacity' }
 end
 
+local rested = get(id, 'waitingFor') ~= ''
 redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(ARGV[3])),
   'waitingFor', '', 'waitNote', '', 'nextAt', '0')
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
   redis.call('HSET', key, 'state', 'running')
+  emit(id, now, ARGV[5])
+elseif rested then -- what it waited for is shown no more
   emit(id, now, ARGV[5])
 end
 return { 'ok', redis.call('HGETALL', key) }
