@@ -118,8 +118,9 @@ func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *str
 		return nexus.Job{}, err
 	}
 	sub := store.Submission{ID: nexus.NewJobID(), Kind: kind, Site: nexus.SiteName(strings.ToLower(site)), Actor: actor,
-		Steps: tasks.Steps(kind), KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout, PurgeAfter: s.Grace}
-	if fill != nil {
+		Steps: tasks.Steps(kind), GiveUpAfter: s.Timeout, PurgeAfter: s.Grace}
+	if fill != nil { // it answers with a claim, and may seal a key
+		sub.KeyID = s.Keys.ID()
 		if err := fill(&sub); err != nil {
 			return nexus.Job{}, err
 		}

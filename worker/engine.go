@@ -25,6 +25,7 @@ type Options struct {
 	Now       func() time.Time // nil: time.Now
 	Jitter    func() float64   // nil: math/rand; 0 ≤ x < 1
 	Renew     time.Duration    // between renewals of the lease; 0: 1.5 s
+	Linger    time.Duration    // how long a task that is not for this worker is kept; 0: 5 s
 
 	GiveUpAfter time.Duration // of the jobs it submits itself; 0: 24 h
 }
@@ -57,6 +58,9 @@ func NewEngine(o Options) *Engine {
 	}
 	if o.Renew == 0 {
 		o.Renew = 1500 * time.Millisecond
+	}
+	if o.Linger == 0 {
+		o.Linger = 5 * time.Second
 	}
 	if o.GiveUpAfter == 0 {
 		o.GiveUpAfter = 24 * time.Hour
@@ -132,15 +136,13 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 // linger keeps a task that is not for us a while: who gave it back at once would
 // take all that wait, before those who can do them.
 func (e *Engine) linger() {
-	t := time.NewTimer(notOurs)
+	t := time.NewTimer(e.Linger)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-e.draining:
 	}
 }
-
-const notOurs = 5 * time.Second
 
 // abandon gives up the leases of all runs that did not reach a boundary before
 // the drain's limit: their operations are left to the successors.
@@ -165,7 +167,10 @@ func (e *Engine) foreign(job *nexus.Job) string {
 			return "unknown step " + string(step.Name)
 		}
 	}
-	if job.KeyID != "" && !e.Keys.Holds(job.KeyID) {
+	// What turns back, or has to, needs no key: one that is lost must not keep a
+	// job, and its name, for ever.
+	back := job.State == nexus.RollingBack || job.CancelAsked || e.Now().After(job.GiveUpAt)
+	if job.KeyID != "" && !back && !e.Keys.Holds(job.KeyID) {
 		return "unknown key " + job.KeyID
 	}
 	return ""

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 func benchCommand() *cobra.Command {
@@ -55,22 +56,40 @@ used once and kept nowhere. The command may be run again at any time.`,
 }
 
 func checkBench(ctx context.Context, cmd *cobra.Command) error {
-	hello, err := app.CheckBench(ctx, os.Environ())
+	hello, status, err := app.CheckBench(ctx, os.Environ())
 	if err != nil {
 		return explain(err)
 	}
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "Frappe %s on %s", hello.Frappe, hello.Host)
+	fmt.Fprintf(out, "Frappe %s", hello.Frappe)
+	if hello.Host != "" {
+		fmt.Fprintf(out, " on %s", hello.Host)
+	}
 	if hello.Database != "" {
 		fmt.Fprintf(out, ", database %s", hello.Database)
 	}
 	fmt.Fprintln(out)
-	for _, p := range hello.Problems {
+	if status.Name != "" {
+		fmt.Fprintf(out, "Admission: %s, %d of %d slots in use, %d jobs wait\n", status.Mode, status.Used, status.Slots, status.Waiting)
+	}
+	for _, p := range append(hello.Problems, shut(status)...) {
 		fmt.Fprintf(out, "  ✗ %s\n    → %s\n", p.What, p.Mend)
 	}
-	if len(hello.Problems) > 0 {
+	if len(hello.Problems) > 0 || len(shut(status)) > 0 {
 		return exit(1)
 	}
 	fmt.Fprintln(out, "  ✓ Nothing is missing.")
+	return nil
+}
+
+// shut says why a bench takes on nothing new, if so.
+func shut(b nexus.BenchStatus) []nexus.Problem {
+	switch b.Mode {
+	case nexus.BenchTripped:
+		return []nexus.Problem{{What: fmt.Sprintf("Its breaker holds new sites back until %s: the step %s failed for %d jobs in a row (%s).",
+			local(&b.Until), b.Step, b.Failures, b.Code), Mend: "Mend the cause; then it opens by itself, or at once with: nexus bench resume " + b.Name}}
+	case nexus.BenchPaused, nexus.BenchDrained:
+		return []nexus.Problem{{What: fmt.Sprintf("It was %s by %s.", b.Mode, b.By), Mend: "Run: nexus bench resume " + b.Name}}
+	}
 	return nil
 }

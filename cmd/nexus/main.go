@@ -7,31 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/internal/app"
 )
 
 func main() {
-	os.Exit(run(signals(context.Background()), os.Args[1:]))
-}
-
-// signals ends a context at the first SIGINT or SIGTERM. A second one kills, but
-// not at once: npm and timeout send the same one twice, and what a command has
-// to say about its end must be said.
-func signals(parent context.Context) context.Context {
-	ctx, end := context.WithCancel(parent)
-	got := make(chan os.Signal, 1)
-	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-got
-		end()
-		<-time.After(time.Second)
-		signal.Stop(got)
-	}()
-	return ctx
+	os.Exit(run(app.Signals(context.Background()), os.Args[1:]))
 }
 
 // run runs one command and answers with its exit code.

@@ -43,13 +43,23 @@ func NeedsRoot(environ []string) bool {
 	return err != nil || c.Bench == "docker"
 }
 
-// CheckBench asks the bench of the environment what it is and what it lacks.
-func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult, err error) {
+// CheckBench asks the bench of the environment what it is and what it lacks, and
+// the registry how admission to it stands; the status has no name while no worker
+// has ever served the bench.
+func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult, status nexus.BenchStatus, err error) {
 	err = withTools(ctx, environ, func(t tools) error {
-		hello, err = t.hello(ctx)
+		if hello, err = t.hello(ctx); err != nil {
+			return err
+		}
+		benches, err := t.store.Benches(ctx)
+		for _, b := range benches {
+			if b.Name == t.name {
+				status = b
+			}
+		}
 		return err
 	})
-	return hello, err
+	return hello, status, err
 }
 
 // tools are what an operator's command works with: those of a worker.

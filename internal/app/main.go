@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 	_ "time/tzdata" // time zones are checked on hosts that have no list of them
 )
 
@@ -15,16 +16,24 @@ import (
 // environment, runs its parts until a signal comes, and answers with the exit
 // code: 0 after a drain, 1 after a failure, 2 for a configuration that will not do.
 func Main(name string, parts Parts) int {
-	ctx, stop := Signals(context.Background()) //nolint:forbidigo // the root of the process
-	defer stop()
+	ctx := Signals(context.Background()) //nolint:forbidigo // the root of the process
 	return Process(ctx, name, parts, os.Environ(), os.Stderr, nil)
 }
 
-// Signals ends a context at the first SIGINT or SIGTERM; a second one kills.
-func Signals(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+// Signals ends a context at the first SIGINT or SIGTERM. A second one kills, but
+// not at once: npm and timeout send the same one twice, and what a process has to
+// say or to give back at its end must get its time.
+func Signals(parent context.Context) context.Context {
+	ctx, end := context.WithCancel(parent)
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
+	go func() { // as long as the process lives
+		<-got
+		end()
+		<-time.After(time.Second)
+		signal.Stop(got)
+	}()
+	return ctx
 }
 
 // Process runs the parts of a named process with a given environment.

@@ -1,0 +1,241 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The manual's blocks of code say behind their fence what they are:
+//
+//	sh        run, in the document's order, in a folder of its own against a
+//	          stack; each line ends with 0, or as "# exit N" behind it says
+//	sh bench  needs a real bench, root or Docker Compose: only what it calls is
+//	          looked up: commands and flags of nexus, files, make targets
+//	console   a sample session, with what was printed
+var otherBlocks = []string{"", "console", "yaml", "nginx", "promql", "json"}
+
+// command is one line of a block, with those that a backslash joins to it.
+type command struct {
+	where, info, text string
+	code              string // it must end with
+}
+
+var (
+	exits = regexp.MustCompile(`# exit (\d+)$`)
+	typed = regexp.MustCompile(`^(\$ )?(nexus|make|docker|curl|go|npm|redis-cli|scripts/[a-z-]+) `)
+)
+
+// commands reads a document. A command that stands where no test sees it, in a
+// block without a word or in an indented one, is an error.
+func commands(t *testing.T, file string) (all []command) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "..", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // read-only
+	info, inside, joined := "", false, false
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line, where := strings.TrimSpace(lines.Text()), fmt.Sprintf("%s:%d", file, n)
+		if mark, fence := strings.CutPrefix(line, "```"); fence {
+			if inside = !inside; inside {
+				info = mark
+				if !strings.HasPrefix(info, "sh") && !slices.Contains(otherBlocks, info) {
+					t.Errorf("%s: there is no kind of block %q", where, info)
+				}
+			}
+			continue
+		}
+		shell := inside && (info == "sh" || info == "sh bench")
+		if !shell && (!inside && strings.HasPrefix(lines.Text(), "    ") || inside && info == "") && typed.MatchString(line) {
+			t.Errorf("%s: a command in a block that nothing checks: %s", where, line)
+		}
+		if !shell || line == "" || strings.HasPrefix(line, "#") {
+			joined = false
+			continue
+		}
+		if joined {
+			all[len(all)-1].text += "\n" + line
+		} else {
+			all = append(all, command{where: where, info: info, text: line, code: "0"})
+		}
+		if found := exits.FindStringSubmatch(line); found != nil {
+			all[len(all)-1].code = found[1]
+		}
+		joined = strings.HasSuffix(line, "\\")
+	}
+	return all
+}
+
+// documents are the pages of the manual, from the repository's root.
+func documents(t *testing.T) (names []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		found, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		for _, name := range found {
+			names = append(names, strings.TrimPrefix(filepath.ToSlash(name), "../../"))
+		}
+	}
+	return names
+}
+
+// TestDocsCommands does what the manual tells people to do.
+func TestDocsCommands(t *testing.T) {
+	t.Parallel()
+	for _, file := range documents(t) {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			var script strings.Builder
+			ran, read := 0, 0
+			for _, c := range commands(t, file) {
+				if c.info == "sh bench" {
+					lookUp(t, c)
+					read++
+					continue
+				}
+				fmt.Fprintf(&script, "%s\nended '%s' %s $?\n", c.text, c.where, c.code)
+				ran++
+			}
+			t.Logf("%d commands run, %d looked up", ran, read)
+			if ran > 0 {
+				s := newStack(t, 1)
+				eventually(t, 20*time.Second, "the worker and its bench are known", func() bool {
+					benches, err := s.client.Benches(t.Context())
+					return err == nil && len(benches.Benches) == 1
+				})
+				s.follow(script.String())
+			}
+		})
+	}
+}
+
+// follow runs the lines of a document in one shell, in a folder of their own.
+func (s *stack) follow(script string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 4*time.Minute)
+	defer cancel()
+	const head = "set -uo pipefail\nended() { [ \"$3\" = \"$2\" ] && return; echo \"$1: exit $3, want $2\"; exit 99; }\n"
+	cmd := exec.CommandContext(ctx, "bash", "-c", head+script)
+	cmd.Dir = s.t.TempDir()
+	cmd.Env = append([]string{"PATH=" + binaries + ":" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
+		"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator}, s.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Errorf("%v\n%s", err, out)
+	}
+}
+
+var (
+	called = regexp.MustCompile(`(?:^|[\s(;&|/])nexus((?:\s+[^|;&<>()#\n]+)?)`)
+	target = regexp.MustCompile(`(?:^|&& )make ([a-z-]+)`)
+	inTree = regexp.MustCompile(`(?:^|\s)((?:\./)?(?:scripts|\.ci|cmd|tools|internal|docs|api)/[\w./-]*\w)`)
+)
+
+// lookUp checks what a command names, without running it.
+func lookUp(t *testing.T, c command) {
+	t.Helper()
+	for _, found := range called.FindAllStringSubmatch(c.text, -1) {
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", "nexus "+found[1]+" --help")
+		cmd.Env = []string{"PATH=" + binaries + ":" + os.Getenv("PATH")}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: nexus%s: %v\n%s", c.where, found[1], err, out)
+		}
+	}
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range target.FindAllStringSubmatch(c.text, -1) {
+		if !strings.Contains("\n"+string(makefile), "\n"+found[1]+":") {
+			t.Errorf("%s: the Makefile has no target %s", c.where, found[1])
+		}
+	}
+	for _, found := range inTree.FindAllStringSubmatch(c.text, -1) {
+		if _, err := os.Stat(filepath.Join("..", "..", strings.TrimSuffix(found[1], "/..."))); err != nil {
+			t.Errorf("%s: %v", c.where, err)
+		}
+	}
+}
+
+// TestDocsQuickReference: each command of nexus stands in the quick reference,
+// with each flag of its own.
+func TestDocsQuickReference(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/QUICKREF.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, path := range leaves(t, nil) {
+		name := "`nexus " + strings.Join(path, " ") + "`"
+		_, row, found := strings.Cut(string(text), "\n| "+name+" |")
+		row, _, _ = strings.Cut(row, "\n")
+		if !found {
+			t.Errorf("docs/QUICKREF.md has no line for %s", name)
+			continue
+		}
+		for _, flag := range ownFlags(t, path) {
+			count++
+			if !strings.Contains(row, "`"+flag+"`") {
+				t.Errorf("docs/QUICKREF.md: %s has no %s", name, flag)
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("only %d flags found", count)
+	}
+}
+
+func say(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(binaries, "nexus"), args...).Output()
+	if err != nil {
+		t.Fatalf("nexus %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// leaves finds the commands that do something below a path, as completion does.
+func leaves(t *testing.T, path []string) (out [][]string) {
+	t.Helper()
+	if !strings.Contains(say(t, append(slices.Clone(path), "--help")...), " [command]") || slices.Equal(path, []string{"completion"}) {
+		return [][]string{path}
+	}
+	for line := range strings.Lines(say(t, append(append([]string{"__complete"}, path...), "")...)) {
+		if name, _, ok := strings.Cut(line, "\t"); ok && name != "help" && !strings.HasPrefix(name, ":") {
+			out = append(out, leaves(t, append(slices.Clone(path), name))...)
+		}
+	}
+	return out
+}
+
+var flagLine = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`)
+
+func ownFlags(t *testing.T, path []string) (out []string) {
+	t.Helper()
+	_, text, _ := strings.Cut(say(t, append(slices.Clone(path), "--help")...), "\nFlags:\n")
+	text, _, _ = strings.Cut(text, "\nGlobal Flags:")
+	for _, found := range flagLine.FindAllStringSubmatch(text, -1) {
+		if found[1] != "--help" {
+			out = append(out, found[1])
+		}
+	}
+	return out
+}
