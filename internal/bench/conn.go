@@ -22,6 +22,8 @@ const (
 	// cancelGrace is how long a canceled operation's own answer is waited for.
 	cancelGrace = 5 * time.Second
 	longestLine = 1 << 20
+	// outagePause is when a bench that was away is asked again.
+	outagePause = 5 * time.Second
 )
 
 // request is one operation on the wire.
@@ -53,6 +55,7 @@ type frame struct {
 		Message string     `json:"message"`
 		Detail  string     `json:"detail"`
 		Seen    string     `json:"seen"`
+		Unbegun bool       `json:"unbegun"`
 	} `json:"error"`
 	nexus.HelloResult // of the hello event
 }
@@ -304,6 +307,9 @@ func result(op nexus.Op, f frame) (nexus.Result, error) {
 	}
 	if e.Code == nexus.Unavailable {
 		e.Wait = nexus.WaitBench
+		if f.Error != nil && f.Error.Unbegun {
+			e.Unbegun, e.RetryAfter = true, outagePause
+		}
 	}
 	return nexus.Result{}, e
 }

@@ -373,5 +373,5 @@ func (t *tail) text() string {
 // gone is an outage of the bench as a whole.
 func gone(msg string, err error) error {
 	return &nexus.Error{Code: nexus.Unavailable, Op: "bench.docker", Wait: nexus.WaitBench, Unbegun: true,
-		RetryAfter: 5 * time.Second, Msg: msg, Err: err}
+		RetryAfter: outagePause, Msg: msg, Err: err}
 }

@@ -43,6 +43,7 @@ class Refusal(Exception):
     def __init__(self, code, message, detail="", seen=None):
         super().__init__(message)
         self.code, self.message, self.detail, self.seen = code, message, detail, seen
+        self.unbegun = False  # an outage came before the deed: nothing was tried
 
 
 def prctl(option, value):

@@ -30,10 +30,16 @@ def perform(op):
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if installed_id() != op.install:
         raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
-    known = bool(DB_NAME.match(op.db)) or op.db in our_databases(op)
-    if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
-        raise unregistered(op)
-    fence(op, known=known)
+    try:
+        known = bool(DB_NAME.match(op.db)) or op.db in our_databases(op)
+        if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
+            raise unregistered(op)
+        fence(op, known=known)
+        # A database server that is away is noticed before anything is begun.
+        connect(op.secrets["db_account"], op.secrets["db_password"]).close()
+    except Refusal as e:
+        e.unbegun = e.code == "unavailable"
+        raise
     result = WRITES[op.name](op)
     ended_well(op)
     return result
@@ -46,6 +52,8 @@ def child(op, out):
         answer = {"ok": True, "result": perform(op)}
     except Refusal as e:
         answer = {"ok": False, "error": {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}}
+        if e.unbegun:
+            answer["error"]["unbegun"] = True
         if e.seen is not None:
             answer["error"]["seen"] = str(e.seen)
     except BaseException:
