@@ -48,7 +48,8 @@ func TestSkewedWorkerTakesNoJob(t *testing.T) {
 				Do: func(context.Context, *tasks.Kit) error { t.Error("it works by a wrong clock"); return nil }}}}
 			came := make(chan struct{})
 			log := &told{text: "clock compared", came: came}
-			e := worker.NewEngine(worker.Options{Store: h.store, Keys: h.keys, Processes: []tasks.Process{p}, Log: slog.New(slog.NewJSONHandler(log, nil))})
+			e := worker.NewEngine(worker.Options{Store: h.store, Keys: h.keys, Processes: []tasks.Process{p}, Linger: time.Millisecond,
+				Log: slog.New(slog.NewJSONHandler(log, nil))})
 			ctx, stop := context.WithCancel(t.Context())
 			var loop sync.WaitGroup
 			loop.Go(func() { _ = e.Reconcile(ctx) })

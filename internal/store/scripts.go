@@ -107,7 +107,7 @@ func (r reply) text(i int) string {
 // passing are Redis' answers that a later try may not get: it starts, is full or
 // busy, changes its master or its password.
 var passing = []string{"LOADING", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY",
-	"NOAUTH", "WRONGPASS", "ERR max number of clients"}
+	"NOAUTH", "WRONGPASS", "max number of clients"}
 
 // classify gives Redis' errors their code: what a later try may heal is
 // unavailable, a broken script or record is internal.

@@ -53,13 +53,20 @@ local function purge_slots(bench, now)
   redis.call('ZREMRANGEBYSCORE', P .. 'slots:' .. bench, '-inf', int(now))
 end
 
--- wake makes the first waiter due: a slot is free.
+-- cleans tells whether a job cleans up, or is an operator's on a tenant: it must
+-- never starve behind what is new.
+local function cleans(id) return get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' end
+
+-- wake makes due whoever may have a slot now: as many of the first waiters as
+-- there is room, and what cleans up, wherever it stands.
 local function wake(bench, now)
   local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench, 'slots') or '1')
   local room = math.max(1, slots - redis.call('ZCARD', P .. 'slots:' .. bench))
-  for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, room - 1)) do
-    redis.call('HSET', job_key(id), 'nextAt', '0')
-    redis.call('ZADD', DUE, 'XX', int(now), id)
+  for i, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, math.max(room, 50) - 1)) do
+    if i <= room or cleans(id) then
+      redis.call('HSET', job_key(id), 'nextAt', '0')
+      redis.call('ZADD', DUE, 'XX', int(now), id)
+    end
   end
 end
 
@@ -71,10 +78,6 @@ local function mode(bench, now)
   if set == 'tripped' and (tonumber(till) or 0) <= now then return 'trying' end
   return set
 end
-
--- cleans tells whether a job cleans up, or is an operator's on a tenant: it must
--- never starve behind what is new.
-local function cleans(id) return get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' end
 
 -- capacity is how many slots a bench gives to this job just now.
 local function capacity(id, bench, cap, now)

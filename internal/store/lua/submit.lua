@@ -72,8 +72,13 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
-for _, old in ipairs(redis.call('ZRANGE', P .. 'jobs', 0, 9)) do -- whose records are over
-  if redis.call('EXISTS', job_key(old)) == 0 then redis.call('ZREM', P .. 'jobs', old) end
+-- Entries whose records are over go: the oldest, and some anywhere, since parked
+-- jobs at the head never expire.
+local many = redis.call('ZCARD', P .. 'jobs')
+for _, from in ipairs({ 0, now_us() % many }) do
+  for _, old in ipairs(redis.call('ZRANGE', P .. 'jobs', int(from), int(from + 9))) do
+    if redis.call('EXISTS', job_key(old)) == 0 then redis.call('ZREM', P .. 'jobs', old) end
+  end
 end
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
 if ARGV[11] ~= '' then

@@ -1,0 +1,51 @@
+package api_test
+
+import (
+	"testing"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// TestCancelOfWhatHasBegun: a key that is being made anew, or a deletion, can be
+// canceled until a worker has it, and is a conflict from then on.
+func TestCancelOfWhatHasBegun(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, method, deed string }{
+		{"rotate_key", "POST", "/keys"}, {"teardown", "DELETE", "?purge=now"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, nil)
+			_, _, job := s.ask("POST", "/signup", signupBody(`{"subdomain":"lives"}`))
+			s.finish(job["jobId"].(string), nexus.Succeeded)
+			begin := func() nexus.JobID {
+				t.Helper()
+				status, _, job := s.ask(tc.method, "/tenants/lives.example.com"+tc.deed, "", bearer(operator)...)
+				id, _ := job["jobId"].(string)
+				if id == "" {
+					id, _ = job["id"].(string)
+				}
+				if status != 202 || id == "" {
+					t.Fatalf("%d %v", status, job)
+				}
+				return nexus.JobID(id)
+			}
+			cancel := func(id nexus.JobID, want int) {
+				t.Helper()
+				if status, _, body := s.ask("POST", "/jobs/"+string(id)+"/cancel", "", bearer(operator)...); status != want {
+					t.Errorf("%d %v, want %d", status, body, want)
+				}
+			}
+			cancel(begin(), 202)
+			id := begin()
+			if _, _, taken, err := s.store.Take(t.Context(), id, 1); err != nil || taken != store.TakeOK {
+				t.Fatalf("%s, %v", taken, err)
+			}
+			cancel(id, 409)
+			if job, err := s.store.Job(t.Context(), id); err != nil || job.CancelAsked || job.State != nexus.Running {
+				t.Errorf("%+v, %v", job, err)
+			}
+		})
+	}
+}

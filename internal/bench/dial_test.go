@@ -1,0 +1,184 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/bench"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// daemon is a Docker daemon that stops to answer at some point, as one does whose
+// disk hangs: it takes calls, and says nothing more.
+type daemon struct {
+	hangs   string        // the end of the path it never answers
+	asked   chan string   // the paths that hang
+	release chan struct{} // closed at the end of the test
+	streams sync.WaitGroup
+}
+
+// ServeHTTP is as much of Docker's API as starting a runner needs.
+func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, d.hangs) {
+		d.asked <- r.URL.Path
+		<-d.release
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/_ping"):
+		w.Header().Set("Api-Version", "1.45")
+	case strings.HasSuffix(r.URL.Path, "/containers/json"):
+		_, _ = io.WriteString(w, `[{"Id":"abc","State":"running"}]`)
+	case strings.HasSuffix(r.URL.Path, "/abc/json"):
+		_, _ = io.WriteString(w, `{"Id":"abc","Name":"/backend","State":{"Running":true},"Config":{"User":"frappe","WorkingDir":"/home/frappe/bench/sites"}}`)
+	case strings.HasSuffix(r.URL.Path, "/abc/exec"):
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"Id":"e1"}`)
+	case strings.HasSuffix(r.URL.Path, "/e1/start"):
+		d.attach(w)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// attach gives a stream to a runner that never says hello, nor reads its program.
+func (d *daemon) attach(w http.ResponseWriter) {
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer c.Close() //nolint:errcheck // it is over
+	_, _ = io.WriteString(c, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	d.asked <- "hello"
+	<-d.release
+}
+
+// start lets the daemon listen at a socket, and a driver find it there.
+func (d *daemon) start(t *testing.T) *bench.Docker {
+	t.Helper()
+	d.asked, d.release = make(chan string, 100), make(chan struct{})
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.streams.Add(1)
+		defer d.streams.Done()
+		d.ServeHTTP(w, r)
+	})}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		close(d.release)
+		d.streams.Wait()
+		_ = server.Close()
+		serving.Wait()
+	})
+	t.Setenv("DOCKER_HOST", "unix://"+socket)
+	driver, err := bench.NewDocker(bench.DockerOptions{Service: "backend", Install: "9f3c", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return driver
+}
+
+// reached returns once an attempt has come to where the daemon hangs.
+func (d *daemon) reached(t *testing.T) {
+	t.Helper()
+	select {
+	case <-d.asked:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no attempt comes to %s", d.hangs)
+	}
+}
+
+// asking starts an operation and gives its outcome.
+func asking(ctx context.Context, driver *bench.Docker) <-chan error {
+	out := make(chan error, 1)
+	go func() {
+		_, err := driver.Run(ctx, nexus.Op{Site: "a.localhost", Args: nexus.Inspect{}})
+		out <- err
+	}()
+	return out
+}
+
+// wantOutage holds that an operation ends, did not begin, and blames the bench.
+func wantOutage(t *testing.T, who string, out <-chan error) {
+	t.Helper()
+	select {
+	case err := <-out:
+		e, ok := errors.AsType[*nexus.Error](err)
+		if !ok || e.Code != nexus.Unavailable || !e.Unbegun || e.Wait != nexus.WaitBench || e.Msg == "" {
+			t.Errorf("%s: %+v, want an outage that charges nobody", who, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s does not end with its context", who)
+	}
+}
+
+// TestDaemonThatHangs: wherever a Docker daemon stops to answer, each operation
+// ends at its own deadline as an outage that charges nobody, those that wait behind
+// another's attempt as well, and the driver can be closed meanwhile. It sets the
+// environment, so its parts run one after the other.
+func TestDaemonThatHangs(t *testing.T) {
+	for _, tc := range []struct{ name, hangs string }{
+		{"at once", "/_ping"},
+		{"at the list", "/containers/json"},
+		{"at the container", "/abc/json"},
+		{"at the exec", "/abc/exec"},
+		{"at the stream", "/e1/start"},
+		{"at the runner's hello", "/nothing"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := &daemon{hangs: tc.hangs}
+			driver := d.start(t)
+			long, stop := context.WithCancel(t.Context())
+			defer stop()
+			first := asking(long, driver) // holds the attempt until it is stopped
+			d.reached(t)
+			short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			for _, out := range []<-chan error{asking(short, driver), asking(short, driver)} {
+				wantOutage(t, "one that waits behind it", out)
+			}
+			stop()
+			wantOutage(t, "the one that was first", first)
+			due, cancelDue := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancelDue()
+			wantOutage(t, "the next, with an attempt of its own", asking(due, driver))
+			late, cancelLate := context.WithCancel(t.Context())
+			defer cancelLate()
+			last := asking(late, driver)
+			d.reached(t)
+			d.reached(t)
+			closed := make(chan error, 1)
+			go func() { closed <- driver.Close() }()
+			select {
+			case err := <-closed:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the driver cannot be closed")
+			}
+			cancelLate()
+			wantOutage(t, "one that was under way at the close", last)
+			wantOutage(t, "one after the close", asking(t.Context(), driver))
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// TestCancelOfOneWay: what cannot be taken back can be canceled until it begins,
+// and never after.
+func TestCancelOfOneWay(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []nexus.Kind{nexus.KindTeardown, nexus.KindRotateKey} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, f *fixture) {
+				const site = "acme.localhost"
+				f.active(t, site)
+				if job, err := f.Cancel(t.Context(), f.submit(t, on(kind, site)).ID, "op"); err != nil || job.State != nexus.Canceled {
+					t.Fatalf("before it began: %s, %v", job.State, err)
+				}
+				if row := f.tenant(t, site); row.State != nexus.TenantActive || row.Job != "" {
+					t.Fatalf("the tenant is %+v", row)
+				}
+				id := f.submit(t, on(kind, site)).ID
+				lease, job := f.take(t, id)
+				for _, when := range []string{"at work", "resting"} {
+					before := f.dump(t)
+					_, err := f.Cancel(t.Context(), id, "op")
+					if nexus.CodeOf(err) != nexus.Conflict {
+						t.Errorf("%s: %v", when, err)
+					}
+					if diff := cmp.Diff(before, f.dump(t)); diff != "" {
+						t.Errorf("a cancel that was refused, %s, wrote:\n%s", when, diff)
+					}
+					if when == "at work" {
+						job.State, job.WaitingFor = nexus.Waiting, nexus.WaitRetry
+						if err := lease.Wait(t.Context(), &job, time.Second, nexus.Event{}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				f.advance(2 * time.Second)
+				f.tick(t)
+				f.ended(t, id, nexus.Succeeded)
+			})
+		})
+	}
+}
+
+// TestCanceledPurge: a purge that somebody stopped leaves the tenant suspended for
+// as long as they like. An operator's own deletion leaves the purge date as it was.
+func TestCanceledPurge(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		rest time.Duration
+		kept bool // the purge date
+	}{
+		{name: "of the grace that is over", rest: nexus.NameRest},
+		{name: "of an operator", kept: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, f *fixture) {
+				const site = "acme.localhost"
+				f.active(t, site)
+				f.ended(t, f.submit(t, on(nexus.KindSuspend, site)).ID, nexus.Succeeded)
+				f.advance(7*24*time.Hour + time.Minute)
+				if diff := cmp.Diff([]nexus.SiteName{site}, f.purges(t)); diff != "" {
+					t.Fatal(diff)
+				}
+				down := on(nexus.KindTeardown, site)
+				down.Rest = tc.rest
+				if _, err := f.Cancel(t.Context(), f.submit(t, down).ID, "op"); err != nil {
+					t.Fatal(err)
+				}
+				if row := f.tenant(t, site); row.State != nexus.TenantSuspended || row.Job != "" || row.PurgeAt.IsZero() == tc.kept {
+					t.Errorf("left as %+v", row)
+				}
+				f.advance(30 * 24 * time.Hour)
+				if sites := f.purges(t); (len(sites) > 0) != tc.kept {
+					t.Errorf("a month later it is to be removed: %v", sites)
+				}
+				if !tc.kept { // it can be opened, or closed anew
+					f.ended(t, f.submit(t, on(nexus.KindRestore, site)).ID, nexus.Succeeded)
+					f.ended(t, f.submit(t, on(nexus.KindSuspend, site)).ID, nexus.Succeeded)
+					if row := f.tenant(t, site); row.PurgeAt.IsZero() {
+						t.Errorf("deleted again, it has no purge date: %+v", row)
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,121 @@
+package store_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// resends are the ways one submission may come twice with its job's id: as it was,
+// or with the next name, as a caller does that took the first for taken.
+var resends = []struct {
+	name, key string
+	again     nexus.SiteName
+}{
+	{name: "as it was", again: "acme.localhost"},
+	{name: "under a key", key: "jane/once", again: "acme.localhost"},
+	{name: "with the next name", again: "acme-2.localhost"},
+	{name: "with the next name under a key", key: "jane/once", again: "acme-2.localhost"},
+}
+
+// TestSubmitTwiceIsOneJob sends a submission again when its job is at work: the
+// answer is that job, and nothing of it is written over.
+func TestSubmitTwiceIsOneJob(t *testing.T) {
+	t.Parallel()
+	for _, tc := range resends {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, f *fixture) {
+				sub := submission("acme.localhost")
+				sub.Limits = []store.Limit{{Bucket: "all:x", Max: 1}} // a second charge would be refused
+				if tc.key != "" {
+					sub.IdempotencyKey, sub.Fingerprints = tc.key, []string{"k1=aa"}
+				}
+				f.submit(t, sub)
+				lease, job := f.take(t, sub.ID)
+				job.Steps[0].State = nexus.StepDone
+				if _, err := lease.Checkpoint(t.Context(), &job, "one", nexus.Event{Step: "one"}); err != nil {
+					t.Fatal(err)
+				}
+				want, before := f.job(t, sub.ID), f.dump(t)
+				sub.Site = tc.again
+				got, _, err := f.Submit(t.Context(), sub)
+				if err != nil {
+					t.Fatalf("sent again: %v", err)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("sent again, it answers with another record:\n%s", diff)
+				}
+				if diff := cmp.Diff(before, f.dump(t)); diff != "" {
+					t.Errorf("sent again, it wrote:\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// losing is a connection that takes a script's answer away, once it is armed.
+type losing struct {
+	net.Conn
+	armed *atomic.Bool
+}
+
+// Read reads, and when armed loses what came, and the connection with it.
+func (c losing) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.armed.CompareAndSwap(true, false) {
+		_ = c.Close()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// TestSubmitWhoseAnswerIsLost: Redis has recorded the job, and the connection
+// breaks before the client hears of it, so that the client sends the script again.
+func TestSubmitWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	for _, tc := range resends {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, f *fixture) {
+				var armed atomic.Bool
+				rdb := redis.NewClient(&redis.Options{Addr: f.rdb.Options().Addr, DB: f.rdb.Options().DB, MaxRetries: 1, PoolSize: 1,
+					Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+						c, err := new(net.Dialer).DialContext(ctx, network, addr)
+						return losing{c, &armed}, err
+					}})
+				defer rdb.Close() //nolint:errcheck // of a test
+				s := store.New(rdb, store.Options{Slots: 2, Embedded: true})
+				warm := submission("warm.localhost") // loads the script, so that one command is lost, not two
+				if _, _, err := s.Submit(t.Context(), warm); err != nil {
+					t.Fatal(err)
+				}
+				sub := submission("acme.localhost")
+				if tc.key != "" {
+					sub.IdempotencyKey, sub.Fingerprints = tc.key, []string{"k1=aa"}
+				}
+				armed.Store(true)
+				first, _, err := s.Submit(t.Context(), sub)
+				if err != nil || first.ID != sub.ID || first.Site != "acme.localhost" || armed.Load() {
+					t.Fatalf("%s for %s, %v (an answer was lost: %t)", first.ID, first.Site, err, !armed.Load())
+				}
+				sub.Site = tc.again
+				if second, _, err := s.Submit(t.Context(), sub); err != nil || second.Site != "acme.localhost" {
+					t.Errorf("asked once more: %s, %v", second.Site, err)
+				}
+				tenants, _, err := f.Tenants(t.Context(), store.TenantFilter{})
+				if err != nil || len(tenants) != 2 || tenants[0].Site != "acme.localhost" || tenants[0].Job != sub.ID || tenants[0].MadeBy != sub.ID {
+					t.Errorf("one row for each of two jobs, and no more: %+v, %v", tenants, err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,156 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// waiters are provisions that stand in line for the bench, in this order.
+func (f *fixture) waiters(t testing.TB, n int) (out []nexus.Job) {
+	t.Helper()
+	for i := range n {
+		lease, job, err := f.reserve(t, nexus.SiteName(fmt.Sprintf("w%d.localhost", i)))
+		wantCode(t, err, nexus.Limit)
+		job.State, job.WaitingFor = nexus.Waiting, nexus.WaitCapacity
+		if err := lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, job)
+		f.advance(2 * time.Millisecond)
+	}
+	return out
+}
+
+// undoing is a provision that turned back, and rests between two tries of an undo:
+// its slot is gone.
+func (f *fixture) undoing(t testing.TB, site nexus.SiteName) nexus.JobID {
+	t.Helper()
+	lease, job, err := f.reserve(t, site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job.State, job.WaitingFor = nexus.RollingBack, nexus.WaitRetry
+	if err := lease.Wait(t.Context(), &job, time.Second, nexus.Event{}); err != nil {
+		t.Fatal(err)
+	}
+	return job.ID
+}
+
+// TestCleaningUpNeedsNoTurn: what cleans up, or is an operator's word on a tenant,
+// gets its slot before all that is new, on a bench that is full as on one that is
+// paused.
+func TestCleaningUpNeedsNoTurn(t *testing.T) {
+	t.Parallel()
+	begin := func(kind nexus.Kind) func(testing.TB, *fixture) nexus.JobID {
+		return func(t testing.TB, f *fixture) nexus.JobID { return f.submit(t, on(kind, "old.localhost")).ID }
+	}
+	for _, tc := range []struct {
+		name  string
+		ready func(testing.TB, *fixture) nexus.JobID // before the bench is full; nil: nothing to do then
+		begin func(testing.TB, *fixture) nexus.JobID
+	}{
+		{name: "undo", ready: func(t testing.TB, f *fixture) nexus.JobID { return f.undoing(t, "back.localhost") }},
+		{name: "teardown", begin: begin(nexus.KindTeardown)},
+		{name: "suspend", begin: begin(nexus.KindSuspend)},
+		{name: "rotate_key", begin: begin(nexus.KindRotateKey)},
+	} {
+		for _, mode := range []nexus.BenchMode{nexus.BenchOpen, nexus.BenchPaused} {
+			t.Run(fmt.Sprintf("%s on a full bench that is %s", tc.name, mode), func(t *testing.T) {
+				t.Parallel()
+				onBoth(t, func(t *testing.T, f *fixture) { // two slots
+					f.active(t, "old.localhost")
+					f.bench(t)
+					var id nexus.JobID
+					if tc.ready != nil {
+						id = tc.ready(t, f)
+					}
+					for _, site := range []nexus.SiteName{"a.localhost", "b.localhost"} {
+						if _, _, err := f.reserve(t, site); err != nil {
+							t.Fatal(err)
+						}
+					}
+					waiting := f.waiters(t, 20)
+					if err := f.SetBench(t.Context(), "main", mode, "op"); err != nil {
+						t.Fatal(err)
+					}
+					if tc.begin != nil {
+						id = tc.begin(t, f)
+					} else {
+						f.advance(2 * time.Second) // its rest is over
+						f.tick(t)
+					}
+					job := f.job(t, id)
+					if _, _, taken, err := f.Take(t.Context(), id, job.Dispatch); err != nil || taken != store.TakeOK {
+						t.Fatalf("behind %d waiters: %s, %v; the bench: %+v", len(waiting), taken, err, f.bench(t))
+					}
+					if _, _, err := f.reserve(t, "new.localhost"); nexus.CodeOf(err) != nexus.Limit {
+						t.Errorf("the slot for cleaning up goes to what is new: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestDrainedBenchBeginsNoCleaning: drained means idle, for an undo too.
+func TestDrainedBenchBeginsNoCleaning(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		f.bench(t)
+		id := f.undoing(t, "back.localhost")
+		if err := f.SetBench(t.Context(), "main", nexus.BenchDrained, "op"); err != nil {
+			t.Fatal(err)
+		}
+		f.advance(2 * time.Second)
+		f.tick(t)
+		if _, _, taken, err := f.Take(t.Context(), id, f.job(t, id).Dispatch); err != nil || taken != store.TakeCapacity {
+			t.Fatalf("%s, %v", taken, err)
+		}
+		if job := f.job(t, id); job.State != nexus.RollingBack || job.WaitingFor != nexus.WaitBench {
+			t.Errorf("it waits as %+v", job)
+		}
+	})
+}
+
+// TestEverySlotThatIsFreedWakesOne frees two slots before anybody looks: the first
+// two in line are due at once, the third is not.
+func TestEverySlotThatIsFreedWakesOne(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) { // two slots
+		f.bench(t)
+		held := make([]*store.Lease, 2)
+		jobs := make([]nexus.Job, 2)
+		for i, site := range []nexus.SiteName{"a.localhost", "b.localhost"} {
+			var err error
+			if held[i], jobs[i], err = f.reserve(t, site); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waiting := f.waiters(t, 3)
+		for i, lease := range held {
+			jobs[i].State = nexus.Succeeded
+			if err := lease.Finish(t.Context(), &jobs[i], "", nexus.Event{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.tick(t)
+		for i, w := range waiting {
+			job := f.job(t, w.ID)
+			if woken := job.Dispatch > job.Taken; woken != (i < 2) {
+				t.Errorf("number %d in line, woken: %t", i+1, woken)
+			}
+		}
+		for i, w := range waiting[:2] {
+			if err := f.mustLease(t, w.ID).Reserve(t.Context(), "main", "nxw"); err != nil {
+				t.Errorf("number %d in line has no slot: %v", i+1, err)
+			}
+		}
+		if b := f.bench(t); b.Waiting != 1 {
+			t.Errorf("%d wait still, want 1", b.Waiting)
+		}
+	})
+}

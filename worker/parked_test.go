@@ -1,0 +1,130 @@
+package worker_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// parked drives a job until it is parked, and resumes it.
+func (h *harness) parked(t *testing.T, p tasks.Process, id nexus.JobID, each func(round int)) nexus.Job {
+	t.Helper()
+	job := h.live(t, p, id, each)
+	if job.State != nexus.RollbackFailed || job.Error == nil || job.Error.Code != nexus.UndoFailed {
+		t.Fatalf("not parked: %s, %+v", job.State, job.Error)
+	}
+	if _, err := h.store.Resume(t.Context(), id, "op"); err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+// TestResumedJobSaysWhyItBegan: a job that was parked ends with the reason why it
+// was undone, not with the trouble of its undoing, however often it was parked.
+func TestResumedJobSaysWhyItBegan(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		cancel bool
+		parks  int
+		want   nexus.State
+		code   nexus.Code
+		says   string
+		action string
+	}{
+		{name: "failed", parks: 1, want: nexus.Failed, code: nexus.Invalid, says: "The form was wrong.", action: "Trying the same again will not help"},
+		{name: "failed, parked three times", parks: 3, want: nexus.Failed, code: nexus.Invalid, says: "The form was wrong.", action: "Trying the same again will not help"},
+		{name: "canceled", cancel: true, parks: 1, want: nexus.Canceled, code: nexus.CodeCanceled, says: "The job was canceled.", action: "You can sign up again"},
+		{name: "canceled, parked twice", cancel: true, parks: 2, want: nexus.Canceled, code: nexus.CodeCanceled, says: "The job was canceled.", action: "You can sign up again"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			defer h.close()
+			var mended atomic.Bool
+			p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 3,
+				Do: func(context.Context, *tasks.Kit) error {
+					if tc.cancel {
+						return plain()
+					}
+					return refusal()
+				},
+				Undo: func(context.Context, *tasks.Kit) error {
+					if mended.Load() {
+						return nil
+					}
+					return plain()
+				}}}}
+			id := h.submit(t, p).ID
+			for range tc.parks {
+				job := h.parked(t, p, id, func(round int) {
+					if tc.cancel && round == 0 {
+						_, _ = h.store.Cancel(t.Context(), id, "op") // later ones find it parked
+					}
+				})
+				if !strings.Contains(job.Error.Message, tc.says) || strings.Count(job.Error.Message, tc.says) > 1 {
+					t.Errorf("parked, it says %q", job.Error.Message)
+				}
+				if again, err := h.store.Job(t.Context(), id); err != nil || again.State != nexus.RollingBack || again.Error == nil || again.Error.Code != tc.code {
+					t.Errorf("resumed as %+v, %v", again, err)
+				}
+			}
+			mended.Store(true)
+			end := h.live(t, p, id, func(int) {})
+			if e := end.Error; end.State != tc.want || e == nil || e.Code != tc.code || e.Step != "one" || e.Message != tc.says || e.First != nil ||
+				!strings.HasPrefix(e.Action, "Nothing was left behind. "+tc.action) {
+				t.Errorf("%s, %+v; want %s for %q", end.State, end.Error, tc.want, tc.says)
+			}
+		})
+	}
+}
+
+// TestResumedForwardEndsWell: what has no way back is resumed forward, and when it
+// succeeds nothing of its trouble is left.
+func TestResumedForwardEndsWell(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []nexus.Kind{nexus.KindTeardown, nexus.KindRotateKey} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			defer h.close()
+			fine := func(context.Context, *tasks.Kit) error { return nil }
+			made := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1, Do: fine}}}
+			if end := h.live(t, made, h.submit(t, made).ID, func(int) {}); end.State != nexus.Succeeded {
+				t.Fatalf("no tenant: %s", end.State)
+			}
+			var mended atomic.Bool
+			p := tasks.Process{Kind: kind, Steps: []tasks.Step{
+				{Name: "one", Timeout: time.Minute, Attempts: 1, Do: fine},
+				{Name: "two", Timeout: time.Minute, Attempts: 2, Do: func(context.Context, *tasks.Kit) error {
+					if mended.Load() {
+						return nil
+					}
+					return plain()
+				}}}}
+			id := h.submit(t, p).ID
+			for range 2 {
+				job := h.parked(t, p, id, func(int) {})
+				if job.Error.Step != "two" || !strings.Contains(job.Error.Message, "The connection was lost.") {
+					t.Errorf("parked for %+v", job.Error)
+				}
+			}
+			if job, err := h.store.Job(t.Context(), id); err != nil || job.State != nexus.Running || job.Error != nil {
+				t.Errorf("resumed as %s with %+v, %v", job.State, job.Error, err)
+			}
+			mended.Store(true)
+			if end := h.live(t, p, id, func(int) {}); end.State != nexus.Succeeded || end.Error != nil {
+				t.Errorf("%s with %+v", end.State, end.Error)
+			}
+			row, err := h.store.Tenant(t.Context(), "acme.localhost")
+			if gone := nexus.CodeOf(err) == nexus.NotFound; gone != (kind == nexus.KindTeardown) || !gone && (row.State != nexus.TenantActive || row.Job != "") {
+				t.Errorf("the tenant is %+v, %v", row, err)
+			}
+		})
+	}
+}
