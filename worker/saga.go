@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -90,7 +91,11 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 	if context.Cause(scoped) == nil {
 		r.blame(ctx, entry.Name, err)
 	}
-	r.e.Log.WarnContext(ctx, "step failed", nexus.LogStep, string(step.Name), nexus.LogAttempt, entry.Attempts,
+	level := slog.LevelWarn
+	if v.Do == ActLeave { // nothing failed: a successor goes on
+		level = slog.LevelInfo
+	}
+	r.e.Log.Log(ctx, level, "step failed", nexus.LogStep, string(step.Name), nexus.LogAttempt, entry.Attempts,
 		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
 	if v.Do == ActWait && r.e.Now().Add(v.After).After(r.job.GiveUpAt) {
 		v.After = max(0, r.job.GiveUpAt.Sub(r.e.Now())) // then its time is over, and boundary says so
@@ -196,6 +201,9 @@ func (r *run) succeed(ctx context.Context) (over bool) {
 
 // turnOrLeave acts on what stopped the saga between two steps.
 func (r *run) turnOrLeave(ctx context.Context, at nexus.StepName, why error) bool {
+	if errors.Is(why, nexus.ErrDraining) && r.moved != "" {
+		_ = r.save(ctx) // what is done stays done, unless the lease is given up already
+	}
 	if errors.Is(why, nexus.ErrFenced) || errors.Is(why, nexus.ErrDraining) {
 		return r.leave(ctx, why)
 	}

@@ -229,7 +229,8 @@ func TestFaultPoison(t *testing.T) {
 	if _, err := s.client.Resume(t.Context(), undo.JobId); err != nil {
 		t.Fatal(err)
 	}
-	s.resumed(undo.Accepted)
+	s.resumed(undo.Accepted, gen.StateFailed, nexus.Invalid)
+	s.freed(undo.Site)
 }
 
 // parked holds that a job whose undo failed for good keeps its name.
@@ -249,13 +250,18 @@ func (s *stack) parked(a gen.Accepted) {
 	}
 }
 
-// resumed holds that a parked job ends its rollback after all.
-func (s *stack) resumed(a gen.Accepted) {
+// resumed holds that a parked job ends its rollback after all, for the reason it
+// was first undone for.
+func (s *stack) resumed(a gen.Accepted, want gen.State, code nexus.Code) {
 	s.t.Helper()
-	eventually(s.t, 60*time.Second, "the resumed job ends", func() bool {
-		job, _, _, err := s.client.Job(s.t.Context(), a.JobId, "", 0)
-		return err == nil && job.State == gen.StateFailed
+	var job gen.Job
+	eventually(s.t, 60*time.Second, "the resumed job ends", func() (over bool) {
+		job, _, _, _ = s.client.Job(s.t.Context(), a.JobId, "", 0)
+		return job.State == want
 	})
+	if job.Error == nil || job.Error.Code != string(code) || !strings.HasPrefix(value(job.Error.Action), "Nothing was left behind.") {
+		s.t.Errorf("%s, resumed, ends for the reason %+v", a.Site, job.Error)
+	}
 	if _, err := s.client.Tenant(s.t.Context(), a.Site); nexus.CodeOf(err) != nexus.NotFound {
 		s.t.Errorf("%s: the tenant's row is left: %v", a.Site, err)
 	}

@@ -180,7 +180,7 @@ func (s *stack) takenOver(jobs []*staged, since time.Time, within time.Duration)
 	at := map[string]time.Duration{}
 	eventually(s.t, 30*time.Second, "every job has a new owner", func() bool {
 		for _, j := range jobs {
-			if _, ok := at[j.JobId]; !ok && s.record(j.JobId).Gen != j.at.Gen {
+			if _, ok := at[j.JobId]; !ok && s.record(j.JobId).Fields["taken"] != j.at.Fields["taken"] {
 				at[j.JobId] = time.Since(since)
 			}
 		}

@@ -90,7 +90,7 @@ func (s *dockerStack) killedInDrops(worker *process, leaves, other *staged) {
 	undone.step = ""
 	down := s.removal(leaves.Site, "drop")
 	s.allTaken([]*staged{down})
-	_ = s.worker()
+	s.worker()
 	eventually(s.t, 30*time.Second, "both databases are being dropped", func() bool {
 		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DROP DATABASE%' AND state LIKE 'Waiting for%lock' AND (info LIKE '%"+
 			s.db(undone.JobId)+"%' OR info LIKE '%"+s.db(leaves.JobId)+"%')") == "2"
@@ -206,11 +206,15 @@ func (s *dockerStack) drainLimit() {
 		}
 		told := worker.send(syscall.SIGTERM)
 		if deploy == 1 {
+			<-time.After(10 * time.Second) // what runs has its pace by now
 			s.setPace("0.3")
 		}
 		longest := s.takenOver(jobs, told, 25*time.Second+takeover)
 		<-worker.done
 		s.t.Logf("deploy %d: taken over after %s, gone after %s with %d", deploy, longest, time.Since(told), worker.cmd.ProcessState.ExitCode())
+		if failures := s.rdb.HGet(s.t.Context(), "{nexus}:bench:"+s.box.Name, "failures").Val(); failures != "" && failures != "0" {
+			s.t.Errorf("deploy %d: the bench was blamed for it %s times", deploy, failures)
+		}
 		worker = next
 	}
 	for _, j := range jobs {
@@ -223,8 +227,8 @@ func (s *dockerStack) drainLimit() {
 			}
 		}
 	}
-	for _, what := range []string{"lease expired", "step failed", "rollback started", "paused by its breaker"} {
-		if n := s.log.count(what); n > 0 {
+	for _, what := range []string{"lease expired", `"step failed"`, "rollback started", "paused by its breaker"} {
+		if n := s.log.count(what) - s.log.count(what, `"verdict":"leave"`); n > 0 {
 			s.t.Errorf("two deploys, and %d times: %s", n, what)
 		}
 	}
@@ -257,7 +261,7 @@ func (s *dockerStack) undoFailsForGood() {
 	if _, err := s.client.Resume(s.t.Context(), j.JobId); err != nil {
 		s.t.Fatal(err)
 	}
-	s.resumed(j.Accepted)
+	s.resumed(j.Accepted, gen.StateCanceled, nexus.CodeCanceled)
 	s.gone(j.Site, j.JobId)
 	if status := s.ping(j.Site); status != http.StatusNotFound {
 		s.t.Errorf("the site answers with %d", status)

@@ -78,7 +78,7 @@ func (s *stack) nap(t *testing.T, napper *process) {
 	t.Helper()
 	jobs := s.provisions("short", "site", "apps", "user", "activate")
 	s.allTaken(jobs)
-	successor := s.worker("NEXUS_SANDBOX_DELAY=4s")
+	s.worker("NEXUS_SANDBOX_DELAY=3s")
 	s.hold(jobs)
 	stopped := napper.stop()
 	s.letGo(jobs)
@@ -108,7 +108,47 @@ func (s *stack) nap(t *testing.T, napper *process) {
 		t.Errorf("the one that slept changed: %s", strings.Join(changed, "\n"))
 	}
 	s.made(jobs)
-	_ = successor
+}
+
+// TestFaultDrainBoundary gives a worker SIGTERM in the middle of every step: it
+// ends each, journals it, and the next worker begins with the step behind it.
+func TestFaultDrainBoundary(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=500ms", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")
+	leaving := s.worker()
+	old := []gen.Accepted{s.signup("old-1", "old1@example.com"), s.signup("old-2", "old2@example.com")}
+	for _, a := range old {
+		s.end(a.JobId, time.Minute)
+	}
+	made := s.provisions("drain", "site", "apps", "user", "plan", "api_key", "activate")
+	undone := s.failing("drain", "fail-verify")
+	down := []*staged{s.removal(old[0].Site, "suspend"), s.removal(old[1].Site, "drop")}
+	jobs := slices.Concat(made, []*staged{undone}, down)
+	s.allTaken(jobs)
+	s.worker()
+	s.hold(jobs)
+	leaving.send(syscall.SIGTERM)
+	eventually(t, 10*time.Second, "the worker drains", func() bool { return leaving.log.count(`"draining"`) == 1 })
+	s.letGo(jobs)
+	t.Logf("%d jobs went on, the last after %s", len(jobs), s.takenOver(jobs, time.Now(), 2*time.Second))
+	<-leaving.done
+	if code := leaving.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("the worker left with %d", code)
+	}
+	for _, j := range slices.Concat(made, down) {
+		hurt := *j
+		hurt.step = "nothing at all"
+		s.onceOnly(&hurt)
+	}
+	if job := s.end(undone.JobId, time.Minute); job.State != gen.StateFailed {
+		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+	}
+	for _, j := range []*staged{undone, down[0], down[1]} {
+		s.freed(j.Site)
+	}
+	if n := s.log.count("lease expired"); n > 0 {
+		t.Errorf("%d jobs were taken for crashed", n)
+	}
 }
 
 // TestFaultDrainLimit gives workers SIGTERM while every operation takes longer
@@ -132,7 +172,7 @@ func TestFaultDrainLimit(t *testing.T) {
 	}
 	s.hold(jobs)
 	s.letGo(jobs)
-	quick = s.worker()
+	s.worker()
 	told := slow.send(syscall.SIGTERM)
 	longest := s.takenOver(jobs, told, 25*time.Second+takeover)
 	<-slow.done
@@ -154,5 +194,4 @@ func TestFaultDrainLimit(t *testing.T) {
 	if n := s.log.count("lease expired"); n > 0 {
 		t.Errorf("%d jobs were taken for crashed", n)
 	}
-	_ = quick
 }

@@ -50,10 +50,24 @@ def prctl(option, value):
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
+def spelled(value):
+    """A pattern for a secret however it was quoted on its way into a text: each of
+    its characters behind some backslashes, or as an escape of Python, JSON or a
+    URL. Few backslashes: a flood of them must not cost more than its length."""
+    out = []
+    for c in value:
+        forms = [re.escape(c), f"(?i:u{ord(c):04x})", f"(?i:x{ord(c):02x})"]
+        octets = c.encode("utf-8", "surrogatepass")
+        forms += [r"\\{0,8}".join(f"(?i:x{octet:02x})" for octet in octets), "".join(f"(?i:%{octet:02x})" for octet in octets)]
+        out.append(r"\\{0,8}(?:" + "|".join(dict.fromkeys(forms)) + ")")
+    return "".join(out)
+
+
 def redact(text, hidden):
-    """Takes every secret out of a text, also as JSON would have written it."""
+    """Takes every secret out of a text; to be done before the text is cut, or half
+    of a secret may stay."""
     for value in sorted((v for v in hidden if v and len(v) > 3), key=len, reverse=True):
-        text = text.replace(value, "***").replace(json.dumps(value)[1:-1], "***")
+        text = re.sub(spelled(value), "***", text)
     return text
 
 

@@ -130,7 +130,7 @@ def frappe_cli(op, *arguments, lines=()):
         tail, count = (tail + chunk)[-65536:], count + len(chunk)
         if count > op.output_limit:
             kill_tree(process.pid)
-            raise Refusal("internal", "The command wrote more than it may.", tail[-2000:].decode(errors="replace"))
+            raise Refusal("internal", "The command wrote more than it may.", tail.decode(errors="replace"))
         report(op, chunk)
     return process.wait(), tail.decode(errors="replace")
 

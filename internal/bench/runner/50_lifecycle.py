@@ -22,7 +22,7 @@ def new_site(op):
     change_password(op, site)
     apps = site.apps()
     if apps != ["frappe"]:
-        raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail[-1500:]}")
+        raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail}")
     with site_lock(site.name), site.locked_config() as config:
         config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making",
                            "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": ["frappe"]}
@@ -48,7 +48,7 @@ def mend_password(op, site):
 
 def cli_error(command, code, tail):
     lost = re.search(r"\((2002|2003|2006|2013|1040|1205|1213),", tail)
-    return Refusal("unavailable" if lost else "internal", f"The bench could not finish {command}.", f"exit {code}\n{tail[-3500:]}")
+    return Refusal("unavailable" if lost else "internal", f"The bench could not finish {command}.", f"exit {code}\n{tail}")
 
 
 def install_app(op):

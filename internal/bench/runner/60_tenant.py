@@ -24,12 +24,12 @@ def frappe_site(site):
 def api_error(e):
     """Sorts Frappe's errors by MariaDB's numbers and by kind of exception."""
     number = e.args[0] if e.args and isinstance(e.args[0], int) else 0
-    detail = "".join(traceback.format_exception_only(type(e), e))[-2000:]
+    detail = "".join(traceback.format_exception_only(type(e), e))
     if number in (1205, 1213, 2002, 2003, 2006, 2013, 1040) or type(e).__module__.startswith("redis"):
         return Refusal("unavailable", "The site's database or Redis cannot be used just now.", detail)
     if type(e).__name__ in ("ValidationError", "InvalidEmailAddressError", "LinkValidationError", "MandatoryError", "DataError"):
         return Refusal("invalid", "Frappe refused the data.", detail)
-    return Refusal("internal", "The bench failed in a way nobody foresaw.", detail + "".join(traceback.format_tb(e.__traceback__))[-1500:])
+    return Refusal("internal", "The bench failed in a way nobody foresaw.", detail + "".join(traceback.format_tb(e.__traceback__)))
 
 
 NOT_GIVEN = ("Administrator", "Guest", "All", "Desk User")

@@ -53,9 +53,11 @@ local function purge_slots(bench, now)
   redis.call('ZREMRANGEBYSCORE', P .. 'slots:' .. bench, '-inf', int(now))
 end
 
--- cleans tells whether a job cleans up, or is an operator's on a tenant: it must
--- never starve behind what is new.
-local function cleans(id) return get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' end
+-- cleans tells whether a job cleans up (or is about to), or is an operator's on a
+-- tenant: it must never starve behind what is new.
+local function cleans(id)
+  return get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' or get(id, 'cancel') == '1'
+end
 
 -- wake makes due whoever may have a slot now: as many of the first waiters as
 -- there is room, and what cleans up, wherever it stands.

@@ -1,0 +1,107 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// TestFaultBacklog records five thousand jobs while no worker lives, then has
+// workers look at them while asynq's queue is paused: there is never more than a
+// task a job. Then the queue opens: first come, first served, and all end well.
+func TestFaultBacklog(t *testing.T) {
+	const jobs, callers = 5000, 32
+	s := newStack(t, 0, "NEXUS_APPS=erpnext")
+	began := time.Now()
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			for i := caller; i < jobs; i += callers {
+				if _, err := s.client.Signup(t.Context(), person(fmt.Sprintf("b%04d", i), fmt.Sprintf("b%d@example.com", i)), ""); err != nil {
+					t.Errorf("signup %d: %v", i, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d jobs were recorded in %s", jobs, time.Since(began))
+	if live, kept := s.tasks(); live != jobs || kept != 0 {
+		t.Errorf("no worker yet, and %d tasks, %d kept", live, kept)
+	}
+	ctx := context.WithoutCancel(t.Context())
+	s.rdb.Set(ctx, "asynq:{provision}:paused", time.Now().Unix(), 0)
+	s.startWorkers(2)
+	most := 0
+	last := s.rdb.ZRange(ctx, "{nexus}:jobs", -1, -1).Val()[0]
+	eventually(t, 90*time.Second, "every job was looked at while the queue is paused", func() bool {
+		live, kept := s.tasks()
+		most = max(most, live+kept)
+		return s.record(last).Fields["looks"] != "0"
+	})
+	opened := time.Now()
+	s.rdb.Del(ctx, "asynq:{provision}:paused")
+	eventually(t, 2*time.Minute, "all jobs are over", func() bool {
+		live, kept := s.tasks()
+		most = max(most, live+kept)
+		return s.rdb.ZCard(ctx, "{nexus}:due").Val() == 0
+	})
+	took := time.Since(opened)
+	t.Logf("all were done in %s, %.0f a second; at most %d tasks were there", took, jobs/took.Seconds(), most)
+	if most > jobs+jobs/50 {
+		t.Errorf("%d tasks for %d jobs", most, jobs)
+	}
+	s.firstCome(t, jobs)
+}
+
+// firstCome holds that jobs began in the order in which they were recorded, but
+// for what is at work at the same time.
+func (s *stack) firstCome(t *testing.T, want int) {
+	t.Helper()
+	type life struct {
+		created string
+		began   time.Time
+		at      int
+	}
+	var lives []life
+	again := 0 // looked at in the moment between asynq's queue and the lease
+	ids := s.rdb.ZRange(t.Context(), "{nexus}:jobs", 0, -1).Val()
+	for _, id := range ids {
+		r := s.record(id)
+		if r.State != nexus.Succeeded || r.Rescues != 0 {
+			t.Errorf("job %s is %s: %v", id, r.State, r.Fields["error"])
+			continue
+		}
+		if r.Fields["dispatch"] != "1" {
+			again++
+		}
+		lives = append(lives, life{created: r.Fields["createdAt"], began: *r.step("reserve").StartedAt})
+	}
+	if again > want/50 {
+		t.Errorf("%d of %d jobs were handed out more than once", again, want)
+	}
+	if len(lives) != want {
+		t.Fatalf("%d of %d jobs succeeded", len(lives), want)
+	}
+	slices.SortStableFunc(lives, func(a, b life) int { return strings.Compare(a.created, b.created) })
+	for i := range lives {
+		lives[i].at = i
+	}
+	slices.SortStableFunc(lives, func(a, b life) int { return cmp.Compare(a.began.UnixNano(), b.began.UnixNano()) })
+	worst := 0
+	for i, l := range lives {
+		worst = max(worst, i-l.at, l.at-i)
+	}
+	t.Logf("the job most out of its turn was %d places off", worst)
+	if worst > want/20 {
+		t.Errorf("a job began %d places out of its turn", worst)
+	}
+}
