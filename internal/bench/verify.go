@@ -70,7 +70,17 @@ func (v *verifier) run(ctx context.Context, site nexus.SiteName, args nexus.Veri
 	if list.Data == nil {
 		return nexus.Result{}, wrong("the list of %s has no data", docType)
 	}
+	if v.same(site, args.PublicURL) {
+		return nexus.Result{}, nil
+	}
 	return nexus.Result{Note: v.public(ctx, args.PublicURL)}, nil
+}
+
+// same tells whether a public address is the one that was just asked: below
+// localhost, on the bench's own port.
+func (v *verifier) same(site nexus.SiteName, base string) bool {
+	host, port, err := net.SplitHostPort(v.addr)
+	return err == nil && host == "127.0.0.1" && strings.HasSuffix(string(site), ".localhost") && base == "http://"+net.JoinHostPort(string(site), port)
 }
 
 // ask does one request and sorts its answer: what an outage explains is waited

@@ -25,8 +25,8 @@ local function emit(id, now, ...)
   local key, bodies = job_key(id), { ... }
   local rev = redis.call('HINCRBY', key, 'rev', #bodies)
   if #bodies == 0 then return rev end
-  redis.call('HSET', key, 'updatedAt', int(now))
   local state = get(id, 'state')
+  redis.call('HSET', key, 'updatedAt', int(now))
   for i, body in ipairs(bodies) do
     redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', 1000, int(rev - #bodies + i) .. '-0',
       'at', int(now), 'state', state, 'body', body)
@@ -105,8 +105,9 @@ end
 -- a bench is tripped it proves nothing: the step may have begun before.
 local function worked(id, step, now)
   local bench = get(id, 'bench')
-  local is = bench ~= '' and mode(bench, now)
-  if not is or is == 'tripped' or redis.call('HGET', P .. 'bench:' .. bench, 'step') ~= step then return end
+  if bench == '' or redis.call('HGET', P .. 'bench:' .. bench, 'step') ~= step then return end
+  local is = mode(bench, now)
+  if is == 'tripped' then return end
   redis.call('HDEL', P .. 'bench:' .. bench, 'step', 'code', 'failures')
   redis.call('DEL', P .. 'blamers:' .. bench)
   if is == 'trying' then reopen(bench, now) end
