@@ -100,21 +100,28 @@ func (r *run) scope(ctx context.Context) (context.Context, context.CancelCauseFu
 	return scoped, end
 }
 
-// save journals the job with all pending events. While Redis is silent it tries
-// again, since no new step may start unjournalled; it gives up only for a newer
-// owner, or when this worker leaves.
+// save journals the job with all pending events.
 func (r *run) save(ctx context.Context) error {
-	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
+	return r.write(ctx, "journal not written", func() error {
 		asked, err := r.lease.Checkpoint(ctx, &r.job, r.moved, r.pending...)
 		if err == nil {
 			r.pending, r.moved = r.pending[:0], ""
 			r.job.CancelAsked = r.job.CancelAsked || asked
-			return nil
 		}
+		return err
+	})
+}
+
+// write does one write of the job's record. While Redis is silent it tries again,
+// since no new step may start unjournalled; it gives up only for a newer owner, or
+// when this worker leaves.
+func (r *run) write(ctx context.Context, complaint string, once func() error) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
+		err := once()
 		if nexus.CodeOf(err) != nexus.Unavailable {
 			return err
 		}
-		r.e.Log.WarnContext(ctx, "journal not written", nexus.LogErr, err)
+		r.e.Log.WarnContext(ctx, complaint, nexus.LogErr, err)
 		if err := r.pause(ctx, delay); err != nil {
 			return err
 		}
@@ -152,19 +159,11 @@ func (r *run) leave(ctx context.Context, why error) bool {
 
 // finish ends the job as its state says; the last pending event goes with it.
 func (r *run) finish(ctx context.Context, last nexus.Event) error {
-	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
-		err := r.lease.Finish(ctx, &r.job, r.moved, last)
-		if nexus.CodeOf(err) != nexus.Unavailable {
-			if err == nil {
-				r.ended(ctx)
-			}
-			return err
-		}
-		r.e.Log.WarnContext(ctx, "end not written", nexus.LogErr, err)
-		if err := r.pause(ctx, delay); err != nil {
-			return err
-		}
+	err := r.write(ctx, "end not written", func() error { return r.lease.Finish(ctx, &r.job, r.moved, last) })
+	if err == nil {
+		r.ended(ctx)
 	}
+	return err
 }
 
 func (r *run) ended(ctx context.Context) {
@@ -182,7 +181,9 @@ func (r *run) ended(ctx context.Context) {
 // rest puts the job to sleep; lease and slot go.
 func (r *run) rest(ctx context.Context, v Verdict, step nexus.StepName, note string) bool {
 	r.job.WaitingFor, r.job.WaitNote = v.For, note
-	err := r.lease.Wait(ctx, &r.job, v.After, nexus.Event{Step: step, StepState: r.job.Step(step).State, Note: note})
+	err := r.write(ctx, "wait not written", func() error {
+		return r.lease.Wait(ctx, &r.job, v.After, nexus.Event{Step: step, StepState: r.job.Step(step).State, Note: note})
+	})
 	switch {
 	case errors.Is(err, nexus.ErrFenced):
 		return r.leave(ctx, nexus.ErrFenced)

@@ -122,6 +122,10 @@ func (c *conn) read(ctx context.Context) {
 		c.mu.Unlock()
 		var f frame
 		if err := json.Unmarshal(line, &f); err != nil {
+			if id := answered(line); id != "" {
+				c.handle(frame{ID: id}) // nobody may wait for an answer that came
+				continue
+			}
 			// Somebody else's print, not worth the other operations. Its text is not
 			// logged: nobody knows what it holds.
 			c.log.WarnContext(ctx, "junk from the runner skipped", "bytes", len(line))
@@ -129,6 +133,18 @@ func (c *conn) read(ctx context.Context) {
 		}
 		c.handle(f)
 	}
+}
+
+// answered is the id of an answer whose rest is of other types than ours.
+func answered(line []byte) string {
+	var head struct {
+		ID    string `json:"id"`
+		Event string `json:"event"`
+	}
+	if json.Unmarshal(line, &head) != nil || head.Event != "" {
+		return ""
+	}
+	return head.ID
 }
 
 // readLine reads up to a newline; a line that is too long is junk, not the end.

@@ -41,6 +41,10 @@ size = b""
 while not size.endswith(b"\n"): size += take(1)
 exec(compile(take(int(size)), "runner.py", "exec"))`
 
+// reachTime is how long the Docker daemon may take to start it: one that hangs, or
+// a connection that is half open, must not hold a step up for longer.
+const reachTime = 15 * time.Second
+
 // helloTime is how long a runner may take to start: it imports Frappe once.
 const helloTime = 60 * time.Second
 
@@ -193,7 +197,9 @@ func (d *Docker) live() (*conn, error) {
 
 // dial starts a runner and waits until it says hello.
 func (d *Docker) dial(ctx context.Context) (*conn, error) {
-	stream, err := d.exec(ctx)
+	reach, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	stream, err := d.exec(reach)
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +226,7 @@ func (d *Docker) dial(ctx context.Context) (*conn, error) {
 
 // exec starts the runner and feeds it its own program.
 func (d *Docker) exec(ctx context.Context) (*execStream, error) {
+	_ = d.docker.Close() // its idle connections: one may be as dead as the runner's was
 	box, err := d.find(ctx)
 	if err != nil {
 		return nil, err

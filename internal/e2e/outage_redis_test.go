@@ -15,10 +15,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// afterwards holds that an outage of Redis made no worker lose a job.
-func (s *stack) afterwards(before int64) {
+// afterwards holds that an outage of Redis made no worker lose a job, but for so
+// many whose take's answer was lost on its way.
+func (s *stack) afterwards(before int64, lost int) {
 	s.t.Helper()
-	if n := s.log.count(`"lease expired, job rescued"`); n > 0 {
+	if n := s.log.count(`"lease expired, job rescued"`); n > lost {
 		s.t.Errorf("%d healthy jobs were rescued", n)
 	}
 	if n := s.log.count(`"fenced by a newer run"`); n > 0 {
@@ -75,7 +76,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 	served := len(people.promised)
 	people.mu.Unlock()
 	eventually(t, 30*time.Second, "people are served again", at(served+6))
-	s.afterwards(before)
+	s.afterwards(before, 3)
 	refused := s.refusedSoFar(people)
 
 	before = s.gen()
@@ -88,7 +89,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 	people.mu.Unlock()
 	eventually(t, 30*time.Second, "people are served again", at(served+6))
 	people.rest()
-	s.afterwards(before)
+	s.afterwards(before, 3)
 	if refused == 0 || s.refusedSoFar(people) == refused {
 		t.Errorf("%d refusals in the first outage, %d in all: this test showed nothing", refused, s.refusedSoFar(people))
 	}
@@ -96,7 +97,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 		t.Error(err)
 	}
 	people.kept()
-	s.afterwards(before)
+	s.afterwards(before, 3)
 	if job := s.end(long.JobId, time.Minute); job.State != gen.StateCanceled {
 		t.Errorf("the long job is %s: %+v", job.State, job.Error)
 	}
@@ -120,7 +121,7 @@ func (s *stack) refusedSoFar(c *crowd) int {
 // operations go on, and their steps are answered once.
 func TestOutageRedisUnderSite(t *testing.T) {
 	s, r := frailStack(t, "", "NEXUS_APPS=frappe")
-	d := s.onStandin(t, 30*time.Second)
+	d := s.onStandin(t, 24*time.Second)
 	s.startWorkers(2)
 	var jobs []gen.Accepted
 	var gens []string
@@ -147,7 +148,7 @@ func TestOutageRedisUnderSite(t *testing.T) {
 			t.Errorf("%s: gen %s, then %s; site was started %d times", a.Site, gens[i], after.Gen, after.step("site").Starts)
 		}
 	}
-	s.afterwards(before)
+	s.afterwards(before, 0)
 	s.keysOpenTheirOwn(jobs)
 }
 
@@ -206,7 +207,7 @@ func TestOutageRedisFull(t *testing.T) {
 		if r := s.record(running.JobId); r.step("site").Starts != 1 || r.step("site").Attempts != 1 {
 			t.Errorf("%s: site was started %d times and answered %d times", fault.name, r.step("site").Starts, r.step("site").Attempts)
 		}
-		s.afterwards(before)
+		s.afterwards(before, 0)
 	}
 }
 
@@ -254,5 +255,5 @@ func TestOutageRedisReadOnly(t *testing.T) {
 			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
 	}
-	s.afterwards(before)
+	s.afterwards(before, 0)
 }

@@ -111,12 +111,6 @@ func (s *stack) onStandin(t *testing.T, pace time.Duration) *dockerStack {
 	return d
 }
 
-// pace sets how long a new site takes from now on.
-func (s *dockerStack) pace(d time.Duration) {
-	s.t.Helper()
-	s.box.Sh(s.t, fmt.Sprintf("env/bin/bench set-config -g -p standin_pace %v", d.Seconds()))
-}
-
 // until waits for a job to be in a state, and in a step if one is named.
 func (s *stack) until(id string, state nexus.State, step string) record {
 	s.t.Helper()
@@ -247,6 +241,12 @@ func (c *crowd) kept() {
 		if job := c.s.end(a.JobId, 2*time.Minute); job.State != gen.StateSucceeded {
 			c.s.t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
+		for _, step := range c.s.record(a.JobId).Steps {
+			asks := step.Name == "reserve" || step.Name == "verify" // Redis itself, within a few seconds
+			if !asks && (step.Starts != 1 || step.Attempts != 1) {
+				c.s.t.Errorf("%s: %s was started %d times and answered %d times", a.Site, step.Name, step.Starts, step.Attempts)
+			}
+		}
 	}
 	for _, a := range c.refusals {
 		c.s.refusedKindly("signup", a)
@@ -271,7 +271,9 @@ type forwarder struct {
 	changed  *sync.Cond
 	network  string
 	target   string
-	frozen   bool
+	frozen   map[net.Conn]bool // hold back what they have read
+	trap     string            // who sends this is frozen before it is passed on; empty: nobody
+	trapped  int
 	refuses  bool
 	open     map[net.Conn]int // directions that still use it
 	loops    sync.WaitGroup
@@ -285,7 +287,7 @@ func forward(t testing.TB, network, listen, target string) *forwarder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &forwarder{t: t, listener: listener, network: network, target: target, open: map[net.Conn]int{}}
+	f := &forwarder{t: t, listener: listener, network: network, target: target, open: map[net.Conn]int{}, frozen: map[net.Conn]bool{}}
 	f.changed = sync.NewCond(&f.mu)
 	f.loops.Go(f.accept)
 	t.Cleanup(func() {
@@ -330,11 +332,7 @@ func (f *forwarder) copy(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		f.mu.Lock()
-		for f.frozen && f.has(from) {
-			f.changed.Wait()
-		}
-		f.mu.Unlock()
+		f.pause(to, from, string(buffer[:n]))
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
@@ -344,6 +342,19 @@ func (f *forwarder) copy(to, from net.Conn) {
 			f.half(to)
 			return
 		}
+	}
+}
+
+// pause returns once a direction is not frozen any more, or cut.
+func (f *forwarder) pause(to, from net.Conn, said string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trap != "" && strings.Contains(said, f.trap) {
+		f.trap, f.frozen[to], f.frozen[from] = "", true, true
+		f.trapped++
+	}
+	for f.frozen[from] && f.has(from) {
+		f.changed.Wait()
 	}
 }
 
@@ -366,6 +377,7 @@ func (f *forwarder) drop(conns ...net.Conn) {
 		if f.open[c]--; f.open[c] == 0 {
 			_ = c.Close()
 			delete(f.open, c)
+			delete(f.frozen, c)
 		}
 	}
 }
@@ -378,16 +390,32 @@ func (f *forwarder) cut() {
 		_ = c.Close()
 	}
 	clear(f.open)
-	f.frozen = false
+	clear(f.frozen)
 	f.changed.Broadcast()
 }
 
-// freeze holds everything back, and ends nothing.
-func (f *forwarder) freeze(on bool) {
+// freeze holds everything back on the connections there are, and ends nothing;
+// new ones pass.
+func (f *forwarder) freeze() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.frozen = on
-	f.changed.Broadcast()
+	for c := range f.open {
+		f.frozen[c] = true
+	}
+}
+
+// freezeOn freezes the connection on which a text is said next, before it is
+// passed on. Caught tells how often that happened.
+func (f *forwarder) freezeOn(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.trap = text
+}
+
+func (f *forwarder) caught() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.trapped
 }
 
 // refuse ends every connection and takes no new one.
@@ -431,6 +459,7 @@ func newMaria(t *testing.T) *mariaServer {
 	}
 	m.start()
 	m.client("CREATE USER root@'%' IDENTIFIED BY 'root'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;" +
+		"ALTER USER IF EXISTS root@localhost IDENTIFIED BY '', root@'127.0.0.1' IDENTIFIED BY 'root', root@'::1' IDENTIFIED BY 'root';" +
 		"DELETE FROM mysql.global_priv WHERE User=''; FLUSH PRIVILEGES")
 	t.Setenv("NEXUS_TEST_DB", m.addr)
 	t.Setenv("NEXUS_TEST_DB_ROOT_PASSWORD", "root")
@@ -469,41 +498,35 @@ func (m *mariaServer) client(query string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// hold keeps a session of its own open that has run a statement: a lock that is
-// somebody else's. Let ends it.
-func (m *mariaServer) hold(statement string) (let func()) {
-	m.t.Helper()
-	cmd := exec.Command("mariadb", "-uroot", "-S", m.socket(), "-N", "--unbuffered")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		m.t.Fatal(err)
-	}
+// holdLock keeps a session of root's open that has run a statement: a lock that
+// is somebody else's. Let ends it.
+func (s *dockerStack) holdLock(statement string) (let func()) {
+	s.t.Helper()
+	host, port, _ := strings.Cut(os.Getenv("NEXUS_TEST_DB"), ":")
 	out := &logs{}
-	reader, writer := io.Pipe()
-	cmd.Stdout = writer
+	in, tell := io.Pipe()
+	cmd := exec.Command("mariadb", "-h", host, "-P", port, "--protocol=tcp", "-u", "root", "-N", "--unbuffered")
+	cmd.Env = append(os.Environ(), "MYSQL_PWD="+s.box.RootPassword)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
+	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
-		m.t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	go func() {
-		buffer := make([]byte, 4096)
-		for {
-			n, err := reader.Read(buffer)
-			if err != nil {
-				return
-			}
-			out.add(string(buffer[:n]))
-		}
-	}()
-	_, _ = fmt.Fprintf(in, "%s;\nSELECT 'held';\n", statement)
-	eventually(m.t, 20*time.Second, "the lock is held", func() bool { return strings.Contains(strings.Join(out.all(), ""), "held") })
+	_, _ = fmt.Fprintf(tell, "%s;\nSELECT 'held';\n", statement)
+	eventually(s.t, 20*time.Second, "the lock is held", func() bool { return out.count("held") > 0 })
 	let = sync.OnceFunc(func() {
-		_ = in.Close()
 		_ = cmd.Process.Kill()
+		_ = tell.Close()
 		_ = cmd.Wait()
-		_ = writer.Close()
 	})
-	m.t.Cleanup(let)
+	s.t.Cleanup(let)
 	return let
+}
+
+// Write keeps what a program says.
+func (l *logs) Write(p []byte) (int, error) {
+	l.add(string(p))
+	return len(p), nil
 }
 
 // whole holds that a provision ended well, its site answers, and each step's
@@ -532,7 +555,7 @@ func (s *dockerStack) idle(runners int) {
 	eventually(s.t, 30*time.Second, "nothing of ours runs on the bench", func() bool {
 		busy := s.box.Sh(s.t, "ps -eo args | grep -c '[b]ench_helper' || true")
 		up := s.box.Sh(s.t, "ps -eo args | grep -c '[r]unner.py' || true")
-		threads := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE user LIKE 'nx%' OR db LIKE 'nx%' OR user='nexus_e2e'")
+		threads := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE user LIKE 'nx%' OR db LIKE 'nx%' OR user='nexus_e2e' OR info LIKE 'DROP DATABASE%'")
 		n, _ := strconv.Atoi(up)
 		return busy == "0" && n <= runners && threads == "0"
 	})

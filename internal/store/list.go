@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"strconv"
 	"strings"
 
@@ -33,7 +32,11 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []nexus.Job, next s
 	const look = 500
 	upper := "+inf"
 	if after != "" {
-		upper, _, _ = strings.Cut(after, "/")
+		var ok bool
+		upper, _, ok = strings.Cut(after, "/")
+		if _, err := strconv.ParseUint(upper, 10, 63); err != nil || !ok {
+			return nil, "", badCursor(err)
+		}
 	}
 	entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, jobsKey, &redis.ZRangeBy{Min: "-inf", Max: upper, Count: look}).Result()
 	if err != nil {
@@ -155,10 +158,13 @@ func page(limit int, from string) (int, string, error) {
 	}
 	text, err := base64.RawURLEncoding.DecodeString(from)
 	if err != nil {
-		return 0, "", &nexus.Error{Code: nexus.Invalid, Op: "store.list", Err: errors.New("bad cursor"),
-			Msg: "This cursor is not one of ours; start the list anew without it."}
+		return 0, "", badCursor(err)
 	}
 	return min(limit, 200), string(text), nil
+}
+
+func badCursor(err error) error {
+	return &nexus.Error{Code: nexus.Invalid, Op: "store.list", Err: err, Msg: "This cursor is not one of ours; start the list anew without it."}
 }
 
 func cursor(place string) string { return base64.RawURLEncoding.EncodeToString([]byte(place)) }

@@ -133,7 +133,7 @@ def read_json(path):
     try:
         with open(path, encoding="utf-8") as f:
             return json.load(f)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, RecursionError):
         return None
     except ValueError:  # Frappe rewrites in place: a reader may see half of it
         time.sleep(0.05)
@@ -142,6 +142,19 @@ def read_json(path):
                 return json.load(f)
         except ValueError:
             return None
+
+
+def read_object(path):
+    """A file that holds one JSON object; any other holds nothing for us."""
+    return mapping(read_json(path))
+
+
+def mapping(value):
+    return value if isinstance(value, dict) else {}
+
+
+def text(value):
+    return value if isinstance(value, str) else ""
 
 
 def write_json(path, value, mode=0o600, durable=True):
@@ -181,7 +194,7 @@ def our_folder(*parts):
 
 
 def common_config():
-    return read_json(os.path.join(SITES, "common_site_config.json")) or {}
+    return read_object(os.path.join(SITES, "common_site_config.json"))
 
 
 def installed_id():

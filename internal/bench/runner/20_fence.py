@@ -46,7 +46,7 @@ def publish(base, gen):
     """Makes our token the highest seen and names us as its holder. Answers with
     the holder before us. The token is known before anybody is killed for it."""
     with short_lock(base + ".meta"):
-        before = read_json(base + ".gen") or {}
+        before = read_object(base + ".gen")
         seen = int(before.get("gen", 0))
         if gen < seen:
             raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)
@@ -86,7 +86,7 @@ def fence(op, stop_only=False, known=True):
         if lock is None:
             raise Refusal("unavailable", "A former operation on this site does not end.", f"holder {holder}")
     with short_lock(base + ".meta"):
-        seen = int((read_json(base + ".gen") or {}).get("gen", 0))
+        seen = int(read_object(base + ".gen").get("gen", 0))
     if seen > op.gen:
         raise Refusal("fenced", "A newer run works on this site.", f"gen {op.gen} below {seen}", seen)
 
@@ -96,7 +96,7 @@ def ended_well(op):
     next one a look, so it need not reach the disk."""
     base = os.path.join(our_folder("fence"), op.db)
     with short_lock(base + ".meta"):
-        now = read_json(base + ".gen") or {}
+        now = read_object(base + ".gen")
         if now.get("pid") == os.getpid() and now.get("gen") == str(op.gen):
             write_json(base + ".gen", {**now, "clean": True}, durable=False)
 

@@ -15,14 +15,14 @@ class Site:
         return os.path.lexists(self.folder)
 
     def config(self):
-        return read_json(self.config_path) or {}
+        return read_object(self.config_path)
 
     def marker(self):
         marker = self.config().get("nexus")
         return marker if isinstance(marker, dict) else {}
 
     def intent(self):
-        return read_json(self.intent_path) or {}
+        return read_object(self.intent_path)
 
     def belongs_to(self, op):
         """Marker, config or intent must name this owner's database: only then may
@@ -139,6 +139,6 @@ BAR = re.compile(rb"\r?([^\r\n:]{3,80}?)\s*:\s*\[[= ]*\]\s*(\d+)%")
 
 
 def report(op, chunk):
-    found = BAR.findall(chunk)
+    found = BAR.findall(chunk[-512:])  # only the last one counts, and a long line costs its square
     if found:
         op.tell({"event": "progress", "message": found[-1][0].decode(errors="replace").strip(), "percent": int(found[-1][1])})

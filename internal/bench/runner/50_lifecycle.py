@@ -47,6 +47,8 @@ def mend_password(op, site):
 
 
 def cli_error(command, code, tail):
+    if "No space left on device" in tail:
+        return Refusal("unavailable", "The bench's disk is full.", f"exit {code}\n{tail}")
     lost = re.search(r"\((2002|2003|2006|2013|1040|1205|1213),", tail)
     return Refusal("unavailable" if lost else "internal", f"The bench could not finish {command}.", f"exit {code}\n{tail}")
 
@@ -146,7 +148,7 @@ def archived(op, site):
 def archives():
     for root in (os.path.join(BENCH, "archived", "sites"), os.path.join(BENCH, "archived_sites")):
         for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
-            yield os.path.join(root, name), read_json(os.path.join(root, name, "site_config.json")) or {}
+            yield os.path.join(root, name), read_object(os.path.join(root, name, "site_config.json"))
 
 
 def redis_servers():

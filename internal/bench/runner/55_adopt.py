@@ -53,7 +53,7 @@ def registrable(op, site):
     if (config.get("db_host") or common_config().get("db_host")) != common_config().get("db_host"):
         raise Refusal("invalid", f"{site.name} cannot be taken over: it is on another database server than the bench.", str(config.get("db_host")))
     for other in os.listdir(SITES):
-        if other != site.name and (read_json(os.path.join(SITES, other, "site_config.json")) or {}).get("db_name") == name:
+        if other != site.name and read_object(os.path.join(SITES, other, "site_config.json")).get("db_name") == name:
             raise Refusal("conflict", f"The sites {site.name} and {other} share one database; neither can be taken over.", name)
     return name
 

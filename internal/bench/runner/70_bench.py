@@ -66,20 +66,21 @@ def server_version(op):
 def describe(op, name, databases):
     site = Site(name)
     config, marker, intent = site.config(), site.marker(), site.intent()
-    db = config.get("db_name") or intent.get("db") or ""
+    db = text(config.get("db_name")) or text(intent.get("db"))
     row = databases.get(db or op.db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
-            "install": marker.get("install", ""), "job": marker.get("job") or intent.get("job") or (row.get("job") if not db or row else "") or "",
-            "state": marker.get("state", ""), "apps": marker.get("apps", []), "plan": (config.get("nexus_plan") or {}).get("name", ""),
+            "install": text(marker.get("install")), "job": text(marker.get("job")) or text(intent.get("job")) or (row.get("job") if not db or row else "") or "",
+            "state": text(marker.get("state")), "plan": text(mapping(config.get("nexus_plan")).get("name")),
+            "apps": [app for app in marker.get("apps", []) if text(app)] if isinstance(marker.get("apps", []), list) else [],
             "adopted": "adopted" in marker}
-    if marker.get("madeAt"):
+    if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text(marker.get("madeAt"))):
         info["made_at"] = marker["madeAt"]
     return info
 
 
 def inspect(op):
     info = describe(op, Site(op.site).name, our_databases(op))
-    if info["state"] and info["database"]:
+    if info["state"] and info["database"] and info["db"]:
         rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
                                    " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
         info["users"] = len(rows)
@@ -114,8 +115,8 @@ def inventory(op):
 
 
 def intended(site):
-    intent = read_json(os.path.join(OURS, "intent", site)) or {}
-    return {"site": site, "job": intent.get("job", ""), "db": intent.get("db", "")}
+    intent = read_object(os.path.join(OURS, "intent", site))
+    return {"site": site, "job": text(intent.get("job")), "db": text(intent.get("db"))}
 
 
 def folders(op, databases):
@@ -125,15 +126,15 @@ def folders(op, databases):
 
     def note(room, name, config, db):
         marker = config.get("nexus") if isinstance(config.get("nexus"), dict) else {}
-        out.append({"room": room, "name": name, "db": db, "site": marker.get("tenant", ""),
-                    "job": marker.get("job") or (databases.get(db) or {}).get("job", "")})
+        out.append({"room": room, "name": name, "db": db, "site": text(marker.get("tenant")),
+                    "job": text(marker.get("job")) or (databases.get(db) or {}).get("job", "")})
 
     for room in ("trash", "standby"):
         for name in sorted(os.listdir(our_folder(room))):
-            config = read_json(os.path.join(OURS, room, name, "site_config.json")) or {}
-            note(room, name, config, config.get("db_name") or (name.split("-")[0] if room == "trash" else ""))
+            config = read_object(os.path.join(OURS, room, name, "site_config.json"))
+            note(room, name, config, text(config.get("db_name")) or (name.split("-")[0] if room == "trash" else ""))
     for path, config in archives():
-        marker, db = config.get("nexus"), config.get("db_name") or ""
+        marker, db = config.get("nexus"), text(config.get("db_name"))
         if isinstance(marker, dict) and marker.get("install") == op.install or db.startswith("nx" + op.install):
             note("archive", os.path.basename(path), config, db)
     return out

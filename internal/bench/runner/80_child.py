@@ -9,13 +9,15 @@ class Operation:
         self.install, self.site, self.db = line.get("install", ""), line.get("site", ""), line.get("db", "")
         self.owner, self.gen = line.get("owner", ""), int(line.get("gen") or 0)
         self.args, self.secrets = line.get("args") or {}, line.get("secrets") or {}
+        if not (isinstance(self.name, str) and isinstance(self.args, dict) and isinstance(self.secrets, dict)):
+            raise TypeError("malformed operation")
         self.seconds = float(line.get("timeout_s") or 60)
         self.output_limit = int(line.get("output_limit") or 10 << 20)
         self.deadline = Deadline(self.seconds)
         self.out = -1
 
     def hidden(self):
-        return [v for k, v in self.secrets.items() if k != "db_account"]
+        return [str(v) for k, v in self.secrets.items() if k != "db_account"]
 
     def tell(self, frame):
         os.write(self.out, (json.dumps(frame) + "\n").encode())
@@ -56,9 +58,11 @@ def child(op, out):
             answer["error"]["unbegun"] = True
         if e.seen is not None:
             answer["error"]["seen"] = str(e.seen)
-    except BaseException:
+    except BaseException as e:
+        full = isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT)
+        code, message = ("unavailable", "The bench's disk is full.") if full else ("internal", "The bench failed in a way nobody foresaw.")
         detail = redact(traceback.format_exc(), op.hidden())[-4000:]
-        answer = {"ok": False, "error": {"code": "internal", "message": "The bench failed in a way nobody foresaw.", "detail": detail}}
+        answer = {"ok": False, "error": {"code": code, "message": message, "detail": detail}}
     with contextlib.suppress(BaseException):
         data = (json.dumps(answer) + "\n").encode()
         while data:

@@ -74,7 +74,7 @@ class Parent:
             if name == "cancel":
                 return self.cancel(str(line["id"]))
             op = Operation(line)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self.send({"event": "junk"}, droppable=True)
         self.waiting.append(op)
         self.begin()
@@ -154,6 +154,10 @@ class Parent:
         kill_tree(r.pid)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(r.pid, 0)
+        # Its child may have ended before we killed: then its orphans came to us.
+        mine = {other.pid for other in self.running.values()}
+        for pid in [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in mine]:
+            kill_tree(pid)
         if r.prints >= 0:
             self.selector.unregister(r.prints)
             os.close(r.prints)

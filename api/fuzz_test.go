@@ -1,0 +1,103 @@
+package api_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api"
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// handler is the API over a miniredis, with one job and one tenant.
+func handler(f *testing.F) http.Handler {
+	f.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(f).Addr(), MaxRetries: -1})
+	f.Cleanup(func() { _ = rdb.Close() })
+	keys, _ := nexus.NewKeyring()
+	tokens, err := api.ParseTokens("op:operate:" + operator)
+	if err != nil {
+		f.Fatal(err)
+	}
+	h := api.New(api.Options{Store: store.New(rdb, store.Options{Embedded: true}), Keys: keys, Tokens: tokens, Domain: "example.com",
+		SiteURL: "https://{site}", Apps: []string{"erpnext"}, Log: slog.New(slog.DiscardHandler)}).Handler()
+	if response := post(h, signupBody(""), "first"); response.Code != http.StatusAccepted {
+		f.Fatalf("the first signup: %d %s", response.Code, response.Body)
+	}
+	return h
+}
+
+func post(h http.Handler, body, key string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(http.MethodPost, "/signup", strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	request.Header["Idempotency-Key"] = []string{key}
+	response := httptest.NewRecorder()
+	h.ServeHTTP(response, request)
+	return response
+}
+
+// kind holds that an answer is what was asked for, or a problem of the caller's in
+// the form that the manual promises.
+func kind(t *testing.T, response *httptest.ResponseRecorder, good int) {
+	t.Helper()
+	if response.Code == good {
+		return
+	}
+	var p gen.Problem
+	err := json.Unmarshal(response.Body.Bytes(), &p)
+	if response.Code < 400 || response.Code >= 500 || response.Header().Get("Content-Type") != "application/problem+json" ||
+		err != nil || p.Code == "" || p.Status != response.Code || p.Detail == nil {
+		t.Errorf("%d %s: %s (%v)", response.Code, response.Header().Get("Content-Type"), response.Body, err)
+	}
+}
+
+// FuzzSignup sends any body under any Idempotency-Key.
+func FuzzSignup(f *testing.F) {
+	h := handler(f)
+	for _, key := range []string{"first", "", " ", "\x00", "key/with:all|kinds", "ключ", strings.Repeat("k", 129), "a\r\nb: c"} {
+		f.Add(signupBody(""), key)
+	}
+	for _, body := range []string{"", "{}", "[]", "null", "7", `"x"`, "{", `{"email":null}`, `{"email":{}}`, `{"password":["x"]}`, `{"email":"a@b.c"}{"email":"a@b.c"}`,
+		`{"email":"a@b.c","email":"d@e.f"}`, `{"unknown":1}`, `{"EMAIL":"a@b.c"}`, "\xef\xbb\xbf{}", "{\"fullName\":\"\xff\xfe\"}", `{"fullName":"\ud800"}`, `{"email":1e400}`,
+		strings.Repeat("[", 20_000), strings.Repeat(`{"email":`, 5_000), signupBody(`{"subdomain":"a/../b"}`), signupBody(`{"subdomain":"ａｂｃ"}`),
+		signupBody(`{"organizationName":"\u0000\u202e"}`), signupBody(`{"timezone":"../../etc/passwd"}`), signupBody(`{"plan":"` + strings.Repeat("x", 70_000) + `"}`)} {
+		f.Add(body, "k")
+	}
+	f.Fuzz(func(t *testing.T, body, key string) { kind(t, post(h, body, key), http.StatusAccepted) })
+}
+
+// FuzzCursor sends any cursor, state and kind to the lists, as they are and in the
+// cursors' own encoding.
+func FuzzCursor(f *testing.F) {
+	h := handler(f)
+	for _, seed := range []string{"", "x", "/", "7", "7/", "1790000000000/ffff", "-1/x", "1e999/x", "+inf", "(7", "NaN/0", "\x00", "\xff", "a/b/c", strings.Repeat("9", 400) + "/"} {
+		f.Add(seed, "", "")
+		f.Add(base64.RawURLEncoding.EncodeToString([]byte(seed)), "queued", "provision")
+	}
+	f.Add("", "no such state", "no such kind")
+	f.Fuzz(func(t *testing.T, cursor, state, what string) {
+		for _, text := range []string{cursor, base64.RawURLEncoding.EncodeToString([]byte(cursor))} {
+			for _, path := range []string{"/jobs", "/tenants"} {
+				query := url.Values{"cursor": {text}, "state": {state}, "kind": {what}}
+				if path == "/tenants" {
+					query.Del("kind")
+				}
+				request := httptest.NewRequest(http.MethodGet, path+"?"+query.Encode(), nil)
+				request.Header.Set("Authorization", "Bearer "+operator)
+				response := httptest.NewRecorder()
+				h.ServeHTTP(response, request)
+				kind(t, response, http.StatusOK)
+			}
+		}
+	})
+}

@@ -1,0 +1,229 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// fenceSeen is the highest token that the sandbox has seen for the database of
+// the site that a job made.
+func (s *stack) fenceSeen(id string) int64 {
+	s.t.Helper()
+	install := nexus.InstallID(s.rdb.Get(context.WithoutCancel(s.t.Context()), "{nexus}:install").Val())
+	text, err := os.ReadFile(filepath.Join(s.dir, "sandbox", "fence", nexus.JobID(id).Database(install)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		s.t.Fatalf("%s: %v", text, err)
+	}
+	return n
+}
+
+// ahead mints from an hour ahead from now on, as a Redis whose clock is ahead
+// would, and answers with where that is.
+func (s *stack) ahead() int64 {
+	s.t.Helper()
+	at := time.Now().Add(time.Hour).UnixMicro()
+	if err := s.rdb.Set(context.WithoutCancel(s.t.Context()), "{nexus}:gen", at, 0).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+	return at
+}
+
+// rescued kills a worker in the middle of a job and waits until another one has it.
+func (s *stack) rescued(worker *process, id string) {
+	s.t.Helper()
+	before := s.until(id, nexus.Running, "")
+	worker.end(os.Kill)
+	eventually(s.t, 30*time.Second, "another worker goes on", func() bool { return s.record(id).Gen != before.Gen })
+}
+
+// TestOutageFailover fails over to a replica that lacks the last writes: what it
+// knows ends, though the bench has seen higher tokens; what it does not know is
+// started anew by the same request.
+func TestOutageFailover(t *testing.T) {
+	t.Parallel()
+	f := forward(t, "tcp", "127.0.0.1:0", "127.0.0.1:1")
+	s, old := frailStack(t, f.addr(), "NEXUS_SANDBOX_DELAY=2500ms", "NEXUS_APPS=erpnext", "NEXUS_CONCURRENCY=1")
+	f.to(old.addr)
+	s.onSandbox()
+	primary := strings.Replace(old.addr, ":", " ", 1)
+	replica := newRedis(t, s.log, t.TempDir(), "--replicaof", primary)
+	second := redis.NewClient(&redis.Options{Addr: replica.addr})
+	t.Cleanup(func() { _ = second.Close() })
+
+	eventually(t, 60*time.Second, "the replica follows", func() bool {
+		return strings.Contains(second.Info(t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	first := s.worker()
+	known := s.signup("known", "known@example.com")
+	s.until(known.JobId, nexus.Running, "site")
+	eventually(t, 30*time.Second, "the replica knows the job's owner", func() bool {
+		return second.HGet(t.Context(), "{nexus}:job:"+known.JobId, "gen").Val() == s.record(known.JobId).Gen
+	})
+	if err := second.Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.worker()
+	high := s.ahead()
+	s.rescued(first, known.JobId)
+	eventually(t, 30*time.Second, "the bench has seen the higher token", func() bool { return s.fenceSeen(known.JobId) > high })
+	seen := s.fenceSeen(known.JobId)
+	lost := s.signup("lost", "lost@example.com")
+
+	f.to(replica.addr)
+	old.kill()
+	s.rdb = second
+	if now := s.gen(); now >= high {
+		t.Fatalf("the replica mints from %d: this test would show nothing", now)
+	}
+	eventually(t, 30*time.Second, "the lost job is unknown", func() bool { return s.call("GET", "/jobs/"+lost.JobId, "").status == http.StatusNotFound })
+	again := s.signup("lost", "lost@example.com")
+	if again.JobId == lost.JobId || again.Site != lost.Site {
+		t.Errorf("the same request again: %+v, was %+v", again, lost)
+	}
+	for _, a := range []gen.Accepted{known, again} {
+		if job := s.end(a.JobId, 90*time.Second); job.State != gen.StateSucceeded {
+			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+		}
+	}
+	if now := s.fenceSeen(known.JobId); now <= seen {
+		t.Errorf("the bench's fence went from %d to %d", seen, now)
+	}
+	if now := s.gen(); now <= seen {
+		t.Errorf("tokens are minted from %d, below the %d that the bench has seen", now, seen)
+	}
+	s.keysOpenTheirOwn([]gen.Accepted{known, again})
+}
+
+// TestOutageNameAgain provisions with two rescues, removes, and provisions the
+// same name again: the tokens of the one job never fence the other.
+func TestOutageNameAgain(t *testing.T) {
+	t.Parallel()
+	s, _ := frailStack(t, "", "NEXUS_SANDBOX_DELAY=2s", "NEXUS_APPS=erpnext")
+	s.onSandbox()
+	one := s.worker()
+	a := s.signup("again", "again@example.com")
+	s.until(a.JobId, nexus.Running, "") // one's own
+	two := s.worker()
+	s.rescued(one, a.JobId)
+	s.worker()
+	s.rescued(two, a.JobId)
+	if job := s.end(a.JobId, time.Minute); job.State != gen.StateSucceeded {
+		t.Fatalf("%s is %s: %+v", job.Site, job.State, job.Error)
+	}
+	down, err := s.client.Delete(t.Context(), a.Site, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(down.Id, time.Minute); job.State != gen.StateSucceeded {
+		t.Fatalf("the teardown is %s: %+v", job.State, job.Error)
+	}
+	if n := s.log.count(`"lease expired, job rescued"`, a.JobId); n != 2 {
+		t.Errorf("rescued %d times", n)
+	}
+	s.nothing(a.Site)
+	b := s.accepted(form(t, "again", "again@example.com", "Passw0rdXyz"), "another-key")
+	if job := s.end(b.JobId, time.Minute); job.State != gen.StateSucceeded || b.Site != a.Site {
+		t.Errorf("%s again is %s: %+v", b.Site, job.State, job.Error)
+	}
+	s.keysOpenTheirOwn([]gen.Accepted{b})
+}
+
+// TestOutageBackup restores an old backup of Redis: what was running then ends,
+// though the bench has seen higher tokens since; what it does not know is left
+// alone; what it knows and is gone can be removed.
+func TestOutageBackup(t *testing.T) {
+	t.Parallel()
+	s, r := frailStack(t, "", "NEXUS_SANDBOX_DELAY=700ms", "NEXUS_APPS=erpnext")
+	s.onSandbox()
+	worker := s.worker()
+	removed := s.signup("removed", "removed@example.com")
+	if job := s.end(removed.JobId, time.Minute); job.State != gen.StateSucceeded {
+		t.Fatalf("%s is %s", job.Site, job.State)
+	}
+	running := s.signup("running", "running@example.com")
+	s.until(running.JobId, nexus.Running, "site")
+	backup := filepath.Join(t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "appendonlydir"))); err != nil {
+		t.Fatal(err)
+	}
+
+	s.end(running.JobId, time.Minute)
+	high := s.ahead()
+	rotated, err := s.client.RotateKey(t.Context(), running.Site, "rotate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down, err := s.client.Delete(t.Context(), removed.Site, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := s.signup("unknown", "unknown@example.com")
+	for _, id := range []string{rotated.JobId, down.Id, unknown.JobId} {
+		if job := s.end(id, time.Minute); job.State != gen.StateSucceeded {
+			t.Fatalf("%s of %s is %s: %+v", job.Kind, job.Site, job.State, job.Error)
+		}
+	}
+	if seen := s.fenceSeen(running.JobId); seen <= high {
+		t.Fatalf("the bench has seen %d: this test would show nothing", seen)
+	}
+	worker.end(os.Interrupt)
+	theirs, err := os.ReadFile(filepath.Join(s.dir, "sandbox", "sites", unknown.Site))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	r.kill()
+	folder := filepath.Join(s.dir, "appendonlydir")
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(folder, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	r.start(s.log)
+	s.worker()
+	if job := s.end(running.JobId, time.Minute); job.State != gen.StateSucceeded {
+		t.Errorf("what was running is %s: %+v", job.State, job.Error)
+	}
+	down, err = s.client.Delete(t.Context(), removed.Site, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(down.Id, time.Minute); job.State != gen.StateSucceeded {
+		t.Errorf("the removal of what is gone is %s: %+v", job.State, job.Error)
+	}
+	taken := s.accepted(form(t, "unknown", "other@example.com", "Passw0rdXyz"), "another-key")
+	if job := s.end(taken.JobId, time.Minute); job.State != gen.StateFailed || job.Error.Code != string(nexus.Conflict) {
+		t.Errorf("a signup over a site that the registry has forgotten is %s: %+v", job.State, job.Error)
+	}
+	if now, err := os.ReadFile(filepath.Join(s.dir, "sandbox", "sites", unknown.Site)); err != nil || string(now) != string(theirs) {
+		t.Errorf("the forgotten site was touched: %v\n%s\n%s", err, theirs, now)
+	}
+	rotated, err = s.client.RotateKey(t.Context(), running.Site, "rotate-again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(rotated.JobId, time.Minute); job.State != gen.StateSucceeded {
+		t.Errorf("a job on it afterwards is %s: %+v", job.State, job.Error)
+	}
+	if n := s.log.count(`"fenced"`); n > 20 {
+		t.Errorf("fenced %d times", n)
+	}
+}
