@@ -27,7 +27,7 @@ bench: ## figures, each beside its peer's of the same run
 	go run ./internal/e2e/benchmark
 
 lint: ## formatting, vet and golangci-lint
-	@test -z "$$(gofmt -l .)" || { echo "not gofmt:"; gofmt -l .; exit 1; }
+	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not gofmt, or no gofmt: $$out"; exit 1; }
 	go vet -tags $(TAGS) ./...
 	go vet -tags faults ./internal/nexus
 	$(TOOL) golangci-lint run --build-tags $(TAGS) ./...

@@ -37,7 +37,7 @@ func adoptSite(ctx context.Context, k *Kit) error {
 		}
 		k.Job.Bench, k.Job.DB = k.Settings.Bench, result.Site.DB
 	}
-	_, err := k.Run(ctx, nexus.Adopt{})
+	_, err := k.Run(ctx, nexus.Adopt{Email: k.Job.Spec.Email})
 	return err
 }
 

@@ -216,6 +216,10 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 	f := Finding{Kind: UnrecordedSite, Site: site.Site, DB: site.DB, Job: site.Job, State: nexus.TenantState(site.State)}
 	_, known := d.Jobs[site.Job]
 	switch {
+	case d.shared(site):
+		f.Kind = OtherOwner
+		f.What = fmt.Sprintf("%s names the database %s of another site: it is a copy of that one's folder, or a new name of it.", site.Site, site.DB)
+		f.Mend = "Remove the copy's folder by hand, or give it back its old name; Nexus touches neither."
 	case d.failed(site.Job) && (site.Adopted || !d.derived(site.Job, site.DB)):
 		f.Kind, f.Safe = OrphanAdoption, true
 		f.What = fmt.Sprintf("%s is still marked by an adoption that failed.", site.Site)
@@ -237,6 +241,12 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 		f.Mend = "nexus doctor --rebuild makes its row from the marker."
 	}
 	d.add(f)
+}
+
+// shared tells whether another row or another folder is on the site's database.
+func (d *diagnosis) shared(site nexus.SiteInfo) bool {
+	return site.DB != "" && (slices.ContainsFunc(d.Tenants, func(t nexus.Tenant) bool { return t.DB == site.DB && t.Site != site.Site }) ||
+		slices.ContainsFunc(d.Inventory.Sites, func(other nexus.SiteInfo) bool { return other.DB == site.DB && other.Site != site.Site }))
 }
 
 // intent is a note that a job is about to make a site; it goes when the site has
@@ -292,12 +302,15 @@ func (d *diagnosis) folder(folder nexus.FolderInfo) {
 	f := Finding{Kind: StaleTrash, Site: folder.Site, DB: folder.DB, Job: folder.Job, Mend: "nexus doctor --fix ends the removal.",
 		What: fmt.Sprintf("The removal of %s never came to its end: sites/.nexus/trash/%s.", cmp.Or(folder.Site, "a site"), folder.Name)}
 	_, row := d.used[folder.DB].(nexus.Tenant)
+	_, free := d.used[folder.DB].(nexus.FolderInfo) // nothing else speaks of its database
 	switch {
 	case folder.Room == nexus.RoomArchive:
 		f.Kind, f.Mend = OldArchive, "Keep what you need of it elsewhere, then remove the folder by hand."
 		f.What = fmt.Sprintf("Frappe's drop-site left %s in its archive, passwords included.", folder.Name)
 	case row:
 		f.Mend = "The registry still has the tenant: move the folder back, or remove the tenant."
+	case !free:
+		f.Mend = fmt.Sprintf("Something else is on its database %s, perhaps the site itself, moved back: look, then remove the folder by hand.", folder.DB)
 	default:
 		f.Safe = true
 		f.Site = cmp.Or(f.Site, d.Jobs[f.Job].Site)

@@ -32,14 +32,14 @@ func TestLife(t *testing.T) {
 		{name: nexus.KindRestore, want: func(_, _ nexus.Secret) []nexus.Args { return []nexus.Args{nexus.Mark{State: nexus.TenantActive}} }},
 		{name: nexus.KindRotateKey, newKey: true, want: func(key, secret nexus.Secret) []nexus.Args {
 			return []nexus.Args{nexus.IssueKey{Email: "jane@example.com", Key: key, Secret: secret},
-				nexus.Inspect{}, nexus.Verify{Email: "jane@example.com", PublicURL: "https://acme.example.com", DocType: "User", Key: key, Secret: secret}}
+				nexus.Verify{Email: "jane@example.com", PublicURL: "https://acme.example.com", DocType: "ToDo", Key: key, Secret: secret}}
 		}},
 		{name: nexus.KindAdopt, notes: []string{"The site's keys stay as they are."}, want: func(_, _ nexus.Secret) []nexus.Args {
-			return []nexus.Args{nexus.Inspect{}, nexus.Adopt{}, plan, nexus.Mark{State: nexus.TenantActive}}
+			return []nexus.Args{nexus.Inspect{}, nexus.Adopt{Email: "jane@example.com"}, plan, nexus.Mark{State: nexus.TenantActive}}
 		}},
 		{name: nexus.KindAdopt, newKey: true, want: func(key, secret nexus.Secret) []nexus.Args {
-			return []nexus.Args{nexus.Inspect{}, nexus.Adopt{}, plan, nexus.IssueKey{Email: "jane@example.com", Key: key, Secret: secret},
-				nexus.Inspect{}, nexus.Verify{Email: "jane@example.com", PublicURL: "https://acme.example.com", DocType: "User", Key: key, Secret: secret},
+			return []nexus.Args{nexus.Inspect{}, nexus.Adopt{Email: "jane@example.com"}, plan, nexus.IssueKey{Email: "jane@example.com", Key: key, Secret: secret},
+				nexus.Verify{Email: "jane@example.com", PublicURL: "https://acme.example.com", DocType: "ToDo", Key: key, Secret: secret},
 				nexus.Mark{State: nexus.TenantActive}}
 		}},
 	} {
@@ -133,7 +133,7 @@ func TestAdopt(t *testing.T) {
 		{name: "nothing said of a site", want: nexus.NotFound, ops: []nexus.Args{nexus.Inspect{}}},
 		{name: "no folder", found: site(nexus.SiteInfo{DB: "x"}), want: nexus.NotFound, ops: []nexus.Args{nexus.Inspect{}}},
 		{name: "no config", found: site(nexus.SiteInfo{Folder: true}), want: nexus.NotFound, ops: []nexus.Args{nexus.Inspect{}}},
-		{name: "a site", found: site(nexus.SiteInfo{Folder: true, DB: "x"}), ops: []nexus.Args{nexus.Inspect{}, nexus.Adopt{}}},
+		{name: "a site", found: site(nexus.SiteInfo{Folder: true, DB: "x"}), ops: []nexus.Args{nexus.Inspect{}, nexus.Adopt{Email: "jane@example.com"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +156,7 @@ func TestAdopt(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				f.wantArgs(nexus.Adopt{})
+				f.wantArgs(nexus.Adopt{Email: "jane@example.com"})
 			}
 		})
 	}
@@ -168,4 +168,39 @@ func TestAdopt(t *testing.T) {
 		}
 		f.wantArgs()
 	})
+}
+
+// TestUndoSparesAnOpenedSite: a site that was opened though the journal never came
+// that far is in use since the backup that the registry was restored from.
+func TestUndoSparesAnOpenedSite(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		starts int // of activate, as journalled
+		found  nexus.SiteInfo
+		want   nexus.Code
+		drops  bool
+	}{
+		{"opened unknown to us", 0, nexus.SiteInfo{Job: job, State: "active"}, nexus.Internal, false},
+		{"suspended since", 0, nexus.SiteInfo{Job: job, State: "suspended"}, nexus.Internal, false},
+		{"being made", 0, nexus.SiteInfo{Job: job, State: "making"}, "", true},
+		{"half made", 0, nexus.SiteInfo{Job: job}, "", true},
+		{"somebody else's", 0, nexus.SiteInfo{Job: maker, State: "active"}, "", true},
+		{"opened by this journal", 1, nexus.SiteInfo{Job: job, State: "active"}, "", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, nexus.KindProvision)
+			f.kit.Job.DB = job.Database(install)
+			f.kit.Job.Steps = []nexus.Step{{Name: "activate", Starts: tc.starts}}
+			dropped := false
+			f.answer = func(op nexus.Op) (nexus.Result, error) {
+				dropped = dropped || op.Args.Op() == nexus.OpDropSite
+				return nexus.Result{Site: &tc.found}, nil
+			}
+			if err := f.step("site").Undo(t.Context(), &f.kit); nexus.CodeOf(err) != tc.want || dropped != tc.drops {
+				t.Errorf("%v, dropped %t", err, dropped)
+			}
+		})
+	}
 }

@@ -54,8 +54,30 @@ func dropSite(ctx context.Context, k *Kit) error {
 	if k.Job.DB == "" { // never reserved: nothing was made
 		return nil
 	}
+	if err := opened(ctx, k); err != nil {
+		return err
+	}
 	_, err := k.Run(ctx, nexus.DropSite{})
 	return err
+}
+
+// opened refuses to undo a provision whose site was opened though its journal
+// never came that far: the registry was restored from a backup, and the site may be
+// in use since.
+func opened(ctx context.Context, k *Kit) error {
+	activate := k.Job.Step("activate")
+	if activate == nil || activate.Starts > 0 {
+		return nil
+	}
+	look, err := k.Run(ctx, nexus.Inspect{})
+	if err != nil {
+		return err
+	}
+	if s := look.Site; s != nil && s.Job == k.Job.Owner && s.State != "" && s.State != string(nexus.TenantMaking) {
+		return &nexus.Error{Code: nexus.Internal, Op: "tasks.undo",
+			Msg: "The site was opened on the bench and may be in use; an operator has to decide."}
+	}
+	return nil
 }
 
 func installApps(ctx context.Context, k *Kit) error {
@@ -117,13 +139,17 @@ func issueKey(ctx context.Context, k *Kit) error {
 // verify asks the new site as its user would. An outage is waited out, never
 // rolled back; a wrong answer is a failure.
 func verify(ctx context.Context, k *Kit) error {
-	pair, err := credentials(ctx, k)
-	if err != nil {
-		return err
-	}
 	list := "User"
 	if slices.Contains(k.Job.Spec.Apps, "erpnext") { // not "erpnext?": the site may go without
 		list = "Customer"
+	}
+	return verifyList(ctx, k, list)
+}
+
+func verifyList(ctx context.Context, k *Kit, list string) error {
+	pair, err := credentials(ctx, k)
+	if err != nil {
+		return err
 	}
 	_, err = k.Run(ctx, nexus.Verify{Email: k.Job.Spec.Email, PublicURL: k.Job.Spec.URL, DocType: list,
 		Key: nexus.Secret(pair.APIKey), Secret: nexus.Secret(pair.APISecret)})

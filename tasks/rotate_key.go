@@ -16,15 +16,6 @@ func rotateKey() Process {
 	}}
 }
 
-// verifyFound asks a site for what it has: the apps of one that was adopted, or
-// made under other settings, are not those that new sites get.
-func verifyFound(ctx context.Context, k *Kit) error {
-	result, err := k.Run(ctx, nexus.Inspect{})
-	if err != nil {
-		return err
-	}
-	if result.Site != nil {
-		k.Job.Spec.Apps = result.Site.Apps
-	}
-	return verify(ctx, k)
-}
+// verifyFound asks a site that was there before for a list that every user of it
+// may read: its apps and its admin's roles may be others than new sites get.
+func verifyFound(ctx context.Context, k *Kit) error { return verifyList(ctx, k, "ToDo") }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -176,7 +177,9 @@ func (k *canary) sweep(ctx context.Context) error {
 	return pages(true, func(cursor string) (*string, error) {
 		list, err := k.c.Tenants(ctx, "", cursor)
 		for _, t := range list.Tenants {
-			if !canaryName.MatchString(t.Site) || time.Since(t.CreatedAt) < time.Hour || t.Job != nil {
+			// A customer may have such a name: the address must be ours too.
+			tag, _, _ := strings.Cut(strings.TrimPrefix(t.Site, "canary-"), ".")
+			if !canaryName.MatchString(t.Site) || t.Email != tagged(k.email, tag) || time.Since(t.CreatedAt) < time.Hour || t.Job != nil {
 				continue
 			}
 			fmt.Fprintf(k.log, "removing %s, left at %s\n", t.Site, local(&t.CreatedAt))

@@ -187,7 +187,9 @@ func (p *planner) leftover(f tasks.Finding) {
 }
 
 func (p *planner) opened(site nexus.SiteName) bool {
-	return slices.ContainsFunc(p.Inventory.Sites, func(s nexus.SiteInfo) bool { return s.Site == site && s.State == string(nexus.TenantActive) })
+	return slices.ContainsFunc(p.Inventory.Sites, func(s nexus.SiteInfo) bool {
+		return s.Site == site && s.State != "" && s.State != string(nexus.TenantMaking)
+	})
 }
 
 func (p *planner) tenant(t nexus.Tenant) {
@@ -246,6 +248,9 @@ func (c Cleaner) Remove(ctx context.Context, item CleanupItem) error {
 		if err != nil || job.State != nexus.Succeeded {
 			return errors.Join(err, unless(job, nexus.Canceled, nexus.Failed))
 		}
+	}
+	if row, err := c.store.Tenant(ctx, item.Site); err != nil || item.Tenant && row.MadeBy != item.MadeBy {
+		return cmp.Or(err, error(&nexus.Error{Code: nexus.Conflict, Op: "app.cleanup", Msg: "Another tenant has this name by now; it was left alone."}))
 	}
 	job, _, err := c.store.Submit(ctx, store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindTeardown, Site: item.Site, Actor: "cleanup",
 		Steps: tasks.Steps(nexus.KindTeardown), GiveUpAfter: c.c.ProvisionTimeout})

@@ -185,6 +185,13 @@ func (t tools) mend(ctx context.Context, f tasks.Finding) error {
 	adopted := f.DB != f.Job.Database(t.install)
 	switch {
 	case f.Kind == tasks.OtherState || f.Kind == tasks.StaleIntent && f.State != "":
+		row, err := t.store.Tenant(ctx, f.Site)
+		if err != nil {
+			return err
+		}
+		if row.Job != "" || row.State != f.State || row.MadeBy != f.Job { // a list may take minutes
+			return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "The tenant changed meanwhile; look again."}
+		}
 		return t.onBench(ctx, f, nexus.Mark{State: f.State})
 	case f.Kind == tasks.StuckTenant:
 		if f.State == nexus.TenantMaking && f.DB != "" {

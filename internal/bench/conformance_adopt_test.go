@@ -13,7 +13,7 @@ import (
 // testAdopt takes a whole site over that somebody else made, gives it back as it
 // was, takes it again and removes it.
 func testAdopt(t *testing.T, n *tenant) {
-	n.refused(t, nexus.Adopt{}, nexus.NotFound)
+	n.refused(t, nexus.Adopt{Email: n.email}, nexus.NotFound)
 	db, look := n.complete(t, n.site)
 	before := look()
 	n.db = db
@@ -30,12 +30,12 @@ func testAdopt(t *testing.T, n *tenant) {
 	n.refused(t, nexus.Mark{State: nexus.TenantActive}, nexus.Conflict)
 	same("not adopted,")
 
-	n.again(t, nexus.Adopt{})
+	n.again(t, nexus.Adopt{Email: n.email})
 	n.again(t, nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "http://" + string(n.site)})
 	n.again(t, nexus.Mark{State: nexus.TenantSuspended})
 	adopted := n.run(t, nexus.Inspect{}).Site
 	other := n.stranger()
-	other.refused(t, nexus.Adopt{}, nexus.Conflict)
+	other.refused(t, nexus.Adopt{Email: n.email}, nexus.Conflict)
 	other.run(t, nexus.Disown{})
 	other.run(t, nexus.DropSite{})
 	n.gen = other.gen // the fence is of the database, which both mean
@@ -50,7 +50,7 @@ func testAdopt(t *testing.T, n *tenant) {
 	same("after a stranger's drop,")
 
 	n.owner, n.gen = nexus.NewJobID(), other.gen+1
-	n.again(t, nexus.Adopt{})
+	n.again(t, nexus.Adopt{Email: n.email})
 	testAdopted(t, n)
 	n.again(t, nexus.Mark{State: nexus.TenantDeleting})
 	testDrop(t, n)
@@ -60,7 +60,7 @@ func testAdopt(t *testing.T, n *tenant) {
 func testRegister(t *testing.T, n *tenant) {
 	args := nexus.Register{RootUser: n.secrets.RootUser, RootPassword: n.secrets.RootPassword}
 	if args.RootUser != "" { // the sandbox has no register
-		n.refused(t, nexus.Adopt{}, nexus.Conflict)
+		n.refused(t, nexus.Adopt{Email: n.email}, nexus.Conflict)
 		wrong := args
 		wrong.RootPassword = "wrong"
 		n.refused(t, wrong, nexus.Invalid)

@@ -136,7 +136,10 @@ type Register struct {
 // Adopt marks a site that was made by other means as this owner's: no marker of
 // any install may be on it, and its database (the operation's) must be in the
 // register. On a site that is the owner's already it does nothing.
-type Adopt struct{ noSecrets }
+type Adopt struct {
+	noSecrets
+	Email string `json:"email"` // the admin's, kept with the mark
+}
 
 // Disown takes the owner's marker off an adopted site and leaves the site as it
 // was. Where nothing is the owner's it does nothing; a site that was not adopted

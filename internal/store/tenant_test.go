@@ -100,6 +100,39 @@ func TestDeletionHasAGrace(t *testing.T) {
 	})
 }
 
+// TestPurgeOfAnotherDate: a purge found due before a restore, or before another
+// deletion, removes nothing.
+func TestPurgeOfAnotherDate(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		const site = "acme.localhost"
+		f.active(t, site)
+		f.ended(t, f.submit(t, on(nexus.KindSuspend, site)).ID, nexus.Succeeded)
+		f.advance(8 * 24 * time.Hour)
+		found, err := f.Tick(t.Context(), true)
+		if err != nil || len(found.Purges) != 1 {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		purge := func(at string) error {
+			down := on(nexus.KindTeardown, site)
+			down.IdempotencyKey, down.Fingerprints = fmt.Sprintf("purge:%s:%s", site, at), []string{"purge"}
+			_, _, err := f.Submit(t.Context(), down)
+			return err
+		}
+		wantCode(t, purge("1"), nexus.Conflict)
+		f.ended(t, f.submit(t, on(nexus.KindRestore, site)).ID, nexus.Succeeded)
+		wantCode(t, purge(found.Purges[0].At), nexus.Conflict)
+		if row := f.tenant(t, site); row.State != nexus.TenantActive || row.Job != "" {
+			t.Fatalf("a restored tenant is %+v", row)
+		}
+		f.ended(t, f.submit(t, on(nexus.KindSuspend, site)).ID, nexus.Succeeded)
+		row := f.tenant(t, site)
+		if err := purge(fmt.Sprint(row.PurgeAt.UnixMilli())); err != nil {
+			t.Fatalf("a purge of its own date: %v", err)
+		}
+	})
+}
+
 func TestRestoreClearsThePurge(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

@@ -163,8 +163,7 @@ def write_json(path, value, mode=0o600, durable=True):
     with os.fdopen(os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
         json.dump(value, f, indent=1, sort_keys=True)
         f.flush()
-        if durable:
-            os.fsync(f.fileno())
+        os.fsync(f.fileno())  # always: a power loss must leave the old file or the new one, never an empty one
     os.replace(temp, path)
     if durable:
         sync_dir(os.path.dirname(path))

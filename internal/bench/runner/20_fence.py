@@ -47,6 +47,8 @@ def publish(base, gen):
     the holder before us. The token is known before anybody is killed for it."""
     with short_lock(base + ".meta"):
         before = read_object(base + ".gen")
+        if not before and os.path.exists(base + ".gen"):
+            before = {"broken": True}  # who held it is unknown: not clean
         seen = int(before.get("gen", 0))
         if gen < seen:
             raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)

@@ -218,6 +218,8 @@ def set_up_database(op):
     account = op.args["account"]
     if not re.fullmatch(r"[A-Za-z0-9_]{1,32}", account):
         raise Refusal("invalid", "The account's name must be letters, digits and underscores.")
+    if account in (op.args.get("root_user"), "root", "mysql"):
+        raise Refusal("invalid", "The worker's account must be one of its own: its password is set, and the administrator's must not be.")
     db = connect_root(op)
     try:
         with db.cursor() as cursor:

@@ -45,6 +45,12 @@ class Site:
             raise foreign(self)
         return self
 
+    def config_mode(self):
+        try:
+            return os.stat(self.config_path).st_mode & 0o777
+        except OSError:
+            return 0o644
+
     @contextlib.contextmanager
     def locked_config(self):
         """Frappe's own lock on the config, by the file it uses (FACTS: fcntl file
@@ -68,7 +74,7 @@ class Site:
             before = json.dumps(config, sort_keys=True)
             yield config
             if json.dumps(config, sort_keys=True) != before:
-                write_json(self.config_path, config, 0o644)
+                write_json(self.config_path, config, self.config_mode())
         finally:
             os.close(fd)
 

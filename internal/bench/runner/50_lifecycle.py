@@ -104,6 +104,9 @@ def sweep(op, site, last=False):
     and only when the site shall not be made anew."""
     row, derived = our_databases(op).get(op.db), bool(DB_NAME.match(op.db))
     found = row is not None and row["job"] == op.owner
+    other = shared_with(site, op.db) if found or derived else ""
+    if other:  # a copy of the folder, or a new name of it: its data is not to go with this one
+        raise Refusal("conflict", f"The site {other} uses the database of {site.name} too; nothing was removed.", op.db)
     with site_lock(site.name):
         if site.exists() and site.belongs_to(op):
             if not found and (row or not derived):
@@ -134,6 +137,15 @@ def sweep(op, site, last=False):
         found = True
         remove(site.intent_path)
     return found
+
+
+def shared_with(site, db):
+    """Another folder below sites/ that is on the same database; empty: none."""
+    for other in sorted(os.listdir(SITES)):
+        path = os.path.join(SITES, other)
+        if other != site.name and os.path.realpath(path) != os.path.realpath(site.folder) and read_object(os.path.join(path, "site_config.json")).get("db_name") == db:
+            return other
+    return ""
 
 
 def archived(op, site):

@@ -52,9 +52,9 @@ def registrable(op, site):
         raise Refusal("invalid", f"{site.name} cannot be taken over: its database must be MariaDB, with a user of the same name.", str(config.get("db_user")))
     if (config.get("db_host") or common_config().get("db_host")) != common_config().get("db_host"):
         raise Refusal("invalid", f"{site.name} cannot be taken over: it is on another database server than the bench.", str(config.get("db_host")))
-    for other in os.listdir(SITES):
-        if other != site.name and read_object(os.path.join(SITES, other, "site_config.json")).get("db_name") == name:
-            raise Refusal("conflict", f"The sites {site.name} and {other} share one database; neither can be taken over.", name)
+    other = shared_with(site, name)
+    if other:
+        raise Refusal("conflict", f"The sites {site.name} and {other} share one database; neither can be taken over.", name)
     return name
 
 
@@ -85,6 +85,9 @@ def adopt(op):
         call(op, "take_database", op.db, op.install, op.owner)
         if mine:
             return {"changed": False}
+        closed = [switch for switch in ("maintenance_mode", "pause_scheduler") if config.get(switch)]
+        if closed:  # to be a tenant is to be open: mails and jobs that were held back would go out
+            raise Refusal("invalid", f"The site {site.name} is closed ({', '.join(closed)}); open it first.")
         apps = site.apps()
         if "frappe" not in apps:
             raise Refusal("invalid", f"The site {site.name} is not complete; it cannot be taken over.", f"installed apps: {apps}")
@@ -92,7 +95,7 @@ def adopt(op):
             if "nexus" in config:
                 raise foreign(site)
             before = {name: config[name] for name in TOUCHED if name in config}
-            config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making", "apps": apps,
+            config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making", "apps": apps, "email": op.args.get("email", ""),
                                "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                                "adopted": {"config": before, "scheduler": scheduler(site)}}
     return {"changed": True}

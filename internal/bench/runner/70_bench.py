@@ -84,7 +84,12 @@ def inspect(op):
         rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
                                    " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
         info["users"] = len(rows)
-        info["email"] = rows[0]["name"] if rows else ""
+        # The first user of a site that we made is its admin; who is that of an
+        # adopted one stands with its mark.
+        names = [row["name"] for row in rows]
+        if info["adopted"]:
+            names = [name for name in names if name == text(Site(op.site).marker().get("email"))]
+        info["email"] = names[0] if names else ""
     return {"site": info}
 
 

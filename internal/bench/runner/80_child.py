@@ -42,7 +42,12 @@ def perform(op):
     except Refusal as e:
         e.unbegun = e.code == "unavailable"
         raise
-    result = WRITES[op.name](op)
+    try:
+        result = WRITES[op.name](op)
+    except Refusal as e:
+        if e.code in ("invalid", "not_found", "conflict"):  # a last word as well: nothing runs on
+            ended_well(op)
+        raise
     ended_well(op)
     return result
 

@@ -36,6 +36,11 @@ else
   if not row[2] then return { 'unknown' } end
   if row[1] ~= '' then return { 'busy' } end
   if not move.from[row[2]] then return { 'unfit', row[2] } end
+  -- A purge is of one purge date: the tenant may have been restored since it was found due.
+  if string.sub(ARGV[11], 1, 6) == 'purge:' and (row[2] ~= 'suspended'
+    or ARGV[11] ~= 'purge:' .. site .. ':' .. (redis.call('HGET', tenant, 'purgeAt') or '')) then
+    return { 'unfit', row[2] }
+  end
 end
 
 -- Fixed windows of an hour. All are asked before any is charged.
