@@ -175,6 +175,42 @@ func TestDoctor(t *testing.T) {
 	same()
 }
 
+// TestCopiedFolder makes a copy of a site's folder, as somebody does to try a thing
+// out: it is no tenant, no rebuild makes it one, and neither removal takes the
+// database away from the other. With the copy gone the parked removal goes on.
+func TestCopiedFolder(t *testing.T) {
+	s := newDockerStack(t, 1, 300*time.Millisecond)
+	s.tenants("one")
+	s.box.Sh(t, "cp -a sites/one.localhost sites/copy.localhost")
+	copied := []string{"other_owner copy.localhost"}
+	s.finds(copied)
+	s.finds(copied, "--fix", "--rebuild")
+	if out, errs, code := s.nexus("", "cleanup", "copy", "--yes"); code != 0 || strings.Contains(out, "removed") {
+		t.Errorf("cleanup of the copy: exit %d\n%s%s", code, out, errs)
+	}
+	if status := s.ping("one.localhost"); status != http.StatusOK {
+		t.Fatalf("the site answers with %d", status)
+	}
+	down, err := s.client.Delete(t.Context(), "one.localhost", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(down.Id, time.Minute); job.State != gen.StateRollbackFailed || !strings.Contains(job.Error.Message, "copy.localhost") {
+		t.Fatalf("the removal beside a copy is %s: %+v", job.State, job.Error)
+	}
+	if n := s.box.SQL(t, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'nx%' AND schema_name IN (SELECT name FROM nexus.register)"); n == "0" {
+		t.Error("the database is gone")
+	}
+	s.box.Sh(t, "rm -rf sites/copy.localhost")
+	if _, err := s.client.Resume(t.Context(), down.Id); err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(down.Id, time.Minute); job.State != gen.StateSucceeded {
+		t.Errorf("resumed: %s, %+v", job.State, job.Error)
+	}
+	s.finds(nil)
+}
+
 // TestRebuild loses the whole registry but its id: the doctor makes the rows from
 // the markers, and what it made is a tenant again.
 func TestRebuild(t *testing.T) {
