@@ -34,7 +34,8 @@ input, used and kept nowhere. This part runs on a host with the environment of a
 worker; with --registered it is left out. Then the API records the takeover as a
 job, as nexus provision does with a new site.
 
-The site stays as it is and open all the while, but for its plan and address in its
+The site must be open (not in maintenance, its scheduler not paused in the config).
+It stays as it is and open all the while, but for its plan and address in its
 config. If the job fails it is given back as it was. With --new-key the admin gets a
 fresh key and secret, and the old pair is dead. Prints one JSON object:
   {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}`,

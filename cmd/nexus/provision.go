@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -206,6 +207,9 @@ func provision(ctx context.Context, c *client.Client, body gen.SignupRequest, ke
 		return gen.Credentials{}, interrupted{again: sameKey(key)}
 	}
 	if err != nil {
+		if nexus.CodeOf(err) == nexus.Unavailable { // it may have been recorded all the same
+			fmt.Fprintln(progress, sameKey(key))
+		}
 		return gen.Credentials{}, err
 	}
 	fmt.Fprintf(progress, "%s: job %s\n", accepted.Site, accepted.JobId)
@@ -222,7 +226,16 @@ func collect(ctx context.Context, c *client.Client, accepted gen.Accepted, key s
 	if err != nil {
 		return gen.Credentials{}, err
 	}
-	return c.Credentials(ctx, accepted.JobId, nexus.Secret(accepted.ClaimToken), key)
+	// The pick-up is bound to the key, so a lost answer may be asked for again.
+	for heard := time.Now(); ; {
+		pair, err := c.Credentials(ctx, accepted.JobId, nexus.Secret(accepted.ClaimToken), key)
+		if nexus.CodeOf(err) != nexus.Unavailable {
+			return pair, err
+		}
+		if time.Since(heard) > patience || pause(ctx, 2*time.Second) != nil {
+			return pair, interrupted{job: accepted.JobId, again: join("The API has not answered for a minute.", sameKey(key))}
+		}
+	}
 }
 
 func sameKey(key string) string {

@@ -178,10 +178,11 @@ func TestCLITrial(t *testing.T) {
 func TestCLICanary(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
-	for _, name := range []string{"canary-0a1b2c", "canary-3d4e5f", "canary-yellow"} {
-		s.end(s.signup(name, "jane@example.com").JobId, time.Minute)
+	for name, email := range map[string]string{"canary-0a1b2c": "canary+0a1b2c@example.com", "canary-3d4e5f": "canary+3d4e5f@example.com",
+		"canary-6a7b8c": "jane@example.com", "canary-yellow": "jane@example.com"} { // two are customers
+		s.end(s.signup(name, email).JobId, time.Minute)
 	}
-	for _, old := range []string{"canary-0a1b2c", "canary-yellow"} {
+	for _, old := range []string{"canary-0a1b2c", "canary-6a7b8c", "canary-yellow"} {
 		if err := s.rdb.HSet(t.Context(), "{nexus}:tenant:"+old+".localhost", "createdAt", time.Now().Add(-2*time.Hour).UnixMilli()).Err(); err != nil {
 			t.Fatal(err)
 		}

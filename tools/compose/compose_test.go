@@ -115,6 +115,9 @@ func TestWorkersScaleAndDrain(t *testing.T) {
 	if worker.ContainerName != "" || len(worker.Ports) > 0 || worker.Hostname != "" {
 		t.Errorf("name %q, host name %q, ports %v: two workers cannot share them", worker.ContainerName, worker.Hostname, worker.Ports)
 	}
+	if _, there := worker.Environment["FRAPPE_SITE_NAME"]; !there {
+		t.Error("FRAPPE_SITE_NAME does not reach the workers: the master site would not be protected")
+	}
 	for key, want := range map[string]string{"NEXUS_BENCH": "docker", "DOCKER_SERVICE": "nexus/backend", "NEXUS_VERIFY_ADDR": "backend:8000"} {
 		if got := worker.Environment[key]; got == nil || *got != want {
 			t.Errorf("%s is not %s", key, want)
