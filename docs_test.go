@@ -245,3 +245,30 @@ func TestDocsProblems(t *testing.T) {
 		}
 	}
 }
+
+// TestDocsTests: a test that the manual names as the one that holds something is
+// there.
+func TestDocsTests(t *testing.T) {
+	t.Parallel()
+	have := map[string]bool{}
+	for _, f := range sources(t, os.DirFS(".")) {
+		for _, decl := range f.file.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && f.test {
+				have[fn.Name.Name] = true
+			}
+		}
+	}
+	text, err := os.ReadFile("docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile("`(Test[A-Z]\\w+)`").FindAllSubmatch(text, -1)
+	for _, name := range names {
+		if !have[string(name[1])] {
+			t.Errorf("docs/ARCHITECTURE.md names %s, which is not there", name[1])
+		}
+	}
+	if len(names) < 20 {
+		t.Errorf("docs/ARCHITECTURE.md names %d tests only", len(names))
+	}
+}
