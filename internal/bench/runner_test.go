@@ -198,19 +198,6 @@ func (p *peak) watch(t *testing.T, box *standin.Box) (stop func()) {
 	}
 }
 
-func wait(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline, tick := time.After(60*time.Second), time.NewTicker(100*time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within a minute: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // raw is a runner that is spoken to byte by byte.
 type raw struct {
 	t    *testing.T
@@ -334,7 +321,7 @@ func TestOutageRunnerJunk(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("the runner does not leave at the end of its input")
 	}
-	wait(t, "no runner but the driver's own is left", func() bool { return box.Sh(t, "ps -eo args | grep -c '[r]unner.py' || true") == "1" })
+	standin.Await(t, "no runner but the driver's own is left", func() bool { return box.Sh(t, "ps -eo args | grep -c '[r]unner.py' || true") == "1" })
 }
 
 // unread is a client inside the container: it starts a runner and an operation

@@ -51,7 +51,7 @@ func Start(t testing.TB, pace time.Duration) *Bench {
 		}
 		_ = exec.Command("docker", "rm", "-fv", b.Name).Run()
 	})
-	await(t, "the stand-in answers", func() bool {
+	Await(t, "the stand-in answers", func() bool {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.Addr+"/api/method/ping", nil)
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
@@ -94,14 +94,16 @@ func startRedis(t testing.TB) (addr string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	await(t, "redis answers", func() bool {
+	Await(t, "redis answers", func() bool {
 		out, err := exec.Command("redis-cli", "-p", port, "ping").Output()
 		return err == nil && strings.HasPrefix(string(out), "PONG")
 	})
 	return "127.0.0.1:" + port
 }
 
-func await(t testing.TB, what string, ok func() bool) {
+// Await waits for what must come true within a minute; it looks often and gives
+// up loudly.
+func Await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline, tick := time.After(60*time.Second), time.NewTicker(50*time.Millisecond)
 	defer tick.Stop()

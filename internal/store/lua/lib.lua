@@ -60,7 +60,7 @@ local function cleans(id)
 end
 
 -- wake makes due whoever may have a slot now: as many of the first waiters as
--- there is room, and what cleans up, wherever it stands.
+-- there is room, and what cleans up among the first fifty.
 local function wake(bench, now)
   local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench, 'slots') or '1')
   local room = math.max(1, slots - redis.call('ZCARD', P .. 'slots:' .. bench))
