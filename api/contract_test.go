@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/getkin/kin-openapi/openapi3"
@@ -212,6 +213,13 @@ func TestContract(t *testing.T) {
 	limited.seen = s.seen
 	limited.ask("POST", "/signup", signupBody(`{"subdomain":"first"}`))
 	limited.ask("POST", "/signup", signupBody(`{"subdomain":"second"}`))
+	slow := newServer(t, func(o *api.Options) { o.Slowest = 50 * time.Millisecond })
+	slow.seen = s.seen
+	for _, path := range []string{"/signup", "/tenants", "/tenants/a.example.com/adopt"} {
+		if status := slow.askHalf("POST", path, bearer(operator)...); status != http.StatusRequestTimeout {
+			t.Errorf("half a request to %s: %d", path, status)
+		}
+	}
 	s.redis.SetError("LOADING the server starts")
 	for _, call := range []string{"GET /jobs", "GET /tenants", "POST /tenants", "GET /tenants/a.example.com", "DELETE /tenants/a.example.com",
 		"POST /signup", "GET /subdomains/acme", "GET /jobs/" + strings.Repeat("a", 32), "POST /jobs/" + strings.Repeat("a", 32) + "/cancel",

@@ -104,6 +104,7 @@ func classify(err error) *nexus.Error {
 		http.StatusUnauthorized:          {nexus.Unauthenticated, "Give a token of the scope read as the password; the name does not matter."},
 		http.StatusNotFound:              {nexus.NotFound, "There is nothing at this address; /openapi.yaml lists what there is."},
 		http.StatusMethodNotAllowed:      {nexus.Invalid, "This address does not take this method; /openapi.yaml lists what there is."},
+		http.StatusRequestTimeout:        {nexus.Invalid, "The request did not arrive in time; send it again."},
 		http.StatusRequestEntityTooLarge: {nexus.Invalid, "The request is too large: 64 KiB at most."},
 		http.StatusUnsupportedMediaType:  {nexus.Invalid, "Send the request as application/json."},
 		http.StatusBadRequest:            {nexus.Invalid, "A parameter of this request is not of the right form; /openapi.yaml says what it takes."},

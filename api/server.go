@@ -35,6 +35,7 @@ type Options struct {
 	Timeout     time.Duration  // after which a job is given up; 0: 24 h
 	Grace       time.Duration  // from a deletion to the purge; 0: 7 days
 	Limits      Limits         // of signups; the zero value limits nothing
+	Slowest     time.Duration  // how long a request's body may take to arrive; 0: 10 s
 	Proxies     []*net.IPNet   // whose X-Forwarded-For is believed
 	CORSOrigins []string
 	Queues      http.Handler         // asynq's own view, served read-only below /ops/queues; nil: not served
@@ -62,6 +63,9 @@ func New(o Options) *Server {
 	if o.Grace == 0 {
 		o.Grace = 7 * 24 * time.Hour
 	}
+	if o.Slowest == 0 {
+		o.Slowest = 10 * time.Second
+	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
@@ -76,7 +80,7 @@ func New(o Options) *Server {
 	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
-	s.echo.Use(s.observe, s.recovered(), secure, s.protect)
+	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, s.protect)
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id"},
@@ -112,6 +116,18 @@ func (s *Server) recovered() echo.MiddlewareFunc {
 			return &nexus.Error{Code: nexus.Internal, Op: "api", Err: errors.New("panic")}
 		},
 	})
+}
+
+// prompt bounds the time in which a body must be here, read by its handler or
+// not: who sends it slowly must not hold a connection. The server itself takes the
+// deadline off before the next request.
+func (s *Server) prompt(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().ContentLength != 0 {
+			_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Now().Add(s.Slowest)) // not every test's connection has deadlines
+		}
+		return next(c)
+	}
 }
 
 // secure sets the headers that every answer carries.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,9 +207,6 @@ func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error)
 	return sub, nil
 }
 
-// slowest is how long a body may take to arrive.
-const slowest = 10 * time.Second
-
 // readJSON reads one object of known fields, and says in words what is wrong
 // with any other.
 func readJSON(c echo.Context, into any) error {
@@ -216,22 +214,22 @@ func readJSON(c echo.Context, into any) error {
 	if kind = strings.TrimSpace(kind); !strings.EqualFold(kind, "application/json") {
 		return echo.NewHTTPError(http.StatusUnsupportedMediaType)
 	}
-	// Who sends a body slowly must not hold a connection for long. The deadline is
-	// taken off again: it would end a long poll.
-	control := http.NewResponseController(c.Response())
-	_ = control.SetReadDeadline(time.Now().Add(slowest)) // not every test's connection has deadlines
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 	decoder := json.NewDecoder(c.Request().Body)
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
 	if err == nil {
 		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			// The body is here; its deadline would end a long poll.
+			_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{})
 			return nil
 		}
 		err = errors.New("more than one value")
 	}
 	if he, ok := errors.AsType[*echo.HTTPError](err); ok { // the body limit
 		return he
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return echo.NewHTTPError(http.StatusRequestTimeout)
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field != "" {
 		return invalid(e.Field, fmt.Sprintf("The field %s must be a %s.", e.Field, e.Type))

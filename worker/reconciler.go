@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -29,6 +30,17 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 	// others renew first.
 	calm := e.Now().Add(afterOutage)
 	clock := time.Time{} // when it was last compared
+	// Purges ask the bench, which may hang: nobody's rescue waits for them. What
+	// finds no room is found due again in a minute.
+	purges := make(chan store.Purge, 50)
+	var purging sync.WaitGroup
+	defer purging.Wait()
+	defer close(purges)
+	purging.Go(func() {
+		for p := range purges {
+			e.purge(ctx, p)
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,7 +51,7 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 			clock = e.Now()
 			e.checkClock(ctx)
 		}
-		if err := e.tick(ctx, !e.Now().Before(calm)); err != nil && ctx.Err() == nil {
+		if err := e.tick(ctx, !e.Now().Before(calm), purges); err != nil && ctx.Err() == nil {
 			calm = e.Now().Add(afterOutage)
 			e.Metrics.skips.Inc()
 			e.Log.WarnContext(ctx, "due index not read", nexus.LogErr, err)
@@ -63,7 +75,7 @@ func (e *Engine) checkClock(ctx context.Context) {
 	}
 }
 
-func (e *Engine) tick(ctx context.Context, rescue bool) error {
+func (e *Engine) tick(ctx context.Context, rescue bool, purges chan<- store.Purge) error {
 	found, err := e.Store.Tick(ctx, rescue)
 	if found.Late != nil {
 		e.Log.WarnContext(ctx, "due jobs not delivered yet", nexus.LogErr, found.Late)
@@ -72,8 +84,11 @@ func (e *Engine) tick(ctx context.Context, rescue bool) error {
 		e.Metrics.rescued.Inc()
 		e.Log.WarnContext(ctx, "lease expired, job rescued", nexus.LogJob, string(id))
 	}
-	for _, purge := range found.Purges {
-		e.purge(ctx, purge)
+	for _, p := range found.Purges {
+		select {
+		case purges <- p:
+		default:
+		}
 	}
 	return err
 }
@@ -85,6 +100,9 @@ func (e *Engine) tick(ctx context.Context, rescue bool) error {
 // A registry that was restored from a backup may have forgotten that the tenant was
 // restored since: what the bench has open is not purged.
 func (e *Engine) purge(ctx context.Context, p store.Purge) {
+	if ctx.Err() != nil {
+		return
+	}
 	short, cancel := context.WithTimeout(ctx, purgeLook)
 	defer cancel()
 	look, err := e.Bench.Run(short, nexus.Op{Site: p.Site, Args: nexus.Inspect{}})

@@ -87,7 +87,7 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 	if charges(err) {
 		entry.Attempts++
 	}
-	v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Jitter: r.e.Jitter()})
+	v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Raised: r.raised, Jitter: r.e.Jitter()})
 	if context.Cause(scoped) == nil {
 		r.blame(ctx, entry.Name, err)
 	}
@@ -141,7 +141,7 @@ func (r *run) stepDone(ctx context.Context, entry *nexus.Step, started time.Time
 	now := r.e.Now().UTC()
 	entry.State, entry.EndedAt, entry.Percent = nexus.StepDone, &now, 100
 	entry.Attempts++
-	r.moved = entry.Name
+	r.moved, r.raised = entry.Name, false
 	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepDone, Attempt: entry.Attempts, Note: entry.Note})
 	r.e.Log.InfoContext(ctx, "step done", nexus.LogStep, string(entry.Name), nexus.LogDur, now.Sub(started).Milliseconds())
 }
@@ -156,6 +156,7 @@ func (r *run) raise(ctx context.Context, err error) (over, goOn bool) {
 	if err := r.lease.Raise(ctx, seen); err != nil {
 		return r.leave(ctx, nexus.ErrFenced), false
 	}
+	r.raised = true
 	r.e.Metrics.raised.Inc()
 	return false, true
 }

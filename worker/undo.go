@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -58,7 +57,7 @@ func (r *run) backward(ctx context.Context) (over bool) {
 	if r.job.Error != nil && r.job.Error.Code == nexus.CodeCanceled {
 		next = nexus.Canceled
 	}
-	settle(r.job.Error)
+	r.job.Error.Settle()
 	if err := r.job.To(next); err != nil {
 		return r.leave(ctx, err)
 	}
@@ -79,7 +78,7 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 		if !unbegun(err) {
 			entry.Undos++
 		}
-		v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Jitter: r.e.Jitter()})
+		v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Raised: r.raised, Jitter: r.e.Jitter()})
 		r.e.Log.WarnContext(ctx, "undo failed", nexus.LogStep, string(entry.Name), nexus.LogAttempt, entry.Undos,
 			nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
 		switch v.Do {
@@ -98,7 +97,7 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 		}
 	}
 	entry.State = nexus.StepUndone
-	r.moved = entry.Name
+	r.moved, r.raised = entry.Name, false
 	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepUndone})
 	if step.Undo == nil && entry != &r.job.Steps[0] {
 		return false, true // journalled with the step that removes what it made
@@ -134,8 +133,7 @@ func reasonFor(at nexus.StepName, why error) *nexus.Failure {
 	f := &nexus.Failure{Code: nexus.CodeOf(why), Step: at, Message: nexus.MessageOf(why)}
 	switch {
 	case errors.Is(why, nexus.ErrCanceled):
-		f.Code, f.Message = nexus.CodeCanceled, "The job was canceled."
-		f.Action = "You can sign up again whenever you like."
+		return nexus.WhyCanceled(at)
 	case f.Code == nexus.Invalid || f.Code == nexus.NotFound || f.Code == nexus.Conflict || f.Code == nexus.Forbidden:
 		f.Action = "Trying the same again will not help; please contact support with the job's id."
 	default:
@@ -145,12 +143,4 @@ func reasonFor(at nexus.StepName, why error) *nexus.Failure {
 		f.Message = fmt.Sprintf("The step %s failed.", at)
 	}
 	return f
-}
-
-// settle adds to the reason what is true only now: that nothing is left.
-func settle(f *nexus.Failure) {
-	const done = "Nothing was left behind. "
-	if f != nil && !strings.HasPrefix(f.Action, done) {
-		f.Action = done + f.Action
-	}
 }

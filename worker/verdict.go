@@ -34,6 +34,7 @@ type Facts struct {
 	Attempts int     // failed answers so far, this one included
 	Allowed  int     // the step's budget of answers
 	Undo     bool    // it is an Undo that failed
+	Raised   bool    // its token was raised already, and was still too low
 	Jitter   float64 // 0 ≤ Jitter < 1, drawn by the caller
 }
 
@@ -50,7 +51,7 @@ func Decide(f Facts) Verdict {
 	switch {
 	case errors.Is(f.Cause, nexus.ErrFenced) || errors.Is(f.Err, nexus.ErrFenced):
 		return Verdict{Do: ActStop}
-	case code == nexus.Fenced:
+	case code == nexus.Fenced && !f.Raised: // twice in a row is the bench's fault, and waits its turn
 		return Verdict{Do: ActRaise}
 	case errors.Is(f.Cause, nexus.ErrDraining) || code == nexus.Draining:
 		return Verdict{Do: ActLeave}

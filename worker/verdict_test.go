@@ -108,6 +108,9 @@ func TestDecideSpecials(t *testing.T) {
 		{"nobody's error, third time", worker.Facts{Err: errors.New("x"), Attempts: 3, Allowed: 4}, compensate},
 		{"nobody foresaw it, however long the step may try", worker.Facts{Err: codedError(nexus.Internal), Attempts: 3, Allowed: tasks.Forever}, compensate},
 		{"an outage is waited out", worker.Facts{Err: codedError(nexus.Unavailable), Attempts: 1_000_000, Allowed: tasks.Forever}, wait},
+		{"a token raised in vain waits", worker.Facts{Err: codedError(nexus.Fenced), Attempts: 1, Allowed: 4, Raised: true}, wait},
+		{"a token raised in vain in an undo waits", worker.Facts{Err: codedError(nexus.Fenced), Attempts: 1, Undo: true, Raised: true}, wait},
+		{"and is parked in the end", worker.Facts{Err: codedError(nexus.Fenced), Attempts: 8, Undo: true, Raised: true}, park},
 		{"one answer allowed", worker.Facts{Err: codedError(nexus.Unavailable), Attempts: 1, Allowed: 1}, compensate},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

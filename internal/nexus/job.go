@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -165,6 +166,26 @@ type Failure struct {
 	Action    string   `json:"action,omitempty"`
 	RequestID string   `json:"requestId,omitempty"`
 	First     *Failure `json:"first,omitempty"` // of a parked job: why it was being undone
+}
+
+// WhyCanceled is the reason of a job that was canceled in a step; empty: before
+// it began, so that nothing had to be undone.
+func WhyCanceled(at StepName) *Failure {
+	f := &Failure{Code: CodeCanceled, Step: at, Message: "The job was canceled.", Action: "You can sign up again whenever you like."}
+	if at == "" {
+		f.Message = "The job was canceled before it began."
+		f.Settle()
+	}
+	return f
+}
+
+// Settle adds to the reason what is true once all is undone: that nothing is
+// left. Nil is left alone.
+func (f *Failure) Settle() {
+	const done = "Nothing was left behind. "
+	if f != nil && !strings.HasPrefix(f.Action, done) {
+		f.Action = done + f.Action
+	}
 }
 
 // To moves the job to another state; a move the table does not have is an

@@ -151,8 +151,9 @@ func (s *Store) Rev(ctx context.Context, id nexus.JobID) (int64, error) {
 // The event names the actor who asked.
 func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
 	asked := eventBody(nexus.Event{Note: "cancel was asked by " + actor})
+	ended := eventBody(nexus.Event{Note: "canceled by " + actor + " before it began"})
 	r, err := s.run(ctx, "cancel", cancelScript(), jobKey(id), string(id),
-		s.o.Retention.Milliseconds(), asked, eventBody(nexus.Event{Note: "canceled by " + actor + " before it began"}))
+		s.o.Retention.Milliseconds(), asked, ended, encode(nexus.WhyCanceled("")))
 	if err != nil {
 		return nexus.Job{}, err
 	}

@@ -236,8 +236,8 @@ func TestCancelBeforeTheStart(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
 		job, err := f.Cancel(t.Context(), id, "op")
-		if err != nil || job.State != nexus.Canceled {
-			t.Fatalf("%s, %v", job.State, err)
+		if err != nil || job.State != nexus.Canceled || job.Error == nil || job.Error.Message == "" {
+			t.Fatalf("%s, %+v, %v", job.State, job.Error, err)
 		}
 		if _, _, taken, _ := f.Take(t.Context(), id, 1); taken != store.TakeOver {
 			t.Fatalf("its task is still taken: %q", taken)

@@ -154,8 +154,7 @@ func (l *Lease) Input(ctx context.Context) (string, error) {
 // Seal keeps sealed credentials; if there are some already those are returned,
 // so that a second try sets the same pair again.
 func (l *Lease) Seal(ctx context.Context, sealed string) (string, error) {
-	const live = 50 * time.Hour // longer than any job may take; the commit sets 24 h
-	r, err := l.run(ctx, "seal", sealScript, sealed, live.Milliseconds())
+	r, err := l.run(ctx, "seal", sealScript, sealed)
 	return r.text(0), err
 }
 

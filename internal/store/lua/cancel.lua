@@ -1,6 +1,6 @@
 -- Asks for a job's end. A job never taken ends at once; one that rests is made
 -- due; one that runs learns it by its next renewal.
--- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event of the end
+-- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event and 5 reason of the end
 -- returns {'ok', fields} | {'absent'} | {'over'} | {'parked'} | {'running'}
 local id, now = ARGV[1], now_ms()
 local state = get(id, 'state')
@@ -10,7 +10,7 @@ if state == 'rollback_failed' then return { 'parked' } end
 local one_way = get(id, 'kind') == 'teardown' or get(id, 'kind') == 'rotate_key'
 if one_way and (state ~= 'queued' or get(id, 'cancel') == '1') then return { 'running' } end
 if state == 'queued' and get(id, 'taken') == '0' then
-  redis.call('HSET', KEYS[1], 'cancel', '1')
+  redis.call('HSET', KEYS[1], 'cancel', '1', 'error', ARGV[5])
   end_job(id, 'canceled', now, ARGV[2], ARGV[4])
 elseif state ~= 'rolling_back' and get(id, 'cancel') ~= '1' then
   redis.call('HSET', KEYS[1], 'cancel', '1')

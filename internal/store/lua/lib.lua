@@ -53,10 +53,11 @@ local function purge_slots(bench, now)
   redis.call('ZREMRANGEBYSCORE', P .. 'slots:' .. bench, '-inf', int(now))
 end
 
--- cleans tells whether a job cleans up (or is about to), or is an operator's on a
--- tenant: it must never starve behind what is new.
+-- cleans tells whether a job cleans up (or is about to, canceled or out of time), or
+-- is an operator's on a tenant: it must never starve behind what is new.
 local function cleans(id)
-  return get(id, 'kind') ~= 'provision' or get(id, 'state') == 'rolling_back' or get(id, 'cancel') == '1'
+  local kind, state, cancel, till = unpack(redis.call('HMGET', job_key(id), 'kind', 'state', 'cancel', 'giveUpAt'))
+  return kind ~= 'provision' or state == 'rolling_back' or cancel == '1' or (tonumber(till) or 0) < now_ms()
 end
 
 -- wake makes due whoever may have a slot now: as many of the first waiters as

@@ -1,0 +1,92 @@
+package api_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api"
+)
+
+// TestSlowBody sends half a body and no more: whatever the address, and whether
+// its handler reads the body or not, there is an answer soon, and the connection
+// is closed. A body that came in time does not end a long poll.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	const patience = 300 * time.Millisecond
+	s := newServer(t, func(o *api.Options) { o.Slowest = patience })
+	for _, tc := range []struct {
+		method, path, kind string
+		want               int
+	}{
+		{"POST", "/signup", "application/json", http.StatusRequestTimeout},
+		{"POST", "/signup", "text/plain", http.StatusUnsupportedMediaType},
+		{"POST", "/jobs/x/cancel", "application/json", http.StatusUnauthorized},
+		{"POST", "/jobs/x/credentials", "application/json", http.StatusNotFound},
+		{"GET", "/healthz", "application/json", http.StatusOK},
+		{"POST", "/nowhere", "application/json", http.StatusNotFound},
+	} {
+		t.Run(tc.method+" "+tc.path+" "+tc.kind, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			_ = conn.SetDeadline(time.Now().Add(20 * patience))
+			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Type: %s\r\nContent-Length: 500\r\n\r\n{\"email\":", tc.method, tc.path, tc.kind)
+			reader := bufio.NewReader(conn)
+			answer, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = answer.Body.Close() }()
+			if answer.StatusCode != tc.want {
+				t.Errorf("%d, want %d", answer.StatusCode, tc.want)
+			}
+			if _, err := io.Copy(io.Discard, reader); err != nil {
+				t.Errorf("the connection stays open: %v", err)
+			}
+		})
+	}
+	t.Run("a long poll outlives the body's time", func(t *testing.T) {
+		t.Parallel()
+		began := time.Now()
+		status, _, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"polled"}`), "Prefer", "wait=1")
+		if took := time.Since(began); status != http.StatusAccepted || took < 3*patience {
+			t.Errorf("%d after %s: %v", status, took, body)
+		}
+	})
+}
+
+// askHalf sends half a body and waits for the answer.
+func (s *server) askHalf(method, path string, headers ...string) (status int) {
+	s.t.Helper()
+	body, more := io.Pipe()
+	defer func() { _ = more.Close() }()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.http.URL+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.ContentLength = 500
+	request.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	go func() { _, _ = more.Write([]byte(`{"email":`)) }() // ends with the pipe
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.hold(request, response, text)
+	return response.StatusCode
+}

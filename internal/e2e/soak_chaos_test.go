@@ -1,0 +1,132 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	soakWorkers = 3
+	soakPace    = 2500 * time.Millisecond // between two faults, on average
+)
+
+// breaker breaks one thing after the other, and puts a new one in its place.
+type breaker struct {
+	k       *soak
+	workers [soakWorkers]*process
+	api     *process
+	stop    chan struct{}
+	done    sync.WaitGroup
+	frozen  sync.WaitGroup
+}
+
+// breakThings starts the workers and the api, and the faults on them.
+func (k *soak) breakThings() *breaker {
+	b := &breaker{k: k, stop: make(chan struct{})}
+	b.startAPI()
+	for i := range b.workers {
+		b.workers[i] = b.worker()
+	}
+	b.done.Go(b.run)
+	return b
+}
+
+func (b *breaker) startAPI() {
+	b.api = start(b.k.t, b.k.log, b.k.env, filepath.Join(binaries, "api"))
+	b.up()
+}
+
+// up waits for the api, whatever it says of its health.
+func (b *breaker) up() {
+	eventually(b.k.t, 30*time.Second, "the api answers", func() bool {
+		response, err := http.Get(b.k.api + "/healthz")
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return err == nil
+	})
+}
+
+func (b *breaker) worker() *process {
+	return start(b.k.t, b.k.log, b.k.env, filepath.Join(binaries, "worker"))
+}
+
+// fault is a way to break something, and how often it is among the cards of a deck.
+type fault struct {
+	what  string
+	times int
+	do    func()
+}
+
+// faults are all that may happen: mostly to workers, of which one is chosen.
+func (b *breaker) faults() []fault {
+	one := func() *(*process) { return &b.workers[rand.IntN(soakWorkers)] }
+	return []fault{
+		{"worker killed", 8, func() { w := one(); (*w).end(os.Kill); *w = b.worker() }},
+		{"worker replaced", 3, func() { w := one(); (*w).send(syscall.SIGTERM); *w = b.worker() }}, // the old one drains beside it
+		{"worker frozen past its leases", 3, func() { b.freeze(*one(), 5*time.Second+rand.N(4*time.Second)) }},
+		{"api killed", 2, func() { b.api.end(os.Kill); b.startAPI() }},
+		{"api replaced", 1, func() { b.api.end(syscall.SIGTERM); b.startAPI() }},
+		{"Redis killed", 2, func() { b.k.redis.kill(); b.k.redis.start(b.k.log) }},
+		{"Redis frozen", 1, func() { b.freeze(b.k.redis.process, 500*time.Millisecond+rand.N(4*time.Second)) }},
+	}
+}
+
+// run breaks things until it is told to rest. It draws from a shuffled deck, so
+// that a short run sees every fault too.
+func (b *breaker) run() {
+	var deck []fault
+	for {
+		if len(deck) == 0 {
+			for _, f := range b.faults() {
+				deck = append(deck, slices.Repeat([]fault{f}, f.times)...)
+			}
+			rand.Shuffle(len(deck), func(i, k int) { deck[i], deck[k] = deck[k], deck[i] })
+		}
+		select {
+		case <-b.stop:
+			return
+		case <-time.After(soakPace/2 + rand.N(soakPace)):
+		}
+		b.k.mu.Lock()
+		b.k.faults[deck[0].what]++
+		b.k.mu.Unlock()
+		deck[0].do()
+		deck = deck[1:]
+	}
+}
+
+// freeze stops a process for a while. Redis' is waited for; a worker's time
+// passes beside other faults, even its own end.
+func (b *breaker) freeze(p *process, d time.Duration) {
+	p.send(syscall.SIGSTOP)
+	thaw := func() {
+		select {
+		case <-time.After(d):
+		case <-p.done: // killed meanwhile
+		case <-b.stop:
+		}
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
+	}
+	if p == b.k.redis.process {
+		thaw()
+		return
+	}
+	b.frozen.Go(thaw)
+}
+
+// rest breaks no more, and leaves a system that works.
+func (b *breaker) rest() {
+	close(b.stop)
+	b.done.Wait()
+	b.frozen.Wait()
+	b.up()
+}

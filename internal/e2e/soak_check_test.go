@@ -1,0 +1,144 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// keys lists what Redis has below a prefix of ours, without it.
+func (k *soak) keys(prefix string) (out []string) {
+	k.t.Helper()
+	ctx := context.WithoutCancel(k.t.Context())
+	all := k.rdb.Scan(ctx, 0, "{nexus}:"+prefix+"*", 1000).Iterator()
+	for all.Next(ctx) {
+		out = append(out, strings.TrimPrefix(all.Val(), "{nexus}:"+prefix))
+	}
+	if err := all.Err(); err != nil {
+		k.t.Fatal(err)
+	}
+	return out
+}
+
+// settle waits until nothing is under way.
+func (k *soak) settle() {
+	k.t.Helper()
+	eventually(k.t, 2*time.Minute, "nothing is due any more", func() bool {
+		return k.rdb.ZCard(k.t.Context(), "{nexus}:due").Val() == 0
+	})
+}
+
+// nothingLost holds that every job that was promised is there, over, and as it
+// was last seen; and that every tenant that should be has a row and a site that
+// its key opens.
+func (k *soak) nothingLost() {
+	k.t.Helper()
+	for id := range k.jobs {
+		if state := k.rdb.HGet(k.t.Context(), "{nexus}:job:"+id, "state").Val(); !nexus.State(state).Terminal() {
+			k.t.Errorf("job %s is %q", id, state)
+		}
+	}
+	for site, pair := range k.there {
+		row := k.rdb.HGetAll(k.t.Context(), "{nexus}:tenant:"+site).Val()
+		if row["state"] != string(nexus.TenantActive) || row["job"] != "" {
+			k.t.Errorf("the row of %s: %v", site, row)
+		}
+		if got := logged(k.t, "http://"+k.sites, site, pair); got != http.StatusOK {
+			k.t.Errorf("the key of %s: %d", site, got)
+		}
+	}
+}
+
+// nothingTwice holds that there is no job but those promised, that each came to
+// one end, and that no step of it was done twice.
+func (k *soak) nothingTwice() {
+	k.t.Helper()
+	for _, id := range k.keys("job:") {
+		if k.jobs[id] == "" {
+			k.t.Errorf("nobody was promised the job %s: %v", id, k.record(id).Fields)
+		}
+		events, err := k.rdb.XRange(k.t.Context(), "{nexus}:events:"+id, "-", "+").Result()
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		ends, done := 0, map[nexus.StepName]int{}
+		for _, e := range events {
+			var body nexus.Event
+			text, _ := e.Values["body"].(string)
+			if err := json.Unmarshal([]byte(text), &body); err != nil {
+				k.t.Fatalf("%s: %v", text, err)
+			}
+			state, _ := e.Values["state"].(string)
+			switch {
+			case nexus.State(state).Terminal():
+				ends++
+			case body.StepState == nexus.StepDone && nexus.State(state) == nexus.Running:
+				done[body.Step]++
+			}
+		}
+		if ends != 1 {
+			k.t.Errorf("job %s ended %d times: %v", id, ends, events)
+		}
+		for step, n := range done {
+			if n > 1 {
+				k.t.Errorf("job %s did %s %d times: %v", id, step, n, events)
+			}
+		}
+	}
+}
+
+// nothingLeft holds that bench and Redis have what the tenants that are there
+// need, and nothing else.
+func (k *soak) nothingLeft() {
+	k.t.Helper()
+	for room, want := range map[string]int{"sites": len(k.there), "intent": 0} {
+		entries, err := os.ReadDir(filepath.Join(k.dir, "sandbox", room))
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		for _, e := range entries {
+			if _, ok := k.there[e.Name()]; !ok || room == "intent" {
+				k.t.Errorf("left in %s: %s", room, e.Name())
+			}
+		}
+		if len(entries) != want {
+			k.t.Errorf("%d in %s, want %d", len(entries), room, want)
+		}
+	}
+	for _, site := range k.keys("tenant:") {
+		if _, ok := k.there[site]; !ok {
+			k.t.Errorf("a row is left of %s", site)
+		}
+	}
+	for _, prefix := range []string{"input:", "slots:", "waiters:", "asking:", "resting:"} {
+		if left := k.keys(prefix); len(left) > 0 {
+			k.t.Errorf("left in Redis: %s %v", prefix, left[:min(5, len(left))])
+		}
+	}
+	for _, id := range k.keys("credentials:") {
+		if state := k.record(id).State; state != nexus.Succeeded {
+			k.t.Errorf("a %s job's credentials are left", state)
+		}
+	}
+	dispatches := 0
+	for id := range k.jobs {
+		n, _ := strconv.Atoi(k.record(id).Fields["dispatch"])
+		dispatches += n
+	}
+	if live, kept := k.tasks(); live+kept > dispatches {
+		k.t.Errorf("asynq has %d tasks, and %d were handed out", live+kept, dispatches)
+	}
+	if lines := k.log.all(); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "panic") }) {
+		k.t.Error("something panicked")
+	}
+}
