@@ -57,7 +57,7 @@ func TestPurgesHoldUpNobody(t *testing.T) {
 	}
 	h.advance(2 * time.Second)
 	for deadline := time.After(20 * time.Second); ; {
-		if h.redis.HGet("{nexus}:job:"+string(job.ID), "looks") != "" {
+		if h.redis.HGet("{nexus}:job:"+string(job.ID), "looks") != "0" {
 			return
 		}
 		select {
