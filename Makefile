@@ -3,7 +3,7 @@ TOOL := go tool -modfile=tools/go.mod
 TAGS := service,bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-all test-bench bench lint gen
+.PHONY: help run build test test-all test-bench bench soak lint gen
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH
 
 bench: ## figures, each beside its peer's of the same run
 	go run ./internal/e2e/benchmark
+
+soak: ## 10,000 jobs while workers, APIs and Redis are killed, frozen and replaced; needs redis-server
+	go test -tags service -run '^TestSoak$$' -count 1 -timeout 60m -v ./internal/e2e -soak 10000
 
 lint: ## formatting, vet and golangci-lint
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not gofmt, or no gofmt: $$out"; exit 1; }

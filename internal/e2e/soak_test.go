@@ -107,19 +107,26 @@ func (k *soak) person(who int) {
 	}
 }
 
-// mailboxes are who signs up; most are well.
-func mailbox() string {
-	if ill := []string{"flaky-site", "flaky-apps", "flaky-verify", "full-bench", "fail-site", "fail-apps", "fail-user", "fail-plan",
-		"fail-key", "fail-verify", "stuck-undo"}; rand.IntN(6) == 0 {
-		return ill[rand.IntN(len(ill))]
+// mailbox is who signs up next; most are well. A rollback that is stuck takes two
+// minutes until it is parked, so none begins late.
+func (k *soak) mailbox() string {
+	ill := []string{"flaky-site", "flaky-apps", "flaky-verify", "full-bench", "fail-site", "fail-apps", "fail-user", "fail-plan",
+		"fail-key", "fail-verify"}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Until(k.until) > soakShort*3/4 && (k.most == 0 || len(k.jobs) < k.most/2) {
+		ill = append(ill, "stuck-undo")
 	}
-	return "well"
+	if rand.IntN(6) > 0 {
+		return "well"
+	}
+	return ill[rand.IntN(len(ill))]
 }
 
 // tenancy is a tenant's life, from the signup to the end of what was asked of it.
 // Gone: its name is free again.
 func (k *soak) tenancy(name, key string) (gone bool) {
-	email := mailbox()
+	email := k.mailbox()
 	a, err := insist(k, func() (gen.Accepted, error) {
 		return k.client.Signup(k.t.Context(), person(name, email+"+"+key+"@example.com"), key)
 	})
