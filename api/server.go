@@ -112,7 +112,7 @@ func (s *Server) recovered() echo.MiddlewareFunc {
 	return middleware.RecoverWithConfig(middleware.RecoverConfig{
 		DisableErrorHandler: true,
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
-			s.Log.ErrorContext(c.Request().Context(), "handler panicked", nexus.LogErr, err, "stack", string(stack))
+			s.Log.ErrorContext(c.Request().Context(), "handler panicked", "panic", nexus.PanicText(err), "stack", string(stack))
 			return &nexus.Error{Code: nexus.Internal, Op: "api", Err: errors.New("panic")}
 		},
 	})

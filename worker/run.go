@@ -25,6 +25,7 @@ type run struct {
 	job     nexus.Job
 	pending []nexus.Event  // to go out with the next checkpoint
 	moved   nexus.StepName // a step that ended since the last checkpoint; empty: none
+	sealed  string         // the credentials, once a step asked for them
 	raised  bool           // the token, since the last step that ended
 
 	renewUntil atomic.Int64 // unix ns; 0: no limit

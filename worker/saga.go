@@ -171,8 +171,8 @@ func (r *run) call(ctx context.Context, step tasks.Step, do func(context.Context
 	defer stop()
 	defer func() {
 		if p := recover(); p != nil {
-			r.e.Log.ErrorContext(ctx, "step panicked", nexus.LogStep, string(step.Name), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = &nexus.Error{Code: nexus.Internal, Op: "saga.call", Msg: nexus.MessageOf(nil), Err: fmt.Errorf("panic: %v", p)}
+			r.e.Log.ErrorContext(ctx, "step panicked", nexus.LogStep, string(step.Name), "panic", nexus.PanicText(p), "stack", string(debug.Stack()))
+			err = &nexus.Error{Code: nexus.Internal, Op: "saga.call", Msg: nexus.MessageOf(nil), Err: errors.New("panic: " + nexus.PanicText(p))}
 		}
 	}()
 	r.progress.open()

@@ -2,7 +2,9 @@ package nexus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime"
 )
 
 // Keys of log attributes, so that one thing has one name in every line.
@@ -19,6 +21,16 @@ const (
 	LogRequest = "request"
 	LogErr     = "err"
 )
+
+// PanicText is what a log may tell of a recovered value: the text of the runtime's
+// own errors; of anything else the type, since it may hold what somebody entered.
+// The stack tells where it was.
+func PanicText(recovered any) string {
+	if err, ok := recovered.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", recovered)
+}
 
 type logAttrsKey struct{}
 
