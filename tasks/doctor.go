@@ -19,6 +19,7 @@ const (
 	OtherState      Trouble = "other_state"      // closed on the bench and open in the registry, or the other way
 	StuckTenant     Trouble = "stuck_tenant"     // a row that waits for a job that is over
 	ParkedJob       Trouble = "parked_job"       // a rollback that failed
+	UnseenJob       Trouble = "unseen_job"       // under way, and in no timer
 	OrphanSite      Trouble = "orphan_site"      // left by a job that failed
 	OrphanAdoption  Trouble = "orphan_adoption"  // marked by an adoption that failed
 	UnrecordedSite  Trouble = "unrecorded_site"  // a tenant's site that the registry does not know
@@ -31,8 +32,8 @@ const (
 
 // Troubles lists all kinds.
 func Troubles() []Trouble {
-	return []Trouble{MissingSite, MissingDatabase, OtherOwner, OtherState, StuckTenant, ParkedJob, OrphanSite, OrphanAdoption,
-		UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive}
+	return []Trouble{MissingSite, MissingDatabase, OtherOwner, OtherState, StuckTenant, ParkedJob, UnseenJob, OrphanSite,
+		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive}
 }
 
 // Finding is one difference between registry and bench.
@@ -52,6 +53,7 @@ type Finding struct {
 type Survey struct {
 	Tenants   []nexus.Tenant
 	Jobs      map[nexus.JobID]nexus.Job // all that rows and bench name and the registry still has, and all parked ones
+	Unseen    []nexus.JobID             // those under way that the due index does not have
 	Inventory nexus.InventoryResult
 	Install   nexus.InstallID
 	Master    nexus.SiteName // never a finding; empty: none
@@ -82,6 +84,11 @@ func Diagnose(s Survey) []Finding {
 			d.add(Finding{Kind: ParkedJob, Site: job.Site, DB: job.DB, Job: job.ID, Mend: fmt.Sprintf("Mend the cause, then: nexus jobs resume %s", job.ID),
 				What: fmt.Sprintf("The %s of %s is parked: its way back failed.", job.Kind, job.Site)})
 		}
+	}
+	for _, id := range s.Unseen {
+		job := s.Jobs[id]
+		d.add(Finding{Kind: UnseenJob, Site: job.Site, DB: job.DB, Job: id, Safe: true, Mend: "nexus doctor --fix has it looked at.",
+			What: fmt.Sprintf("The %s of %s is %s, and nobody looks at it: the registry was tampered with, or restored in part.", job.Kind, job.Site, job.State)})
 	}
 	slices.SortFunc(d.found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.DB, b.DB), cmp.Compare(a.Job, b.Job))
@@ -137,7 +144,7 @@ func newDiagnosis(s Survey) *diagnosis {
 func (d *diagnosis) add(f Finding) {
 	if f.Site != d.Master || f.Site == "" {
 		// The bench wants all three before it touches anything.
-		f.Safe = f.Safe && f.Site != "" && (f.Kind == StuckTenant || f.DB != "" && f.Job.Valid())
+		f.Safe = f.Safe && f.Site != "" && (f.Kind == StuckTenant || f.Kind == UnseenJob || f.DB != "" && f.Job.Valid())
 		d.found = append(d.found, f)
 	}
 }

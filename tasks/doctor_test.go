@@ -82,6 +82,7 @@ func TestDiagnose(t *testing.T) {
 		{name: "a parked job", edit: func(s *tasks.Survey) {
 			s.Jobs[live] = nexus.Job{ID: live, Kind: nexus.KindProvision, Site: "new.example.com", State: nexus.RollbackFailed, Owner: live, DB: live.Database(install)}
 		}, want: one(tasks.ParkedJob, "new.example.com", live, false)},
+		{name: "a job that no timer has", edit: func(s *tasks.Survey) { s.Unseen = []nexus.JobID{live} }, want: one(tasks.UnseenJob, "new.example.com", live, true)},
 		{name: "a row in the making whose job failed", edit: func(s *tasks.Survey) {
 			s.Jobs[live] = nexus.Job{ID: live, Site: "new.example.com", State: nexus.Failed}
 			s.Inventory.Intents = nil

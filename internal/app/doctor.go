@@ -115,7 +115,7 @@ func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 			break
 		}
 	}
-	s.Jobs, err = t.store.JobsByID(ctx, named(s))
+	s.Jobs, s.Unseen, err = t.store.JobsByID(ctx, named(s))
 	return s, err
 }
 
@@ -193,6 +193,8 @@ func (t tools) mend(ctx context.Context, f tasks.Finding) error {
 			return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "The tenant changed meanwhile; look again."}
 		}
 		return t.onBench(ctx, f, nexus.Mark{State: f.State})
+	case f.Kind == tasks.UnseenJob:
+		return t.store.Look(ctx, f.Job)
 	case f.Kind == tasks.StuckTenant:
 		if f.State == nexus.TenantMaking && f.DB != "" {
 			if err := t.onBench(ctx, f, remover(adopted)); err != nil {

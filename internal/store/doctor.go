@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -58,33 +59,52 @@ func (s *Store) Unstick(ctx context.Context, site nexus.SiteName, madeBy nexus.J
 	return err
 }
 
+// Look has the due index look at a job now, if it does not have it.
+func (s *Store) Look(ctx context.Context, id nexus.JobID) error {
+	now, err := s.rdb.Time(ctx).Result()
+	if err == nil {
+		err = s.rdb.ZAddNX(ctx, dueKey, redis.Z{Score: float64(now.UnixMilli()), Member: string(id)}).Err()
+	}
+	if err != nil {
+		return classify("look", err)
+	}
+	return nil
+}
+
 // JobsByID reads those of the records that there are, without their steps and
-// personal parts. Cost: a round trip for each 200.
-func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (map[nexus.JobID]nexus.Job, error) {
-	out := make(map[nexus.JobID]nexus.Job, len(ids))
+// personal parts, and tells which are under way and not in the due index (or ended
+// between the two looks). Cost: a round trip for each 200.
+func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (jobs map[nexus.JobID]nexus.Job, unseen []nexus.JobID, err error) {
+	jobs = make(map[nexus.JobID]nexus.Job, len(ids))
 	for len(ids) > 0 {
 		n := min(len(ids), 200)
 		pipe := s.rdb.Pipeline()
-		rows := make([]*redis.SliceCmd, n)
+		rows, due := make([]*redis.SliceCmd, n), make([]*redis.FloatCmd, n)
 		for i, id := range ids[:n] {
 			rows[i] = pipe.HMGet(ctx, jobKey(id), "kind", "site", "state", "db", "owner")
+			due[i] = pipe.ZScore(ctx, dueKey, string(id))
 		}
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, classify("jobs_by_id", err)
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) { // nil: one is not due
+			return nil, nil, classify("jobs_by_id", err)
 		}
 		for i, id := range ids[:n] {
 			var text [5]string
 			for k, v := range rows[i].Val() {
 				text[k], _ = v.(string)
 			}
-			if text[2] != "" {
-				out[id] = nexus.Job{ID: id, Kind: nexus.Kind(text[0]), Site: nexus.SiteName(text[1]), State: nexus.State(text[2]),
-					DB: text[3], Owner: nexus.JobID(text[4])}
+			job := nexus.Job{ID: id, Kind: nexus.Kind(text[0]), Site: nexus.SiteName(text[1]), State: nexus.State(text[2]),
+				DB: text[3], Owner: nexus.JobID(text[4])}
+			if job.State == "" {
+				continue
+			}
+			jobs[id] = job
+			if errors.Is(due[i].Err(), redis.Nil) && !job.State.Terminal() && job.State != nexus.RollbackFailed {
+				unseen = append(unseen, id)
 			}
 		}
 		ids = ids[n:]
 	}
-	return out, nil
+	return jobs, unseen, nil
 }
 
 // Turn tells whether it is this process' turn to do what all workers do by turns:

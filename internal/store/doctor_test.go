@@ -71,7 +71,7 @@ func TestUnstick(t *testing.T) {
 		if err := f.Unstick(t.Context(), site, job); nexus.CodeOf(err) != nexus.Conflict {
 			t.Errorf("of a parked job: %v", err)
 		}
-		if jobs, err := f.JobsByID(t.Context(), []nexus.JobID{job, nexus.NewJobID()}); err != nil || len(jobs) != 1 || jobs[job].State != nexus.RollbackFailed {
+		if jobs, _, err := f.JobsByID(t.Context(), []nexus.JobID{job, nexus.NewJobID()}); err != nil || len(jobs) != 1 || jobs[job].State != nexus.RollbackFailed {
 			t.Errorf("%v, %v", jobs, err)
 		}
 		f.rdb.HSet(t.Context(), "{nexus}:job:"+string(job), "state", "failed")
@@ -98,6 +98,37 @@ func TestTurn(t *testing.T) {
 			if mine, err := f.Turn(t.Context(), "doctor", time.Minute); err != nil || mine != want {
 				t.Errorf("%d: %t, %v", i, mine, err)
 			}
+		}
+	})
+}
+
+// TestUnseen takes a job out of the only timer, as nothing of ours does: it is
+// told, and looked at again.
+func TestUnseen(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		job := f.submit(t, submission("acme.localhost"))
+		unseen := func() (n int) {
+			t.Helper()
+			_, ids, err := f.JobsByID(t.Context(), []nexus.JobID{job.ID, nexus.NewJobID()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(ids)
+		}
+		if unseen() != 0 {
+			t.Fatal("a job that is due is not seen")
+		}
+		f.rdb.ZRem(t.Context(), "{nexus}:due", string(job.ID))
+		if unseen() != 1 {
+			t.Fatal("nobody says that nobody looks at it")
+		}
+		if err := f.Look(t.Context(), job.ID); err != nil || unseen() != 0 {
+			t.Fatalf("still unseen: %v", err)
+		}
+		f.tick(t)
+		if looked := f.rdb.HGet(t.Context(), "{nexus}:job:"+string(job.ID), "looks").Val(); looked != "1" {
+			t.Fatalf("looked at %s times", looked)
 		}
 	})
 }
