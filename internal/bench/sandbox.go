@@ -234,15 +234,15 @@ func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Resul
 		if err != nil {
 			return err
 		}
-		if site != nil && site.Job == op.Owner {
-			result.Changed = true
+		if site == nil || site.Job == op.Owner {
+			result.Changed = site != nil
 			if err := s.folder.removeSite(op.Site); err != nil {
 				return err
 			}
 		}
 		intent, err := s.folder.intent(op.Site)
-		if err == nil && intent != nil && intent.Job == op.Owner {
-			result.Changed = true
+		if err == nil && (intent == nil || intent.Job == op.Owner) {
+			result.Changed = result.Changed || intent != nil
 			err = s.folder.removeIntent(op.Site)
 		}
 		return err

@@ -1,6 +1,8 @@
 package bench_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/nexus-erp/provisioner/internal/bench"
@@ -52,5 +54,40 @@ func TestFaultsOnDemand(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDropAfterAKill: a process that was killed while it wrote a file left a new
+// one beside the old, or beside none; it goes with the site.
+func TestDropAfterAKill(t *testing.T) {
+	t.Parallel()
+	for _, made := range []bool{true, false} {
+		dir := t.TempDir()
+		sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: dir, Install: "5a4d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sandbox.Close() //nolint:errcheck // nothing to lose
+		owner := nexus.NewJobID()
+		op := nexus.Op{Site: "acme.localhost", DB: owner.Database("5a4d"), Owner: owner, Gen: 1, Args: nexus.NewSite{}}
+		if made {
+			if _, err := sandbox.Run(t.Context(), op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, room := range []string{"sites", "intent"} {
+			if err := os.WriteFile(filepath.Join(dir, room, "acme.localhost.new"), []byte("{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		op.Args = nexus.DropSite{}
+		if result, err := sandbox.Run(t.Context(), op); err != nil || result.Changed != made {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		for _, room := range []string{"sites", "intent"} {
+			if left, err := os.ReadDir(filepath.Join(dir, room)); err != nil || len(left) > 0 {
+				t.Errorf("left in %s: %v, %v", room, left, err)
+			}
+		}
 	}
 }

@@ -202,9 +202,13 @@ func replace(path string, text []byte) error {
 	return nil
 }
 
+// remove takes a file away, and the new one that a killed process never put in
+// its place.
 func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return broken(err)
+	for _, file := range []string{path + ".new", path} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return broken(err)
+		}
 	}
 	return nil
 }
