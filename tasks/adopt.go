@@ -9,8 +9,8 @@ import (
 )
 
 // adopt takes over a site that was made by other means: it is marked as ours, and
-// its admin gets a fresh key if one was asked for. The way back takes the mark off
-// and leaves the site as it was.
+// its admin gets a fresh key if one was asked for. The way back leaves the site as
+// it was, with its admin's old key.
 func adopt() Process {
 	return Process{Kind: nexus.KindAdopt, Steps: []Step{
 		{Name: "adopt", Do: adoptSite, Undo: undone(disownSite), Timeout: 30 * time.Second, Attempts: 4},
@@ -44,6 +44,9 @@ func adoptSite(ctx context.Context, k *Kit) error {
 func disownSite(ctx context.Context, k *Kit) error {
 	if k.Job.DB == "" { // never looked at: nothing was marked
 		return nil
+	}
+	if err := opened(ctx, k); err != nil {
+		return err
 	}
 	_, err := k.Run(ctx, nexus.Disown{})
 	return err

@@ -179,7 +179,7 @@ func TestUndoSparesAnOpenedSite(t *testing.T) {
 		starts int // of activate, as journalled
 		found  nexus.SiteInfo
 		want   nexus.Code
-		drops  bool
+		undone bool
 	}{
 		{"opened unknown to us", 0, nexus.SiteInfo{Job: job, State: "active"}, nexus.Internal, false},
 		{"suspended since", 0, nexus.SiteInfo{Job: job, State: "suspended"}, nexus.Internal, false},
@@ -188,19 +188,21 @@ func TestUndoSparesAnOpenedSite(t *testing.T) {
 		{"somebody else's", 0, nexus.SiteInfo{Job: maker, State: "active"}, "", true},
 		{"opened by this journal", 1, nexus.SiteInfo{Job: job, State: "active"}, "", true},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t, nexus.KindProvision)
-			f.kit.Job.DB = job.Database(install)
-			f.kit.Job.Steps = []nexus.Step{{Name: "activate", Starts: tc.starts}}
-			dropped := false
-			f.answer = func(op nexus.Op) (nexus.Result, error) {
-				dropped = dropped || op.Args.Op() == nexus.OpDropSite
-				return nexus.Result{Site: &tc.found}, nil
-			}
-			if err := f.step("site").Undo(t.Context(), &f.kit); nexus.CodeOf(err) != tc.want || dropped != tc.drops {
-				t.Errorf("%v, dropped %t", err, dropped)
-			}
-		})
+		for kind, step := range map[nexus.Kind]nexus.StepName{nexus.KindProvision: "site", nexus.KindAdopt: "adopt"} {
+			t.Run(string(kind)+" "+tc.name, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t, kind)
+				f.kit.Job.DB = job.Database(install)
+				f.kit.Job.Steps = []nexus.Step{{Name: "activate", Starts: tc.starts}}
+				undone := false
+				f.answer = func(op nexus.Op) (nexus.Result, error) {
+					undone = undone || op.Args.Op() == nexus.OpDropSite || op.Args.Op() == nexus.OpDisown
+					return nexus.Result{Site: &tc.found}, nil
+				}
+				if err := f.step(step).Undo(t.Context(), &f.kit); nexus.CodeOf(err) != tc.want || undone != tc.undone {
+					t.Errorf("%v, undone %t", err, undone)
+				}
+			})
+		}
 	}
 }

@@ -61,7 +61,7 @@ func dropSite(ctx context.Context, k *Kit) error {
 	return err
 }
 
-// opened refuses to undo a provision whose site was opened though its journal
+// opened refuses to undo a job whose site was opened though its journal
 // never came that far: the registry was restored from a backup, and the site may be
 // in use since.
 func opened(ctx context.Context, k *Kit) error {

@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -92,5 +93,85 @@ func testAdopted(t *testing.T, n *tenant) {
 	i := slices.IndexFunc(list.Databases, func(d nexus.DatabaseInfo) bool { return d.Name == n.db })
 	if i < 0 || list.Databases[i].Job != n.owner || !list.Databases[i].Adopted || !list.Databases[i].Exists || list.Databases[i].Users != 1 {
 		t.Errorf("databases: %+v", list.Databases)
+	}
+}
+
+// testGivenBack takes a site over, gives its admin a new key and the site back, in
+// each way this may come: settings and keys are then as they were, but for a key
+// that is not the adoption's to take.
+func testGivenBack(t *testing.T, n *tenant) {
+	db, look := n.complete(t, n.site)
+	n.db = db
+	n.run(t, nexus.Register{RootUser: n.secrets.RootUser, RootPassword: n.secrets.RootPassword})
+	for i, had := range []string{"a key", "none"} { // who has one first: Frappe makes the site's encryption_key for it
+		n.email = fmt.Sprintf("admin%d@example.com", i)
+		old, first, second, theirs := n.key(i, "a"), n.key(i, "b"), n.key(i, "c"), n.key(i, "d")
+		if had == "none" {
+			old.Key, old.Secret = "", ""
+		}
+		n.admin(t, n, old)
+		for _, way := range []struct {
+			name string
+			do   func(t *testing.T)
+			live nexus.IssueKey // afterwards
+		}{
+			{"given once", func(t *testing.T) { n.again(t, first); n.works(t, first, true) }, old},
+			{"given anew", func(t *testing.T) { n.again(t, second); n.again(t, first) }, old},
+			{"cut off", func(t *testing.T) {
+				n.cutOff(t, first)
+				n.works(t, old, true)
+			}, old},
+			{"cut off, then given", func(t *testing.T) { n.cutOff(t, second); n.again(t, first) }, old},
+			{"its return cut off", func(t *testing.T) { n.again(t, first); n.cutOff(t, nexus.Disown{}) }, old},
+			{"canceled at the end", func(t *testing.T) { n.again(t, first); n.again(t, nexus.Mark{State: nexus.TenantActive}) }, old},
+			{"changed by others", func(t *testing.T) { n.again(t, first); n.admin(t, n, theirs) }, theirs},
+			{"long a tenant", func(t *testing.T) {
+				n.again(t, first)
+				for _, state := range []nexus.TenantState{nexus.TenantActive, nexus.TenantSuspended, nexus.TenantActive} {
+					n.again(t, nexus.Mark{State: state})
+				}
+			}, first},
+		} {
+			t.Run("had "+had+", "+way.name, func(t *testing.T) {
+				before := look()
+				n.owner, n.gen = nexus.NewJobID(), n.gen+1
+				n.again(t, nexus.Adopt{Email: n.email})
+				n.again(t, nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "http://" + string(n.site),
+					Country: "Germany", Language: "de", TimeZone: "Europe/Berlin"})
+				way.do(t)
+				n.again(t, nexus.Disown{})
+				if diff := cmp.Diff(before, look()); diff != "" && way.live == old {
+					t.Errorf("the site is not what it was:\n%s", diff)
+				}
+				for _, key := range []nexus.IssueKey{old, first, second, theirs} {
+					n.works(t, key, key == way.live)
+				}
+			})
+		}
+	}
+}
+
+// key is a pair of the tenant's user.
+func (n *tenant) key(user int, name string) nexus.IssueKey {
+	pair := strings.Repeat(fmt.Sprint(user)+name, 32)
+	return nexus.IssueKey{Email: n.email, Key: nexus.Secret("k" + pair), Secret: nexus.Secret("s" + pair)}
+}
+
+func (n *tenant) cutOff(t *testing.T, args nexus.Args) {
+	t.Helper()
+	if n.cut != nil {
+		n.cut(t, n, args)
+	}
+}
+
+// works asks the site whether a key opens it; where there is none it does not ask.
+func (n *tenant) works(t *testing.T, key nexus.IssueKey, want bool) {
+	t.Helper()
+	n.pair = key
+	if key.Key == "" {
+		return
+	}
+	if _, err := n.try(t, n.verify()); want && err != nil || !want && nexus.CodeOf(err) != nexus.Internal {
+		t.Errorf("the key %.3s: %v, should work: %t", key.Key.Reveal(), err, want)
 	}
 }

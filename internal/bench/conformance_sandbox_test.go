@@ -36,6 +36,11 @@ func TestConformanceSandbox(t *testing.T) {
 			}
 		},
 		complete: func(t *testing.T, site nexus.SiteName) (string, func() string) { return complete(t, dir, site) },
+		admin: func(t *testing.T, n *tenant, key nexus.IssueKey) {
+			if err := sandbox.SetAdmin(n.site, n.email, key); err != nil {
+				t.Fatal(err)
+			}
+		},
 		left: func(_ *testing.T, site nexus.SiteName, _ string) (left []string) {
 			for _, room := range []string{"sites", "intent"} {
 				if _, err := os.Stat(filepath.Join(dir, room, string(site))); err == nil {

@@ -31,6 +31,12 @@ type target struct {
 	plant func(t *testing.T, site nexus.SiteName) (look func() string)
 	// complete makes a whole site as 1.0's scripts did; its database is not registered.
 	complete func(t *testing.T, site nexus.SiteName) (db string, look func() string)
+	// admin makes a complete site's user n.email, or gives it this key, past us; an
+	// empty one: none.
+	admin func(t *testing.T, n *tenant, key nexus.IssueKey)
+	// cut ends the gift of a key, or the return of a site, in its middle; nil: that
+	// is one write.
+	cut func(t *testing.T, n *tenant, args nexus.Args)
 	// left lists what is left of a site and its database, outside our own view.
 	left func(t *testing.T, site nexus.SiteName, db string) []string
 }
@@ -129,6 +135,7 @@ func conformance(t *testing.T, g *target) {
 	t.Run("ended in the middle", func(t *testing.T) { testEnded(t, g.tenant("mid")) })
 	t.Run("somebody else's site", func(t *testing.T) { testForeign(t, g.tenant("theirs")) })
 	t.Run("adopted", func(t *testing.T) { testAdopt(t, g.tenant("adopted")) })
+	t.Run("given back with its keys", func(t *testing.T) { testGivenBack(t, g.tenant("back")) })
 	t.Run("dropped", func(t *testing.T) { testDrop(t, one) })
 	t.Run("never made", func(t *testing.T) { testDrop(t, g.tenant("never")) })
 }

@@ -3,7 +3,12 @@
 package bench_test
 
 import (
+	"bufio"
+	"context"
+	"fmt"
 	"log/slog"
+	"os/exec"
+	"sync"
 	"testing"
 
 	"github.com/nexus-erp/provisioner/internal/bench"
@@ -24,6 +29,74 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 	return &target{bench: docker, install: install, addr: addr, app: app,
 		plant:    func(t *testing.T, site nexus.SiteName) func() string { return b.Plant(t, site) },
 		complete: func(t *testing.T, site nexus.SiteName) (string, func() string) { return b.Complete(t, site) },
-		left:     func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
-		secrets:  nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
+		admin: func(t *testing.T, n *tenant, key nexus.IssueKey) {
+			b.Admin(t, n.site, n.db, n.email, key.Key.Reveal(), key.Secret.Reveal())
+		},
+		cut:     func(t *testing.T, n *tenant, args nexus.Args) { cut(t, b, n, args) },
+		left:    func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
+		secrets: nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
+}
+
+// cut ends an operation on an adopted site between its two halves, which are kept
+// apart by what the second one waits for: the user's row, when the former key is
+// in the marker and the new one not yet in the database; the site's config, when
+// the key is given back and the marker is still there.
+func cut(t *testing.T, b *standin.Box, n *tenant, args nexus.Args) {
+	t.Helper()
+	var let func()
+	key := func() string {
+		return b.SQL(t, fmt.Sprintf("SELECT api_key FROM %s.tabUser WHERE name='%s'", n.db, n.email))
+	}
+	was := key()
+	half := func() bool { return key() != was }
+	switch args.(type) {
+	case nexus.Disown:
+		let = hold(t, b, fmt.Sprintf("sites/%s/locks/site_config.lock", n.site))
+	default:
+		// LIKE: a row found by its key alone is not locked while SLEEP runs.
+		let = b.Busy(t, fmt.Sprintf("SELECT SLEEP(61) FROM %s.tabUser WHERE name LIKE '%s' FOR UPDATE", n.db, n.email))
+		half = func() bool {
+			return b.Sh(t, fmt.Sprintf("grep -c given sites/%s/site_config.json || true", n.site)) == "1"
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := n.bench.Run(ctx, n.op(args))
+		done <- err
+	}()
+	standin.Await(t, "half of it is done", half)
+	cancel(nexus.ErrCanceled)
+	if err := <-done; nexus.CodeOf(err) != nexus.CodeCanceled {
+		t.Fatalf("ended as %v", err)
+	}
+	let()
+	n.gen++
+}
+
+// hold locks a file of the bench until let.
+func hold(t *testing.T, b *standin.Box, path string) (let func()) {
+	t.Helper()
+	cmd := exec.Command("docker", "exec", "-i", b.Name, "flock", path, "sh", "-c", "echo held; cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	let = sync.OnceFunc(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(let)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return let
 }

@@ -272,7 +272,7 @@ func (s *Sandbox) ensureUser(op nexus.Op, site *siteState) (nexus.Result, error)
 	keys := site.User
 	site.User = newUser(args)
 	if keys != nil {
-		site.User.Key, site.User.Secret = keys.Key, keys.Secret
+		site.User.pair = keys.pair
 	}
 	return nexus.Result{Changed: true}, nil
 }
@@ -291,11 +291,12 @@ func (s *Sandbox) issueKey(op nexus.Op, site *siteState) (nexus.Result, error) {
 	if site.User == nil || !strings.EqualFold(site.User.Email, args.Email) {
 		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no user %s on %s.", args.Email, op.Site)
 	}
-	key, secret := digest(args.Key.Reveal()), digest(args.Secret.Reveal())
-	if site.User.Key == key && site.User.Secret == secret {
+	fresh := pair{digest(args.Key.Reveal()), digest(args.Secret.Reveal())}
+	if site.User.pair == fresh {
 		return nexus.Result{}, nil
 	}
-	site.User.Key, site.User.Secret = key, secret
+	site.keepKey(fresh)
+	site.User.pair = fresh
 	return nexus.Result{Changed: true}, nil
 }
 
@@ -303,6 +304,9 @@ func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.Mark)
 	if site.State == string(args.State) {
 		return nexus.Result{}, nil
+	}
+	if site.State == string(nexus.TenantActive) { // only now an adoption is over for certain
+		site.Kept = nil
 	}
 	site.State = string(args.State)
 	return nexus.Result{Changed: true}, nil

@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"slices"
+
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -55,6 +57,27 @@ func (s *Sandbox) disown(op nexus.Op) (nexus.Result, error) {
 	case !site.Adopted:
 		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The site %s was made by Nexus; it can be removed, not given back.", op.Site)
 	}
-	site.Job, site.Install, site.State, site.Plan, site.Adopted = "", "", "", nexus.ApplyPlan{}, false
+	if site.Kept != nil && slices.Contains(site.Kept.Given, site.User.pair) {
+		site.User.pair = site.Kept.Before
+	}
+	site.Job, site.Install, site.State, site.Plan, site.Adopted, site.Kept = "", "", "", nexus.ApplyPlan{}, false, nil
 	return nexus.Result{Changed: true}, s.folder.saveSite(site)
+}
+
+// keptKey is what an adoption overwrote: the admin's first key, and those that
+// took its place.
+type keptKey struct {
+	Before pair
+	Given  []pair
+}
+
+// keepKey notes the admin's key before an adoption gives another one.
+func (s *siteState) keepKey(fresh pair) {
+	if !s.Adopted || s.State != string(nexus.TenantMaking) {
+		return
+	}
+	if s.Kept == nil {
+		s.Kept = &keptKey{Before: s.User.pair}
+	}
+	s.Kept.Given = append(s.Kept.Given, fresh)
 }

@@ -33,15 +33,18 @@ type siteState struct {
 	Apps    []string
 	User    *userState
 	Plan    nexus.ApplyPlan
-	Adopted bool `json:",omitempty"` // made by other means
+	Adopted bool     `json:",omitempty"` // made by other means
+	Kept    *keptKey `json:",omitempty"`
 }
 
 // userState is the admin user; password, key and secret are kept as digests.
 type userState struct {
 	Email, FullName, Salt, Password string
 	Roles                           []string
-	Key, Secret                     string
+	pair
 }
+
+type pair struct{ Key, Secret string }
 
 func newUser(args nexus.EnsureUser) *userState {
 	salt := rand.Text()

@@ -82,8 +82,13 @@ def half_installed(site, app):
 def mark(op):
     site, state = Site(op.site).ours(op), op.args["state"]
     with site.locked_config() as config:
-        changed = config["nexus"].get("state") != state
-        config["nexus"]["state"] = state
+        marker = config["nexus"]
+        changed = marker.get("state") != state
+        if changed and marker.get("state") == "active":
+            # Only now an adoption is over for certain: a cancel may still beat the
+            # end of a job whose site is active already.
+            mapping(marker.get("adopted")).pop("key", None)
+        marker["state"] = state
         for switch in ("maintenance_mode", "pause_scheduler"):
             if state == "active":
                 config.pop(switch, None)

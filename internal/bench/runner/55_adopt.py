@@ -3,6 +3,8 @@
 
 # What an adopted tenant's operations write into the config beside marker and plan.
 TOUCHED = ("maintenance_mode", "pause_scheduler", "host_name", "monitor")
+# What the plan writes into the System Settings, and what Frappe notes with it.
+SETTINGS = ("enable_scheduler", "time_zone", "language", "country", "modified", "modified_by")
 
 
 def unregistered(op):
@@ -73,7 +75,7 @@ def check_account(cursor, name):
 
 def adopt(op):
     """Marks a complete site of another maker as this owner's, and keeps in the
-    marker what its config and scheduler were, for the way back."""
+    marker what its config and settings were, for the way back."""
     site = Site(op.site)
     with site_lock(site.name):
         config, intent = site.config(), site.intent()
@@ -97,13 +99,30 @@ def adopt(op):
             before = {name: config[name] for name in TOUCHED if name in config}
             config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making", "apps": apps, "email": op.args.get("email", ""),
                                "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                               "adopted": {"config": before, "scheduler": scheduler(site)}}
+                               "adopted": {"config": before, "settings": settings(site)}}
     return {"changed": True}
 
 
-def scheduler(site):
-    rows = site.query("SELECT value FROM `tabSingles` WHERE doctype = 'System Settings' AND field = 'enable_scheduler'")
-    return rows[0]["value"] if rows else None
+def settings(site):
+    rows = site.query("SELECT field, value FROM `tabSingles` WHERE doctype = 'System Settings' AND field IN %s", SETTINGS)
+    return {row["field"]: row["value"] for row in rows}
+
+
+def keep_key(frappe, site, email, pair):
+    """Before an adoption gives the admin a new key: keeps in the marker the one that
+    is there, sealed as it is, and by its fingerprint the one to come, so that the
+    way back takes no other away. The first try's note is the right one."""
+    key = frappe.db.sql("SELECT api_key FROM `tabUser` WHERE name = %s", email)[0][0]
+    secret = frappe.db.sql("SELECT password, encrypted FROM `__Auth` WHERE doctype = 'User' AND name = %s AND fieldname = 'api_secret'", email)
+    with site.locked_config() as config:
+        marker = config["nexus"]
+        if "adopted" in marker and marker.get("state") == "making":
+            kept = marker["adopted"].setdefault("key", {"user": email, "api_key": key, "secret": [list(row) for row in secret], "given": []})
+            kept["given"] = sorted({*kept["given"], fingerprint(pair)})
+
+
+def fingerprint(pair):
+    return hashlib.sha256(":".join(str(part) for part in pair).encode()).hexdigest()
 
 
 def disown(op):
@@ -122,12 +141,29 @@ def disown(op):
 
 
 def give_back(site, before):
-    if before["scheduler"] is not None and scheduler(site) != before["scheduler"]:
+    """The marker goes last: who was ended before finds all that is kept in it again."""
+    if "key" in before or settings(site) != before["settings"]:
         with frappe_site(site) as frappe:
-            frappe.db.set_single_value("System Settings", "enable_scheduler", before["scheduler"])
+            if "key" in before:
+                restore_key(frappe, before["key"])
+            frappe.db.sql("DELETE FROM `tabSingles` WHERE doctype = 'System Settings' AND field IN %s", (SETTINGS,))
+            for row in before["settings"].items():
+                frappe.db.sql("INSERT INTO `tabSingles` (doctype, field, value) VALUES ('System Settings', %s, %s)", row)
+            frappe.clear_document_cache("System Settings", "System Settings")
             frappe.db.commit()
     with site.locked_config() as config:
         for name in ("nexus", "nexus_plan", *TOUCHED):
             config.pop(name, None)
         config.update(before["config"])
     return True
+
+
+def restore_key(frappe, kept):
+    user = kept["user"]
+    pair = key_pair(frappe, user)
+    if pair is None or fingerprint(pair) not in kept["given"]:
+        return  # it was never given, or somebody set another one since
+    frappe.db.sql("UPDATE `tabUser` SET api_key = %s WHERE name = %s", (kept["api_key"], user))
+    frappe.db.sql("DELETE FROM `__Auth` WHERE doctype = 'User' AND name = %s AND fieldname = 'api_secret'", user)
+    for row in kept["secret"]:
+        frappe.db.sql("INSERT INTO `__Auth` (doctype, name, fieldname, password, encrypted) VALUES ('User', %s, 'api_secret', %s, %s)", (user, *row))

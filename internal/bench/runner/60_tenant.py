@@ -122,24 +122,32 @@ def apply_plan(op):
 
 def issue_key(op):
     site, email = Site(op.site).ours(op), op.args["email"].strip().lower()
-    key, secret = op.secrets["api_key"], op.secrets["api_secret"]
+    wanted = op.secrets["api_key"], op.secrets["api_secret"]
     with frappe_site(site) as frappe:
-        from frappe.utils.password import get_decrypted_password, set_encrypted_password
+        from frappe.utils.password import set_encrypted_password
 
-        def pair():
-            row = frappe.db.sql("SELECT api_key FROM `tabUser` WHERE name = %s", email)
-            if not row:
-                raise Refusal("not_found", f"There is no user {email} on {site.name}.")
-            try:
-                return row[0][0], get_decrypted_password("User", email, "api_secret", raise_exception=False)
-            except Exception:  # sealed under another encryption key: set it anew
-                return row[0][0], None
-
-        if pair() == (key, secret):
+        have = key_pair(frappe, email)
+        if have is None:
+            raise Refusal("not_found", f"There is no user {email} on {site.name}.")
+        if have == wanted:
             return {"changed": False}
-        frappe.db.sql("UPDATE `tabUser` SET api_key = %s WHERE name = %s", (key, email))
-        set_encrypted_password("User", email, secret, "api_secret")
+        keep_key(frappe, site, email, wanted)
+        frappe.db.sql("UPDATE `tabUser` SET api_key = %s WHERE name = %s", (wanted[0], email))
+        set_encrypted_password("User", email, wanted[1], "api_secret")
         frappe.db.commit()
-        if pair() != (key, secret):
+        if key_pair(frappe, email) != wanted:
             raise Refusal("internal", "The API key did not take.")
     return {"changed": True}
+
+
+def key_pair(frappe, email):
+    """A user's API key and secret; None: there is no such user."""
+    from frappe.utils.password import get_decrypted_password
+
+    row = frappe.db.sql("SELECT api_key FROM `tabUser` WHERE name = %s", email)
+    if not row:
+        return None
+    try:
+        return row[0][0], get_decrypted_password("User", email, "api_secret", raise_exception=False)
+    except (frappe.ValidationError, ValueError):  # sealed under another encryption key
+        return row[0][0], None

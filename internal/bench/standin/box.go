@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -56,6 +58,21 @@ func (b *Box) SQL(t testing.TB, query string) string {
 	return b.Sh(t, fmt.Sprintf(`mariadb -h %s -P %s -u root -N -e "%s"`, b.dbHost, b.dbPort, query))
 }
 
+// Await waits for what must come true within a minute; it looks often and gives
+// up loudly.
+func Await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline, tick := time.After(60*time.Second), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within a minute: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
 // Left looks for anything of a site and its database where it may hide: folder,
 // intent, trash, archive, database, users, register, threads, Redis, processes.
 func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string) {
@@ -72,21 +89,60 @@ func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string)
 	return left
 }
 
+// Frappe runs a public command of Frappe on a site, as the scripts of 1.0 did.
+func (b *Box) Frappe(t testing.TB, site nexus.SiteName, args string) {
+	t.Helper()
+	b.Sh(t, fmt.Sprintf("cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe --site %s %s", site, args))
+}
+
+// Admin makes a user of a complete site unless there is one, and gives it this API
+// key; empty: none.
+func (b *Box) Admin(t testing.TB, site nexus.SiteName, db, email, key, secret string) {
+	t.Helper()
+	if b.SQL(t, fmt.Sprintf("SELECT COUNT(*) FROM %s.tabUser WHERE name='%s'", db, email)) == "0" {
+		b.Frappe(t, site, "add-system-manager "+email+" --first-name Ada")
+	}
+	if key != "" {
+		b.SQL(t, fmt.Sprintf("UPDATE %s.tabUser SET api_key='%s' WHERE name='%s'", db, key, email))
+		b.Frappe(t, site, fmt.Sprintf(`execute frappe.utils.password.set_encrypted_password --args "['User', '%s', '%s', 'api_secret']"`, email, secret))
+	}
+}
+
+// Busy runs a query that takes its time, in the name of somebody whom nobody
+// stops, until let.
+func (b *Box) Busy(t testing.TB, query string) (let func()) {
+	t.Helper()
+	var over sync.WaitGroup
+	over.Go(func() {
+		_ = exec.Command("docker", "exec", "-e", "MYSQL_PWD="+b.RootPassword, b.Name, "mariadb", "-h", b.dbHost, "-P", b.dbPort, "-u", "root", "-e", query).Run()
+	})
+	find := fmt.Sprintf("SELECT COALESCE(MIN(id), 0) FROM information_schema.processlist WHERE info = '%s'", strings.ReplaceAll(query, "'", "''"))
+	Await(t, "the query runs", func() bool { return b.SQL(t, find) != "0" })
+	let = sync.OnceFunc(func() {
+		b.SQL(t, "KILL "+b.SQL(t, find))
+		over.Wait()
+	})
+	t.Cleanup(let)
+	return let
+}
+
 // Complete makes a whole site as the scripts of 1.0 did, with a database name of
-// its own and a value somebody set later. Look tells what its folder is now, byte
-// for byte, without what Frappe logs there. It goes with the test.
+// its own and a value somebody set later. Look tells what is now in its folder,
+// byte for byte, without what Frappe logs there, in its settings, and as its users'
+// keys. It goes with the test.
 func (b *Box) Complete(t testing.TB, site nexus.SiteName) (db string, look func() string) {
 	t.Helper()
 	db = fmt.Sprintf("_%s%s", nexus.NewJobID(), nexus.NewJobID())[:64]
-	const frappe = "env/bin/python -m frappe.utils.bench_helper frappe"
 	t.Cleanup(func() {
 		b.Sh(t, fmt.Sprintf("rm -rf sites/%s", site))
 		b.SQL(t, fmt.Sprintf("DROP DATABASE IF EXISTS %[1]s; DROP USER IF EXISTS %[1]s; DELETE FROM nexus.register WHERE name='%[1]s'", db))
 	})
-	b.Sh(t, fmt.Sprintf("cd sites && ../%s new-site %s --db-name %s --db-root-password \"$MYSQL_PWD\" --admin-password Adm1nOfOldTimes"+
-		" --mariadb-user-host-login-scope=%% && ../%s --site %s set-config host_name http://old.example.com", frappe, site, db, frappe, site))
+	b.Sh(t, fmt.Sprintf("cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe new-site %s --db-name %s --db-root-password \"$MYSQL_PWD\""+
+		" --admin-password Adm1nOfOldTimes --mariadb-user-host-login-scope=%%", site, db))
+	b.Frappe(t, site, "set-config host_name http://old.example.com")
 	return db, func() string {
-		return b.Sh(t, fmt.Sprintf("cd sites/%s && find . -name logs -prune -o -type f -exec sha256sum {} + -o -print | sort && find . -name logs -prune -o -printf '%%m %%u %%p\n' | sort", site))
+		return b.SQL(t, fmt.Sprintf("SELECT field, value, '' FROM %[1]s.tabSingles WHERE doctype='System Settings' UNION ALL SELECT name, api_key, enabled FROM %[1]s.tabUser "+
+			"UNION ALL SELECT name, password, encrypted FROM %[1]s.__Auth WHERE fieldname='api_secret' ORDER BY 1, 2, 3", db)) + "\n" + b.Sh(t, fmt.Sprintf("cd sites/%s && find . -name logs -prune -o -type f -exec sha256sum {} + -o -print | sort && find . -name logs -prune -o -printf '%%m %%u %%p\n' | sort", site))
 	}
 }
 

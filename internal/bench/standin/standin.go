@@ -100,18 +100,3 @@ func startRedis(t testing.TB) (addr string) {
 	})
 	return "127.0.0.1:" + port
 }
-
-// Await waits for what must come true within a minute; it looks often and gives
-// up loudly.
-func Await(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline, tick := time.After(60*time.Second), time.NewTicker(50*time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within a minute: %s", what)
-		case <-tick.C:
-		}
-	}
-}
