@@ -14,24 +14,17 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// frappe runs a public command of Frappe on the bench, as 1.0's scripts did.
-func (s *dockerStack) frappe(site, args string) {
-	s.t.Helper()
-	s.box.Sh(s.t, fmt.Sprintf("cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe --site %s %s", site, args))
-}
-
-// TestAdopt takes over a site of 1.0: an adoption that fails gives it back as it
-// was, one that succeeds makes a tenant like any other.
+// TestAdopt takes over a site of 1.0: an adoption that fails or is canceled, its
+// new key given already, gives it back as it was; one that succeeds makes a tenant
+// like any other.
 func TestAdopt(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond)
 	const site, admin = "old.localhost", "admin@example.com"
 	db, look := s.box.Complete(t, site)
-	s.frappe(site, "install-app erpnext")
-	s.frappe(site, "add-system-manager "+admin+" --first-name Ada")
-	scheduler := func() string {
-		return s.box.SQL(t, fmt.Sprintf("SELECT value FROM %s.tabSingles WHERE doctype='System Settings' AND field='enable_scheduler'", db))
-	}
-	before, wasOn := look(), scheduler()
+	old := gen.Credentials{Site: site, ApiKey: "0ldKey", ApiSecret: "0ldSecret"}
+	s.box.Frappe(t, site, "install-app erpnext")
+	s.box.Admin(t, site, db, admin, old.ApiKey, old.ApiSecret)
+	before := look()
 
 	adopt := func(input string, args ...string) (pair gen.Credentials, refused string, code int) {
 		t.Helper()
@@ -55,8 +48,18 @@ func TestAdopt(t *testing.T) {
 	if _, why, code := adopt(s.box.RootPassword+"\n", "--email", "nobody@example.com", "--new-key"); code != 1 || !strings.Contains(why, "nobody@example.com") {
 		t.Errorf("an admin the site does not have: exit %d, %s", code, why)
 	}
-	if after := look(); after != before || scheduler() != wasOn {
+	user := fmt.Sprintf("UPDATE %s.tabUser SET enabled=%%d WHERE name='%s'", db, admin)
+	s.box.SQL(t, fmt.Sprintf(user, 0))
+	if _, why, code := adopt("", "--email", admin, "--new-key", "--registered"); code != 1 || !strings.Contains(why, "wrong answer") {
+		t.Errorf("an admin whose key does not work: exit %d, %s", code, why)
+	}
+	s.box.SQL(t, fmt.Sprintf(user, 1))
+	s.adoptionCanceled(site, admin)
+	if after := look(); after != before {
 		t.Errorf("adoptions that failed changed the site:\n%s\n%s", before, after)
+	}
+	if got := logged(t, "http://"+s.sites, site, old); got != http.StatusOK {
+		t.Errorf("after adoptions that failed the old key answers with %d", got)
 	}
 
 	pair, why, code := adopt("", "--email", admin, "--plan", "business", "--new-key", "--registered")
@@ -94,5 +97,25 @@ func TestAdopt(t *testing.T) {
 	}
 	if left := s.box.Left(t, nexus.SiteName(site), db); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// adoptionCanceled cancels an adoption while it waits for the bench's web server,
+// which is asked with the new key.
+func (s *dockerStack) adoptionCanceled(site, admin string) {
+	s.t.Helper()
+	newKey := true
+	s.box.Frappe(s.t, nexus.SiteName(site), "set-config -g maintenance_mode 1")
+	defer s.box.Frappe(s.t, nexus.SiteName(site), "set-config -g maintenance_mode 0")
+	a, err := s.client.Adopt(s.t.Context(), site, gen.AdoptRequest{Email: admin, NewKey: &newKey}, "canceled")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, time.Minute, "the new key is tried", func() bool { return s.record(a.JobId).step("verify").Attempts > 0 })
+	if _, err := s.client.Cancel(s.t.Context(), a.JobId, nexus.Secret(a.ClaimToken)); err != nil {
+		s.t.Fatal(err)
+	}
+	if job := s.end(a.JobId, time.Minute); job.State != gen.StateCanceled {
+		s.t.Fatalf("%s: %+v", job.State, job.Error)
 	}
 }

@@ -102,7 +102,8 @@ type ApplyPlan struct {
 }
 
 // IssueKey sets the user's API key and secret to this pair; the same pair
-// again changes nothing.
+// again changes nothing. On a site that is being adopted the former pair is kept
+// first, for Disown.
 type IssueKey struct {
 	Email  string `json:"email"`
 	Key    Secret `json:"-"`
@@ -142,8 +143,9 @@ type Adopt struct {
 }
 
 // Disown takes the owner's marker off an adopted site and leaves the site as it
-// was. Where nothing is the owner's it does nothing; a site that was not adopted
-// is a conflict.
+// was: config, settings, and the former pair of a user who still has the one that
+// the adoption gave. Where nothing is the owner's it does nothing; a site that was
+// not adopted is a conflict.
 type Disown struct{ noSecrets }
 
 // Init prepares a bench, given the database's root password once: definer
