@@ -79,7 +79,8 @@ type conn struct {
 }
 
 type pendingOp struct {
-	answer   chan frame
+	answer   frame         // its first, once answered is closed
+	answered chan struct{} // not a channel of frames: whatever else happens, an answer that came counts
 	progress func(string, int)
 }
 
@@ -186,7 +187,8 @@ func (c *conn) handle(f frame) {
 	switch {
 	case op == nil: // nobody waits for it any more
 	case f.Event == "":
-		op.answer <- f
+		op.answer = f
+		close(op.answered)
 	case op.progress != nil:
 		op.progress(f.Message, f.Percent)
 	}
@@ -256,7 +258,7 @@ func (c *conn) begun(at time.Time) {
 // operation is canceled, and its own last word is waited for a little, since it
 // knows best how it ended.
 func (c *conn) run(ctx context.Context, op nexus.Op, r request) (nexus.Result, error) {
-	pending := &pendingOp{answer: make(chan frame, 1), progress: op.Progress}
+	pending := &pendingOp{answered: make(chan struct{}), progress: op.Progress}
 	c.mu.Lock()
 	c.next++
 	r.ID = strconv.FormatInt(c.next, 10)
@@ -271,26 +273,36 @@ func (c *conn) run(ctx context.Context, op nexus.Op, r request) (nexus.Result, e
 		c.close(err)
 	}
 	select {
-	case f := <-pending.answer:
-		return result(op, f)
+	case <-pending.answered:
 	case <-c.done:
-		return nexus.Result{}, c.lost(op)
 	case <-ctx.Done():
+		c.cancel(r.ID, pending)
 	}
-	if err := c.write(request{Op: "cancel", ID: r.ID}); err != nil {
+	select {
+	case <-pending.answered:
+		if pending.answer.OK || ctx.Err() == nil { // it may be done before the word came
+			return result(op, pending.answer)
+		}
+	default:
+	}
+	if ctx.Err() == nil {
+		return nexus.Result{}, c.lost(op)
+	}
+	return nexus.Result{}, ended(ctx, op)
+}
+
+// cancel ends an operation at the runner, and waits a little for its last word.
+func (c *conn) cancel(id string, pending *pendingOp) {
+	if err := c.write(request{Op: "cancel", ID: id}); err != nil {
 		c.close(err)
 	}
 	grace := time.NewTimer(cancelGrace)
 	defer grace.Stop()
 	select {
-	case f := <-pending.answer:
-		if f.OK { // it was done before the word came
-			return result(op, f)
-		}
+	case <-pending.answered:
 	case <-c.done:
 	case <-grace.C:
 	}
-	return nexus.Result{}, ended(ctx, op)
 }
 
 // lost is how an operation ends whose connection did: the outcome is unknown,
