@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
@@ -64,5 +69,102 @@ func TestSkewedWorkerTakesNoJob(t *testing.T) {
 				t.Errorf("the job was touched: %+v, %v", job, err)
 			}
 		})
+	}
+}
+
+// unheard is a client that is not told the time, until it is.
+type unheard struct {
+	shiftedTime
+	asked atomic.Int64
+	told  atomic.Bool
+}
+
+// ProcessHook keeps the answer of TIME back.
+func (u *unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "time" && !u.told.Load() {
+			u.asked.Add(1)
+			return context.DeadlineExceeded
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestClockTurns has a worker that cannot compare its clock at first, then has a
+// right one, then a wrong one, and a right one again. Only by a right one it takes
+// tasks off asynq's queue; else they stay where others find them.
+func TestClockTurns(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	defer h.close()
+	done := make(chan nexus.SiteName, 2)
+	p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1,
+		Do: func(_ context.Context, kit *tasks.Kit) error { done <- kit.Job.Site; return nil }}}}
+	var later atomic.Int64 // lets the clock be compared at once
+	turn := func(redis time.Time) {
+		h.redis.SetTime(redis)
+		later.Add(int64(time.Minute))
+	}
+	asks := func(site nexus.SiteName) (task string) {
+		t.Helper()
+		job, _, err := h.store.Submit(t.Context(), store.Submission{ID: nexus.NewJobID(), Kind: p.Kind, Steps: []nexus.StepName{"one"}, Site: site,
+			GiveUpAfter: 24 * time.Hour, KeyID: h.keys.ID()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(job.ID) + ".1"
+	}
+	turn(time.Time{}) // right: Redis' own clock is this machine's
+	rdb, first := redis.NewClient(&redis.Options{Addr: h.redis.Addr()}), &unheard{}
+	defer func() { _ = rdb.Close() }()
+	rdb.AddHook(first)
+	e := worker.NewEngine(worker.Options{Store: store.New(rdb, store.Options{Slots: 2}), Keys: h.keys, Processes: []tasks.Process{p}, Log: slog.New(slog.DiscardHandler),
+		Linger: time.Millisecond, Now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }})
+	serving, stop := context.WithCancel(t.Context())
+	var serve sync.WaitGroup
+	defer serve.Wait()
+	defer stop()
+	serve.Go(func() {
+		if err := worker.Serve(serving, asynq.RedisClientOpt{Addr: h.redis.Addr()}, e, 1, time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	servers := func(n int64) func() bool {
+		return func() bool { return h.rdb.ZCard(t.Context(), "asynq:servers").Val() == n }
+	}
+	until(t, "it asks for the time again and again", func() bool { return first.asked.Load() > 2 })
+	if !servers(0)() {
+		t.Error("it serves asynq before it knows its clock")
+	}
+	first.told.Store(true)
+	asks("before.localhost")
+	if site := <-done; site != "before.localhost" {
+		t.Errorf("%s was done first", site)
+	}
+	until(t, "asynq knows it", servers(1))
+	turn(time.Now().Add(time.Hour))
+	until(t, "asynq knows it no more", servers(0))
+	task := asks("meanwhile.localhost")
+	later.Add(int64(time.Minute)) // compared again, and as wrong as before
+	if waiting := h.rdb.LRange(t.Context(), "asynq:{provision}:pending", 0, -1).Val(); !slices.Equal(waiting, []string{task}) {
+		t.Errorf("in the queue are %v, want %s", waiting, task)
+	}
+	turn(time.Time{})
+	if site := <-done; site != "meanwhile.localhost" {
+		t.Errorf("%s was done next", site)
+	}
+}
+
+// until waits for what must come true.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("it does not come true: %s", what)
+		case <-tick.C:
+		}
 	}
 }

@@ -36,7 +36,8 @@ type Engine struct {
 	processes map[nexus.Kind]tasks.Process
 	draining  chan struct{}
 
-	skewed atomic.Bool // our clock is too far from Redis' to work by
+	clock  atomic.Int32  // what we know of ours: clockUnknown, …
+	turned chan struct{} // it is another than it was
 
 	mu   sync.Mutex
 	runs map[*run]struct{} // at work now
@@ -65,7 +66,8 @@ func NewEngine(o Options) *Engine {
 	if o.GiveUpAfter == 0 {
 		o.GiveUpAfter = 24 * time.Hour
 	}
-	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{}), runs: map[*run]struct{}{}}
+	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{}), turned: make(chan struct{}, 1),
+		runs: map[*run]struct{}{}}
 	for _, p := range o.Processes {
 		e.processes[p.Kind] = p
 	}
@@ -94,7 +96,7 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	if e.isDraining() {
 		return false
 	}
-	if e.skewed.Load() {
+	if e.skewed() {
 		e.linger()
 		return false
 	}

@@ -47,9 +47,8 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if e.Now().Sub(clock) > clockEvery {
+		if e.Now().Sub(clock) > clockEvery && e.checkClock(ctx) {
 			clock = e.Now()
-			e.checkClock(ctx)
 		}
 		if err := e.tick(ctx, !e.Now().Before(calm), purges); err != nil && ctx.Err() == nil {
 			calm = e.Now().Add(afterOutage)
@@ -59,20 +58,42 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 	}
 }
 
+// What an engine knows of its clock.
+const (
+	clockUnknown = iota // not compared yet
+	clockRight
+	clockWrong // too far from Redis' to work by
+)
+
+func (e *Engine) skewed() bool { return e.clock.Load() == clockWrong }
+
 // checkClock compares our clock with Redis': a worker that is far off would give
-// jobs up before their time, so it takes none until its clock is set.
-func (e *Engine) checkClock(ctx context.Context) {
+// jobs up before their time, so it takes none until its clock is set. False: Redis
+// did not answer, and the tick says so.
+func (e *Engine) checkClock(ctx context.Context) bool {
 	one, cancel := context.WithTimeout(ctx, clockAtMost)
 	defer cancel()
 	skew, err := e.Store.Skew(one)
 	if err != nil {
-		return // the tick says so
+		return false
 	}
 	e.Metrics.skew.Set(skew.Seconds())
-	off := skew.Abs() > store.MaxSkew
-	if off != e.skewed.Swap(off) {
-		e.Log.ErrorContext(ctx, "clock compared with the registry's", "off", off, "skew", skew.String())
+	is := int32(clockRight)
+	if skew.Abs() > store.MaxSkew {
+		is = clockWrong
 	}
+	was := e.clock.Swap(is)
+	if was == is {
+		return true
+	}
+	if is == clockWrong || was == clockWrong {
+		e.Log.ErrorContext(ctx, "clock compared with the registry's", "off", is == clockWrong, "skew", skew.String())
+	}
+	select {
+	case e.turned <- struct{}{}:
+	default: // one to come is enough: who waits looks at the clock, not at the number of turns
+	}
+	return true
 }
 
 func (e *Engine) tick(ctx context.Context, rescue bool, purges chan<- store.Purge) error {

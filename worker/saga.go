@@ -51,7 +51,7 @@ func (r *run) boundary(ctx context.Context) error {
 		return context.Cause(ctx)
 	case r.job.CancelAsked:
 		return nexus.ErrCanceled
-	case r.e.isDraining() || r.e.skewed.Load(): // a wrong clock must not judge a job's time
+	case r.e.isDraining() || r.e.skewed(): // a wrong clock must not judge a job's time
 		return nexus.ErrDraining
 	case r.e.Now().After(r.job.GiveUpAt):
 		return &nexus.Error{Code: nexus.Timeout, Op: "saga.give_up", Msg: "We could not finish your site in time, and nothing of it was kept."}

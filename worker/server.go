@@ -2,11 +2,13 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
@@ -17,26 +19,54 @@ import (
 // given time. What still runs after that is left to its successor. The connection
 // is asked for a client of the server's own.
 func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concurrency int, drain time.Duration) error {
-	server := asynq.NewServer(connection, asynq.Config{
-		Concurrency:       concurrency,
-		TaskCheckInterval: 20 * time.Millisecond,
-		Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
-		ShutdownTimeout:   drain,
-		Logger:            asynqLog{e.Log, ctx},
-		LogLevel:          asynq.ErrorLevel, // its warnings are our RevokeTask
-	})
 	e.checkClock(ctx)
-	if err := server.Start(asynq.HandlerFunc(e.handle)); err != nil {
-		return fmt.Errorf("worker: %w", err)
+	ctx, stop := context.WithCancel(ctx)
+	var looking errgroup.Group
+	looking.Go(func() error { return e.Reconcile(ctx) })
+	err := e.serve(ctx, drain, func() (*asynq.Server, error) {
+		server := asynq.NewServer(connection, asynq.Config{
+			Concurrency:       concurrency,
+			TaskCheckInterval: 20 * time.Millisecond,
+			Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
+			ShutdownTimeout:   drain,
+			Logger:            asynqLog{e.Log, ctx},
+			LogLevel:          asynq.ErrorLevel, // its warnings are our RevokeTask
+		})
+		return server, server.Start(asynq.HandlerFunc(e.handle))
+	})
+	stop()
+	return errors.Join(err, looking.Wait())
+}
+
+// serve has a server of asynq's while our clock is right, and none while it is
+// wrong or not compared yet: it would keep tasks from those who may do them, and
+// asynq, which goes by this clock, would take what others work on for lost.
+func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (*asynq.Server, error)) (err error) {
+	var server *asynq.Server
+	for ctx.Err() == nil {
+		switch right := e.clock.Load() == clockRight; {
+		case right && server == nil:
+			if server, err = begin(); err != nil {
+				return fmt.Errorf("worker: %w", err)
+			}
+		case !right && server != nil:
+			server.Shutdown()
+			server = nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-e.turned:
+		}
 	}
-	err := e.Reconcile(ctx)
 	e.Log.InfoContext(ctx, "draining", "at_most", drain.String())
 	e.Drain()
-	server.Shutdown()
+	if server != nil {
+		server.Shutdown()
+	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LeaseTime)
 	defer cancel()
 	e.abandon(last)
-	return err
+	return nil
 }
 
 // handle is asynq's view of a job: done, or not ours to do. It never answers

@@ -32,8 +32,14 @@ const takeover = 6 * time.Second
 // and waits until it is up.
 func (s *stack) worker(env ...string) *process {
 	s.t.Helper()
+	return s.workerOf(filepath.Join(binaries, "worker"), env...)
+}
+
+// workerOf is worker, with another build of it.
+func (s *stack) workerOf(program string, env ...string) *process {
+	s.t.Helper()
 	log := &logs{also: s.log}
-	p := start(s.t, log, slices.Concat(s.env, env), filepath.Join(binaries, "worker"))
+	p := start(s.t, log, slices.Concat(s.env, env), program)
 	eventually(s.t, 30*time.Second, "the worker is up", func() bool { return log.count("worker started") > 0 })
 	return p
 }

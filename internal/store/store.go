@@ -157,7 +157,7 @@ func (s *Store) keyProblems(ctx context.Context) []string {
 		return []string{"Redis does not answer; check the server."}
 	}
 	workers, writing := map[string]bool{}, map[string]bool{}
-	live := false
+	live, idle := false, false
 	var out []string
 	for name, value := range all {
 		if !fresh(value, now) {
@@ -168,6 +168,7 @@ func (s *Store) keyProblems(ctx context.Context) []string {
 		list := strings.Split(said[1], ",")
 		if skew := skewOf(said); skew.Abs() > MaxSkew {
 			out = append(out, fmt.Sprintf("The clock of %s is off by %s; set it (the job registry's clock counts).", name, skew.Round(time.Second)))
+			idle = idle || strings.HasPrefix(name, "worker/")
 			continue
 		}
 		if strings.HasPrefix(name, "worker/") {
@@ -179,7 +180,10 @@ func (s *Store) keyProblems(ctx context.Context) []string {
 			writing[list[0]] = true
 		}
 	}
-	if !live {
+	switch {
+	case !live && idle:
+		return append(out, "No worker takes jobs until a clock is set.")
+	case !live:
 		return append(out, "No worker is running; start one with: worker")
 	}
 	for id := range writing {
