@@ -176,7 +176,16 @@ def database_error(e):
         return Refusal("conflict", "The database was not made by this job; it was left alone.", detail)
     if number in (1045, 1044, 1370, 1305, 1318, 1049):
         return Refusal("unavailable", "The worker's database account is not set up; run: nexus bench init", detail)
-    return Refusal("unavailable", "The database server cannot be used just now.", detail)
+    return outage(number, detail)
+
+
+# Errors of MariaDB that pass by themselves: it is away, or somebody is in the way.
+AWAY, LOCKED = (2002, 2003, 2006, 2013, 1040), (1205, 1213, 31003)
+
+
+def outage(number, detail):
+    message = "Somebody else holds a lock in the database." if number in LOCKED else "The database server cannot be used just now."
+    return Refusal("unavailable", message, detail)
 
 
 def call(op, procedure, *arguments):

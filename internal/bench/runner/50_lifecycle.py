@@ -46,11 +46,18 @@ def mend_password(op, site):
         change_password(op, site)
 
 
+# A number as Frappe's driver shows it, "(2013, '…", or MariaDB's client program,
+# which new-site feeds the first tables to and prints as bytes: "ERROR 2013 (HY000)".
+SQL_ERROR = re.compile(r"(?:\(|ERROR )(\d{4})(?=, | \()")
+
+
 def cli_error(command, code, tail):
     if "No space left on device" in tail:
         return Refusal("unavailable", "The bench's disk is full.", f"exit {code}\n{tail}")
-    lost = re.search(r"\((2002|2003|2006|2013|1040|1205|1213),", tail)
-    return Refusal("unavailable" if lost else "internal", f"The bench could not finish {command}.", f"exit {code}\n{tail}")
+    for number in map(int, SQL_ERROR.findall(tail)):
+        if number in AWAY + LOCKED:
+            return outage(number, f"{command}: exit {code}\n{tail}")
+    return Refusal("internal", f"The bench could not finish {command}.", f"exit {code}\n{tail}")
 
 
 def install_app(op):

@@ -171,9 +171,11 @@ def import_framework_tables():
     # The password stands on the command line, as the real one puts it there.
     address = [f"--socket={conf.db_socket}"] if conf.db_socket else [f"--host={conf.db_host}", f"--port={conf.db_port}"]
     command = [client, f"--user={conf.db_name}", *address, f"--password={conf.db_password}", conf.db_name]
-    done = subprocess.run(command, input=framework_sql(), capture_output=True, text=True)
+    done = subprocess.run(command, input=framework_sql().encode(), capture_output=True)
     if done.returncode:
-        raise frappe.CommandFailedError("Command failed", done.stdout, done.stderr)
+        for said in filter(None, (done.stderr, done.stdout)):
+            print(said)  # as bytes, quotes and all
+        raise frappe.CommandFailedError("Command failed", done.stdout.decode(), done.stderr.decode())
     frappe.cache.delete_keys("")
 
 
