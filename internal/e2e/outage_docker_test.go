@@ -35,133 +35,102 @@ func (s *dockerStack) serving() {
 	})
 }
 
-// running waits until a command of Frappe's runs in the container.
-func (s *dockerStack) running(command string) {
-	s.t.Helper()
-	eventually(s.t, 60*time.Second, command+" runs", func() bool {
-		return s.box.Sh(s.t, "ps -eo args | grep '[b]ench_helper frappe' | grep -c -e '"+command+"' || true") != "0"
+// TestOutageContainer hurts the way to the bench in the middle of a new site, of an
+// app's installation and of a drop: the container is killed or restarted, the
+// connection to its runner freezes without an end, the daemon hangs or is away.
+func TestOutageContainer(t *testing.T) {
+	besideOneAnother(t, slowSteps, func(step string) func(*testing.T) {
+		d, f := behindSocket(t)
+		return func(t *testing.T) {
+			d.t = t
+			d.inTurn(t, step, []outage{
+				{name: "killed", hurt: d.killed},
+				{name: "restarted", hurt: d.restarted},
+				{name: "frozen", hurt: func(j *staged) { d.frozen(f, j) }, slow: true},
+				{name: "never attached", hurt: func(j *staged) { d.neverAttached(f, j) }},
+				{name: "daemon away", hurt: func(j *staged) { d.daemonAway(f, j) }},
+			})
+			d.afterwards(0, 0)
+			d.atRest()
+		}
 	})
 }
 
-// clean holds that a job ended in one of two ways: whole, or with nothing left.
-func (s *dockerStack) clean(what string, a gen.Accepted) gen.Job {
-	s.t.Helper()
-	job := s.end(a.JobId, 4*time.Minute)
-	s.t.Logf("%s: %s, site %d attempts, apps %d", what, job.State, s.record(a.JobId).step("site").Attempts, s.record(a.JobId).step("apps").Attempts)
-	switch job.State {
-	case gen.StateSucceeded:
-		s.whole(a.JobId, nil)
-	case gen.StateFailed:
-		s.gone(a.Site, a.JobId)
-	default:
-		s.t.Errorf("%s: %s is %s: %+v", what, a.Site, job.State, job.Error)
-	}
-	return job
-}
-
-// TestOutageContainer kills and restarts the bench's container in the middle of a
-// new site, of an app's installation and of a drop.
-func TestOutageContainer(t *testing.T) {
-	s, _ := frailStack(t, "", "NEXUS_APPS=erpnext")
-	d := s.onStandin(t, 3*time.Second)
-	s.startWorkers(1)
-
-	killed := s.signup("killed", "jane@example.com")
-	d.running("new-site killed")
-	d.docker("kill", d.box.Name)
-	s.until(killed.JobId, nexus.Waiting, "")
-	if job, _, _, err := s.client.Job(t.Context(), killed.JobId, "", 0); err == nil && job.State == gen.StateWaiting && (job.WaitingFor == nil || *job.WaitingFor != "bench") {
-		t.Errorf("it waits for %v", value(job.WaitingFor))
-	}
-	d.docker("start", d.box.Name)
-	d.serving()
-	d.clean("killed in new-site", killed)
-
-	restarted := s.signup("restarted", "jane@example.com")
-	d.running("install-app")
-	d.docker("restart", "-t", "0", d.box.Name)
-	d.serving()
-	job := d.clean("restarted in install-app", restarted)
-	if job.State != gen.StateSucceeded {
-		restarted = s.signup("another", "jane@example.com")
-		d.whole(restarted.JobId, nil)
-	}
-
-	// A lock of somebody else's keeps the drop in the middle.
-	let := d.holdLock("LOCK TABLES " + d.db(restarted.JobId) + ".tabUser READ")
-	down, err := s.client.Delete(t.Context(), restarted.Site, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Inside a definer procedure the list shows the definer as the user.
-	dropping := "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DROP DATABASE%'"
-	eventually(t, 60*time.Second, "the database is being dropped", func() bool { return d.box.SQL(t, dropping) != "0" })
-	d.docker("kill", d.box.Name)
-	s.until(down.Id, nexus.Waiting, "")
-	let()
-	d.docker("start", d.box.Name)
-	d.serving()
-	if job := s.end(down.Id, 2*time.Minute); job.State != gen.StateSucceeded {
-		t.Errorf("the teardown is %s: %+v", job.State, job.Error)
-	}
-	d.gone(restarted.Site, restarted.JobId)
-	s.afterwards(0, 0)
-	s.workers[0].end(os.Interrupt)
-	d.idle(0)
-}
-
-// TestOutageDocker freezes the connection to the runner without an end, then a
-// daemon that takes the request for a new one and never answers, then refuses all.
-func TestOutageDocker(t *testing.T) {
+// behindSocket is a stack on the stand-in whose worker reaches Docker through a
+// forwarder.
+func behindSocket(t *testing.T) (*dockerStack, *forwarder) {
+	t.Helper()
 	folder, err := os.MkdirTemp("", "nexus-docker-") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	f := forward(t, "unix", filepath.Join(folder, "s"), "/var/run/docker.sock")
-	s, _ := frailStack(t, "", "NEXUS_APPS=frappe", "DOCKER_HOST=unix://"+f.addr())
-	d := s.onStandin(t, 4*time.Second)
+	s, _ := frailStack(t, "", "NEXUS_APPS=erpnext", "DOCKER_HOST=unix://"+f.addr())
+	d := s.onStandin(t, usualPace, "NEXUS_DB_ACCOUNT="+newAccount())
+	t.Cleanup(d.dropAccount)
 	s.startWorkers(1)
+	return d, f
+}
 
-	t.Run("runner frozen", func(t *testing.T) {
-		a := s.signup("frozen", "jane@example.com")
-		d.running("new-site frozen")
-		f.freeze()
-		frozen := time.Now()
-		eventually(t, 40*time.Second, "the worker hears that the runner is silent", func() bool { return s.log.count("runner is silent, connection closed") > 0 })
-		if took := time.Since(frozen); took < 10*time.Second || took > 25*time.Second {
-			t.Errorf("given up after %s", took)
-		}
-		d.whole(a.JobId, map[string]int{"site": 2})
-		if r := s.record(a.JobId); r.step("site").Attempts != 2 || r.step("site").Starts != 2 {
-			t.Errorf("the step was started %d times and answered %d times", r.step("site").Starts, r.step("site").Attempts)
-		}
-		eventually(t, 40*time.Second, "the old runner leaves", func() bool {
-			return d.box.Sh(t, "ps -eo args | grep -c '[r]unner.py' || true") == "1"
-		})
-	})
-	t.Run("attach never answered", func(t *testing.T) {
-		f.freezeOn("/start HTTP/1.1")
-		f.cut()
-		a := s.signup("attach", "jane@example.com")
-		eventually(t, 30*time.Second, "the request for a runner is on its way", func() bool { return f.caught() > 0 })
-		d.whole(a.JobId, nil)
-	})
-	t.Run("daemon away", func(t *testing.T) {
-		f.refuse(true)
-		a := s.signup("away", "jane@example.com")
-		eventually(t, 30*time.Second, "it waits for the bench", func() bool {
-			job, _, _, err := s.client.Job(t.Context(), a.JobId, "", 0)
-			return err == nil && job.State == gen.StateWaiting && job.WaitingFor != nil && *job.WaitingFor == "bench"
-		})
-		f.refuse(false)
-		d.whole(a.JobId, map[string]int{"site": 2})
-		f.refuse(true)
-		b := s.signup("longer", "jane@example.com")
-		pass(12 * time.Second)
-		f.refuse(false)
-		d.clean("the daemon away for 12 s", b)
-	})
-	s.workers[0].end(os.Interrupt)
-	d.idle(0)
+// killed has the container gone for a while.
+func (s *dockerStack) killed(j *staged) {
+	s.docker("kill", s.box.Name)
+	s.waits(j)
+	j.let()
+	s.docker("start", s.box.Name)
+	s.serving()
+}
+
+func (s *dockerStack) restarted(j *staged) {
+	starts := s.record(j.JobId).step(j.step).Starts
+	s.docker("restart", "-t", "0", s.box.Name)
+	s.serving()
+	s.startedAgain(j, starts)
+}
+
+// frozen holds back all that is said on the runner's connection, and ends nothing.
+func (s *dockerStack) frozen(f *forwarder, j *staged) {
+	const silent = "runner is silent, connection closed"
+	starts, before := s.record(j.JobId).step(j.step).Starts, s.log.count(silent)
+	f.freeze()
+	began := time.Now()
+	eventually(s.t, 40*time.Second, "the worker hears that the runner is silent", func() bool { return s.log.count(silent) > before })
+	if took := time.Since(began); took < 10*time.Second || took > 25*time.Second {
+		s.t.Errorf("given up after %s", took)
+	}
+	s.startedAgain(j, starts)
+	j.let()
+	if job := s.end(j.JobId, 3*time.Minute); job.State != gen.StateSucceeded || s.record(j.JobId).step(j.step).Attempts > 2 {
+		s.t.Errorf("%s is %s after %d attempts: %+v", j.Site, job.State, s.record(j.JobId).step(j.step).Attempts, job.Error)
+	}
+}
+
+// neverAttached has a daemon that takes the request for a new runner and does not
+// answer.
+func (s *dockerStack) neverAttached(f *forwarder, j *staged) {
+	before := f.caught()
+	f.freezeOn("/start HTTP/1.1")
+	f.cut()
+	eventually(s.t, 30*time.Second, "the request for a runner is on its way", func() bool { return f.caught() > before })
+	s.waits(j, "cannot be started")
+}
+
+// daemonAway has a daemon that ends every connection and takes no new one.
+func (s *dockerStack) daemonAway(f *forwarder, j *staged) {
+	f.refuse(true)
+	s.waits(j, "Docker cannot be reached")
+	pass(6 * time.Second) // asked again in vain
+	f.refuse(false)
+}
+
+// newAccount is a name for a worker's account in MariaDB of one stack alone.
+func newAccount() string { return "e2e_" + string(nexus.NewJobID())[:12] }
+
+// dropAccount removes the account again, whatever became of the container.
+func (s *dockerStack) dropAccount() {
+	host, port, _ := strings.Cut(os.Getenv("NEXUS_TEST_DB"), ":")
+	cmd := exec.Command("mariadb", "-h", host, "-P", port, "--protocol=tcp", "-u", "root", "-e", "DROP USER IF EXISTS "+s.account())
+	cmd.Env = append(os.Environ(), "MYSQL_PWD="+s.box.RootPassword)
+	_ = cmd.Run()
 }

@@ -95,8 +95,8 @@ func (s *stack) onSandbox() {
 // workerPassword is that of the worker's database account.
 const workerPassword = "WorkerPassw0rdOfE2E"
 
-// onStandin gives a stack a stand-in bench, set up, and an api.
-func (s *stack) onStandin(t *testing.T, pace time.Duration) *dockerStack {
+// onStandin gives a stack a stand-in bench, set up, and an api. Env comes last.
+func (s *stack) onStandin(t *testing.T, pace time.Duration, env ...string) *dockerStack {
 	t.Helper()
 	b := standin.Start(t, pace)
 	d := &dockerStack{stack: s, box: standin.NewBox(t, b.Name, b.RootPassword)}
@@ -104,6 +104,7 @@ func (s *stack) onStandin(t *testing.T, pace time.Duration) *dockerStack {
 	s.env = append(s.env, "NEXUS_BENCH=docker", "DOCKER_SERVICE="+b.Name, "NEXUS_VERIFY_ADDR="+b.Addr,
 		"NEXUS_DB_ACCOUNT=nexus_e2e", "NEXUS_DB_PASSWORD="+workerPassword,
 		"NEXUS_SITE_URL=http://{site}:"+b.Addr[strings.LastIndex(b.Addr, ":")+1:])
+	s.env = append(s.env, env...)
 	if out, errs, code := s.nexus(b.RootPassword+"\n", "bench", "init"); code != 0 {
 		t.Fatalf("bench init: exit %d\n%s%s", code, out, errs)
 	}
@@ -475,7 +476,7 @@ func (m *mariaServer) start() {
 	}
 	host, port, _ := net.SplitHostPort(m.addr)
 	m.process = start(m.t, m.log, nil, "mariadbd", "--no-defaults", "--user="+me.Username, "--datadir="+m.dir,
-		"--socket="+m.socket(), "--bind-address="+host, "--port="+port, "--skip-name-resolve",
+		"--socket="+m.socket(), "--bind-address="+host, "--port="+port, "--skip-name-resolve", "--lock-wait-timeout=30",
 		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
 	eventually(m.t, 60*time.Second, "MariaDB answers", func() bool {
 		return exec.Command("mariadb", "-uroot", "-S", m.socket(), "-e", "select 1").Run() == nil
@@ -502,24 +503,29 @@ func (m *mariaServer) client(query string) string {
 // is somebody else's. Let ends it.
 func (s *dockerStack) holdLock(statement string) (let func()) {
 	s.t.Helper()
-	host, port, _ := strings.Cut(os.Getenv("NEXUS_TEST_DB"), ":")
+	return holdLock(s.t, s.dbAddr(), s.box.RootPassword, statement)
+}
+
+func holdLock(t testing.TB, addr, password, statement string) (let func()) {
+	t.Helper()
+	host, port, _ := strings.Cut(addr, ":")
 	out := &logs{}
 	in, tell := io.Pipe()
 	cmd := exec.Command("mariadb", "-h", host, "-P", port, "--protocol=tcp", "-u", "root", "-N", "--unbuffered")
-	cmd.Env = append(os.Environ(), "MYSQL_PWD="+s.box.RootPassword)
+	cmd.Env = append(os.Environ(), "MYSQL_PWD="+password)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	_, _ = fmt.Fprintf(tell, "%s;\nSELECT 'held';\n", statement)
-	eventually(s.t, 20*time.Second, "the lock is held", func() bool { return out.count("held") > 0 })
+	eventually(t, 20*time.Second, "the lock is held", func() bool { return out.count("held") > 0 })
 	let = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = tell.Close()
 		_ = cmd.Wait()
 	})
-	s.t.Cleanup(let)
+	t.Cleanup(let)
 	return let
 }
 
@@ -548,15 +554,35 @@ func (s *dockerStack) whole(id string, attempts map[string]int) {
 	}
 }
 
-// idle holds that nothing of ours runs on the bench but so many runners, and no
-// thread of a site or of the worker's account in MariaDB.
+// idle holds that nothing of this stack runs on the bench but so many runners, and
+// no thread of its sites or of its worker's account in MariaDB.
 func (s *dockerStack) idle(runners int) {
 	s.t.Helper()
-	eventually(s.t, 30*time.Second, "nothing of ours runs on the bench", func() bool {
-		busy := s.box.Sh(s.t, "ps -eo args | grep -c '[b]ench_helper' || true")
+	ours := "nx" + s.install()
+	query := "SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND (user LIKE '" + ours + "%' OR db LIKE '" + ours +
+		"%' OR info LIKE '%" + ours + "%' OR user='" + s.account() + "')"
+	eventually(s.t, 45*time.Second, "nothing of ours runs on the bench", func() bool {
+		busy := s.box.Sh(s.t, "ps -eo args | grep -c -e '[b]ench_helper' -e '[n]"+ours[1:]+"' || true")
 		up := s.box.Sh(s.t, "ps -eo args | grep -c '[r]unner.py' || true")
-		threads := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE user LIKE 'nx%' OR db LIKE 'nx%' OR user='nexus_e2e' OR info LIKE 'DROP DATABASE%'")
 		n, _ := strconv.Atoi(up)
-		return busy == "0" && n <= runners && threads == "0"
+		return busy == "0" && n <= runners && s.box.SQL(s.t, query) == "0"
 	})
+}
+
+// account is that of the worker in MariaDB.
+func (s *dockerStack) account() (name string) {
+	for _, setting := range s.env {
+		if value, ok := strings.CutPrefix(setting, "NEXUS_DB_ACCOUNT="); ok {
+			name = value
+		}
+	}
+	return name
+}
+
+// doctorFindsNothing holds that registry and bench agree.
+func (s *stack) doctorFindsNothing() {
+	s.t.Helper()
+	if out, errs, code := s.nexus("", "doctor"); code != 0 {
+		s.t.Errorf("nexus doctor: exit %d\n%s%s", code, out, errs)
+	}
 }
