@@ -4,6 +4,8 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,6 +55,31 @@ func (s *stack) rescued(worker *process, id string) {
 	eventually(s.t, 30*time.Second, "another worker goes on", func() bool { return s.record(id).Gen != before.Gen })
 }
 
+// replica follows a Redis, and answers to a client of its own.
+func (s *stack) replica(of *redisServer) (*redisServer, *redis.Client) {
+	s.t.Helper()
+	r := newRedis(s.t, s.log, s.t.TempDir(), "--replicaof", strings.Replace(of.addr, ":", " ", 1))
+	rdb := redis.NewClient(&redis.Options{Addr: r.addr})
+	s.t.Cleanup(func() { _ = rdb.Close() })
+	eventually(s.t, 60*time.Second, "the replica follows", func() bool {
+		return strings.Contains(rdb.Info(s.t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	return r, rdb
+}
+
+// cutOff has a replica follow no more, once it knows the owners of these jobs.
+func (s *stack) cutOff(replica *redis.Client, jobs ...string) {
+	s.t.Helper()
+	for _, id := range jobs {
+		eventually(s.t, 30*time.Second, "the replica knows the job's owner", func() bool {
+			return replica.HGet(s.t.Context(), "{nexus}:job:"+id, "gen").Val() == s.record(id).Gen
+		})
+	}
+	if err := replica.Do(s.t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // TestOutageFailover fails over to a replica that lacks the last writes: what it
 // knows ends, though the bench has seen higher tokens; what it does not know is
 // started anew by the same request.
@@ -62,23 +89,11 @@ func TestOutageFailover(t *testing.T) {
 	s, old := frailStack(t, f.addr(), "NEXUS_SANDBOX_DELAY=2500ms", "NEXUS_APPS=erpnext", "NEXUS_CONCURRENCY=1")
 	f.to(old.addr)
 	s.onSandbox()
-	primary := strings.Replace(old.addr, ":", " ", 1)
-	replica := newRedis(t, s.log, t.TempDir(), "--replicaof", primary)
-	second := redis.NewClient(&redis.Options{Addr: replica.addr})
-	t.Cleanup(func() { _ = second.Close() })
-
-	eventually(t, 60*time.Second, "the replica follows", func() bool {
-		return strings.Contains(second.Info(t.Context(), "replication").Val(), "master_link_status:up")
-	})
+	replica, second := s.replica(old)
 	first := s.worker()
 	known := s.signup("known", "known@example.com")
 	s.until(known.JobId, nexus.Running, "site")
-	eventually(t, 30*time.Second, "the replica knows the job's owner", func() bool {
-		return second.HGet(t.Context(), "{nexus}:job:"+known.JobId, "gen").Val() == s.record(known.JobId).Gen
-	})
-	if err := second.Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
-		t.Fatal(err)
-	}
+	s.cutOff(second, known.JobId)
 	s.worker()
 	high := s.ahead()
 	s.rescued(first, known.JobId)
@@ -109,6 +124,82 @@ func TestOutageFailover(t *testing.T) {
 		t.Errorf("tokens are minted from %d, below the %d that the bench has seen", now, seen)
 	}
 	s.keysOpenTheirOwn([]gen.Accepted{known, again})
+	s.doctorFindsNothing()
+}
+
+// fenceSeen is the highest token that the bench has seen for the database of the
+// site that a job made.
+func (s *dockerStack) fenceSeen(id string) int64 {
+	s.t.Helper()
+	var holder struct {
+		Gen int64 `json:",string"`
+	}
+	if err := json.Unmarshal([]byte(s.box.Sh(s.t, "cat sites/.nexus/fence/"+s.db(id)+".gen")), &holder); err != nil {
+		s.t.Fatal(err)
+	}
+	return holder.Gen
+}
+
+// TestOutageFailoverOnBench fails over to a replica that mints lower tokens while
+// the stand-in makes a site and installs an app: the runner's fence refuses, the
+// worker raises the mint and goes on, and there is one of each.
+func TestOutageFailoverOnBench(t *testing.T) {
+	f := forward(t, "tcp", "127.0.0.1:0", "127.0.0.1:1")
+	s, old := frailStack(t, f.addr(), "NEXUS_APPS=erpnext")
+	f.to(old.addr)
+	d := s.onStandin(t, 6*time.Second, "NEXUS_DB_ACCOUNT="+newAccount())
+	t.Cleanup(d.dropAccount)
+	replica, second := s.replica(old)
+	first := s.worker()
+	apps := d.wanted("apps")
+	d.percent(&staged{Accepted: apps.Accepted, step: "site"}, 25)
+	site := d.wanted("site")
+	jobs := []*staged{apps, site}
+	d.middle(apps)
+	d.middle(site)
+	s.cutOff(second, apps.JobId, site.JobId)
+	high, seen := s.ahead(), map[*staged]int64{}
+	s.worker()
+	for _, j := range jobs {
+		j.at = s.record(j.JobId)
+	}
+	s.takenOver(jobs, first.send(os.Kill), takeover)
+	for _, j := range jobs {
+		eventually(t, 30*time.Second, "the bench has seen the higher token", func() bool { return d.fenceSeen(j.JobId) > high })
+		seen[j] = d.fenceSeen(j.JobId)
+		if !s.there(j) {
+			t.Fatalf("%s is past %s", j.Site, j.step)
+		}
+	}
+
+	f.to(replica.addr)
+	old.kill()
+	s.rdb = second
+	if now := s.gen(); now >= high {
+		t.Fatalf("the replica mints from %d: this test would show nothing", now)
+	}
+	for _, j := range jobs {
+		d.whole(j.JobId, nil)
+		if n := s.log.count(j.JobId, `"code":"fenced"`, `"verdict":"raise"`); n == 0 {
+			t.Errorf("%s: the fence refused nobody", j.Site)
+		}
+		if now := d.fenceSeen(j.JobId); now <= seen[j] {
+			t.Errorf("%s: the bench's fence went from %d to %d", j.Site, seen[j], now)
+		}
+		if now := s.gen(); now < d.fenceSeen(j.JobId) {
+			t.Errorf("tokens are minted from %d, below the %d that the bench has seen", now, d.fenceSeen(j.JobId))
+		}
+		if got := d.box.SQL(t, fmt.Sprintf("SELECT COUNT(*), SUM(name='%s'), SUM(api_key<>'') FROM %s.tabUser WHERE enabled=1 AND user_type='System User' AND name NOT IN ('Administrator','Guest')",
+			j.Site[:strings.Index(j.Site, ".")]+"@example.com", d.db(j.JobId))); got != "1\t1\t1" {
+			t.Errorf("%s: users, this user, keys: %s", j.Site, got)
+		}
+	}
+	if n := d.box.SQL(t, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'nx"+d.install()+"%'"); n != "2" {
+		t.Errorf("two sites have %s databases", n)
+	}
+	s.keysOpenTheirOwn([]gen.Accepted{apps.Accepted, site.Accepted})
+	d.idle(1)
+	s.doctorFindsNothing()
 }
 
 // TestOutageNameAgain provisions with two rescues, removes, and provisions the
@@ -143,6 +234,7 @@ func TestOutageNameAgain(t *testing.T) {
 		t.Errorf("%s again is %s: %+v", b.Site, job.State, job.Error)
 	}
 	s.keysOpenTheirOwn([]gen.Accepted{b})
+	s.doctorFindsNothing()
 }
 
 // TestOutageBackup restores an old backup of Redis: what was running then ends,
@@ -225,5 +317,8 @@ func TestOutageBackup(t *testing.T) {
 	}
 	if n := s.log.count(`"fenced"`); n > 20 {
 		t.Errorf("fenced %d times", n)
+	}
+	if out, errs, code := s.nexus("", "doctor"); code != 1 || strings.Count(out, "✗") != 1 || !strings.Contains(out, unknown.Site) {
+		t.Errorf("nexus doctor finds more than the forgotten site: exit %d\n%s%s", code, out, errs)
 	}
 }

@@ -109,6 +109,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 		t.Errorf("%d jobs of %d promises", all, len(people.promised))
 	}
 	t.Logf("%d promises kept, %d refusals", len(people.promised), len(people.refusals))
+	s.doctorFindsNothing()
 }
 
 func (s *stack) refusedSoFar(c *crowd) int {
@@ -150,6 +151,7 @@ func TestOutageRedisUnderSite(t *testing.T) {
 	}
 	s.afterwards(before, 0)
 	s.keysOpenTheirOwn(jobs)
+	s.doctorFindsNothing()
 }
 
 // leased tells whether every job has a lease that is valid by Redis' clock.
@@ -209,6 +211,7 @@ func TestOutageRedisFull(t *testing.T) {
 		}
 		s.afterwards(before, 0)
 	}
+	s.doctorFindsNothing()
 }
 
 // keysOf lists what there is of jobs, tenants and secrets, without their values.
@@ -256,4 +259,5 @@ func TestOutageRedisReadOnly(t *testing.T) {
 		}
 	}
 	s.afterwards(before, 0)
+	s.doctorFindsNothing()
 }
