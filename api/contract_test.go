@@ -28,7 +28,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	operator = "operator-token-123"
@@ -41,6 +44,7 @@ const (
 type server struct {
 	t      *testing.T
 	redis  *miniredis.Miniredis
+	rdb    *redis.Client
 	store  *store.Store
 	keys   *nexus.Keyring
 	http   *httptest.Server
@@ -55,8 +59,8 @@ func newServer(t *testing.T, change func(*api.Options)) *server {
 	t.Helper()
 	s := &server{t: t, redis: miniredis.RunT(t), seen: map[string]bool{}}
 	s.redis.SetTime(fixed)
-	rdb := redis.NewClient(&redis.Options{Addr: s.redis.Addr(), MaxRetries: -1})
-	s.store = store.New(rdb, store.Options{Embedded: true})
+	s.rdb = redis.NewClient(&redis.Options{Addr: s.redis.Addr(), MaxRetries: -1})
+	s.store = store.New(s.rdb, store.Options{Embedded: true})
 	s.keys, _ = nexus.NewKeyring()
 	tokens, err := api.ParseTokens("op:operate:" + operator + ",eye:read:" + reader + ",shop:signup:" + signer)
 	if err != nil {
@@ -81,7 +85,7 @@ func newServer(t *testing.T, change func(*api.Options)) *server {
 	}
 	t.Cleanup(func() {
 		s.http.Close()
-		_ = rdb.Close()
+		_ = s.rdb.Close()
 	})
 	return s
 }
@@ -222,7 +226,7 @@ func TestContract(t *testing.T) {
 	}
 	s.redis.SetError("LOADING the server starts")
 	for _, call := range []string{"GET /jobs", "GET /tenants", "POST /tenants", "GET /tenants/a.example.com", "DELETE /tenants/a.example.com",
-		"POST /signup", "GET /subdomains/acme", "GET /jobs/" + strings.Repeat("a", 32), "POST /jobs/" + strings.Repeat("a", 32) + "/cancel",
+		"POST /signup", "GET /subdomains/acme", "GET /jobs/" + strings.Repeat("a", 32), "GET /jobs/" + strings.Repeat("a", 32) + "/events", "POST /jobs/" + strings.Repeat("a", 32) + "/cancel",
 		"POST /jobs/" + strings.Repeat("a", 32) + "/resume", "POST /jobs/" + strings.Repeat("a", 32) + "/credentials",
 		"POST /tenants/a.example.com/restore", "POST /tenants/a.example.com/keys", "POST /tenants/a.example.com/adopt",
 		"GET /benches", "POST /benches/main/pause"} {
@@ -276,12 +280,17 @@ func driveJobs(s *server) {
 	s.ask("GET", path, "", "If-None-Match", header.Get("ETag"))
 	s.ask("GET", path+"?wait=soon", "")
 	s.ask("GET", "/jobs/unknown", "")
+	s.ask("GET", "/jobs/unknown/events", "")
 	creds := path + "/credentials"
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "me")...)
 	s.ask("POST", creds, "{}", append(bearer("x"), "Idempotency-Key", "me")...)
 	s.ask("POST", creds, "{}", bearer(claim)...)
 	s.ask("POST", path+"/resume", "", bearer(operator)...)
 	s.finish(id, nexus.Succeeded)
+	s.events(id)
+	twice := s.watch(s.t.Context(), s.http.URL, id, "Last-Event-ID", "1", "Last-Event-ID", "2")
+	problem, _ := io.ReadAll(twice.Body)
+	s.hold(twice.Request, twice, problem)
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "me")...)
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "you")...)
 	for _, deed := range []string{"/cancel", "/resume"} {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // handler is the API over a miniredis, with one job and one tenant.
-func handler(f *testing.F) http.Handler {
+func handler(f *testing.F) (http.Handler, *store.Store) {
 	f.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(f).Addr(), MaxRetries: -1})
 	f.Cleanup(func() { _ = rdb.Close() })
@@ -29,12 +30,13 @@ func handler(f *testing.F) http.Handler {
 	if err != nil {
 		f.Fatal(err)
 	}
-	h := api.New(api.Options{Store: store.New(rdb, store.Options{Embedded: true}), Keys: keys, Tokens: tokens, Domain: "example.com",
+	memory := store.New(rdb, store.Options{Embedded: true})
+	h := api.New(api.Options{Store: memory, Keys: keys, Tokens: tokens, Domain: "example.com",
 		SiteURL: "https://{site}", Apps: []string{"erpnext"}, Log: slog.New(slog.DiscardHandler)}).Handler()
 	if response := post(h, signupBody(""), "first"); response.Code != http.StatusAccepted {
 		f.Fatalf("the first signup: %d %s", response.Code, response.Body)
 	}
-	return h
+	return h, memory
 }
 
 func post(h http.Handler, body, key string) *httptest.ResponseRecorder {
@@ -63,7 +65,7 @@ func kind(t *testing.T, response *httptest.ResponseRecorder, good int) {
 
 // FuzzSignup sends any body under any Idempotency-Key.
 func FuzzSignup(f *testing.F) {
-	h := handler(f)
+	h, _ := handler(f)
 	for _, key := range []string{"first", "", " ", "\x00", "key/with:all|kinds", "ключ", strings.Repeat("k", 129), "a\r\nb: c"} {
 		f.Add(signupBody(""), key)
 	}
@@ -79,7 +81,7 @@ func FuzzSignup(f *testing.F) {
 // FuzzCursor sends any cursor, state and kind to the lists, as they are and in the
 // cursors' own encoding.
 func FuzzCursor(f *testing.F) {
-	h := handler(f)
+	h, _ := handler(f)
 	for _, seed := range []string{"", "x", "/", "7", "7/", "1790000000000/ffff", "-1/x", "1e999/x", "+inf", "(7", "NaN/0", "\x00", "\xff", "a/b/c", strings.Repeat("9", 400) + "/"} {
 		f.Add(seed, "", "")
 		f.Add(base64.RawURLEncoding.EncodeToString([]byte(seed)), "queued", "provision")
@@ -98,6 +100,57 @@ func FuzzCursor(f *testing.F) {
 				h.ServeHTTP(response, request)
 				kind(t, response, http.StatusOK)
 			}
+		}
+	})
+}
+
+// FuzzLastEventID asks for the events of a job that is over after any of them: the
+// answer is a whole stream with those after it, and with all of them if it is none.
+func FuzzLastEventID(f *testing.F) {
+	h, memory := handler(f)
+	const last = 13
+	jobs, _, err := memory.Jobs(f.Context(), store.JobFilter{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	lease, job, _, err := memory.Take(f.Context(), jobs[0].ID, 1)
+	for i := 3; i < last && err == nil; i++ { // after those of the record and of the start
+		_, err = lease.Checkpoint(f.Context(), &job, "", nexus.Event{Step: "site", Percent: i, Note: "line\none\r\x00\xff"})
+	}
+	job.State = nexus.Succeeded
+	if err == nil {
+		err = lease.Finish(f.Context(), &job, "", nexus.Event{})
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"", "0", "1", "7", "007", "12", "13", "14", "-1", "+1", " 1", "1 ", "1.0", "0x1", "1e1", "1_0", "9223372036854775807", "9223372036854775808",
+		"18446744073709551617", strings.Repeat("0", 9000) + "3", strings.Repeat("9", 9000), "1,2", "\x00", "\xff", "١", "1\r\nid: 2", "snapshot"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		request := httptest.NewRequest(http.MethodGet, "/jobs/"+string(job.ID)+"/events", nil)
+		request.Header["Last-Event-Id"] = []string{id}
+		response := httptest.NewRecorder()
+		h.ServeHTTP(response, request)
+		list, err := frames(response.Body.String())
+		if response.Code != http.StatusOK || err != nil {
+			t.Fatalf("%d, %v", response.Code, err)
+		}
+		next := 1
+		for rev := range last + 1 {
+			if strings.TrimLeft(id, "0") == strconv.Itoa(rev) {
+				next = rev + 1
+			}
+		}
+		for _, event := range list[1:] {
+			if event.id != strconv.Itoa(next) {
+				t.Errorf("after %q comes %s, not %d", id, event.id, next)
+			}
+			next++
+		}
+		if next != last+1 {
+			t.Errorf("after %q the events end before %d", id, next)
 		}
 	})
 }

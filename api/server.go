@@ -38,6 +38,8 @@ type Options struct {
 	Slowest     time.Duration  // how long a request's body may take to arrive; 0: 10 s
 	Proxies     []*net.IPNet   // whose X-Forwarded-For is believed
 	CORSOrigins []string
+	Streams     Streams              // of events; the zero value is the usual
+	Leaving     <-chan struct{}      // closed when the process leaves: streams end; nil: never
 	Queues      http.Handler         // asynq's own view, served read-only below /ops/queues; nil: not served
 	Registry    *prometheus.Registry // nil: one of its own
 	Log         *slog.Logger
@@ -50,6 +52,7 @@ type Server struct {
 	requests *prometheus.HistogramVec
 	gauges   *gauges
 	shown    *lru.Cache[shownKey, shownJob]
+	streams  chan struct{} // one entry for each that is open
 	scrape   sync.Mutex
 }
 
@@ -72,7 +75,8 @@ func New(o Options) *Server {
 	if o.Tokens == nil {
 		o.Tokens = &Tokens{}
 	}
-	s := &Server{Options: o, echo: echo.New(), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	o.Streams = o.Streams.orUsual()
+	s := &Server{Options: o, echo: echo.New(), streams: make(chan struct{}, o.Streams.Max), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
 	o.Registry.MustRegister(s.requests)
@@ -83,11 +87,12 @@ func New(o Options) *Server {
 	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, s.protect)
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
-			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id"},
+			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
 			ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"}}))
 	}
 	s.echo.Use(middleware.BodyLimit("64K"))
 	gen.RegisterHandlers(s.echo, s)
+	s.echo.HEAD("/jobs/:id/events", (&gen.ServerInterfaceWrapper{Handler: s}).JobEvents)
 	s.servePage()
 	s.serveQueues()
 	return s

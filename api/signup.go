@@ -250,7 +250,7 @@ func (s *Server) accepted(c echo.Context, job nexus.Job) error {
 		claim = s.Keys.Claim(job.KeyID, job.ID).Reveal()
 	}
 	return c.JSON(http.StatusAccepted, gen.Accepted{JobId: string(job.ID), Site: s.shownSite(job.Site), Url: s.url(job.Site),
-		StatusUrl: statusURL(job.ID), ClaimToken: claim})
+		StatusUrl: statusURL(job.ID), EventsUrl: statusURL(job.ID) + "/events", ClaimToken: claim})
 }
 
 // waited holds the answer back until the job is over, at most for a time. The

@@ -220,10 +220,13 @@ func (e DeleteTenantParamsPurge) Valid() bool {
 type Accepted struct {
 	// ClaimToken The right to fetch the credentials and to cancel.
 	ClaimToken string `json:"claimToken"`
-	JobId      string `json:"jobId"`
-	Site       string `json:"site"`
-	StatusUrl  string `json:"statusUrl"`
-	Url        string `json:"url"`
+
+	// EventsUrl The live stream of the job's events.
+	EventsUrl string `json:"eventsUrl"`
+	JobId     string `json:"jobId"`
+	Site      string `json:"site"`
+	StatusUrl string `json:"statusUrl"`
+	Url       string `json:"url"`
 }
 
 // AdoptRequest defines model for AdoptRequest.
@@ -271,6 +274,22 @@ type Credentials struct {
 	ApiSecret string `json:"apiSecret"`
 	Site      string `json:"site"`
 	Url       string `json:"url"`
+}
+
+// Event One change of a job, as the stream of its events tells it.
+type Event struct {
+	// Actor Who asked for it: the name of a token. Shown to operators.
+	Actor   *string   `json:"actor,omitempty"`
+	At      time.Time `json:"at"`
+	Attempt *int      `json:"attempt,omitempty"`
+	Note    *string   `json:"note,omitempty"`
+	Percent *int      `json:"percent,omitempty"`
+
+	// Rev Grows with each event of the job.
+	Rev       int64      `json:"rev"`
+	State     State      `json:"state"`
+	Step      *string    `json:"step,omitempty"`
+	StepState *StepState `json:"stepState,omitempty"`
 }
 
 // FieldError defines model for FieldError.
@@ -388,7 +407,7 @@ type Step struct {
 	State     StepState  `json:"state"`
 }
 
-// StepState defines model for Step.State.
+// StepState defines model for StepState.
 type StepState string
 
 // Subdomain defines model for Subdomain.
@@ -463,6 +482,12 @@ type PickUpCredentialsJSONBody = map[string]interface{}
 type PickUpCredentialsParams struct {
 	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// JobEventsParams defines parameters for JobEvents.
+type JobEventsParams struct {
+	// LastEventID The id of the last event that the caller has.
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
 // SignupParams defines parameters for Signup.
@@ -554,6 +579,9 @@ type ServerInterface interface {
 	// PickUpCredentials Fetch the API key and secret, once
 	// (POST /jobs/{id}/credentials)
 	PickUpCredentials(ctx echo.Context, id JobID, params PickUpCredentialsParams) error
+	// JobEvents Each change of the job, as it happens
+	// (GET /jobs/{id}/events)
+	JobEvents(ctx echo.Context, id JobID, params JobEventsParams) error
 	// ResumeJob Go on with a job whose rollback failed
 	// (POST /jobs/{id}/resume)
 	ResumeJob(ctx echo.Context, id JobID) error
@@ -772,6 +800,42 @@ func (w *ServerInterfaceWrapper) PickUpCredentials(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PickUpCredentials(ctx, id, params)
+	return err
+}
+
+// JobEvents converts echo context to params.
+func (w *ServerInterfaceWrapper) JobEvents(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id JobID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params JobEventsParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID string
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Last-Event-ID, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Last-Event-ID: %s", err))
+		}
+
+		params.LastEventID = &LastEventID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.JobEvents(ctx, id, params)
 	return err
 }
 
@@ -1156,6 +1220,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/subdomains/:name", wrapper.Subdomain, options.OperationMiddlewares["subdomain"]...)
 	router.GET(options.BaseURL+"/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
 	router.GET(options.BaseURL+"/jobs/:id", wrapper.ShowJob, options.OperationMiddlewares["showJob"]...)
+	router.GET(options.BaseURL+"/jobs/:id/events", wrapper.JobEvents, options.OperationMiddlewares["jobEvents"]...)
 	router.POST(options.BaseURL+"/jobs/:id/credentials", wrapper.PickUpCredentials, options.OperationMiddlewares["pickUpCredentials"]...)
 	router.POST(options.BaseURL+"/jobs/:id/cancel", wrapper.CancelJob, options.OperationMiddlewares["cancelJob"]...)
 	router.POST(options.BaseURL+"/jobs/:id/resume", wrapper.ResumeJob, options.OperationMiddlewares["resumeJob"]...)

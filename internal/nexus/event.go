@@ -13,4 +13,5 @@ type Event struct {
 	Attempt   int       `json:"attempt,omitempty"`
 	Percent   int       `json:"percent,omitempty"`
 	Note      string    `json:"note,omitempty"`
+	Actor     string    `json:"actor,omitempty"` // who asked for it, for operators only
 }

@@ -150,8 +150,8 @@ func (s *Store) Rev(ctx context.Context, id nexus.JobID) (int64, error) {
 // parked, or a teardown that has begun.
 // The event names the actor who asked.
 func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
-	asked := eventBody(nexus.Event{Note: "cancel was asked by " + actor})
-	ended := eventBody(nexus.Event{Note: "canceled by " + actor + " before it began"})
+	asked := eventBody(nexus.Event{Note: "cancel was asked", Actor: actor})
+	ended := eventBody(nexus.Event{Note: "canceled before it began", Actor: actor})
 	r, err := s.run(ctx, "cancel", cancelScript(), jobKey(id), string(id),
 		s.o.Retention.Milliseconds(), asked, ended, encode(nexus.WhyCanceled("")))
 	if err != nil {
@@ -195,7 +195,7 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 		job.Error = job.Error.First
 	}
 	r, err := s.run(ctx, "resume", resumeScript(), jobKey(id), string(id), job.Rev, encode(job.Steps),
-		string(next), (24 * time.Hour).Milliseconds(), failure(&job), eventBody(nexus.Event{Note: "resumed by " + actor}))
+		string(next), (24 * time.Hour).Milliseconds(), failure(&job), eventBody(nexus.Event{Note: "resumed", Actor: actor}))
 	if err != nil {
 		return job, err
 	}
@@ -241,7 +241,8 @@ func eventBody(e nexus.Event) string {
 		Attempt   int             `json:"attempt,omitempty"`
 		Percent   int             `json:"percent,omitempty"`
 		Note      string          `json:"note,omitempty"`
-	}{e.Step, e.StepState, e.Attempt, e.Percent, e.Note})
+		Actor     string          `json:"actor,omitempty"`
+	}{e.Step, e.StepState, e.Attempt, e.Percent, e.Note, e.Actor})
 }
 
 func decodeJob(f map[string]string) (nexus.Job, error) {

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// Streams are the bounds of the live streams; zero fields mean the usual.
+type Streams struct {
+	Max       int           // open at once in this process; 0: 1000
+	Heartbeat time.Duration // between two signs of life when nothing happens; 0: 15 s
+	Patience  time.Duration // for a client to take what it is sent; 0: 10 s
+}
+
+func (s Streams) orUsual() Streams {
+	return Streams{Max: cmp.Or(s.Max, 1000), Heartbeat: cmp.Or(s.Heartbeat, 15*time.Second), Patience: cmp.Or(s.Patience, 10*time.Second)}
+}
+
+// JobEvents streams a job's events until it is over; whoever knows the id may ask.
+func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsParams) error {
+	_, refused := s.need(c, ScopeRead)
+	key := shownKey{nexus.JobID(id), refused == nil}
+	shown, err := s.show(c.Request().Context(), key)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		return &nexus.Error{Code: nexus.Unavailable, Op: "api.events", RetryAfter: 10 * time.Second,
+			Msg: "Too many are watching jobs just now; please try again in a moment, or ask for the job without its events."}
+	}
+	after := seen(value(params.LastEventID), shown.rev)
+	events, err := s.Store.Events(c.Request().Context(), key.id, after)
+	if err != nil {
+		return err
+	}
+	out := s.openStream(c)
+	if c.Request().Method != http.MethodHead && out.send("retry: 2000\nevent: snapshot\ndata: "+string(shown.body)+"\n\n") == nil {
+		s.follow(c.Request().Context(), out, key, shown, events)
+	}
+	return nil // whatever ended the stream: the answer has begun
+}
+
+// follow sends a job's events: those given, and then each as it comes, until the
+// job is over, the client or this process leaves, or the registry is away. A
+// client asks again from the last one it got.
+func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown shownJob, events []nexus.Event) {
+	ctx, stop := s.staying(ctx)
+	defer stop()
+	rev, over := shown.rev, shown.over
+	for {
+		for _, e := range events {
+			if !key.operator {
+				e.Actor = ""
+			}
+			if out.event(e) != nil {
+				return
+			}
+			rev = max(rev, e.Rev) // it may have come after the record was read
+		}
+		if over {
+			return
+		}
+		job, err := s.changed(ctx, out, key.id, rev)
+		if err != nil {
+			return
+		}
+		// Read after the record: none of those up to its rev is missed.
+		if events, err = s.Store.Events(ctx, key.id, rev); err != nil {
+			return
+		}
+		rev, over = job.Rev, job.State.Terminal()
+	}
+}
+
+// changed waits for a job to have a later rev than the given one or to be over, and
+// gives signs of life meanwhile.
+func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev int64) (nexus.Job, error) {
+	for {
+		beat, cancel := context.WithTimeout(ctx, s.Streams.Heartbeat)
+		job, err := s.Store.Watch(beat, id, rev)
+		cancel()
+		switch {
+		case err != nil || ctx.Err() != nil:
+			return job, cmp.Or(err, ctx.Err())
+		case job.Rev < rev: // the registry lost its last writes: what was sent did not happen
+			return job, fmt.Errorf("rev %d after %d", job.Rev, rev)
+		case job.Rev > rev || job.State.Terminal():
+			return job, nil
+		}
+		if err := out.send(": nothing new\n\n"); err != nil {
+			return job, err
+		}
+	}
+}
+
+// staying is a context that also ends when the process leaves: a stream would
+// keep it waiting.
+func (s *Server) staying(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		select {
+		case <-s.Leaving:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel()
+		ended.Wait()
+	}
+}
+
+// seen is the rev of the last event that a client has; zero for what is no rev of
+// this job: it then gets all of them.
+func seen(text string, newest int64) int64 {
+	rev, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || text[0] == '+' || rev < 0 || rev > newest {
+		return 0
+	}
+	return rev
+}
+
+// stream is an answer of Server-Sent Events.
+type stream struct {
+	to       *echo.Response
+	control  *http.ResponseController
+	patience time.Duration
+}
+
+func (s *Server) openStream(c echo.Context) stream {
+	h := c.Response().Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no") // else nginx would keep events back
+	h.Set("Connection", "close")     // its write deadline must not meet another answer
+	c.Response().WriteHeader(http.StatusOK)
+	// Not of c.Response(): its Flush hides errors.
+	return stream{to: c.Response(), control: http.NewResponseController(c.Response().Writer), patience: s.Streams.Patience}
+}
+
+// event sends one event. It is a state when the job begins, rests, is over or is
+// asked for something: then no step goes on. The text of JSON has no line breaks.
+func (s stream) event(e nexus.Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	kind := "progress"
+	switch {
+	case e.Step == "" || e.State != nexus.Running && e.State != nexus.RollingBack:
+		kind = "state"
+	case e.StepState != "":
+		kind = "step"
+	}
+	return s.send(fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Rev, kind, data))
+}
+
+// send sends at once. A client that does not read is given up: it would hold its
+// place for good.
+func (s stream) send(text string) error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) // not every test's connection has deadlines
+	if _, err := io.WriteString(s.to, text); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
