@@ -434,9 +434,9 @@ func TestEventsAreBounded(t *testing.T) {
 	s.eventually("a client that left made room", room)
 
 	lease, job, _, err := s.store.Take(t.Context(), nexus.JobID(id), 1)
-	for range 8 { // more than the two sockets hold
+	for i := range 8 { // more than the two sockets hold
 		if err == nil {
-			_, err = lease.Checkpoint(t.Context(), &job, "", nexus.Event{Step: "site", Note: strings.Repeat("x", 1<<20)})
+			_, err = lease.Checkpoint(t.Context(), &job, "", nexus.Event{Step: "site", Percent: i, Note: strings.Repeat("x", 1<<20)})
 		}
 	}
 	if err != nil {
