@@ -23,8 +23,8 @@ test-all: ## the whole suite with -race: needs redis-server, Docker and MariaDB 
 test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH
 	go test -tags bench -run TestConformance -timeout 60m -count 1 -v ./internal/bench
 
-bench: ## figures, each beside its peer's of the same run
-	go run ./internal/e2e/benchmark
+bench: ## figures, each beside its peer's of the same run; also to bench.json (ARGS='-runs 3 rate')
+	go run ./internal/e2e/benchmark $(ARGS)
 
 soak: ## 10,000 jobs while workers, APIs and Redis are killed, frozen and replaced; needs redis-server
 	go test -tags service -run '^TestSoak$$' -count 1 -timeout 60m -v ./internal/e2e -soak 10000

@@ -13,7 +13,7 @@ import (
 
 const (
 	idleWarmUp = 3 * time.Second
-	idleTime   = 10 * time.Second
+	idleRun    = 8 * time.Second
 	clockTick  = 100 // a second: USER_HZ, the same on every Linux
 )
 
@@ -23,34 +23,43 @@ type use struct {
 	rss, pss float64 // MB
 }
 
-// idle watches the processes while there is nothing to do.
+// idle watches the processes while there is nothing to do, all at the same time.
 func idle(ctx context.Context, s *stack) ([]row, error) {
 	if err := pause(ctx, idleWarmUp); err != nil {
 		return nil, err
 	}
 	all := []*process{s.worker, s.api, s.peers.idle, s.peers.echo}
-	before, err := uses(all)
-	if err != nil {
-		return nil, err
+	cpu, rss, pss := make([][]float64, len(all)), make([][]float64, len(all)), make([][]float64, len(all))
+	for range s.runs {
+		before, err := uses(all)
+		if err != nil {
+			return nil, err
+		}
+		started := time.Now()
+		if err := pause(ctx, idleRun); err != nil {
+			return nil, err
+		}
+		after, err := uses(all)
+		if err != nil {
+			return nil, err
+		}
+		for i := range all {
+			cpu[i] = append(cpu[i], 100*float64(after[i].cpu-before[i].cpu)/float64(time.Since(started)))
+			rss[i], pss[i] = append(rss[i], after[i].rss), append(pss[i], after[i].pss)
+		}
 	}
-	started := time.Now()
-	if err := pause(ctx, idleTime); err != nil {
-		return nil, err
+	var rows []row
+	for i, who := range []struct {
+		id, name, peer string
+		cpu            float64
+	}{{"worker", "idle worker", "asynq: idle server", 5}, {"api", "idle API", "Echo: idle server", 1}} {
+		peer := peerFigures{What: who.peer}
+		rows = append(rows,
+			row{ID: "idle_" + who.id + "_cpu", What: who.name + ", share of a core", Unit: unitPercent, Peer: peer, Budget: atMost(who.cpu)}.judged(cpu[i], cpu[i+2]),
+			row{ID: "idle_" + who.id + "_rss", What: who.name + ", memory (RSS)", Unit: unitMemory, Peer: peer, Budget: atMost(40)}.judged(rss[i], rss[i+2]),
+			row{ID: "idle_" + who.id + "_pss", What: who.name + ", memory (PSS)", Unit: unitMemory, Peer: peer}.judged(pss[i], pss[i+2]))
 	}
-	after, err := uses(all)
-	if err != nil {
-		return nil, err
-	}
-	share := func(i int) float64 { return 100 * float64(after[i].cpu-before[i].cpu) / float64(time.Since(started)) }
-	const cpu, memory, queue, handler = "%.1f %%", "%.1f MB", "asynq server", "Echo server"
-	return []row{
-		plain("idle worker, share of a core", cpu, share(0), 5, share(2), queue),
-		plain("idle worker, memory (RSS)", memory, after[0].rss, 40, after[2].rss, queue),
-		plain("idle worker, memory (PSS)", memory, after[0].pss, 0, after[2].pss, queue),
-		plain("idle API, share of a core", cpu, share(1), 1, share(3), handler),
-		plain("idle API, memory (RSS)", memory, after[1].rss, 40, after[3].rss, handler),
-		plain("idle API, memory (PSS)", memory, after[1].pss, 0, after[3].pss, handler),
-	}, nil
+	return rows, nil
 }
 
 func uses(all []*process) (out []use, err error) {

@@ -1,9 +1,11 @@
 // Command benchmark prints the budgets that need no real bench, each figure
 // beside its peer's from the same run: asynq by itself, or a bare Echo handler.
-// It starts its own redis-server (every write synced, as the product demands),
-// the product's binaries and the peers, on loopback only; it ends what it
-// started, by process id, and takes about two minutes. Figures of different
-// runs or machines are not to be compared; the ratios are.
+// Each is measured several times, ours and the peer's in turns, and is shown as
+// a median with its spread; all of it is written as JSON too. It starts its own
+// redis-server (every write synced, as the product demands), the product's
+// binaries and the peers, on loopback only; it ends what it started, by process
+// id. Figures of different machines or hours are not to be compared; the ratios
+// are. docs/PERFORMANCE.md tells how to read them.
 //
 // May import: internal/nexus, internal/app, api/client, api/gen.
 // Imported by: nothing.
@@ -12,93 +14,126 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// longest is when a run is given up.
-const longest = 5 * time.Minute
-
 func main() { os.Exit(run()) }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGPIPE is among them, so that the processes end when nobody reads on.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
-	work := benchmark
-	if len(os.Args) > 1 && os.Args[1] == peerCommand {
-		work = func(ctx context.Context) error { return peer(ctx, os.Args[2:]) }
+	args, work := os.Args[1:], benchmark
+	if len(args) > 0 && args[0] == peerCommand {
+		args, work = args[1:], peer
 	}
-	if err := work(ctx); err != nil {
+	switch err := work(ctx, args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 2
+	case err != nil:
 		fmt.Fprintf(os.Stderr, "benchmark: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-// measure is one part of the run; it answers with its rows of the table.
+// measure is one part of the benchmark; it answers with its rows of the table.
 type measure struct {
 	name, doing string
 	do          func(context.Context, *stack) ([]row, error)
 }
 
 // measures are all parts, in their order: the idle processes are fresh ones,
-// and the last part ends the worker.
+// and the last part kills workers.
 func measures() []measure {
 	return []measure{
 		{"idle", "idling", idle},
 		{"latency", "timing first steps", firstSteps},
 		{"rate", "counting whole jobs", wholeJobs},
 		{"reads", "asking for a job", jobReads},
-		{"kill", "killing a worker", killed},
+		{"kill", "killing workers", killed},
 	}
 }
 
-// chosen are the parts that the arguments name; all of them without any.
-func chosen(names []string) ([]measure, error) {
+// options are what the arguments say.
+type options struct {
+	runs  int    // how often each figure is measured
+	json  string // where all of it is written
+	parts []measure
+}
+
+// readOptions reads the arguments: flags, then the parts to do; all of them
+// without any.
+func readOptions(args []string, usage io.Writer) (o options, err error) {
 	all := measures()
-	if len(names) == 0 {
-		return all, nil
+	var names []string
+	for _, part := range all {
+		names = append(names, part.name)
 	}
-	for _, name := range names {
-		if !slices.ContainsFunc(all, func(m measure) bool { return m.name == name }) {
-			return nil, fmt.Errorf("there is no part %q; there are idle, latency, rate, reads and kill", name)
+	flags := flag.NewFlagSet("benchmark", flag.ContinueOnError)
+	flags.SetOutput(usage)
+	flags.Usage = func() {
+		fmt.Fprintf(usage, "usage: benchmark [flags] [part…]\nparts: %s; all of them without any\n", strings.Join(names, ", "))
+		flags.PrintDefaults()
+	}
+	flags.IntVar(&o.runs, "runs", 5, "how often each figure is measured; an odd number has one in the middle")
+	flags.StringVar(&o.json, "json", "bench.json", "the file that all of it is written to")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if o.runs < 1 {
+		return o, errors.New("-runs must be 1 or more")
+	}
+	for _, name := range flags.Args() {
+		if !slices.Contains(names, name) {
+			return o, fmt.Errorf("there is no part %q; there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	return slices.DeleteFunc(all, func(m measure) bool { return !slices.Contains(names, m.name) }), nil
+	o.parts = slices.DeleteFunc(all, func(m measure) bool { return flags.NArg() > 0 && !slices.Contains(flags.Args(), m.name) })
+	return o, nil
 }
 
-func benchmark(ctx context.Context) (err error) {
-	parts, err := chosen(os.Args[1:])
+func benchmark(ctx context.Context, args []string) (err error) {
+	o, err := readOptions(args, os.Stderr)
 	if err != nil {
 		return err
 	}
-	before := machine()
-	s, err := newStack(ctx)
+	// A part that hangs must not keep the machine.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.runs)*time.Minute+2*time.Minute)
+	defer cancel()
+	r := newReport(ctx, o.runs)
+	s, err := newStack(ctx, o.runs)
 	if s != nil {
 		defer func() { err = errors.Join(err, s.close()) }()
 	}
 	if err != nil {
 		return err
 	}
-	var rows []row
-	for _, part := range parts {
+	fmt.Fprintf(os.Stderr, "its redis-server is at %s, all logs below %s\n", s.redisAddr, s.dir)
+	for _, part := range o.parts {
 		started := time.Now()
 		fmt.Fprintf(os.Stderr, "%s … ", part.doing)
-		more, err := part.do(ctx, s)
+		rows, err := part.do(ctx, s)
 		if err != nil {
 			fmt.Fprintln(os.Stderr)
 			return fmt.Errorf("%s: %w%s", part.doing, err, s.lastWords())
 		}
-		rows = append(rows, more...)
+		r.Rows = append(r.Rows, rows...)
 		fmt.Fprintf(os.Stderr, "%.0f s\n", time.Since(started).Seconds())
 	}
-	print(os.Stdout, rows)
-	fmt.Println(before + ".")
+	r.end(ctx, s.rdb)
+	if err := r.write(o.json); err != nil {
+		return err
+	}
+	r.print(os.Stdout)
+	fmt.Fprintf(os.Stderr, "All of it is in %s.\n", o.json)
 	return nil
 }

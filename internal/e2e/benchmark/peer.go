@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -30,8 +32,8 @@ const (
 type peers struct {
 	echo     *process
 	echoAddr string
-	idle     *process  // an asynq server that has nothing to do, and inherits the orphan
-	orphaned time.Time // when the asynq server that held the orphan was killed
+	idle     *process   // an asynq server that has nothing to do, and inherits the orphans
+	holders  []*process // asynq servers that die over their orphans, one after the other
 	rdb      *redis.Client
 }
 
@@ -42,42 +44,55 @@ func (p *peers) close() {
 }
 
 // peer runs as the peer that the arguments name, until the context ends: echo,
-// asynq, or an asynq that holds on to its task.
+// asynq, or an asynq that dies over its task after a time.
 func peer(ctx context.Context, args []string) error {
-	if len(args) != 2 {
-		return errors.New("peer: give a kind and the address of Redis")
-	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
-	switch kind, addr := args[0], args[1]; kind {
-	case "echo":
-		return echoPeer(ctx, log, addr)
-	case "asynq", "holder":
-		server, err := startAsynq(addr, orphanQueue, func(task context.Context, _ *asynq.Task) error {
-			log.InfoContext(ctx, "begun")
-			if kind == "holder" {
-				<-task.Done()
-			}
+	switch {
+	case len(args) == 2 && args[0] == "echo":
+		return echoPeer(ctx, log, args[1])
+	case len(args) == 2 && args[0] == "asynq":
+		return asynqPeer(ctx, args[1], concurrency, func(_ context.Context, task *asynq.Task) error {
+			log.InfoContext(ctx, begunBy(task))
 			return nil
 		})
+	case len(args) == 3 && args[0] == "holder":
+		after, err := time.ParseDuration(args[2])
 		if err != nil {
 			return err
 		}
-		<-ctx.Done()
-		server.Shutdown()
-		return nil
-	default:
-		return fmt.Errorf("peer: there is no %q", kind)
+		return asynqPeer(ctx, args[1], 1, func(_ context.Context, task *asynq.Task) error {
+			log.InfoContext(ctx, begunBy(task))
+			if err := pause(ctx, after); err != nil {
+				return err
+			}
+			log.InfoContext(ctx, "killed")
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		})
 	}
+	return fmt.Errorf("peer: there is no %q", args)
+}
+
+// begunBy is what an asynq server says that begins a task.
+func begunBy(task *asynq.Task) string { return "begun " + string(task.Payload()) }
+
+func asynqPeer(ctx context.Context, addr string, atOnce int, do asynq.HandlerFunc) error {
+	server, err := startAsynq(addr, orphanQueue, atOnce, do)
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	server.Shutdown()
+	return nil
 }
 
 // startAsynq is asynq as anybody would run it, but for the pace at which it
 // looks for tasks, which is the worker's.
-func startAsynq(addr, queue string, do func(context.Context, *asynq.Task) error) (*asynq.Server, error) {
+func startAsynq(addr, queue string, atOnce int, do asynq.HandlerFunc) (*asynq.Server, error) {
 	server := asynq.NewServer(asynq.RedisClientOpt{Addr: addr, DB: peerDB}, asynq.Config{
-		Concurrency: concurrency, TaskCheckInterval: 20 * time.Millisecond,
+		Concurrency: atOnce, TaskCheckInterval: 20 * time.Millisecond,
 		Queues: map[string]int{queue: 1}, LogLevel: asynq.ErrorLevel,
 	})
-	return server, server.Start(asynq.HandlerFunc(do))
+	return server, server.Start(do)
 }
 
 // echoPeer answers GET /<key> with the value Redis has for it.
@@ -105,8 +120,8 @@ func echoPeer(ctx context.Context, log *slog.Logger, addr string) error {
 	return nil
 }
 
-// startPeers starts the Echo server, and makes an orphan of asynq's: its server
-// is killed while it works, and the idle one has the whole run to notice.
+// startPeers starts the Echo server, makes orphans of asynq's, and starts the
+// idle server, which inherits them.
 func (s *stack) startPeers(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -119,32 +134,50 @@ func (s *stack) startPeers(ctx context.Context) error {
 	if s.peers.echoAddr, err = s.peers.echo.says(ctx, "listening", "addr"); err != nil {
 		return err
 	}
-	holder, err := s.start("holder", nil, self, peerCommand, "holder", s.redisAddr)
-	if err != nil {
+	if err := s.makeOrphans(ctx, self); err != nil {
 		return err
 	}
-	tasks := asynq.NewClientFromRedisClient(s.peers.rdb)
-	if _, err := tasks.EnqueueContext(ctx, asynq.NewTask(peerTask, nil), asynq.Queue(orphanQueue)); err != nil {
-		return err
-	}
-	if _, err := holder.says(ctx, "begun", "time"); err != nil {
-		return err
-	}
-	if s.peers.idle, err = s.start("asynq", nil, self, peerCommand, "asynq", s.redisAddr); err != nil {
-		return err
-	}
-	s.peers.orphaned = time.Now()
-	return holder.kill()
+	s.peers.idle, err = s.start("asynq", nil, self, peerCommand, "asynq", s.redisAddr)
+	return err
 }
 
-// rescued tells how long asynq took to go on with its orphan; false: it has not
-// yet, for that long.
-func (p *peers) rescued() (time.Duration, bool) {
-	for _, line := range p.idle.lines("begun") {
-		text, _ := line["time"].(string)
-		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
-			return at.Sub(p.orphaned), true
+// makeOrphans starts asynq servers with a task each, over which they will die, at
+// different times of the minute in which asynq looks for such tasks once.
+func (s *stack) makeOrphans(ctx context.Context, self string) error {
+	tasks := asynq.NewClientFromRedisClient(s.peers.rdb)
+	for i := range s.runs {
+		after := time.Duration(i) * time.Minute / time.Duration(s.runs)
+		holder, err := s.start(fmt.Sprintf("holder-%d", i), nil, self, peerCommand, "holder", s.redisAddr, after.String())
+		if err != nil {
+			return err
+		}
+		holder.ended = true // by itself
+		s.peers.holders = append(s.peers.holders, holder)
+		task := asynq.NewTask(peerTask, []byte(strconv.Itoa(i)))
+		if _, err := tasks.EnqueueContext(ctx, task, asynq.Queue(orphanQueue)); err != nil {
+			return err
+		}
+		if _, err := holder.says(ctx, begunBy(task), "time"); err != nil {
+			return err
 		}
 	}
-	return time.Since(p.orphaned), false
+	return nil
+}
+
+// rescued tells how long asynq took to go on with each of its orphans; all is
+// false if it has not yet with some, for that long.
+func (p *peers) rescued() (took []float64, all bool) {
+	all = true
+	for i, holder := range p.holders {
+		again, over := p.idle.said(begunBy(asynq.NewTask(peerTask, []byte(strconv.Itoa(i)))))
+		if !over {
+			again, all = time.Now(), false
+		}
+		died, dead := holder.said("killed")
+		if !dead { // its turn has not come yet
+			died = again
+		}
+		took = append(took, millis(again.Sub(died)))
+	}
+	return took, all
 }

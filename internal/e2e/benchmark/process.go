@@ -105,6 +105,17 @@ func (p *process) says(ctx context.Context, msg, field string) (text string, err
 	return text, err
 }
 
+// said is when the process wrote its first line with this message.
+func (p *process) said(msg string) (at time.Time, ok bool) {
+	for _, line := range p.lines(msg) {
+		text, _ := line["time"].(string)
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			return at, true
+		}
+	}
+	return at, false
+}
+
 // eventually waits for what must come true; it looks often.
 func eventually(ctx context.Context, within time.Duration, what string, ok func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, within)

@@ -10,18 +10,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// How much is done in one round; the two take turns.
+// How much is done in one run; the two take turns.
 const (
-	rateRounds   = 5
-	jobsPerRound = 300
-	tasksARound  = 4000
+	jobsARun  = 300
+	tasksARun = 4000
 )
 
 // wholeJobs counts provisions a second from the first POST to the last end,
 // and asynq's no-op tasks from the first enqueue to the last, by as many clients.
 func wholeJobs(ctx context.Context, s *stack) ([]row, error) {
 	var left atomic.Int64
-	server, err := startAsynq(s.redisAddr, "default", func(context.Context, *asynq.Task) error {
+	server, err := startAsynq(s.redisAddr, "default", concurrency, func(context.Context, *asynq.Task) error {
 		left.Add(-1)
 		return nil
 	})
@@ -44,14 +43,14 @@ func wholeJobs(ctx context.Context, s *stack) ([]row, error) {
 		return err
 	}
 	var ours, theirs []float64
-	for range rateRounds {
-		rate, err := round(ctx, jobsPerRound, signup, s.settled)
+	for range s.runs {
+		rate, err := round(ctx, jobsARun, signup, s.settled)
 		if err != nil {
 			return nil, err
 		}
 		ours = append(ours, rate)
-		left.Store(tasksARound)
-		if rate, err = round(ctx, tasksARound, enqueue, drained); err != nil {
+		left.Store(tasksARun)
+		if rate, err = round(ctx, tasksARun, enqueue, drained); err != nil {
 			return nil, err
 		}
 		theirs = append(theirs, rate)
@@ -61,7 +60,8 @@ func wholeJobs(ctx context.Context, s *stack) ([]row, error) {
 			return nil, err
 		}
 	}
-	return []row{atLeast("whole provision on the sandbox", median(ours), median(theirs), 1.0/6, "1/6", "asynq, no-op tasks")}, nil
+	return []row{row{ID: "provision_rate", What: "whole provision on the sandbox", Unit: unitRate,
+		Peer: peerFigures{What: "asynq: no-op tasks"}, Budget: ofPeer(1.0 / 6)}.judged(ours, theirs)}, nil
 }
 
 type jobIDs struct {

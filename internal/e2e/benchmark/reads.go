@@ -13,10 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const (
-	readRounds = 5
-	readRound  = 2 * time.Second
-)
+const readTime = 2 * time.Second
 
 // jobReads counts answers to GET /jobs/<id> for finished jobs, one for each
 // connection, and those of an Echo handler that gets the same bytes from Redis.
@@ -37,7 +34,7 @@ func jobReads(ctx context.Context, s *stack) ([]row, error) {
 		}
 	}
 	var ours, theirs []float64
-	for i := range readRounds + 1 {
+	for i := range s.runs + 1 {
 		us, err := load(ctx, s.apiAddr, jobs)
 		if err != nil {
 			return nil, err
@@ -50,7 +47,8 @@ func jobReads(ctx context.Context, s *stack) ([]row, error) {
 			ours, theirs = append(ours, us), append(theirs, them)
 		}
 	}
-	return []row{atLeast("GET /jobs/<id>", median(ours), median(theirs), 0.7, "70 %", "Echo, one Redis GET")}, nil
+	return []row{row{ID: "job_reads", What: "GET /jobs/<id>", Unit: unitRate,
+		Peer: peerFigures{What: "Echo: one Redis GET"}, Budget: ofPeer(0.7)}.judged(ours, theirs)}, nil
 }
 
 // finished makes some sites and answers with their jobs.
@@ -84,7 +82,7 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 // do, on the same cores, and hide what is to be seen.
 func load(ctx context.Context, addr string, paths []string) (float64, error) {
 	started := time.Now()
-	until := started.Add(readRound)
+	until := started.Add(readTime)
 	var answers atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for _, path := range paths {

@@ -30,6 +30,7 @@ const concurrency = 16
 
 // stack is the whole system, each part a process of its own.
 type stack struct {
+	runs      int // how often each figure is measured
 	dir       string
 	sites     string // the sandbox's folder
 	env       []string
@@ -46,7 +47,7 @@ type stack struct {
 
 // newStack starts everything. It answers with what it has, to be closed, even
 // with an error.
-func newStack(ctx context.Context) (*stack, error) {
+func newStack(ctx context.Context, runs int) (*stack, error) {
 	server, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, errors.New("redis-server is not in PATH; install it (such as: apt-get install redis-server) and try again")
@@ -55,7 +56,7 @@ func newStack(ctx context.Context) (*stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{dir: dir}
+	s := &stack{dir: dir, runs: runs}
 	if s.sites, err = memoryFolder(dir); err != nil {
 		return s, err
 	}
@@ -169,8 +170,13 @@ func (s *stack) startWorker(ctx context.Context, name string, env ...string) (*p
 
 // signup asks for a fresh site, as the form does.
 func (s *stack) signup(ctx context.Context) (id string, err error) {
+	return s.signupBy(ctx, "jane@example.com")
+}
+
+// signupBy does so with an e-mail, by which the sandbox may be told how to behave.
+func (s *stack) signupBy(ctx context.Context, email string) (id string, err error) {
 	name := fmt.Sprintf("bench-%d", s.signups.Add(1))
-	accepted, err := s.client.Signup(ctx, gen.SignupRequest{Email: name + "@example.com", Password: "Passw0rdXyz",
+	accepted, err := s.client.Signup(ctx, gen.SignupRequest{Email: email, Password: "Passw0rdXyz",
 		FullName: "Jane Doe", OrganizationName: name, Subdomain: &name}, "key-"+name)
 	return accepted.JobId, err
 }

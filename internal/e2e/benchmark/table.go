@@ -1,81 +1,33 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
-	"slices"
+	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
-// row is one line of the table, as printed.
-type row struct {
-	what, ours, peer, ratio, budget string
-	met                             bool
-	unjudged                        bool // a figure without a budget
-}
-
-// atMost is a row about a time that must stay below a limit.
-func atMost(what string, ours, limit, peer time.Duration, peerName string) row {
-	return row{what: what, ours: short(ours), peer: short(peer) + "  " + peerName,
-		ratio: fmt.Sprintf("%.2f×", float64(ours)/float64(peer)), budget: "≤ " + short(limit), met: ours <= limit}
-}
-
-// atLeast is a row about a rate that must reach a part of its peer's.
-func atLeast(what string, ours, peer, part float64, budget, peerName string) row {
-	return row{what: what, ours: perSecond(ours), peer: perSecond(peer) + "  " + peerName,
-		ratio: percent(ours / peer), budget: "≥ " + budget, met: ours >= part*peer}
-}
-
-// plain is a row about a figure of any unit that must stay below a limit; a
-// limit of zero judges nothing.
-func plain(what, format string, ours, limit, peer float64, peerName string) row {
-	r := row{what: what, ours: fmt.Sprintf(format, ours), peer: fmt.Sprintf(format, peer) + "  " + peerName,
-		ratio: "–", met: ours <= limit, unjudged: limit == 0}
-	if peer > 0 {
-		r.ratio = fmt.Sprintf("%.2f×", ours/peer)
-	}
-	if !r.unjudged {
-		r.budget = "≤ " + strings.TrimSuffix(fmt.Sprintf(format, limit), ".0")
-	}
-	return r
-}
-
-func (r row) cells() []string {
-	mark := "✗"
-	if r.unjudged {
-		mark = ""
-	} else if r.met {
-		mark = "✓"
-	}
-	return []string{r.what, r.ours, r.peer, r.ratio, r.budget, mark}
-}
-
-// machine says how much of it there was, and how much others took.
-func machine() string {
-	text, _ := os.ReadFile("/proc/loadavg")
-	load, _, _ := strings.Cut(string(text), " ")
-	return fmt.Sprintf("%d cores, load average %s before the run", runtime.NumCPU(), cmp.Or(load, "unknown"))
-}
-
-// print writes the rows below their heading, in columns.
-func print(w io.Writer, rows []row) {
-	lines := [][]string{{"what", "ours", "its peer, same run", "ratio", "budget", ""}}
-	missed, judged := 0, 0
-	for _, r := range rows {
-		lines = append(lines, r.cells())
-		if !r.unjudged {
+// print writes the table: each row above its peer's, in columns.
+func (r *report) print(w io.Writer) {
+	lines := [][5]string{{"", "median (least–most)", "ratio to its peer", "budget"}}
+	missed, straddling, judged := 0, 0, 0
+	for _, row := range r.Rows {
+		lines = append(lines, row.cells(), [5]string{"  " + row.Peer.What, row.Peer.text(row.Unit)})
+		if row.Met != nil {
 			judged++
-			if !r.met {
+			if !*row.Met {
 				missed++
+			}
+			if row.Straddles {
+				straddling++
 			}
 		}
 	}
-	var widths [6]int
+	for _, a := range r.NotMeasured {
+		lines = append(lines, [5]string{a.What, "not measured here", "", a.Budget})
+	}
+	var widths [5]int
 	for _, line := range lines {
 		for i, cell := range line {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
@@ -89,25 +41,83 @@ func print(w io.Writer, rows []row) {
 		}
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
-	fmt.Fprintf(w, "\n%d of %d budgets missed. The rows that need a real bench are not part of this run.\n", missed, judged)
+	fmt.Fprintf(w, "\n%d of %d budgets missed (✗), by the median of %d runs; %d with runs on both sides (~).\n", missed, judged, r.Runs, straddling)
+	fmt.Fprintln(w, "What is not measured here needs a real bench; docs/PERFORMANCE.md tells how.")
+	fmt.Fprintf(w, "%d cores, load average %s before and %s after; %s, Redis %s, %.0f s.\n",
+		r.Cores, number(r.Load.Before), number(r.Load.After), r.Go, r.Redis, r.Seconds)
 }
 
-func short(d time.Duration) string {
-	if d < time.Second {
-		return fmt.Sprintf("%.3g ms", float64(d)/float64(time.Millisecond))
+func (r row) cells() [5]string {
+	line := [5]string{r.What, r.Ours.text(r.Unit), "–"}
+	if r.Ratio != nil {
+		line[2] = r.Ratio.text("×")
+		if r.Peer.Unfinished {
+			line[2] = "< " + line[2]
+		}
 	}
-	return fmt.Sprintf("%.3g s", d.Seconds())
+	if r.Budget == nil {
+		return line
+	}
+	unit := "×"
+	if r.Budget.Of == "ours" {
+		unit = r.Unit
+	}
+	line[3] = "≤ " + limit(r.Budget.AtMost, unit)
+	if r.Budget.AtLeast > 0 {
+		line[3] = "≥ " + limit(r.Budget.AtLeast, unit)
+	}
+	line[4] = "✗"
+	if *r.Met {
+		line[4] = "✓"
+	}
+	if r.Straddles {
+		line[4] += " ~"
+	}
+	return line
 }
 
-func perSecond(n float64) string { return fmt.Sprintf("%.0f/s", n) }
-
-func percent(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
-
-// quantile is the value below which a part of all lies (nearest rank); all must
-// not be empty.
-func quantile[T time.Duration | float64](all []T, q float64) T {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[int(q*float64(len(sorted)-1)+0.5)]
+func (p peerFigures) text(unit string) string {
+	if p.Unfinished {
+		return "> " + p.spread.text(unit)
+	}
+	return p.spread.text(unit)
 }
 
-func median[T time.Duration | float64](all []T) T { return quantile(all, 0.5) }
+// text is a median with its unit, and the least and the most behind it.
+func (s spread) text(unit string) string {
+	if unit == unitMillis && s.Median >= 1000 {
+		s.Median, s.Min, s.Max, unit = s.Median/1000, s.Min/1000, s.Max/1000, "s"
+	}
+	return fmt.Sprintf("%s%s (%s–%s)", number(s.Median), behind(unit), number(s.Min), number(s.Max))
+}
+
+// limit is a budget's figure as people write it.
+func limit(v float64, unit string) string {
+	if unit == unitMillis && v >= 1000 {
+		v, unit = v/1000, "s"
+	}
+	return strconv.FormatFloat(float64(int(v*1000+0.5))/1000, 'f', -1, 64) + behind(unit)
+}
+
+// behind is a unit as it stands behind its number.
+func behind(unit string) string {
+	if unit == "×" || unit == unitRate {
+		return unit
+	}
+	return " " + unit
+}
+
+// number has about three digits that count.
+func number(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case v >= 1:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 3, 64)
+}
