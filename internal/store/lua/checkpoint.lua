@@ -5,11 +5,12 @@
 -- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that came to its end or '', 7… events
 -- returns {'ok', '1' if cancel was asked, rev} | {'stale'}
 local id, now = ARGV[1], now_ms()
-if not owned(id, ARGV[2]) then return { 'stale' } end
+local was, newest, cancel, wrote, rev, bench = unpack(redis.call('HMGET', KEYS[1], 'state', 'gen', 'cancel', 'wrote', 'rev', 'bench'))
+if newest ~= ARGV[2] or over(was) or was == 'rollback_failed' then return { 'stale' } end
 local mark = redis.sha1hex(table.concat(ARGV, '\n'))
-local cancel, wrote, rev = unpack(redis.call('HMGET', KEYS[1], 'cancel', 'wrote', 'rev'))
 if wrote == mark then return { 'ok', cancel or '', rev } end
-local fields = { 'steps', ARGV[3], 'state', ARGV[4], 'wrote', mark }
+rev = int(tonumber(rev) + #ARGV - 6)
+local fields = { 'steps', ARGV[3], 'state', ARGV[4], 'wrote', mark, 'rev', rev, 'updatedAt', int(now) }
 if ARGV[5] ~= '' then
   fields[#fields + 1] = 'error'
   fields[#fields + 1] = ARGV[5]
@@ -19,5 +20,6 @@ if ARGV[6] ~= '' then
   fields[#fields + 1] = '0'
 end
 redis.call('HSET', KEYS[1], unpack(fields))
-if ARGV[6] ~= '' and ARGV[4] == 'running' then worked(id, ARGV[6], now) end
-return { 'ok', cancel or '', int(emit(id, now, unpack(ARGV, 7))) }
+if ARGV[6] ~= '' and ARGV[4] == 'running' then worked(bench or '', ARGV[6], now) end
+announce(id, now, rev, ARGV[4], unpack(ARGV, 7))
+return { 'ok', cancel or '', rev }

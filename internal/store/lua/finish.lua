@@ -9,6 +9,6 @@ if not owned(id, ARGV[2]) then return { 'stale' } end
 if ARGV[4] == 'succeeded' and get(id, 'cancel') == '1' then return { 'canceled' } end
 redis.call('HSET', KEYS[1], 'steps', ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
-if ARGV[4] == 'succeeded' and ARGV[8] ~= '' then worked(id, ARGV[8], now_ms()) end
+if ARGV[4] == 'succeeded' and ARGV[8] ~= '' then worked(get(id, 'bench'), ARGV[8], now_ms()) end
 end_job(id, ARGV[4], now_ms(), ARGV[6], ARGV[7])
 return { 'ok' }

@@ -20,19 +20,22 @@ local function get(id, field) return redis.call('HGET', job_key(id), field) or '
 
 local function num(id, field) return tonumber(get(id, field)) or 0 end
 
--- emit appends events and wakes who waits. A stream entry's id is the rev.
-local function emit(id, now, ...)
-  local key, bodies = job_key(id), { ... }
-  local rev = redis.call('HINCRBY', key, 'rev', #bodies)
-  if #bodies == 0 then return rev end
-  local state = get(id, 'state')
-  redis.call('HSET', key, 'updatedAt', int(now))
+-- announce appends events, the last one at this rev, and wakes who waits. A
+-- stream entry's id is the rev.
+local function announce(id, now, rev, state, ...)
+  local bodies = { ... }
   for i, body in ipairs(bodies) do
     redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', 1000, int(rev - #bodies + i) .. '-0',
       'at', int(now), 'state', state, 'body', body)
   end
   redis.call('PUBLISH', P .. 'wake', id)
-  return rev
+end
+
+-- emit journals one event.
+local function emit(id, now, body)
+  local rev = redis.call('HINCRBY', job_key(id), 'rev', 1)
+  redis.call('HSET', job_key(id), 'updatedAt', int(now))
+  announce(id, now, rev, get(id, 'state'), body)
 end
 
 -- mint makes the next fencing token: it grows across owners, jobs, failovers
@@ -104,8 +107,7 @@ end
 
 -- worked closes the breaker for a success of the step that failed in a row. While
 -- a bench is tripped it proves nothing: the step may have begun before.
-local function worked(id, step, now)
-  local bench = get(id, 'bench')
+local function worked(bench, step, now)
   if bench == '' or redis.call('HGET', P .. 'bench:' .. bench, 'step') ~= step then return end
   local is = mode(bench, now)
   if is == 'tripped' then return end

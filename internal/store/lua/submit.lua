@@ -81,8 +81,12 @@ redis.call('ZADD', P .. 'jobs', int(now), id)
 -- jobs at the head never expire.
 local many = redis.call('ZCARD', P .. 'jobs')
 for _, from in ipairs({ 0, now_us() % many }) do
-  for _, old in ipairs(redis.call('ZRANGE', P .. 'jobs', int(from), int(from + 9))) do
-    if redis.call('EXISTS', job_key(old)) == 0 then redis.call('ZREM', P .. 'jobs', old) end
+  local some, keys = redis.call('ZRANGE', P .. 'jobs', int(from), int(from + 9)), {}
+  for i, old in ipairs(some) do keys[i] = job_key(old) end
+  if #some > 0 and redis.call('EXISTS', unpack(keys)) < #some then
+    for i, old in ipairs(some) do
+      if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', P .. 'jobs', old) end
+    end
   end
 end
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
