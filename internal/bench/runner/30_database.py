@@ -2,6 +2,15 @@
 # which accept only names of ours, and only databases in a register of ours. A
 # database of another maker gets into the register by root alone (55_adopt.py).
 # (An account with CREATE USER could change root's password.)
+#
+# Who has the account must not get into a tenant's database by a new password for
+# it. So a row is open only while its site is made: set_password gives the last
+# password and seals the row in one, before the tenant's data comes, and nothing
+# opens it again. What gets into the register in any other way is sealed at once.
+#
+# The procedures are called by whoever stole the account, so each check must hold
+# for NULL (IS NOT TRUE), in a session whose regular expressions are MULTILINE
+# (\A, not ^), and in a transaction that began before (COMMIT, once the lock is held).
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS nexus
@@ -12,17 +21,31 @@ CREATE TABLE IF NOT EXISTS nexus.register (
 ---
 ALTER TABLE nexus.register ADD COLUMN IF NOT EXISTS adopted TINYINT NOT NULL DEFAULT 0
 ---
+ALTER TABLE nexus.register ADD COLUMN IF NOT EXISTS sealed TINYINT NOT NULL DEFAULT 1
+---
+CREATE TABLE IF NOT EXISTS nexus.accounts (
+  account VARCHAR(32), install CHAR(4), PRIMARY KEY (account, install)) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin
+---
+CREATE OR REPLACE PROCEDURE nexus.check_account(p_install CHAR(4))
+SQL SECURITY DEFINER
+BEGIN
+  IF NOT EXISTS (SELECT 1 FROM nexus.accounts WHERE account = SUBSTRING_INDEX(USER(), '@', 1) AND install = p_install) THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = 'nexus: not an account of this install';
+  END IF;
+END
+---
 CREATE OR REPLACE PROCEDURE nexus.check_name(p_name VARCHAR(64), p_install CHAR(4))
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_install CHAR(4);
-  IF p_name NOT REGEXP BINARY '^[_0-9a-z]{1,64}\\\\z' OR p_install NOT REGEXP BINARY '^[0-9a-f]{4}\\\\z'
+  CALL nexus.check_account(p_install);
+  IF (p_name REGEXP BINARY '\\\\A[_0-9a-z]{1,64}\\\\z') IS NOT TRUE
      OR p_name IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'nexus', 'root') THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: not a name of ours';
   END IF;
   SELECT MAX(install) INTO v_install FROM nexus.register WHERE name = p_name;
   IF v_install IS NULL THEN
-    IF p_name NOT REGEXP BINARY '^nx[0-9a-z]{4,62}\\\\z'
+    IF (p_name REGEXP BINARY '\\\\Anx[0-9a-z]{4,62}\\\\z') IS NOT TRUE
        OR EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = p_name)
        OR EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = p_name) THEN
       SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: not in the register';
@@ -53,29 +76,44 @@ BEGIN
   END LOOP;
 END
 ---
-CREATE OR REPLACE PROCEDURE nexus.lock_name(p_name VARCHAR(64))
+CREATE OR REPLACE PROCEDURE nexus.lock_name(p_name VARCHAR(64), p_install CHAR(4))
 SQL SECURITY DEFINER
 BEGIN
+  CALL nexus.check_name(p_name, p_install);
   IF COALESCE(GET_LOCK(CONCAT('nexus:', p_name, ':0'), 20), 0) = 0 THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'nexus: the name is in use';
+  END IF;
+  COMMIT;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.check_job(p_name VARCHAR(64), p_job CHAR(32))
+SQL SECURITY DEFINER
+BEGIN
+  IF (p_job REGEXP BINARY '\\\\A[0-9a-f]{32}\\\\z' AND EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name AND job = p_job)) IS NOT TRUE THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: of another job';
+  END IF;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.check_open(p_name VARCHAR(64), p_job CHAR(32))
+SQL SECURITY DEFINER
+BEGIN
+  CALL nexus.check_job(p_name, p_job);
+  IF NOT EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name AND job = p_job AND sealed = 0) THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31005, MESSAGE_TEXT = 'nexus: sealed, its password stays';
   END IF;
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.make_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32), p_gen VARCHAR(20), p_password VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE v_job CHAR(32);
-  IF p_job NOT REGEXP BINARY '^[0-9a-f]{32}\\\\z' OR p_gen NOT REGEXP BINARY '^[0-9]+\\\\z' OR p_password NOT REGEXP BINARY '^[A-Za-z0-9]{16,64}\\\\z'
-     OR p_name NOT REGEXP BINARY '^nx[0-9a-z]{4,62}\\\\z' THEN
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  IF (p_job REGEXP BINARY '\\\\A[0-9a-f]{32}\\\\z' AND p_gen REGEXP BINARY '\\\\A[0-9]+\\\\z' AND p_password REGEXP BINARY '\\\\A[A-Za-z0-9]{16,64}\\\\z'
+      AND p_name REGEXP BINARY '\\\\Anx[0-9a-z]{4,62}\\\\z') IS NOT TRUE THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
-  CALL nexus.check_name(p_name, p_install);
-  CALL nexus.lock_name(p_name);
-  INSERT IGNORE INTO nexus.register (name, install, job) VALUES (p_name, p_install, p_job);
-  SELECT job INTO v_job FROM nexus.register WHERE name = p_name;
-  IF v_job <> p_job THEN
-    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: of another job';
-  END IF;
+  CALL nexus.lock_name(p_name, p_install);
+  INSERT IGNORE INTO nexus.register (name, install, job, sealed) VALUES (p_name, p_install, p_job, 0);
+  CALL nexus.check_open(p_name, p_job);
   EXECUTE IMMEDIATE CONCAT('CREATE DATABASE IF NOT EXISTS `', p_name, '` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci',
     ' COMMENT ''nexus job=', p_job, ' gen=', p_gen, '''');
   EXECUTE IMMEDIATE CONCAT('CREATE USER IF NOT EXISTS ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
@@ -84,50 +122,52 @@ BEGIN
   DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
 END
 ---
-CREATE OR REPLACE PROCEDURE nexus.set_password(p_name VARCHAR(64), p_install CHAR(4), p_password VARCHAR(64))
+CREATE OR REPLACE PROCEDURE nexus.set_password(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32), p_password VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  IF p_password NOT REGEXP BINARY '^[A-Za-z0-9]{16,64}\\\\z' THEN
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  IF (p_password REGEXP BINARY '\\\\A[A-Za-z0-9]{16,64}\\\\z') IS NOT TRUE THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
-  CALL nexus.check_name(p_name, p_install);
-  EXECUTE IMMEDIATE CONCAT('ALTER USER IF EXISTS ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
+  CALL nexus.lock_name(p_name, p_install);
+  CALL nexus.check_open(p_name, p_job);
+  UPDATE nexus.register SET sealed = 1 WHERE name = p_name;
+  EXECUTE IMMEDIATE CONCAT('ALTER USER ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
+  CALL nexus.stop_threads(p_name, p_install);
+  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.take_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
-  IF p_job NOT REGEXP BINARY '^[0-9a-f]{32}\\\\z' THEN
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  IF (p_job REGEXP BINARY '\\\\A[0-9a-f]{32}\\\\z') IS NOT TRUE THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
-  CALL nexus.check_name(p_name, p_install);
+  CALL nexus.lock_name(p_name, p_install);
   UPDATE nexus.register SET job = p_job WHERE name = p_name AND adopted = 1 AND job = '';
   CALL nexus.check_job(p_name, p_job);
+  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.release_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
-  CALL nexus.check_name(p_name, p_install);
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  CALL nexus.lock_name(p_name, p_install);
   UPDATE nexus.register SET job = '' WHERE name = p_name AND adopted = 1 AND job = p_job;
-END
----
-CREATE OR REPLACE PROCEDURE nexus.check_job(p_name VARCHAR(64), p_job CHAR(32))
-SQL SECURITY DEFINER
-BEGIN
-  IF NOT EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name AND job = p_job) THEN
-    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31002, MESSAGE_TEXT = 'nexus: of another job';
-  END IF;
+  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.drop_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_host VARCHAR(255);
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
   CALL nexus.check_name(p_name, p_install);
   IF EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name) THEN CALL nexus.check_job(p_name, p_job); END IF;
   CALL nexus.stop_threads(p_name, p_install);
-  CALL nexus.lock_name(p_name);
+  CALL nexus.lock_name(p_name, p_install);
   EXECUTE IMMEDIATE CONCAT('DROP DATABASE IF EXISTS `', p_name, '`');
   l: LOOP
     SET v_host = NULL;
@@ -141,10 +181,13 @@ END
 ---
 CREATE OR REPLACE PROCEDURE nexus.list_databases(p_install CHAR(4))
 SQL SECURITY DEFINER
-SELECT r.name, r.job, r.adopted, COALESCE(s.schema_comment, '') AS comment, s.schema_name IS NOT NULL AS present,
+BEGIN
+  CALL nexus.check_account(p_install);
+  SELECT r.name, r.job, r.adopted, COALESCE(s.schema_comment, '') AS comment, s.schema_name IS NOT NULL AS present,
     (SELECT COUNT(*) FROM mysql.global_priv u WHERE u.User = r.name) AS users
   FROM nexus.register r LEFT JOIN information_schema.schemata s ON s.schema_name = r.name
-  WHERE r.install = p_install
+  WHERE r.install = p_install;
+END
 """
 
 GRANTED = ("stop_threads", "make_database", "set_password", "drop_database", "list_databases", "take_database", "release_database")
@@ -174,7 +217,9 @@ def database_error(e):
         return Refusal("invalid", "The database's name is not one of ours.", detail)
     if number in (31002,):
         return Refusal("conflict", "The database was not made by this job; it was left alone.", detail)
-    if number in (1045, 1044, 1370, 1305, 1318, 1049):
+    if number in (31005,):  # a retry makes the site anew
+        return Refusal("internal", "The site's database has its last password already; it cannot be changed any more.", detail)
+    if number in (31004, 1045, 1044, 1370, 1305, 1318, 1049):
         return Refusal("unavailable", "The worker's database account is not set up; run: nexus bench init", detail)
     return outage(number, detail)
 
@@ -237,6 +282,7 @@ def set_up_database(op):
             user = f"'{account}'@'%'"
             for statement in (f"CREATE USER IF NOT EXISTS {user}", f"ALTER USER {user}"):
                 cursor.execute(statement.replace("%", "%%") + " IDENTIFIED BY %s", (op.secrets["account_password"],))
+            cursor.execute("INSERT IGNORE INTO nexus.accounts (account, install) VALUES (%s, %s)", (account, op.args["install"]))
             for procedure in GRANTED:
                 cursor.execute(f"GRANT EXECUTE ON PROCEDURE nexus.{procedure} TO {user}")
     except pymysql.err.MySQLError as e:

@@ -5,7 +5,7 @@ def new_site(op):
     site = Site(op.site)
     complete = declare(op, site)
     if complete and site.marker().get("job") == op.owner:
-        mend_password(op, site)
+        site.query("SELECT 1")  # the marker came after the last password
         remove(site.intent_path)  # a crash may have kept it beside the marker
         return {"changed": False}
     if site.exists() or op.db in our_databases(op):
@@ -19,7 +19,7 @@ def new_site(op):
                             lines=(admin, admin))
     if code != 0 or site.config().get("db_name") != op.db:
         raise cli_error("new-site", code, tail)
-    change_password(op, site)
+    last_password(op, site)
     apps = site.apps()
     if apps != ["frappe"]:
         raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail}")
@@ -30,20 +30,13 @@ def new_site(op):
     return {"changed": True}
 
 
-def change_password(op, site):
+def last_password(op, site):
+    """Gives the database its last password, which seals it. A crash before the
+    config has it costs the site: it has no marker yet, so a retry makes it anew."""
     fresh = password()
-    call(op, "set_password", op.db, op.install, fresh)
+    call(op, "set_password", op.db, op.install, op.owner, fresh)
     with site.locked_config() as config:
         config["db_password"] = fresh
-
-
-def mend_password(op, site):
-    """A crash between the two halves of change_password leaves a site that cannot
-    reach its database: change it again."""
-    try:
-        site.query("SELECT 1")
-    except Refusal:
-        change_password(op, site)
 
 
 # A number as Frappe's driver shows it, "(2013, '…", or MariaDB's client program,
