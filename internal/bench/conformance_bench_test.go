@@ -32,5 +32,7 @@ func TestConformanceBench(t *testing.T) {
 	if app == "" {
 		app = "erpnext"
 	}
-	conformance(t, container(t, b, addr, app, install))
+	g := container(t, b, addr, app, install)
+	conformance(t, g)
+	testPasswords(t, b, g)
 }

@@ -16,3 +16,12 @@ func TestConformanceStandin(t *testing.T) {
 	b := standin.Start(t, 600*time.Millisecond)
 	conformance(t, container(t, standin.NewBox(t, b.Name, b.RootPassword), b.Addr, "erpnext", nexus.NewInstallID()))
 }
+
+// TestPasswordStandin holds what databases' passwords are held to, on the same.
+func TestPasswordStandin(t *testing.T) {
+	s := standin.Start(t, 3*time.Second)
+	b := standin.NewBox(t, s.Name, s.RootPassword)
+	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	testPasswords(t, b, g)
+}

@@ -237,7 +237,7 @@ func TestSecretsNowhere(t *testing.T) {
 	seen.free(t, "the password", core)
 	seen.free(t, "the API key", pair.ApiKey)
 	seen.free(t, "the API secret", pair.ApiSecret)
-	s.configured(t, seen, d.finalPassword(accepted.Site))
+	s.configured(t, seen, d.box.Password(t, nexus.SiteName(accepted.Site)))
 	t.Run("database account", func(t *testing.T) { d.accountIsPowerless(t, accepted) })
 }
 
@@ -362,18 +362,6 @@ func (s *dockerStack) kept(seen places) {
 	seen["the bench's files"] = files
 }
 
-// finalPassword is the site's database password as it is in the end.
-func (s *dockerStack) finalPassword(site string) string {
-	s.t.Helper()
-	var config struct {
-		Password string `json:"db_password"`
-	}
-	if err := json.Unmarshal([]byte(s.box.Sh(s.t, "cat sites/"+site+"/site_config.json")), &config); err != nil {
-		s.t.Fatal(err)
-	}
-	return config.Password
-}
-
 func sizes(p places) string {
 	var out []string
 	for name, text := range p {
@@ -381,56 +369,4 @@ func sizes(p places) string {
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ") + " bytes"
-}
-
-// accountIsPowerless tries, as the worker's database account, what only root or
-// a tenant may do.
-func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
-	db := s.db(ours.JobId)
-	if len(s.box.SQL(t, "SELECT name FROM "+db+".tabUser")) == 0 {
-		t.Fatal("the tenant has no rows: this test would show nothing")
-	}
-	before := s.box.SQL(t, "SELECT User, Host, Priv FROM mysql.global_priv ORDER BY 1, 2")
-	install, _, _ := strings.Cut(strings.TrimPrefix(db, "nx"), "x")
-	install = install[:4]
-	s.box.SQL(t, "CREATE DATABASE IF NOT EXISTS _foreign_db; CREATE OR REPLACE TABLE _foreign_db.t (a INT)")
-	t.Cleanup(func() { s.box.SQL(t, "DROP DATABASE IF EXISTS _foreign_db") })
-	for _, statement := range []string{
-		"SELECT * FROM " + db + ".tabUser", "SELECT * FROM " + db + ".__Auth", "USE " + db, "DELETE FROM " + db + ".tabUser",
-		"SELECT * FROM mysql.global_priv", "SELECT * FROM nexus.register", "INSERT INTO nexus.register (name, install, job) VALUES ('_foreign_db', 'ffff', '')",
-		"ALTER USER root@'%' IDENTIFIED BY 'Nexus1234567890abcdef'", "SET PASSWORD FOR root@'%' = PASSWORD('Nexus1234567890abcdef')",
-		"CREATE USER mallory@'%'", "DROP USER root@'%'", "GRANT ALL ON *.* TO nexus_e2e@'%'", "CREATE DATABASE nxmallory", "DROP DATABASE " + db, "DROP DATABASE _foreign_db",
-		"CREATE PROCEDURE nexus.mallory() SELECT 1", "DROP PROCEDURE nexus.check_name", "SHOW CREATE PROCEDURE nexus.check_name", "CALL nexus.check_name('" + db + "', '" + install + "')",
-		"CALL nexus.set_password('root', '" + install + "', 'Nexus1234567890abcdef')", "CALL nexus.set_password('_foreign_db', '" + install + "', 'Nexus1234567890abcdef')",
-		"CALL nexus.set_password('nexus_e2e', '" + install + "', 'Nexus1234567890abcdef')", "CALL nexus.set_password('" + db + "', 'ffff', 'Nexus1234567890abcdef')",
-		"CALL nexus.set_password('" + db + "', '" + install + "', 'x'' OR ''1''=''1234567890')", "CALL nexus.drop_database('mysql', '" + install + "', '" + ours.JobId + "')",
-		"CALL nexus.drop_database('_foreign_db', '" + install + "', '" + ours.JobId + "')", "CALL nexus.drop_database('" + db + "', '" + install + "', '" + strings.Repeat("0", 32) + "')",
-		"CALL nexus.drop_database('" + db + "', 'ffff', '" + ours.JobId + "')", "CALL nexus.make_database('mysql', '" + install + "', '" + ours.JobId + "', '1', 'Nexus1234567890abcdef')",
-		"CALL nexus.make_database('" + db + "', '" + install + "', '" + strings.Repeat("0", 32) + "', '1', 'Nexus1234567890abcdef')",
-		"CALL nexus.make_database('nxab''; DROP', '" + install + "', '" + ours.JobId + "', '1', 'Nexus1234567890abcdef')", "CALL nexus.stop_threads('root', '" + install + "')",
-		"SELECT LOAD_FILE('/etc/passwd') INTO OUTFILE '/tmp/nexus-mallory'", "SET GLOBAL general_log = 1", "KILL 1",
-	} {
-		if out, ok := s.asWorker(statement); ok {
-			t.Errorf("the worker's account may do this: %s\n%s", statement, out)
-		}
-	}
-	if out, _ := s.asWorker("SHOW PROCESSLIST"); strings.Contains(out, "root") {
-		t.Errorf("the worker's account sees others at work: %s", out)
-	}
-	if out, ok := s.asWorker("CALL nexus.list_databases('" + install + "')"); !ok || !strings.Contains(out, db) {
-		t.Errorf("the account cannot even do its own work: %s", out)
-	}
-	if after := s.box.SQL(t, "SELECT User, Host, Priv FROM mysql.global_priv ORDER BY 1, 2"); after != before {
-		t.Error("an account was changed")
-	}
-}
-
-// asWorker runs a statement as the worker's database account.
-func (s *dockerStack) asWorker(statement string) (out string, ok bool) {
-	s.t.Helper()
-	host, port, _ := strings.Cut(os.Getenv("NEXUS_TEST_DB"), ":")
-	cmd := exec.Command("mariadb", "-h", host, "-P", port, "--protocol=tcp", "-u", "nexus_e2e", "-N", "-e", statement)
-	cmd.Env = append(os.Environ(), "MYSQL_PWD="+workerPassword)
-	text, err := cmd.CombinedOutput()
-	return string(text), err == nil
 }

@@ -86,6 +86,13 @@ BEGIN
   COMMIT;
 END
 ---
+CREATE OR REPLACE PROCEDURE nexus.free_name(p_name VARCHAR(64))
+SQL SECURITY DEFINER
+BEGIN
+  COMMIT;
+  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+END
+---
 CREATE OR REPLACE PROCEDURE nexus.check_job(p_name VARCHAR(64), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
@@ -106,7 +113,7 @@ END
 CREATE OR REPLACE PROCEDURE nexus.make_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32), p_gen VARCHAR(20), p_password VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; CALL nexus.free_name(p_name); RESIGNAL; END;
   IF (p_job REGEXP BINARY '\\\\A[0-9a-f]{32}\\\\z' AND p_gen REGEXP BINARY '\\\\A[0-9]+\\\\z' AND p_password REGEXP BINARY '\\\\A[A-Za-z0-9]{16,64}\\\\z'
       AND p_name REGEXP BINARY '\\\\Anx[0-9a-z]{4,62}\\\\z') IS NOT TRUE THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
@@ -119,13 +126,13 @@ BEGIN
   EXECUTE IMMEDIATE CONCAT('CREATE USER IF NOT EXISTS ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
   EXECUTE IMMEDIATE CONCAT('ALTER USER ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
   EXECUTE IMMEDIATE CONCAT('GRANT ALL ON `', p_name, '`.* TO ''', p_name, '''@''%''');
-  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+  CALL nexus.free_name(p_name);
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.set_password(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32), p_password VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; CALL nexus.free_name(p_name); RESIGNAL; END;
   IF (p_password REGEXP BINARY '\\\\A[A-Za-z0-9]{16,64}\\\\z') IS NOT TRUE THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
@@ -134,36 +141,36 @@ BEGIN
   UPDATE nexus.register SET sealed = 1 WHERE name = p_name;
   EXECUTE IMMEDIATE CONCAT('ALTER USER ''', p_name, '''@''%'' IDENTIFIED BY ''', p_password, '''');
   CALL nexus.stop_threads(p_name, p_install);
-  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+  CALL nexus.free_name(p_name);
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.take_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; CALL nexus.free_name(p_name); RESIGNAL; END;
   IF (p_job REGEXP BINARY '\\\\A[0-9a-f]{32}\\\\z') IS NOT TRUE THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'nexus: malformed argument';
   END IF;
   CALL nexus.lock_name(p_name, p_install);
   UPDATE nexus.register SET job = p_job WHERE name = p_name AND adopted = 1 AND job = '';
   CALL nexus.check_job(p_name, p_job);
-  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+  CALL nexus.free_name(p_name);
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.release_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; CALL nexus.free_name(p_name); RESIGNAL; END;
   CALL nexus.lock_name(p_name, p_install);
   UPDATE nexus.register SET job = '' WHERE name = p_name AND adopted = 1 AND job = p_job;
-  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+  CALL nexus.free_name(p_name);
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.drop_database(p_name VARCHAR(64), p_install CHAR(4), p_job CHAR(32))
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_host VARCHAR(255);
-  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0')); RESIGNAL; END;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; CALL nexus.free_name(p_name); RESIGNAL; END;
   CALL nexus.check_name(p_name, p_install);
   IF EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name) THEN CALL nexus.check_job(p_name, p_job); END IF;
   CALL nexus.stop_threads(p_name, p_install);
@@ -176,7 +183,7 @@ BEGIN
     EXECUTE IMMEDIATE CONCAT('DROP USER ''', p_name, '''@', QUOTE(v_host));
   END LOOP;
   DELETE FROM nexus.register WHERE name = p_name;
-  DO RELEASE_LOCK(CONCAT('nexus:', p_name, ':0'));
+  CALL nexus.free_name(p_name);
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.list_databases(p_install CHAR(4))

@@ -3,8 +3,10 @@
 package standin
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 	"sync"
@@ -71,6 +73,75 @@ func Await(t testing.TB, what string, ok func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// Session is one connection to the database, as an account of it.
+type Session struct {
+	in    io.WriteCloser
+	out   *bufio.Reader
+	Close func() // ends the connection
+}
+
+// Session connects, and keeps the connection until the test or Close ends it.
+func (b *Box) Session(t testing.TB, user, password string) *Session {
+	t.Helper()
+	return b.start(t, password, fmt.Sprintf("exec mariadb -h %s -P %s -u %s -N --force --unbuffered --skip-reconnect 2>&1", b.dbHost, b.dbPort, user))
+}
+
+func (b *Box) start(t testing.TB, password, script string) *Session {
+	t.Helper()
+	cmd := exec.Command("docker", "exec", "-i", "-e", "MYSQL_PWD="+password, b.Name, "sh", "-c", script)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := sync.OnceFunc(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(end)
+	return &Session{in: in, out: bufio.NewReader(out), Close: end}
+}
+
+// Ask sends statements and answers with all that was said to them.
+func (s *Session) Ask(statements string) (said string) {
+	_, _ = io.WriteString(s.in, statements+";\n\\! echo end-of-answer\n")
+	for {
+		line, err := s.out.ReadString('\n')
+		if err != nil || line == "end-of-answer\n" {
+			return said + strings.TrimSuffix(line, "end-of-answer\n")
+		}
+		said += line
+	}
+}
+
+// HoldConfig takes Frappe's lock of a site's config.
+func (b *Box) HoldConfig(t testing.TB, site nexus.SiteName) (let func()) {
+	t.Helper()
+	s := b.start(t, "", fmt.Sprintf("exec flock sites/%s/locks/site_config.lock sh -c 'echo held; cat'", site))
+	if said, err := s.out.ReadString('\n'); said != "held\n" {
+		t.Fatalf("the lock of the config: %q, %v", said, err)
+	}
+	return s.Close
+}
+
+// Password is the one in a site's config, for its database.
+func (b *Box) Password(t testing.TB, site nexus.SiteName) string {
+	t.Helper()
+	var config struct {
+		Password string `json:"db_password"`
+	}
+	if err := json.Unmarshal([]byte(b.Sh(t, fmt.Sprintf("cat sites/%s/site_config.json", site))), &config); err != nil {
+		t.Fatal(err)
+	}
+	return config.Password
 }
 
 // Left looks for anything of a site and its database where it may hide: folder,
