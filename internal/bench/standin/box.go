@@ -227,3 +227,18 @@ func (b *Box) Plant(t testing.TB, site nexus.SiteName) (look func() string) {
 		return b.Sh(t, fmt.Sprintf("find sites/%s -type f -exec sha256sum {} + -o -type d -print | sort", site))
 	}
 }
+
+// Await waits for what must come true within a minute; it looks often and gives
+// up loudly.
+func Await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline, tick := time.After(60*time.Second), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within a minute: %s", what)
+		case <-tick.C:
+		}
+	}
+}
