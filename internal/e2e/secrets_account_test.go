@@ -28,6 +28,10 @@ func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 		t.Fatal("the tenant has no rows: this test would show nothing")
 	}
 	victims := append(s.victims(t), victim{db, ours.JobId, s.box.Password(t, nexus.SiteName(ours.Site))})
+	nobody := strings.Repeat("0", 32) // whose site is in the making
+	if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.make_database('nx%sopen', '%[1]s', '%s', '1', 'Open1234567890abcdef')", install, nobody)); !ok {
+		t.Fatal(out)
+	}
 	accounts := "SELECT User, Host, Priv FROM mysql.global_priv UNION ALL SELECT name, install, CONCAT(job, sealed, adopted) FROM nexus.register ORDER BY 1, 2"
 	before := s.box.SQL(t, accounts)
 	var said strings.Builder
@@ -48,6 +52,9 @@ func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 	}
 	if after := s.box.SQL(t, accounts); after != before {
 		t.Errorf("an account or the register was changed:\n%s\n%s", before, after)
+	}
+	if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.drop_database('nx%sopen', '%[1]s', '%s')", install, nobody)); !ok {
+		t.Error(out)
 	}
 	for _, call := range []string{"take_database", "release_database"} { // a tenant of this install may be taken, which opens nothing
 		if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.%s('_nexus_adopted', '%s', '%s')", call, install, ours.JobId)); !ok {
@@ -118,18 +125,20 @@ func newPasswords(victims []victim, install string) (out []string) {
 				}
 			}
 		}
-		// Lines of their own in a name, a job, a token and a password: to MULTILINE one
-		// good line is enough, and the rest runs as root.
-		root := "'x'', root@''127.0.0.1'' IDENTIFIED BY ''" + tried + "'' -- \nNexus1234567890abcdef\nnxffffff\n" + strings.Repeat("0", 32) + "\n7'"
-		lines := "SET default_regex_flags = 'MULTILINE'; CALL nexus."
-		fresh, job := "'nx"+install+"fresh'", "'"+strings.Repeat("0", 32)+"'"
-		for _, arguments := range [][]string{{root, job, "'1'", "'" + tried + "'"}, {fresh, root, "'1'", "'" + tried + "'"}, {fresh, job, root, "'" + tried + "'"}, {fresh, job, "'1'", root}} {
-			out = append(out, fmt.Sprintf("%smake_database(%s, '%s', %s, %s, %s)", lines, arguments[0], install, arguments[1], arguments[2], arguments[3]),
-				fmt.Sprintf("%sset_password(%s, '%s', %s, %s)", lines, arguments[0], install, arguments[1], arguments[3]))
-		}
-		out = append(out, fmt.Sprintf("%sset_password('%s', '%s', '%s', %s)", lines, v.user, install, v.job, root))
 	}
-	return out
+	return append(out, injections(install)...)
+}
+
+// injections have a second line, which is a good one: to a MULTILINE expression
+// that is enough, and what stands before it would run as root.
+func injections(install string) []string {
+	const session, more = "SET default_regex_flags = 'MULTILINE'; CALL nexus.", `x'', nexus_e2e@''%'' IDENTIFIED BY ''\n` + tried
+	made := func(name, gen, password string) string {
+		return fmt.Sprintf("%smake_database('%s', '%s', '%s', '%s', '%s')", session, name, install, strings.Repeat("0", 32), gen, password)
+	}
+	fresh, open := "nx"+install+"fresh", "nx"+install+"open"
+	return []string{made(fresh, "1", more), made(fresh, `7\n7`, tried), made(`_nexus_foreign\n`+fresh, "1", tried), made(open, "1", more),
+		fmt.Sprintf("%sset_password('%s', '%s', '%s', '%s')", session, open, install, strings.Repeat("0", 32), more)}
 }
 
 // direct are statements that need no procedure of ours, and calls that do not
