@@ -60,21 +60,6 @@ func (b *Box) SQL(t testing.TB, query string) string {
 	return b.Sh(t, fmt.Sprintf(`mariadb -h %s -P %s -u root -N -e "%s"`, b.dbHost, b.dbPort, query))
 }
 
-// Await waits for what must come true within a minute; it looks often and gives
-// up loudly.
-func Await(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline, tick := time.After(60*time.Second), time.NewTicker(50*time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within a minute: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // Session is one connection to the database, as an account of it.
 type Session struct {
 	in    io.WriteCloser
