@@ -83,3 +83,26 @@ func TestBacklogStaysLinear(t *testing.T) {
 		t.Error("the first job cannot be taken")
 	}
 }
+
+// TestTaskGivenBackIsHandedOutSoon has a worker that cannot do a job take its task
+// off the queue and give it back, as asynq does it: the task is gone. However often
+// that happens, others get a turn seconds later.
+func TestTaskGivenBackIsHandedOutSoon(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		id := f.submit(t, submission("acme.localhost")).ID
+		f.advance(2 * time.Second)
+		f.tick(t)
+		look := asynq.NewInspectorFromRedisClient(f.rdb)
+		for turn := range 10 {
+			if p := f.pile(t); !slices.Equal(p.queue, []string{string(id) + ".1"}) || p.other != 0 {
+				t.Fatalf("turn %d: %v is pending, and %d other tasks", turn, p.queue, p.other)
+			}
+			if err := look.DeleteTask(store.QueueProvision, string(id)+".1"); err != nil {
+				t.Fatal(err)
+			}
+			f.advance(6 * time.Second)
+			f.tick(t)
+		}
+	})
+}

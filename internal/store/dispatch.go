@@ -125,7 +125,7 @@ func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 			out.Rescued = append(out.Rescued, id)
 		}
 		all.Go(func() error {
-			err := s.deliver(ctx, id, dispatch, kind)
+			err := s.deliver(ctx, id, dispatch, kind, fields.text(3) == "again")
 			mu.Lock()
 			defer mu.Unlock()
 			out.Late = errors.Join(out.Late, err)
@@ -136,12 +136,15 @@ func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 	return out, nil
 }
 
-// deliver enqueues a dispatch that nobody has taken. asynq may know the task
-// already: pending is fine, anything else means that its worker died between
-// dequeue and take, and a new dispatch must be named.
-func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind) error {
+// deliver enqueues a dispatch that nobody has taken; again: it is not the first
+// time. asynq may know the task already: pending is fine, anything else means that
+// its worker died between dequeue and take, and a new dispatch must be named.
+func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind, again bool) error {
 	err := s.enqueue(ctx, id, dispatch, kind)
 	if !errors.Is(err, asynq.ErrTaskIDConflict) {
+		if err == nil && again {
+			_, err = s.run(ctx, "redispatch", redispatchScript(), jobKey(id), string(id), dispatch, flag(false))
+		}
 		return err
 	}
 	info, err := s.queue.look.GetTaskInfo(queueOf(dispatch, kind), taskID(id, dispatch))
@@ -151,7 +154,7 @@ func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kin
 	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
 		return classify("deliver", err)
 	}
-	r, err := s.run(ctx, "redispatch", redispatchScript(), jobKey(id), string(id), dispatch)
+	r, err := s.run(ctx, "redispatch", redispatchScript(), jobKey(id), string(id), dispatch, flag(true))
 	if err != nil || r.word != "ok" {
 		return err
 	}
