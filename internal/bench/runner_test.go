@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -437,6 +438,17 @@ func TestOutageJunkOnDisk(t *testing.T) {
 	}
 	if site := ours.run(t, nexus.Inspect{}).Site; site == nil || site.State == "" || !site.Database {
 		t.Errorf("our own site is %+v", site)
+	}
+	// A process was killed while it wrote an intent: no site has that name, and it
+	// goes with the site it was for.
+	box.Sh(t, fmt.Sprintf("printf '{' > sites/.nexus/intent/.%s.4711.new", ours.site))
+	list = ours.run(t, nexus.Inventory{})
+	if slices.ContainsFunc(list.Inventory.Intents, func(i nexus.Intent) bool { return strings.HasPrefix(string(i.Site), ".") }) {
+		t.Errorf("half a file counts as an intent: %+v", list.Inventory.Intents)
+	}
+	ours.newer().run(t, nexus.DropSite{})
+	if left := box.Sh(t, "ls -A sites/.nexus/intent | grep 4711 || true"); left != "" {
+		t.Errorf("left behind: %s", left)
 	}
 }
 

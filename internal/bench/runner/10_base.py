@@ -160,14 +160,23 @@ def text(value):
 
 def write_json(path, value, mode=0o600, durable=True):
     """Puts a whole new file in the place of the old one, and on the disk."""
-    temp = f"{path}.{os.getpid()}.new"
+    folder, name = os.path.split(path)
+    temp = os.path.join(folder, f".{name}.{os.getpid()}.new")  # no site's name begins so
     with os.fdopen(os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
         json.dump(value, f, indent=1, sort_keys=True)
         f.flush()
         os.fsync(f.fileno())  # always: a power loss must leave the old file or the new one, never an empty one
     os.replace(temp, path)
     if durable:
-        sync_dir(os.path.dirname(path))
+        sync_dir(folder)
+
+
+def forget_unfinished(path):
+    """Removes the new files that killed processes never put in a file's place."""
+    folder, name = os.path.split(path)
+    for other in os.listdir(folder):
+        if re.fullmatch(re.escape(f".{name}.") + "[0-9]+" + re.escape(".new"), other):
+            remove(os.path.join(folder, other))
 
 
 def sync_dir(path):

@@ -138,6 +138,8 @@ def sweep(op, site, last=False):
         remove(folder)
     if op.db in our_databases(op) or (site.exists() and site.belongs_to(op)):
         raise Refusal("unavailable", "Something of the site is still there.", site.name)
+    if last:
+        forget_unfinished(site.intent_path)
     if last and site.intent().get("job") == op.owner:
         found = True
         remove(site.intent_path)

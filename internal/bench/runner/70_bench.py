@@ -101,7 +101,7 @@ def inventory(op):
     databases = our_databases(op)
     entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases)) for name in os.listdir(SITES)
                if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))}
-    for name in os.listdir(our_folder("intent")):
+    for name in filter(SITE_NAME.match, os.listdir(our_folder("intent"))):
         entries[f"intent/{name}"] = ("intents", lambda name=name: intended(name))
     for name, row in databases.items():
         entries[f"database/{name}"] = ("databases", lambda name=name, row=row: {
