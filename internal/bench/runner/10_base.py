@@ -162,11 +162,15 @@ def write_json(path, value, mode=0o600, durable=True):
     """Puts a whole new file in the place of the old one, and on the disk."""
     folder, name = os.path.split(path)
     temp = os.path.join(folder, f".{name}.{os.getpid()}.new")  # no site's name begins so
-    with os.fdopen(os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
-        json.dump(value, f, indent=1, sort_keys=True)
-        f.flush()
-        os.fsync(f.fileno())  # always: a power loss must leave the old file or the new one, never an empty one
-    os.replace(temp, path)
+    try:
+        with os.fdopen(os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
+            json.dump(value, f, indent=1, sort_keys=True)
+            f.flush()
+            os.fsync(f.fileno())  # always: a power loss must leave the old file or the new one, never an empty one
+        os.replace(temp, path)
+    except OSError:  # a full disk, above all
+        remove(temp)
+        raise
     if durable:
         sync_dir(folder)
 

@@ -97,7 +97,7 @@ def ended_well(op):
     """Notes that the operation left nothing running. A note that is lost costs the
     next one a look, so it need not reach the disk."""
     base = os.path.join(our_folder("fence"), op.db)
-    with short_lock(base + ".meta"):
+    with contextlib.suppress(OSError), short_lock(base + ".meta"):
         now = read_object(base + ".gen")
         if now.get("pid") == os.getpid() and now.get("gen") == str(op.gen):
             write_json(base + ".gen", {**now, "clean": True}, durable=False)

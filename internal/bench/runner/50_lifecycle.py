@@ -117,7 +117,7 @@ def sweep(op, site, last=False):
             if not found and (row or not derived):
                 raise unregistered(op)  # before the folder goes: its database could not follow
             found = True
-            with contextlib.suppress(Refusal), site.locked_config() as config:
+            with contextlib.suppress(Refusal, OSError), site.locked_config() as config:
                 if config:
                     config["maintenance_mode"] = 1
             trash = os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}")

@@ -37,11 +37,13 @@ def perform(op):
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
             raise unregistered(op)
         fence(op, known=known)
-        # A database server that is away is noticed before anything is begun.
+        # A database server that is away is noticed before anything is begun, as is
+        # a disk without room for the fence.
         connect(op.secrets["db_account"], op.secrets["db_password"]).close()
-    except Refusal as e:
-        e.unbegun = e.code == "unavailable"
-        raise
+    except Exception as e:
+        refused = refusal(e)
+        refused.unbegun = refused.code == "unavailable"
+        raise refused from e
     try:
         result = WRITES[op.name](op)
     except Refusal as e:
@@ -52,22 +54,27 @@ def perform(op):
     return result
 
 
+def refusal(e):
+    """Any error as one that knows its code; to be called where it was caught."""
+    if isinstance(e, Refusal):
+        return e
+    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refusal("unavailable", "The bench's disk is full.", traceback.format_exc())
+    return Refusal("internal", "The bench failed in a way nobody foresaw.", traceback.format_exc())
+
+
 def child(op, out):
     """Runs in the forked process; never returns."""
     op.out = out
     try:
         answer = {"ok": True, "result": perform(op)}
-    except Refusal as e:
+    except BaseException as e:
+        e = refusal(e)
         answer = {"ok": False, "error": {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}}
         if e.unbegun:
             answer["error"]["unbegun"] = True
         if e.seen is not None:
             answer["error"]["seen"] = str(e.seen)
-    except BaseException as e:
-        full = isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT)
-        code, message = ("unavailable", "The bench's disk is full.") if full else ("internal", "The bench failed in a way nobody foresaw.")
-        detail = redact(traceback.format_exc(), op.hidden())[-4000:]
-        answer = {"ok": False, "error": {"code": code, "message": message, "detail": detail}}
     with contextlib.suppress(BaseException):
         data = (json.dumps(answer) + "\n").encode()
         while data:
