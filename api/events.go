@@ -49,6 +49,7 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 		return err
 	}
 	out := s.openStream(c)
+	defer out.allow() // the end of the answer has its time too
 	if c.Request().Method != http.MethodHead && out.send("retry: 2000\nevent: snapshot\ndata: "+string(shown.body)+"\n\n") == nil {
 		s.follow(c.Request().Context(), out, key, shown, events)
 	}
@@ -173,9 +174,14 @@ func (s stream) event(e nexus.Event) error {
 // send sends at once. A client that does not read is given up: it would hold its
 // place for good.
 func (s stream) send(text string) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) // not every test's connection has deadlines
+	s.allow()
 	if _, err := io.WriteString(s.to, text); err != nil {
 		return err
 	}
 	return s.control.Flush()
+}
+
+// allow gives the client its time for what is sent next.
+func (s stream) allow() {
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) // not every test's connection has deadlines
 }

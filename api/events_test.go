@@ -458,11 +458,14 @@ func TestEventsAreBounded(t *testing.T) {
 	s.eventually("a client that does not read made room", room)
 }
 
-// TestEventsEndAtLeave: a process that leaves is not kept by those who watch.
+// TestEventsEndAtLeave: a process that leaves is not kept by those who watch, and
+// their answers have a proper end, however long nothing was sent before.
 func TestEventsEndAtLeave(t *testing.T) {
 	t.Parallel()
 	leaving := make(chan struct{})
-	s := newServer(t, func(o *api.Options) { o.Leaving, o.Streams.Heartbeat = leaving, time.Hour })
+	s := newServer(t, func(o *api.Options) {
+		o.Leaving, o.Streams = leaving, api.Streams{Heartbeat: time.Hour, Patience: 50 * time.Millisecond}
+	})
 	id := s.signup("left")
 	var streams []openStream
 	for range 5 {
@@ -471,6 +474,8 @@ func TestEventsEndAtLeave(t *testing.T) {
 		stream.expect("state", `"rev":1,`)
 		streams = append(streams, stream)
 	}
+	sent := time.Now()
+	s.eventually("the time to take the last event is over", func() bool { return time.Since(sent) > 60*time.Millisecond })
 	close(leaving)
 	for _, stream := range streams {
 		stream.end()

@@ -174,7 +174,13 @@ func (s *stack) asked(jobs ...gen.Accepted) []byte {
 	auth := []string{"Authorization", "Bearer " + operator}
 	for _, a := range jobs {
 		note(s.call("GET", "/jobs/"+a.JobId, ""))
-		note(s.call("GET", "/jobs/"+a.JobId+"/events", ""))
+		for _, who := range [][]string{nil, auth} {
+			stream := s.call("GET", "/jobs/"+a.JobId+"/events", "", who...)
+			if stream.status != http.StatusOK || stream.err != nil || bytes.Count(stream.body, []byte("\nid: ")) < 5 {
+				s.t.Errorf("the events of %s: %d %s %v", a.JobId, stream.status, stream.body, stream.err)
+			}
+			note(stream)
+		}
 		note(s.call("GET", "/tenants/"+a.Site, "", auth...))
 	}
 	for _, path := range []string{"/jobs", "/tenants", "/benches", "/metrics", "/readyz", "/openapi.yaml", "/ops/queues/api/queues",
