@@ -289,8 +289,8 @@ func driveJobs(s *server) {
 	s.finish(id, nexus.Succeeded)
 	s.events(id)
 	twice := s.watch(s.t.Context(), s.http.URL, id, "Last-Event-ID", "1", "Last-Event-ID", "2")
-	problem, _ := io.ReadAll(twice.Body)
-	s.hold(twice.Request, twice, problem)
+	problem, _ := io.ReadAll(twice.b)
+	s.hold(twice.Request, twice.Response, problem)
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "me")...)
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "you")...)
 	for _, deed := range []string{"/cancel", "/resume"} {

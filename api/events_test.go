@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -68,7 +69,7 @@ func frames(body string) (list []frame, err error) {
 }
 
 // watch opens a job's stream, of which the caller reads as it likes.
-func (s *server) watch(ctx context.Context, at, id string, headers ...string) *http.Response {
+func (s *server) watch(ctx context.Context, at, id string, headers ...string) openStream {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // what hangs is to fail by itself
 	s.t.Cleanup(cancel)
@@ -84,21 +85,21 @@ func (s *server) watch(ctx context.Context, at, id string, headers ...string) *h
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = response.Body.Close() })
-	return response
+	return openStream{s.t, response, bufio.NewReader(response.Body)}
 }
 
 // events reads a stream to its end, and holds it against the contract.
 func (s *server) events(id string, headers ...string) []frame {
 	s.t.Helper()
-	response := s.watch(s.t.Context(), s.http.URL, id, headers...)
-	text, err := io.ReadAll(response.Body)
+	stream := s.watch(s.t.Context(), s.http.URL, id, headers...)
+	text, err := io.ReadAll(stream.b)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.hold(response.Request, response, text)
+	s.hold(stream.Request, stream.Response, text)
 	list, err := frames(string(text))
-	if response.StatusCode != 200 || err != nil {
-		s.t.Fatalf("%d, %v", response.StatusCode, err)
+	if stream.StatusCode != 200 || err != nil {
+		s.t.Fatalf("%d, %v", stream.StatusCode, err)
 	}
 	for i, f := range list {
 		schema := "Event"
@@ -117,6 +118,7 @@ func (s *server) events(id string, headers ...string) []frame {
 // openStream takes the frames of an open stream one by one.
 type openStream struct {
 	t *testing.T
+	*http.Response
 	b *bufio.Reader
 }
 
@@ -125,7 +127,7 @@ func (r openStream) next() (f frame, ok bool) {
 	var block strings.Builder
 	for {
 		line, err := r.b.ReadString('\n')
-		if err == io.EOF && line == "" && block.Len() == 0 {
+		if errors.Is(err, io.EOF) && line == "" && block.Len() == 0 {
 			return f, false
 		}
 		if err != nil {
@@ -161,10 +163,6 @@ func (r openStream) end() {
 			r.t.Fatalf("more comes after the end: %+v", f)
 		}
 	}
-}
-
-func read(s *server, response *http.Response) openStream {
-	return openStream{s.t, bufio.NewReader(response.Body)}
 }
 
 // listen wakes those who watch, as the api's process does.
@@ -279,13 +277,12 @@ func TestEventsOfALife(t *testing.T) {
 	s := newServer(t, func(o *api.Options) { o.Streams.Heartbeat = time.Hour })
 	s.listen()
 	id := s.signup("whole-life")
-	response := s.watch(t.Context(), s.http.URL, id)
+	stream := s.watch(t.Context(), s.http.URL, id)
 	for name, want := range map[string]string{"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
-		if got := response.Header.Get(name); got != want || response.Header.Get("X-Request-Id") == "" {
+		if got := stream.Header.Get(name); got != want || stream.Header.Get("X-Request-Id") == "" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	stream := read(s, response)
 	_, _, shown := s.ask("GET", "/jobs/"+id, "")
 	var snapshot map[string]any
 	if err := json.Unmarshal([]byte(stream.expect("snapshot", id).data), &snapshot); err != nil || fmt.Sprint(snapshot) != fmt.Sprint(shown) {
@@ -385,7 +382,7 @@ func TestEventsHeartbeat(t *testing.T) {
 	t.Cleanup(strict.Close)
 	id := s.signup("quiet")
 	began := time.Now()
-	stream := read(s, s.watch(t.Context(), strict.URL, id))
+	stream := s.watch(t.Context(), strict.URL, id)
 	stream.expect("snapshot", id)
 	stream.expect("state", `"state":"queued"`)
 	for n := 0; n < 3 || time.Since(began) < 3*strict.Config.WriteTimeout; n++ {
@@ -415,12 +412,12 @@ func TestEventsAreBounded(t *testing.T) {
 	})
 	id := s.signup("bounded")
 	room := func() bool {
-		response := s.watch(t.Context(), s.http.URL, id)
-		_ = response.Body.Close()
-		return response.StatusCode == 200
+		stream := s.watch(t.Context(), s.http.URL, id)
+		_ = stream.Body.Close()
+		return stream.StatusCode == 200
 	}
 	ctx, leave := context.WithCancel(t.Context())
-	read(s, s.watch(ctx, s.http.URL, id)).expect("snapshot", id)
+	s.watch(ctx, s.http.URL, id).expect("snapshot", id)
 	for range 2 {
 		status, header, problem := s.ask("GET", "/jobs/"+id+"/events", "")
 		if status != 503 || header.Get("Retry-After") != "10" || problem["code"] != "unavailable" || header.Get("Content-Type") != "application/problem+json" {
@@ -469,7 +466,7 @@ func TestEventsEndAtLeave(t *testing.T) {
 	id := s.signup("left")
 	var streams []openStream
 	for range 5 {
-		stream := read(s, s.watch(t.Context(), s.http.URL, id))
+		stream := s.watch(t.Context(), s.http.URL, id)
 		stream.expect("snapshot", id)
 		stream.expect("state", `"rev":1,`)
 		streams = append(streams, stream)
@@ -491,7 +488,7 @@ func TestEventsWithoutRegistry(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Streams.Heartbeat = 10 * time.Millisecond })
 	id := s.signup("outage")
-	stream := read(s, s.watch(t.Context(), s.http.URL, id))
+	stream := s.watch(t.Context(), s.http.URL, id)
 	stream.expect("snapshot", id)
 	stream.expect("state", `"rev":1,`)
 	s.redis.SetError("LOADING the server starts")
@@ -506,7 +503,7 @@ func TestEventsWithoutRegistry(t *testing.T) {
 	}
 
 	id = s.signup("failover") // Redis lost what it had last: what was sent did not happen
-	stream = read(s, s.watch(t.Context(), s.http.URL, id))
+	stream = s.watch(t.Context(), s.http.URL, id)
 	stream.expect("snapshot", id)
 	stream.expect("state", `"rev":1,`)
 	s.redis.HSet("{nexus}:job:"+id, "rev", "0")
