@@ -100,7 +100,7 @@ func (s *dockerStack) note(site string, job nexus.JobID) {
 }
 
 // doctor runs nexus doctor, and answers with its findings as "kind site".
-func (s *dockerStack) doctor(args ...string) (found []string, code int) {
+func (s *stack) doctor(args ...string) (found []string, code int) {
 	s.t.Helper()
 	out, errs, code := s.nexus("", append([]string{"doctor", "-o", "json"}, args...)...)
 	var report struct {
@@ -120,7 +120,7 @@ func (s *dockerStack) doctor(args ...string) (found []string, code int) {
 	return found, code
 }
 
-func (s *dockerStack) finds(want []string, args ...string) {
+func (s *stack) finds(want []string, args ...string) {
 	s.t.Helper()
 	found, code := s.doctor(args...)
 	if diff := cmp.Diff(want, found); diff != "" || (code == 0) != (len(want) == 0) {

@@ -60,6 +60,7 @@ func TestFaultBacklog(t *testing.T) {
 		t.Errorf("%d tasks for %d jobs", most, jobs)
 	}
 	s.firstCome(t, jobs)
+	s.sound()
 }
 
 // firstCome holds that jobs began in the order in which they were recorded, but
@@ -79,6 +80,9 @@ func (s *stack) firstCome(t *testing.T, want int) {
 		if r.State != nexus.Succeeded || r.Rescues != 0 {
 			t.Errorf("job %s is %s: %v", id, r.State, r.Fields["error"])
 			continue
+		}
+		if slices.ContainsFunc(r.Steps, func(step nexus.Step) bool { return step.Starts != 1 }) {
+			t.Errorf("job %s did a step twice: %+v", id, r.Steps)
 		}
 		if r.Fields["dispatch"] != "1" {
 			again++

@@ -43,6 +43,7 @@ func TestFaultCancelRaces(t *testing.T) {
 		t.Errorf("this race had but one winner and showed nothing: %v", outcomes)
 	}
 	t.Logf("outcomes: %v", outcomes)
+	s.sound()
 }
 
 // aim waits for a random moment of a job's life, or for one around its last step.
@@ -133,6 +134,7 @@ func TestFaultBusyNames(t *testing.T) {
 		row, err = s.client.Tenant(t.Context(), made.Site)
 		return err == nil && row.State == "active"
 	})
+	s.sound()
 }
 
 // TestFaultRoomToCleanUp removes a tenant while its bench is full and others wait
@@ -166,8 +168,9 @@ func TestFaultRoomToCleanUp(t *testing.T) {
 	if _, err := s.client.SetBench(t.Context(), "sandbox", "pause"); err != nil {
 		t.Fatal(err)
 	}
+	var later []gen.Accepted
 	for i := range 3 {
-		s.signup(fmt.Sprintf("later-%d", i), fmt.Sprintf("later%d@example.com", i))
+		later = append(later, s.signup(fmt.Sprintf("later-%d", i), fmt.Sprintf("later%d@example.com", i)))
 	}
 	eventually(t, 10*time.Second, "three wait for the bench", func() bool { return s.rdb.ZCard(t.Context(), "{nexus}:waiters:sandbox").Val() == 3 })
 	var downs []*staged
@@ -177,6 +180,22 @@ func TestFaultRoomToCleanUp(t *testing.T) {
 	eventually(t, 20*time.Second, "one teardown after the other is done", func() bool {
 		return !slices.ContainsFunc(downs, func(j *staged) bool { return s.record(j.JobId).State != nexus.Succeeded })
 	})
+	s.reopened(later)
+}
+
+// reopened opens the paused bench again: all who waited for it get their sites.
+func (s *stack) reopened(waiting []gen.Accepted) {
+	s.t.Helper()
+	if _, err := s.client.SetBench(s.t.Context(), "sandbox", "resume"); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range waiting {
+		if job := s.end(a.JobId, time.Minute); job.State != gen.StateSucceeded {
+			s.t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+		}
+	}
+	s.keysOpenTheirOwn(waiting)
+	s.sound()
 }
 
 // TestFaultCancelOnPausedBench cancels a job whose half-made site is on a bench
@@ -189,8 +208,9 @@ func TestFaultCancelOnPausedBench(t *testing.T) {
 	if _, err := s.client.SetBench(t.Context(), "sandbox", "pause"); err != nil {
 		t.Fatal(err)
 	}
+	var waiting []gen.Accepted
 	for i := range 3 {
-		s.signup(fmt.Sprintf("waits-%d", i), fmt.Sprintf("waits%d@example.com", i))
+		waiting = append(waiting, s.signup(fmt.Sprintf("waits-%d", i), fmt.Sprintf("waits%d@example.com", i)))
 	}
 	eventually(t, 70*time.Second, "it stands in line", func() bool {
 		rank, err := s.rdb.ZRank(t.Context(), "{nexus}:waiters:sandbox", a.JobId).Result()
@@ -203,4 +223,5 @@ func TestFaultCancelOnPausedBench(t *testing.T) {
 	eventually(t, 10*time.Second, "the canceled job is undone", func() bool { return s.record(a.JobId).State == nexus.Canceled })
 	t.Logf("undone on a paused bench %s after the cancel", time.Since(asked))
 	s.freed(a.Site)
+	s.reopened(waiting)
 }

@@ -130,6 +130,7 @@ func TestFaultClock(t *testing.T) {
 			}
 		}
 	}
+	s.sound()
 }
 
 // onlyWrongClocks has jobs, the first of which needs three tries, while no worker

@@ -61,6 +61,15 @@ func TestFaultKeyUnknown(t *testing.T) {
 	t.Logf("the last was done %s after a worker came that knows the key", time.Since(knows))
 	s.leftAlone(ignorant, []gen.Accepted{older}, "unknown key", 0)
 	s.keysOpenTheirOwn(jobs[:2])
+	// A key that is lost for good: an operator gives the job up, which takes none.
+	if _, err := s.client.Cancel(t.Context(), older.JobId, operator); err != nil {
+		t.Fatal(err)
+	}
+	if job := s.end(older.JobId, time.Minute); job.State != gen.StateCanceled {
+		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
+	}
+	s.freed(older.Site)
+	s.sound()
 }
 
 func key(id string) string {
@@ -142,10 +151,12 @@ func TestFaultStepUnknown(t *testing.T) {
 		}
 	}
 	s.onceOnly(running)
+	s.keysOpenTheirOwn([]gen.Accepted{kind, step, running.Accepted})
 	if job := s.end(undone.JobId, 90*time.Second); job.State != gen.StateFailed || value(job.Error.Step) != "plan" {
 		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 	}
 	s.freed(undone.Site)
+	s.sound()
 }
 
 // TestFaultTaskUnknown puts tasks into asynq that no worker of this version made:
@@ -184,4 +195,5 @@ func TestFaultTaskUnknown(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "no task is left", func() bool { live, _ := s.tasks(); return live == 0 })
 	s.keysOpenTheirOwn([]gen.Accepted{a})
+	s.sound()
 }

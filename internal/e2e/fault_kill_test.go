@@ -59,6 +59,7 @@ func TestFaultKilledInEveryStep(t *testing.T) {
 		}
 		worker = successor
 	}
+	s.sound()
 }
 
 // burst kills the first of two workers the moment jobs begin, between asynq's
@@ -231,6 +232,7 @@ func TestFaultPoison(t *testing.T) {
 	}
 	s.resumed(undo.Accepted, gen.StateFailed, nexus.Invalid)
 	s.freed(undo.Site)
+	s.sound()
 }
 
 // parked holds that a job whose undo failed for good keeps its name.

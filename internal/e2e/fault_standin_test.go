@@ -76,6 +76,7 @@ func (s *dockerStack) killedAndStopped() {
 		s.t.Errorf("the one that slept changed: %s", strings.Join(changed, "\n"))
 	}
 	s.keysOpenTheirOwn([]gen.Accepted{asleep.Accepted})
+	s.sound()
 }
 
 // killedInDrops kills a worker while MariaDB is about to drop two databases: one
@@ -217,7 +218,9 @@ func (s *dockerStack) drainLimit() {
 		}
 		worker = next
 	}
+	var accepted []gen.Accepted
 	for _, j := range jobs {
+		accepted = append(accepted, j.Accepted)
 		if job := s.end(j.JobId, 2*time.Minute); job.State != gen.StateSucceeded {
 			s.t.Errorf("%s is %s after two deploys: %+v", j.Site, job.State, job.Error)
 		}
@@ -232,6 +235,8 @@ func (s *dockerStack) drainLimit() {
 			s.t.Errorf("two deploys, and %d times: %s", n, what)
 		}
 	}
+	s.keysOpenTheirOwn(accepted)
+	s.sound()
 }
 
 // undoFailsForGood takes the bench's Redis away from an undo until it gives up;
@@ -266,4 +271,5 @@ func (s *dockerStack) undoFailsForGood() {
 	if status := s.ping(j.Site); status != http.StatusNotFound {
 		s.t.Errorf("the site answers with %d", status)
 	}
+	s.sound()
 }

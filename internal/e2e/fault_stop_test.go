@@ -70,6 +70,8 @@ func TestFaultStopped(t *testing.T) {
 	if job := s.end(late.JobId, time.Minute); job.State != gen.StateSucceeded {
 		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 	}
+	s.keysOpenTheirOwn([]gen.Accepted{made[0].Accepted, late})
+	s.sound()
 }
 
 // nap stops a worker just long enough to lose its leases, and wakes it while its
@@ -136,9 +138,11 @@ func TestFaultDrainBoundary(t *testing.T) {
 		t.Errorf("the worker left with %d", code)
 	}
 	for _, j := range slices.Concat(made, down) {
-		hurt := *j
-		hurt.step = "nothing at all"
-		s.onceOnly(&hurt)
+		j.step = "nothing at all"
+	}
+	s.made(made)
+	for _, j := range down {
+		s.onceOnly(j)
 	}
 	if job := s.end(undone.JobId, time.Minute); job.State != gen.StateFailed {
 		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
@@ -149,6 +153,7 @@ func TestFaultDrainBoundary(t *testing.T) {
 	if n := s.log.count("lease expired"); n > 0 {
 		t.Errorf("%d jobs were taken for crashed", n)
 	}
+	s.sound()
 }
 
 // TestFaultDrainLimit gives workers SIGTERM while every operation takes longer
@@ -181,9 +186,7 @@ func TestFaultDrainLimit(t *testing.T) {
 		t.Errorf("the worker left with %d after %s", code, left)
 	}
 	t.Logf("%d jobs were taken over within %s, and the worker was gone after %s", len(jobs), longest, left)
-	for _, j := range jobs[2:] {
-		s.onceOnly(j)
-	}
+	s.made(jobs[2:])
 	s.onceOnly(jobs[1])
 	if job := s.end(jobs[0].JobId, time.Minute); job.State != gen.StateFailed || value(job.Error.Step) != "site" {
 		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
@@ -194,4 +197,5 @@ func TestFaultDrainLimit(t *testing.T) {
 	if n := s.log.count("lease expired"); n > 0 {
 		t.Errorf("%d jobs were taken for crashed", n)
 	}
+	s.sound()
 }

@@ -101,6 +101,8 @@ func TestFaultSubmitsAtOnce(t *testing.T) {
 		t.Errorf("one company, twenty times: %d jobs, refused %v", len(jobs), refused)
 	}
 	s.others(t)
+	s.allEnd(t)
+	s.sound()
 }
 
 // others reuses one key as callers of every kind: each has jobs of its own, and
@@ -175,6 +177,7 @@ func TestFaultAPIKilledInBurst(t *testing.T) {
 	}
 	s.allEnd(t)
 	t.Logf("%d names had stayed free", free)
+	s.sound()
 }
 
 // burstName is a signup of a round; every other one has a key.

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/api/gen"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -74,6 +77,7 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 		if job := s.end(a.JobId, 90*time.Second); job.State != "succeeded" {
 			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
+		s.startedAgain(a, s.log.count(`"lease expired, job rescued"`, a.JobId))
 	}
 	for _, line := range s.log.all() {
 		if strings.Contains(line, `"lease expired, job rescued"`) {
@@ -88,7 +92,23 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d orphans rescued", len(rescued))
 
-	s.keysOpenTheirOwn(accepted[:5])
+	s.keysOpenTheirOwn(accepted)
+	s.sound()
+}
+
+// startedAgain holds that each step of a job gave one answer, and that so many of
+// their starts at most were not the first.
+func (s *stack) startedAgain(a gen.Accepted, most int) {
+	s.t.Helper()
+	again := 0
+	for _, step := range s.record(a.JobId).Steps {
+		if again += step.Starts - 1; step.Attempts != 1 {
+			s.t.Errorf("%s: %s answered %d times", a.Site, step.Name, step.Attempts)
+		}
+	}
+	if again > most {
+		s.t.Errorf("%s: %d starts were not the first, want %d at most", a.Site, again, most)
+	}
 }
 
 // TestDrain lets a worker leave while it works: the others go on at once, and
@@ -108,12 +128,15 @@ func TestDrain(t *testing.T) {
 		if job := s.end(a.JobId, 60*time.Second); job.State != "succeeded" {
 			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
+		s.startedAgain(a, 0)
 	}
+	s.keysOpenTheirOwn(accepted)
 	for _, line := range s.log.all() {
 		if strings.Contains(line, "lease expired") {
 			t.Errorf("a drain was taken for a crash: %s", line)
 		}
 	}
+	s.sound()
 }
 
 // TestFailures asks for the sandbox's faults, as a developer of a form would.
@@ -143,10 +166,35 @@ func TestFailures(t *testing.T) {
 	}
 	s.nothing(slow.Site)
 	stuck := s.signup("stuck", "stuck-undo@example.com")
-	eventually(t, 20*time.Second, "the rollback began", func() bool {
-		job, _, _, err := s.client.Job(t.Context(), stuck.JobId, "", 0)
-		return err == nil && job.State == "rolling_back"
+	eventually(t, 60*time.Second, "the rollback is given up", func() bool {
+		s.hurry(stuck.JobId)
+		return s.record(stuck.JobId).State == nexus.RollbackFailed
 	})
+	s.parked(stuck)
+	if found, code := s.doctor(); code != 1 || !slices.Contains(found, "parked_job "+stuck.Site) {
+		t.Errorf("nexus doctor beside a parked job: exit %d, %v", code, found)
+	}
+	if _, err := s.client.Resume(t.Context(), stuck.JobId); err != nil {
+		t.Fatal(err)
+	}
+	s.resumed(stuck, gen.StateFailed, nexus.Invalid)
+	s.freed(stuck.Site)
+	s.sound()
+}
+
+// hurry ends the wait of a job for another try, which by the clock takes minutes.
+func (s *stack) hurry(id string) {
+	s.t.Helper()
+	if s.record(id).Fields["nextAt"] == "0" {
+		return
+	}
+	err := s.rdb.HSet(s.t.Context(), "{nexus}:job:"+id, "nextAt", "0").Err()
+	if err == nil {
+		err = s.rdb.ZAddXX(s.t.Context(), "{nexus}:due", redis.Z{Score: float64(time.Now().UnixMilli()), Member: id}).Err()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // nothing holds that a site left no trace on the sandbox but its fence.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,18 @@ func (s *stack) nexus(input string, args ...string) (stdout, stderr string, code
 		s.t.Fatal(err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// sound waits until no job is under way, then holds that registry and bench agree:
+// nexus doctor finds nothing and ends with 0. It is for the end of each test that
+// breaks something on purpose, when all is mended as an operator would.
+func (s *stack) sound() {
+	s.t.Helper()
+	eventually(s.t, 2*time.Minute, "no job is under way", func() bool {
+		due, err := s.rdb.ZRange(s.t.Context(), "{nexus}:due", 0, -1).Result()
+		return err == nil && !slices.ContainsFunc(due, func(entry string) bool { return !strings.HasPrefix(entry, "tenant:") })
+	})
+	s.finds(nil)
 }
 
 func (s *stack) startRedis() {

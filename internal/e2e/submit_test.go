@@ -61,4 +61,5 @@ func TestSubmitDiesAnywhere(t *testing.T) {
 			t.Errorf("%s is %s", job.Site, job.State)
 		}
 	}
+	s.sound()
 }
