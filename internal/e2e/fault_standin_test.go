@@ -263,8 +263,8 @@ func (s *dockerStack) undoFailsForGood() {
 		s.t.Errorf("%v parked jobs were counted", n)
 	}
 	s.box.Sh(s.t, "mv sites/kept sites/common_site_config.json")
-	if _, err := s.client.Resume(s.t.Context(), j.JobId); err != nil {
-		s.t.Fatal(err)
+	if out, errs, code := s.nexus("", "jobs", "resume", j.JobId); code != 0 {
+		s.t.Fatalf("nexus jobs resume: exit %d\n%s%s", code, out, errs)
 	}
 	s.resumed(j.Accepted, gen.StateCanceled, nexus.CodeCanceled)
 	s.gone(j.Site, j.JobId)

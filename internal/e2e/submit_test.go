@@ -15,35 +15,33 @@ import (
 
 // TestSubmitDiesAnywhere kills the api at every point around the record of a
 // signup. With the same key the same job comes out, and it succeeds; without one
-// there is no half job and no name that is blocked for ever.
+// there is no half job and no name that is blocked for ever: it is free, or its job
+// makes the site.
 func TestSubmitDiesAnywhere(t *testing.T) {
 	s := newStack(t, 1)
-	for _, point := range []string{"signup: read", "submit: before the record", "submit: after the record",
+	for i, point := range []string{"signup: read", "submit: before the record", "submit: after the record",
 		"submit: after the task", "signup: before the answer"} {
 		t.Run(point, func(t *testing.T) {
 			name := regexp.MustCompile("[^a-z]+").ReplaceAllString(point, "-")
-			log := &logs{also: s.log}
-			p := start(t, log, append(s.env, "NEXUS_TEST_FAULT="+point), filepath.Join(binaries, "api-faults"))
-			dying := client.New(listening(t, log, "api started", "api"), operator)
-			defer dying.Close()
-			ask := func(c *client.Client, name, key string) (gen.Accepted, error) {
-				return c.Signup(t.Context(), gen.SignupRequest{Email: "jane@example.com", Password: "Passw0rdXyz", FullName: "Jane Doe",
-					OrganizationName: name, Subdomain: &name}, key)
-			}
-			if _, err := ask(dying, name, "key-"+name); nexus.CodeOf(err) != nexus.Unavailable {
-				t.Fatalf("the api outlived its fault point: %v", err)
-			}
-			<-p.done
-			accepted, err := ask(s.client, name, "key-"+name)
+			s.diesAt(t, point, name, "key-"+name)
+			accepted, err := s.client.Signup(t.Context(), person(name, "jane@example.com"), "key-"+name)
 			if err != nil {
 				t.Fatalf("the same call again: %v", err)
 			}
 			if job := s.end(accepted.JobId, 30*time.Second); job.State != gen.StateSucceeded {
 				t.Fatalf("%s: %+v", job.State, job.Error)
 			}
-			again, err := ask(s.client, name, "key-"+name)
+			again, err := s.client.Signup(t.Context(), person(name, "jane@example.com"), "key-"+name)
 			if err != nil || again.JobId != accepted.JobId || again.ClaimToken != accepted.ClaimToken {
 				t.Errorf("a third time: %+v, %v", again, err)
+			}
+		})
+		t.Run(point+", without a key", func(t *testing.T) {
+			name := "keyless" + regexp.MustCompile("[^a-z]+").ReplaceAllString(point, "-")
+			s.diesAt(t, point, name, "")
+			_, err := s.client.Signup(t.Context(), person(name, "jane@example.com"), "")
+			if recorded := i >= 2; recorded != (nexus.CodeOf(err) == nexus.Conflict) || !recorded && err != nil {
+				t.Errorf("the same call again, recorded before: %t: %v", recorded, err)
 			}
 		})
 	}
@@ -53,8 +51,8 @@ func TestSubmitDiesAnywhere(t *testing.T) {
 		return err == nil && n == 0
 	})
 	list, err := s.client.Jobs(t.Context(), "", "", "")
-	if err != nil || len(list.Jobs) != 5 {
-		t.Errorf("%d jobs, %v; want one for each point", len(list.Jobs), err)
+	if err != nil || len(list.Jobs) != 10 {
+		t.Errorf("%d jobs, %v; want one for each point and kind", len(list.Jobs), err)
 	}
 	for _, job := range list.Jobs {
 		if job.State != gen.StateSucceeded {
@@ -62,4 +60,17 @@ func TestSubmitDiesAnywhere(t *testing.T) {
 		}
 	}
 	s.sound()
+}
+
+// diesAt asks an api that dies at a point.
+func (s *stack) diesAt(t *testing.T, point, name, key string) {
+	t.Helper()
+	log := &logs{also: s.log}
+	p := start(t, log, append(s.env, "NEXUS_TEST_FAULT="+point), filepath.Join(binaries, "api-faults"))
+	dying := client.New(listening(t, log, "api started", "api"), operator)
+	defer dying.Close()
+	if _, err := dying.Signup(t.Context(), person(name, "jane@example.com"), key); nexus.CodeOf(err) != nexus.Unavailable {
+		t.Fatalf("the api outlived its fault point: %v", err)
+	}
+	<-p.done
 }
