@@ -109,8 +109,8 @@ func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev in
 	}
 }
 
-// staying is a context that also ends when the process leaves: a stream would
-// keep it waiting.
+// staying is a context that also ends when the process leaves: a stream or a long
+// poll would keep it waiting.
 func (s *Server) staying(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(parent)
 	var ended sync.WaitGroup

@@ -32,7 +32,9 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 		if known != "" {
 			rev = shown.rev
 		}
-		ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
+		ctx, stop := s.staying(c.Request().Context())
+		defer stop()
+		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		if _, err = s.Store.Watch(ctx, key.id, rev); err == nil {
 			shown, err = s.show(c.Request().Context(), key)

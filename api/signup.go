@@ -256,7 +256,9 @@ func (s *Server) accepted(c echo.Context, job nexus.Job) error {
 // waited holds the answer back until the job is over, at most for a time. The
 // pick-up is bound to the request's key; without one nobody can repeat it.
 func (s *Server) waited(c echo.Context, job nexus.Job, wait time.Duration, key string) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
+	ctx, stop := s.staying(c.Request().Context())
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	now, err := s.Store.Watch(ctx, job.ID, -1)
 	if err != nil {

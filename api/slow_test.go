@@ -63,6 +63,28 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
+// TestPollsEndAtLeave: a process that leaves is not kept by those who wait for a
+// job; they get what is known now.
+func TestPollsEndAtLeave(t *testing.T) {
+	t.Parallel()
+	leaving := make(chan struct{})
+	s := newServer(t, func(o *api.Options) { o.Leaving = leaving })
+	_, _, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"left"}`))
+	job, _ := body["jobId"].(string)
+	_, header, _ := s.ask("GET", "/jobs/"+job, "")
+	began := time.Now()
+	close(leaving)
+	if status, _, _ := s.ask("GET", "/jobs/"+job+"?wait=30s", "", "If-None-Match", header.Get("ETag")); status != http.StatusNotModified {
+		t.Errorf("a poll: %d", status)
+	}
+	if status, _, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"late"}`), "Prefer", "wait=30"); status != http.StatusAccepted {
+		t.Errorf("a signup that waits: %d %v", status, body)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("they kept it for %s", took)
+	}
+}
+
 // askHalf sends half a body and waits for the answer.
 func (s *server) askHalf(method, path string, headers ...string) (status int) {
 	s.t.Helper()
