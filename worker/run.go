@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,9 +160,13 @@ func (r *run) leave(ctx context.Context, why error) bool {
 	return false
 }
 
-// finish ends the job as its state says; the last pending event goes with it.
+// finish ends the job as its state says; the pending events go with it, but for one
+// that says the same as the last.
 func (r *run) finish(ctx context.Context, last nexus.Event) error {
-	err := r.write(ctx, "end not written", func() error { return r.lease.Finish(ctx, &r.job, r.moved, last) })
+	told := slices.DeleteFunc(slices.Clone(r.pending), func(e nexus.Event) bool {
+		return e.Step == last.Step && e.StepState == last.StepState
+	})
+	err := r.write(ctx, "end not written", func() error { return r.lease.Finish(ctx, &r.job, r.moved, append(told, last)...) })
 	if err == nil {
 		r.ended(ctx)
 	}
@@ -183,9 +188,8 @@ func (r *run) ended(ctx context.Context) {
 // rest puts the job to sleep; lease and slot go.
 func (r *run) rest(ctx context.Context, v Verdict, step nexus.StepName, note string) bool {
 	r.job.WaitingFor, r.job.WaitNote = v.For, note
-	err := r.write(ctx, "wait not written", func() error {
-		return r.lease.Wait(ctx, &r.job, v.After, nexus.Event{Step: step, StepState: r.job.Step(step).State, Note: note})
-	})
+	told := append(slices.Clone(r.pending), nexus.Event{Step: step, StepState: r.job.Step(step).State, Note: note})
+	err := r.write(ctx, "wait not written", func() error { return r.lease.Wait(ctx, &r.job, v.After, told...) })
 	switch {
 	case errors.Is(err, nexus.ErrFenced):
 		return r.leave(ctx, nexus.ErrFenced)

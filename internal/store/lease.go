@@ -98,9 +98,12 @@ func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.Step
 
 // Wait puts the job to rest for a time and gives lease and slot back. The job's
 // State, Steps, WaitingFor and WaitNote are stored as given.
-func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, e nexus.Event) error {
-	_, err := l.run(ctx, "wait", waitScript, encode(job.Steps), string(job.State),
-		string(job.WaitingFor), job.WaitNote, d.Milliseconds(), eventBody(e))
+func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, events ...nexus.Event) error {
+	args := []any{encode(job.Steps), string(job.State), string(job.WaitingFor), job.WaitNote, d.Milliseconds()}
+	for _, e := range events {
+		args = append(args, eventBody(e))
+	}
+	_, err := l.run(ctx, "wait", waitScript, args...)
 	return err
 }
 
@@ -128,10 +131,14 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 
 // Finish ends the job as its State says (or parks it as rollback_failed). For a
 // provision that succeeded it is the commit point; canceled if cancel was asked
-// in time: then nothing is stored, and the job must be compensated.
-func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName, e nexus.Event) error {
-	r, err := l.run(ctx, "finish", finishScript, encode(job.Steps), string(job.State), failure(job),
-		l.s.o.Retention.Milliseconds(), eventBody(e), string(ended))
+// in time: then nothing is stored, and the job must be compensated. The last
+// event is that of the end.
+func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) error {
+	args := []any{encode(job.Steps), string(job.State), failure(job), l.s.o.Retention.Milliseconds(), string(ended)}
+	for _, e := range events {
+		args = append(args, eventBody(e))
+	}
+	r, err := l.run(ctx, "finish", finishScript, args...)
 	if err == nil && r.word == "canceled" {
 		return &nexus.Error{Code: nexus.CodeCanceled, Op: "store.finish", Msg: "Canceled by request.", Err: nexus.ErrCanceled}
 	}

@@ -31,11 +31,11 @@ local function announce(id, now, rev, state, ...)
   redis.call('PUBLISH', P .. 'wake', id)
 end
 
--- emit journals one event.
-local function emit(id, now, body)
-  local rev = redis.call('HINCRBY', job_key(id), 'rev', 1)
+-- emit journals events, at least one.
+local function emit(id, now, ...)
+  local rev = redis.call('HINCRBY', job_key(id), 'rev', select('#', ...))
   redis.call('HSET', job_key(id), 'updatedAt', int(now))
-  announce(id, now, rev, get(id, 'state'), body)
+  announce(id, now, rev, get(id, 'state'), ...)
 end
 
 -- mint makes the next fencing token: it grows across owners, jobs, failovers

@@ -1,7 +1,7 @@
 -- Puts a job to rest until a time: the lease and the slot go, the due index is
 -- the only timer. A cancel asked meanwhile makes it due at once.
 -- KEYS[1] job record
--- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 waiting for, 6 sentence, 7 delay ms, 8 event
+-- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 waiting for, 6 sentence, 7 delay ms, 8… events
 -- returns {'ok'} | {'stale'}
 local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end
@@ -12,5 +12,5 @@ redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'state', ARGV[4], 'waitingFor', AR
 redis.call('ZADD', DUE, int(at), id)
 local bench = get(id, 'bench')
 if bench ~= '' and redis.call('ZREM', P .. 'slots:' .. bench, id) == 1 then wake(bench, now) end
-emit(id, now, ARGV[8])
+emit(id, now, unpack(ARGV, 8))
 return { 'ok' }
