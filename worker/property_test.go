@@ -2,18 +2,17 @@ package worker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -22,227 +21,406 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// world is what the steps of a test act on: per step, whether its thing is
-// there, and who is at work. It is the outside that Redis knows nothing of.
-type world struct {
-	mu     sync.Mutex
-	things map[nexus.StepName]bool
-	busy   map[nexus.StepName]int
-	undone []nexus.StepName
-	faults []string // drawn by the test, consumed by the calls, in order
-	broken []string // invariants that did not hold
+// plot is what rapid draws: a job, and all that happens to it.
+type plot struct {
+	Kind    nexus.Kind
+	Undos   []bool // which steps have one
+	GiveUp  int    // seconds
+	Calls   []call
+	Redis   []string
+	Blows   []blow
+	Workers []int // who gets a dispatch
+	Slow    int   // seconds until it does
+	Twice   bool  // each is given to two
 }
 
-func (w *world) next() string {
-	if len(w.faults) == 0 {
-		return ""
-	}
-	fault := w.faults[0]
-	w.faults = w.faults[1:]
-	return fault
+// blow is what comes from outside at a moment, be there a step at work or not.
+type blow struct {
+	At   int // half seconds from the begin
+	What string
+	Node int
+	For  int // seconds
 }
 
-// act plays one call of Do or Undo with the next fault. A kill is the end of
-// the goroutine, before or after the effect: nothing is answered, nothing more
-// is journalled, the lease just runs out.
-func (w *world) act(ctx context.Context, name nexus.StepName, effect func()) error {
-	w.mu.Lock()
-	w.busy[name]++
-	if w.busy[name] > 1 {
-		w.broken = append(w.broken, fmt.Sprintf("two owners in %s", name))
-	}
-	fault := w.next()
-	done := func() { w.busy[name]--; w.mu.Unlock() }
-	defer done()
-	switch fault {
-	case "kill before":
-		runtime.Goexit()
-	case "kill after":
-		effect()
-		runtime.Goexit()
-	case "lost answer":
-		effect()
-		return &nexus.Error{Code: nexus.Unavailable, Op: "test", Msg: "The answer was lost."}
-	case "unavailable":
-		return &nexus.Error{Code: nexus.Unavailable, Op: "test", Msg: "Away."}
-	case "invalid":
-		return &nexus.Error{Code: nexus.Invalid, Op: "test", Msg: "No."}
-	case "error":
-		return errors.New("unforeseen")
-	case "panic":
-		panic("in a step")
-	case "stale token":
-		return &nexus.Error{Code: nexus.Fenced, Op: "test", Msg: "Too low."}
-	}
-	if ctx.Err() == nil {
-		effect()
-		return nil
-	}
-	return context.Cause(ctx)
-}
-
-func (w *world) process(names []nexus.StepName, without int) tasks.Process {
-	p := tasks.Process{Kind: nexus.KindProvision}
-	for i, name := range names {
-		step := tasks.Step{Name: name, Timeout: time.Minute, Attempts: 3,
-			Do: func(ctx context.Context, _ *tasks.Kit) error {
-				return w.act(ctx, name, func() { w.things[name] = true })
-			},
-			Undo: func(ctx context.Context, _ *tasks.Kit) error {
-				return w.act(ctx, name, func() {
-					delete(w.things, name)
-					w.undone = append(w.undone, name)
-				})
-			}}
-		if i == without {
-			step.Undo = nil
+var (
+	kinds = []nexus.Kind{nexus.KindProvision, nexus.KindProvision, nexus.KindProvision, nexus.KindAdopt, nexus.KindSuspend,
+		nexus.KindRestore, nexus.KindRotateKey, nexus.KindRotateKey, nexus.KindTeardown}
+	calls = rapid.Custom(func(t *rapid.T) call {
+		c := call{Kind: rapid.SampledFrom([]string{"", "", "", "", "kill before", "kill after", "lost answer", "unavailable", "unbegun",
+			"limit", "invalid", "invalid", "error", "panic", "stale token"}).Draw(t, "kind")}
+		c.Took = rapid.SampledFrom([]int{0, 0, 1, 1, 1, 7, 30, 60}).Draw(t, "took")
+		c.Deaf, c.Tell = rapid.Bool().Draw(t, "deaf"), rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(t, "tell")
+		if c.Freeze = max(0, rapid.IntRange(-2, 3).Draw(t, "freeze")); c.Freeze > 0 {
+			c.For = rapid.IntRange(1, 30).Draw(t, "for")
 		}
-		p.Steps = append(p.Steps, step)
+		return c
+	})
+	blows = rapid.Custom(func(t *rapid.T) blow {
+		return blow{rapid.OneOf(rapid.IntRange(0, 9), rapid.IntRange(10, 80)).Draw(t, "at"), rapid.SampledFrom([]string{"cancel", "cancel", "drain", "leave", "freeze", "redis"}).Draw(t, "what"),
+			rapid.IntRange(0, nodes-1).Draw(t, "node"), rapid.IntRange(1, 20).Draw(t, "for")}
+	})
+	plots = rapid.Custom(func(t *rapid.T) plot {
+		return plot{
+			Kind:   rapid.SampledFrom(kinds).Draw(t, "kind"),
+			Undos:  rapid.SliceOfN(rapid.Bool(), rapid.SampledFrom([]int{1, 2, 3, 4}).Draw(t, "least"), 5).Draw(t, "undos"),
+			GiveUp: rapid.SampledFrom([]int{86400, 86400, 86400, 90, 20, 5}).Draw(t, "give up"),
+			Calls: append(make([]call, rapid.SampledFrom([]int{0, 0, 1, 2, 3, 4}).Draw(t, "fine")),
+				rapid.SliceOfN(calls, 0, 14).Draw(t, "calls")...),
+			Redis: rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "", "", "", "", "", "slow", "slow", "before", "lost", "twice"}),
+				0, 40).Draw(t, "redis"),
+			Blows:   rapid.SliceOfN(blows, 0, 3).Draw(t, "blows"),
+			Workers: rapid.SliceOfN(rapid.IntRange(0, nodes-1), 1, 8).Draw(t, "workers"),
+			Slow:    rapid.IntRange(0, 3).Draw(t, "slow"),
+			Twice:   rapid.Bool().Draw(t, "twice"),
+		}
+	})
+)
+
+// nodes is how many workers there are.
+const nodes = 3
+
+// simulation is one job among several workers, in a time of its own.
+type simulation struct {
+	plot
+	kind    nexus.Kind
+	id      nexus.JobID
+	world   *world
+	away    *away
+	store   *store.Store
+	process tasks.Process
+	keys    *nexus.Keyring
+	nodes   []*node
+	runs    sync.WaitGroup
+	alive   int
+	begin   time.Time
+	mu      sync.Mutex // guards all that follows, and what world, away and nodes hold
+	record  record     // of the job, after the last command
+	ended   chan struct{}
+	wrong   []string
+
+	canceled bool      // was asked in time
+	handed   int64     // the last dispatch given to a worker
+	at       time.Time // when it is given, or given again
+	calm     time.Time // no rescue before
+}
+
+func (s *simulation) broken(format string, args ...any) {
+	s.wrong = append(s.wrong, fmt.Sprintf("after %s: ", time.Since(s.begin))+fmt.Sprintf(format, args...))
+}
+
+// free does something that takes time, or Redis, without the lock.
+func (s *simulation) free(do func()) {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	do()
+}
+
+func (s *simulation) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
 	}
-	return p
 }
 
-type harness struct {
-	redis *miniredis.Miniredis
-	rdb   *redis.Client
-	store *store.Store
-	now   time.Time
-	keys  *nexus.Keyring
-}
-
-func newHarness(tb interface{ Fatal(...any) }) *harness {
-	m, err := miniredis.Run()
-	if err != nil {
-		tb.Fatal(err)
+func newSimulation(ctx context.Context, m *miniredis.Miniredis, rdb *redis.Client, p plot) (*simulation, error) {
+	s := &simulation{plot: p, kind: p.Kind, begin: time.Now(), id: "000000000000000000000000000000a1", ended: make(chan struct{}),
+		store: store.New(rdb, store.Options{Slots: 2})}
+	s.keys, _ = nexus.NewKeyring()
+	s.away = &away{sim: s, redis: m, faults: p.Redis, gens: map[nexus.Gen]*node{}}
+	rdb.AddHook(s.away)
+	s.world = &world{sim: s, calls: p.Calls, things: map[int]bool{}, busy: map[nexus.Gen]int{}}
+	s.process = s.world.process(p.Kind, len(p.Undos), p.Undos)
+	for i := range nodes {
+		s.nodes = append(s.nodes, s.worker(i))
 	}
-	keys, _ := nexus.NewKeyring()
-	h := &harness{redis: m, now: time.Unix(1_790_000_000, 0), keys: keys}
-	m.SetTime(h.now)
-	h.rdb = redis.NewClient(&redis.Options{Addr: m.Addr()})
-	h.store = store.New(h.rdb, store.Options{Slots: 2})
-	return h
-}
-
-func (h *harness) close() {
-	_ = h.rdb.Close()
-	h.redis.Close()
-}
-
-func (h *harness) advance(d time.Duration) {
-	h.now = h.now.Add(d)
-	h.redis.SetTime(h.now)
-}
-
-func (h *harness) engine(p tasks.Process) *worker.Engine {
-	now := h.now
-	return worker.NewEngine(worker.Options{Store: h.store, Keys: h.keys, Processes: []tasks.Process{p},
-		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
-		Jitter: func() float64 { return 0.5 }, Renew: time.Hour})
-}
-
-func (h *harness) submit(tb interface{ Fatal(...any) }, p tasks.Process) nexus.Job {
-	names := make([]nexus.StepName, len(p.Steps))
-	for i, step := range p.Steps {
-		names[i] = step.Name
+	if err := s.tenant(ctx); err != nil {
+		return nil, err
 	}
-	job, _, err := h.store.Submit(context.Background(), store.Submission{ID: nexus.NewJobID(), Kind: p.Kind,
-		Site: "acme.localhost", Steps: names, GiveUpAfter: 24 * time.Hour, KeyID: h.keys.ID()})
-	if err != nil {
-		tb.Fatal(err)
+	sub := store.Submission{ID: s.id, Kind: p.Kind, Site: "acme.localhost", KeyID: s.keys.ID(), GiveUpAfter: time.Duration(p.GiveUp) * time.Second}
+	for _, step := range s.process.Steps {
+		sub.Steps = append(sub.Steps, step.Name)
 	}
-	return job
+	_, _, err := s.store.Submit(ctx, sub)
+	s.record = s.away.read()
+	return s, err
 }
 
-// live drives a job the way workers do: tick, and work on what was dispatched.
-// A goroutine of its own lets a kill end it without a word.
-func (h *harness) live(tb interface{ Fatal(...any) }, p tasks.Process, id nexus.JobID, each func(round int)) nexus.Job {
-	ctx := context.Background()
-	for round := range 2000 {
-		job, err := h.store.Job(ctx, id)
+func (s *simulation) worker(i int) *node {
+	return &node{name: i, sim: s, engine: worker.NewEngine(worker.Options{Store: s.store, Keys: s.keys, Processes: []tasks.Process{s.process},
+		Log: slog.New(slog.DiscardHandler), Jitter: func() float64 { return 0.5 }})}
+}
+
+// tenant makes the one that the job's kind needs.
+func (s *simulation) tenant(ctx context.Context) error {
+	before := map[nexus.Kind][]nexus.Kind{nexus.KindSuspend: {nexus.KindProvision}, nexus.KindTeardown: {nexus.KindProvision},
+		nexus.KindRotateKey: {nexus.KindProvision}, nexus.KindRestore: {nexus.KindProvision, nexus.KindSuspend}}
+	for i, kind := range before[s.kind] {
+		id := nexus.JobID(fmt.Sprintf("000000000000000000000000000000b%d", i))
+		job, _, err := s.store.Submit(ctx, store.Submission{ID: id, Kind: kind, Site: "acme.localhost", GiveUpAfter: time.Hour, PurgeAfter: 240 * time.Hour})
 		if err != nil {
-			tb.Fatal(err)
+			return err
 		}
-		if job.State.Terminal() || job.State == nexus.RollbackFailed {
-			return job
+		lease, job, _, err := s.store.Take(ctx, id, job.Dispatch)
+		if err == nil && kind == nexus.KindProvision {
+			err = lease.Reserve(ctx, "main", "nx1")
 		}
-		if job.Taken < job.Dispatch {
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				h.engine(p).Work(ctx, store.Task{V: 1, Job: id, Dispatch: job.Dispatch})
-			}()
-			<-done
+		if err == nil {
+			job.State = nexus.Succeeded
+			err = lease.Finish(ctx, &job, "", nexus.Event{})
 		}
-		each(round)
-		h.advance(3 * time.Second)
-		if _, err := h.store.Tick(ctx, true); err != nil {
-			tb.Fatal(err)
+		if err != nil {
+			return err
 		}
 	}
-	tb.Fatal("the job never ended")
-	return nexus.Job{}
+	return nil
 }
 
-// TestSaga holds random processes against random faults at every call of Do and
-// Undo: a job ends terminal or parked, what it undid is the reverse of what it
-// did, nothing is left over, and never are two owners at work in one step.
+// began holds what must be true whenever a worker begins an operation: it owns the
+// job, and the journal says what it is about to do.
+func (s *simulation) began(n *node, gen nexus.Gen, i int, undo bool) {
+	steps, name := s.record.steps(), map[bool]string{false: "step", true: "the undo of step"}[undo]
+	if owner := s.away.gens[gen]; s.record.gen() != gen || owner != n {
+		s.broken("worker %d began %s %d with the gen %d, the record's is %d", n.name, name, i, gen, s.record.gen())
+	}
+	if !undo && s.record["cancel"] == "1" {
+		s.broken("step %d began after a cancel", i)
+	}
+	if want := map[bool]nexus.State{false: nexus.Running, true: nexus.RollingBack}[undo]; s.record.state() != want {
+		s.broken("%s %d began in the state %s", name, i, s.record.state())
+	}
+	for j, step := range steps {
+		before, after, self := j < i, j > i, j == i
+		switch {
+		case !undo && (before && step.State != nexus.StepDone || self && step.State != nexus.StepStarted || after && step.State != nexus.StepPending):
+			s.broken("step %d began, and step %d is journalled as %s", i, j, step.State)
+		case undo && after && s.process.Steps[j].Undo != nil && step.State != nexus.StepPending && step.State != nexus.StepUndone,
+			undo && self && (step.State == nexus.StepPending || step.State == nexus.StepUndone):
+			s.broken("the undo of step %d began, and step %d is journalled as %s", i, j, step.State)
+		}
+	}
+}
+
+// hand gives a dispatch that nobody took to a worker, and after a while to another.
+func (s *simulation) hand(ctx context.Context) {
+	dispatch := s.record.num("dispatch")
+	if s.record.num("taken") >= dispatch {
+		return
+	}
+	if dispatch != s.handed {
+		s.handed, s.at = dispatch, time.Now().Add(time.Duration(s.Slow)*time.Second)
+	}
+	if time.Now().Before(s.at) {
+		return
+	}
+	s.at = time.Now().Add(5 * time.Second)
+	for i := range map[bool]int{false: 1, true: 2}[s.Twice] {
+		k := s.Workers[0]
+		s.Workers = append(s.Workers[1:], k)
+		n := s.nodes[k]
+		s.alive++
+		s.runs.Go(func() {
+			defer func() { // a kill leads here, too
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.alive--
+			}()
+			<-time.After(time.Duration(i) * time.Millisecond) // no two at one moment: each plot has one course
+			over := n.engine.Work(context.WithValue(ctx, nodeKey{}, n), store.Task{V: 1, Job: s.id, Dispatch: dispatch})
+			s.mu.Lock()
+			state := s.record.state()
+			if over && !state.Terminal() && state != nexus.RollbackFailed {
+				s.broken("worker %d says the job is over, it is %s", n.name, state)
+			}
+			s.mu.Unlock()
+		})
+	}
+}
+
+// strike deals the blows whose time has come.
+func (s *simulation) strike(ctx context.Context) {
+	s.Blows = slices.DeleteFunc(s.Blows, func(b blow) bool {
+		if time.Since(s.begin) < time.Duration(b.At)*500*time.Millisecond {
+			return false
+		}
+		n := s.nodes[b.Node]
+		switch b.What {
+		case "cancel":
+			back := s.record.state() == nexus.RollingBack
+			s.free(func() {
+				_, err := s.store.Cancel(ctx, s.id, "op")
+				s.canceled = s.canceled || err == nil && !back
+			})
+		case "drain", "leave":
+			s.runs.Go(func() {
+				s.mu.Lock()
+				n.thaw()
+				s.mu.Unlock()
+				n.engine.Drain()
+				if b.What == "leave" {
+					n.engine.Abandon(context.WithValue(ctx, nodeKey{}, n))
+				}
+			})
+			s.nodes[b.Node] = s.worker(b.Node)
+		case "freeze":
+			s.world.losses++
+			n.freeze(time.Duration(b.For) * time.Second)
+		case "redis":
+			s.away.failed = true
+			s.away.until = time.Now().Add(time.Duration(b.For) * time.Second)
+			s.calm = s.away.until.Add(store.LeaseTime)
+		}
+		return true
+	})
+}
+
+// live plays the job to its end, and waits for all who still believe in it.
+func (s *simulation) live(ctx context.Context) (end nexus.Job, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for err == nil && time.Since(s.begin) < 6*time.Hour && len(s.wrong) == 0 {
+		s.strike(ctx)
+		s.hand(ctx)
+		s.free(func() { <-time.After(500*time.Millisecond + 13*time.Microsecond) })
+		if s.record.state().Terminal() && s.alive == 0 {
+			s.free(func() { end, err = s.store.Job(ctx, s.id) })
+			return end, err
+		}
+		if s.record.state() == nexus.RollbackFailed {
+			s.free(func() { _, err = s.store.Resume(ctx, s.id, "op") })
+		}
+		if s.away.out() {
+			continue
+		}
+		score, noEntry := s.away.redis.ZScore("{nexus}:due", string(s.id))
+		if noEntry != nil || int64(score) > time.Now().UnixMilli() || err != nil {
+			continue
+		}
+		var found store.Found
+		s.free(func() { found, err = s.store.Tick(ctx, !time.Now().Before(s.calm)) })
+		if len(found.Rescued) > 0 && s.world.losses == 0 && !s.away.failed {
+			s.broken("rescued from a worker that lives")
+		}
+	}
+	if err == nil && len(s.wrong) == 0 {
+		s.broken("the job never ended: %v", s.record)
+	}
+	return end, err
+}
+
+// stop ends all that still runs.
+func (s *simulation) stop() {
+	close(s.ended)
+	for _, n := range s.nodes {
+		n.engine.Drain()
+	}
+	s.runs.Wait()
+}
+
+// play runs a plot in a time of its own, and says what was wrong.
+func play(t *testing.T, m *miniredis.Miniredis, p plot) (wrong string) {
+	synctest.Test(t, func(t *testing.T) {
+		m.FlushAll()
+		rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), PoolSize: 50, MaxRetries: -1,
+			ReadTimeout: -1, WriteTimeout: -1}) // of real time
+		defer rdb.Close() //nolint:errcheck // of a test
+		s, err := newSimulation(t.Context(), m, rdb, p)
+		if err != nil {
+			wrong = err.Error()
+			return
+		}
+		end, err := s.live(t.Context())
+		if err != nil {
+			s.broken("%v", err)
+		}
+		if len(s.wrong) == 0 {
+			s.world.check(end)
+			s.check(t.Context(), end)
+		}
+		s.stop()
+		wrong = strings.Join(s.wrong, "\n")
+	})
+	return wrong
+}
+
+// TestSaga plays random jobs of every kind among several workers. The calls of Do
+// and Undo and of Redis fail in every way, answers are lost, workers are killed,
+// drained, and suspended in the middle, so that they go on when others have taken
+// over. Whatever happens, a job ends: what it did is whole, or nothing of it is
+// left; each step is done once by the journal, and undone in reverse; whoever
+// lost the job has no effect from then on, and writes nothing.
 func TestSaga(t *testing.T) {
 	t.Parallel()
+	m := miniredis.RunT(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		h := newHarness(rt)
-		defer h.close()
-		count := rapid.IntRange(1, 6).Draw(rt, "steps")
-		names := make([]nexus.StepName, count)
-		for i := range names {
-			names[i] = nexus.StepName(fmt.Sprintf("step%d", i))
-		}
-		w := &world{things: map[nexus.StepName]bool{}, busy: map[nexus.StepName]int{},
-			faults: rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "kill before", "kill after", "lost answer", "unavailable",
-				"invalid", "error", "panic", "stale token"}), 0, 14).Draw(rt, "faults")}
-		p := w.process(names, -1)
-		cancelAt := rapid.IntRange(-1, 8).Draw(rt, "cancel at round")
-		job := h.submit(rt, p)
-		end := h.live(rt, p, job.ID, func(round int) {
-			if round == cancelAt {
-				_, _ = h.store.Cancel(context.Background(), job.ID, "op") // may be over: conflict
-			}
-		})
-		w.check(rt, names, end)
-		_, err := h.store.Tenant(context.Background(), job.Site)
-		if gone := nexus.CodeOf(err) == nexus.NotFound; gone != (end.State == nexus.Failed || end.State == nexus.Canceled) {
-			rt.Fatalf("state %s, tenant row gone: %t", end.State, gone)
-		}
-		if due, _ := h.redis.ZMembers("{nexus}:due"); len(due) > 0 {
-			rt.Fatalf("the due index still holds %v", due)
+		if wrong := play(t, m, plots.Draw(rt, "plot")); wrong != "" {
+			rt.Fatal(wrong)
 		}
 	})
 }
 
-func (w *world) check(rt *rapid.T, names []nexus.StepName, end nexus.Job) {
-	if len(w.broken) > 0 {
-		rt.Fatalf("broken: %v", w.broken)
+// check holds the record and the tenant against how the job ended.
+func (s *simulation) check(ctx context.Context, end nexus.Job) {
+	unhurt := !s.world.failed && s.world.losses <= 5 && time.Since(s.begin) < time.Duration(s.GiveUp)*time.Second
+	switch {
+	case end.State == nexus.Succeeded && s.canceled:
+		s.broken("canceled in time, and succeeded")
+	case end.State == nexus.Canceled && !s.canceled:
+		s.broken("canceled unasked")
+	case end.State == nexus.Failed && (s.canceled && unhurt || s.kind.OneWay()), end.State != nexus.Succeeded && unhurt && !s.canceled:
+		s.broken("%s for no reason", end.State)
+	case end.State == nexus.Canceled && end.Gen == 0: // at once, never taken
+	case end.State != nexus.Succeeded && (end.Error == nil || end.Error.Message == "" || end.Error.Action == "" || end.Error.First != nil):
+		s.broken("%s without a word for people: %+v", end.State, end.Error)
+	case end.State == nexus.Succeeded && end.Error != nil:
+		s.broken("succeeded with %+v", end.Error)
 	}
-	switch end.State {
-	case nexus.Succeeded:
-		if len(w.things) != len(names) {
-			rt.Fatalf("succeeded with %v", w.things)
+	events, err := s.store.Events(ctx, s.id, 0)
+	if err != nil {
+		s.broken("%v", err)
+	}
+	for _, step := range end.Steps {
+		done, undone, last := 0, 0, step.Name == end.Steps[len(end.Steps)-1].Name
+		for _, e := range events {
+			switch {
+			case e.Step == step.Name && e.StepState == nexus.StepDone && (e.State == nexus.Running || last):
+				done++
+			case e.Step == step.Name && e.StepState == nexus.StepUndone:
+				undone++
+			}
 		}
-	case nexus.Failed, nexus.Canceled:
-		if len(w.things) != 0 {
-			rt.Fatalf("%s, and left %v", end.State, w.things)
+		switch {
+		case end.State == nexus.Succeeded && step.State != nexus.StepDone, end.State != nexus.Succeeded && step.State != nexus.StepPending && step.State != nexus.StepUndone:
+			s.broken("%s, and %s is %s", end.State, step.Name, step.State)
+		case done > 1 && !s.away.hurt && !last, done < 1 && end.State == nexus.Succeeded:
+			s.broken("%s is told as done %d times", step.Name, done)
+		case undone > 1 && !s.away.hurt, undone < 1 && step.State == nexus.StepUndone && !s.world.told:
+			s.broken("%s is told as undone %d times", step.Name, undone)
 		}
-		// An undo whose answer was lost runs again, so compare without repeats.
-		order := slices.Compact(slices.Clone(w.undone))
-		if !slices.IsSortedFunc(order, func(a, b nexus.StepName) int { return slices.Index(names, b) - slices.Index(names, a) }) {
-			rt.Fatalf("undone in the order %v", w.undone)
+	}
+	s.checkTenant(ctx, end)
+	if due, _ := s.away.redis.ZMembers("{nexus}:due"); slices.Contains(due, string(s.id)) {
+		s.broken("the due index still holds the job")
+	}
+	for _, key := range []string{"{nexus}:slots:main", "{nexus}:waiters:main"} {
+		if s.away.redis.Exists(key) {
+			s.broken("%s is left", key)
 		}
-		if end.Error == nil || end.Error.Message == "" || end.Error.Action == "" {
-			rt.Fatalf("%s without a word for people: %+v", end.State, end.Error)
-		}
-	case nexus.RollbackFailed:
-	default:
-		rt.Fatalf("ended as %s", end.State)
+	}
+}
+
+func (s *simulation) checkTenant(ctx context.Context, end nexus.Job) {
+	done := end.State == nexus.Succeeded
+	want := map[nexus.Kind]map[bool]nexus.TenantState{ // absent: no row
+		nexus.KindProvision: {true: nexus.TenantActive}, nexus.KindAdopt: {true: nexus.TenantActive},
+		nexus.KindSuspend:   {true: nexus.TenantSuspended, false: nexus.TenantActive},
+		nexus.KindRestore:   {true: nexus.TenantActive, false: nexus.TenantSuspended},
+		nexus.KindRotateKey: {true: nexus.TenantActive, false: nexus.TenantActive},
+		nexus.KindTeardown:  {false: nexus.TenantActive},
+	}[s.kind][done]
+	row, err := s.store.Tenant(ctx, "acme.localhost")
+	if gone := nexus.CodeOf(err) == nexus.NotFound; gone != (want == "") || !gone && (row.State != want || row.Job != "") {
+		s.broken("%s %s, and the tenant is %+v, %v", s.kind, end.State, row, err)
 	}
 }

@@ -1,185 +1,422 @@
 package store_test
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/hibiken/asynq"
 	"pgregory.net/rapid"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// machine is the model the store is held against: what each worker believes to
-// hold, and the last state seen of each job.
+// machine plays the same on the store and on the reference model.
 type machine struct {
 	f      *fixture
-	jobs   []nexus.JobID
-	last   map[nexus.JobID]nexus.State
+	ref    *ref
+	real   bool
+	ids    []nexus.JobID
+	subs   []store.Submission
 	leases map[nexus.JobID][]*store.Lease // all ever taken, the newest last
+	purges []store.Purge
+	writes int
+	asynq  *asynq.Inspector
 }
 
-var sites = []nexus.SiteName{"a.localhost", "b.localhost", "c.localhost", "d.localhost"}
+var (
+	sites = []nexus.SiteName{"a.localhost", "b.localhost", "c.localhost", "d.localhost", "e.localhost"}
+	every = []nexus.Kind{nexus.KindProvision, nexus.KindProvision, nexus.KindAdopt, nexus.KindSuspend, nexus.KindRestore, nexus.KindRotateKey, nexus.KindTeardown}
+)
+
+// answer is an error as the model says it.
+func answer(err error) string {
+	switch {
+	case errors.Is(err, nexus.ErrFenced):
+		return "stale"
+	case errors.Is(err, nexus.ErrCanceled):
+		return "canceled"
+	case errors.Is(err, store.ErrKeyReused):
+		return "reused"
+	case errors.Is(err, store.ErrLimited):
+		return "limited"
+	case errors.Is(err, store.ErrGone):
+		return "gone"
+	}
+	return string(nexus.CodeOf(err))
+}
+
+func (m *machine) want(t *rapid.T, what string, got, want any) {
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%s answers otherwise (- model, + store):\n%s", what, diff)
+	}
+}
 
 func (m *machine) submit(t *rapid.T) {
-	sub := submission(rapid.SampledFrom(sites).Draw(t, "site"))
-	if rapid.Bool().Draw(t, "teardown") {
-		sub.Kind, sub.Input = nexus.KindTeardown, ""
+	m.ask(t, rapid.SampledFrom(sites).Draw(t, "site"))
+}
+
+// ask submits a job on a site, mostly one that its tenant is fit for.
+func (m *machine) ask(t *rapid.T, site nexus.SiteName) {
+	sub, fit := submission(site), every
+	if tenant := m.ref.tenants[site]; rapid.IntRange(0, 4).Draw(t, "unfit") > 0 {
+		switch {
+		case tenant == nil:
+			fit = []nexus.Kind{nexus.KindProvision, nexus.KindProvision, nexus.KindAdopt}
+		case tenant.state == nexus.TenantActive:
+			fit = []nexus.Kind{nexus.KindSuspend, nexus.KindRotateKey, nexus.KindTeardown}
+		case tenant.state == nexus.TenantSuspended:
+			fit = []nexus.Kind{nexus.KindRestore, nexus.KindTeardown}
+		}
 	}
-	if job, _, err := m.f.Submit(context.Background(), sub); err == nil {
-		m.jobs = append(m.jobs, job.ID)
-	} else if code := nexus.CodeOf(err); code != nexus.Conflict && code != nexus.NotFound {
-		t.Fatal(err)
+	// Such ids are all looked at after the same time.
+	sub.ID, sub.Kind = nexus.JobID(fmt.Sprintf("000%029x", len(m.subs))), rapid.SampledFrom(fit).Draw(t, "kind")
+	if sub.Kind != nexus.KindProvision {
+		sub.Input = ""
+	}
+	sub.GiveUpAfter = time.Duration(rapid.IntRange(1, 48).Draw(t, "give up")) * time.Hour
+	sub.PurgeAfter = time.Duration(rapid.SampledFrom([]int{0, 1, 1, 60}).Draw(t, "purge")) * time.Minute
+	if sub.Kind == nexus.KindTeardown {
+		sub.Rest = time.Duration(rapid.IntRange(0, 1).Draw(t, "rest")) * time.Hour
+	}
+	if rapid.IntRange(0, 3).Draw(t, "keyed") == 3 {
+		sub.IdempotencyKey = rapid.SampledFrom([]string{"x/1", "x/2"}).Draw(t, "key")
+		sub.Fingerprints = rapid.SampledFrom([][]string{{"k1=aa"}, {"k1=bb"}, {"k2=aa", "k1=aa"}}).Draw(t, "fingerprints")
+	}
+	if rapid.IntRange(0, 3).Draw(t, "limited") == 3 {
+		sub.Limits = []store.Limit{{Bucket: "all", Max: 6}, {Bucket: rapid.SampledFrom([]string{"ip:1", "ip:2"}).Draw(t, "bucket"), Max: 2}}
+	}
+	m.record(t, sub)
+}
+
+func (m *machine) record(t *rapid.T, sub store.Submission) {
+	job, replay, err := m.f.Submit(t.Context(), sub)
+	want, wantReplay := m.ref.submit(sub)
+	m.want(t, "submit", []any{answer(err), replay}, []any{want, wantReplay})
+	if err == nil && !replay && job.ID != sub.ID {
+		t.Fatalf("submitted %s, recorded %s", sub.ID, job.ID)
+	}
+	if wantReplay {
+		m.want(t, "replay", string(job.ID), m.ref.keys[sub.IdempotencyKey].is[1])
+	}
+	m.subs = append(m.subs, sub)
+	if m.ref.jobs[sub.ID] != nil && !slices.Contains(m.ids, sub.ID) {
+		m.ids = append(m.ids, sub.ID)
 	}
 }
 
-func (m *machine) pick(t *rapid.T) nexus.Job {
-	if len(m.jobs) == 0 {
+// resend is a client that lost the answer.
+func (m *machine) resend(t *rapid.T) {
+	if len(m.subs) == 0 {
+		t.Skip("nothing yet")
+	}
+	sub := rapid.SampledFrom(m.subs).Draw(t, "submission")
+	if m.ref.jobs[sub.ID] == nil {
+		t.Skip("it would be new")
+	}
+	m.record(t, sub)
+}
+
+// revive plays a worker that renews its lease just after it was taken for dead.
+func (m *machine) revive(t *rapid.T) {
+	held := m.living(func(j *refJob) bool { return j.lease > m.ref.now && j.taken == j.dispatch })
+	if len(held) == 0 {
+		t.Skip("none is at work")
+	}
+	id := rapid.SampledFrom(held).Draw(t, "job")
+	m.forward(time.Duration(lease) * time.Millisecond)
+	m.look(t, true)
+	m.renewed(t, m.leases[id][len(m.leases[id])-1], m.ref.jobs[id])
+	m.taken(t, id, m.ref.jobs[id].dispatch)
+}
+
+// purge records the teardown of a tenant whose time is over, as a worker does;
+// perhaps late.
+func (m *machine) purge(t *rapid.T) {
+	if len(m.purges) == 0 {
+		t.Skip("none is due")
+	}
+	p := rapid.SampledFrom(m.purges).Draw(t, "purge")
+	at, _ := strconv.ParseInt(p.At, 10, 64)
+	sub := submission(p.Site)
+	sub.ID, sub.Kind, sub.Input, sub.Rest = nexus.JobID(fmt.Sprintf("000%029x", len(m.subs))), nexus.KindTeardown, "", time.Hour
+	sub.IdempotencyKey, sub.Fingerprints = purgeKey(p.Site, at-m.ref.offset), []string{"purge"}
+	m.record(t, sub)
+}
+
+func (m *machine) pick(t *rapid.T) nexus.JobID {
+	if len(m.ids) == 0 {
 		t.Skip("no job yet")
 	}
-	job, err := m.f.Job(context.Background(), rapid.SampledFrom(m.jobs).Draw(t, "job"))
-	if err != nil {
-		t.Fatal(err)
+	if live := m.living(func(j *refJob) bool { return !j.over() }); len(live) > 0 && rapid.IntRange(0, 4).Draw(t, "any") > 0 {
+		return rapid.SampledFrom(live).Draw(t, "job")
 	}
-	return job
+	return rapid.SampledFrom(m.ids).Draw(t, "job")
+}
+
+// living are the jobs there are that fit, in the order they came.
+func (m *machine) living(fit func(*refJob) bool) (ids []nexus.JobID) {
+	for _, id := range m.ids {
+		if j := m.ref.jobs[id]; j != nil && fit(j) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (m *machine) take(t *rapid.T) {
-	job := m.pick(t)
-	lease, _, taken, err := m.f.Take(context.Background(), job.ID, job.Dispatch)
+	id, dispatch := m.pick(t), int64(1)
+	if ready := m.living(func(j *refJob) bool { return j.taken < j.dispatch && !j.over() }); len(ready) > 0 && rapid.IntRange(0, 4).Draw(t, "other") > 0 {
+		id = rapid.SampledFrom(ready).Draw(t, "ready")
+	}
+	if j := m.ref.jobs[id]; j != nil {
+		dispatch = max(0, j.dispatch+int64(rapid.SampledFrom([]int{0, 0, 0, 0, -1, 1}).Draw(t, "dispatch")))
+	}
+	m.taken(t, id, dispatch)
+}
+
+func (m *machine) taken(t *rapid.T, id nexus.JobID, dispatch int64) {
+	lease, job, taken, err := m.f.Take(t.Context(), id, dispatch)
+	m.want(t, "take", []any{answer(err), taken}, []any{"", m.ref.take(id, dispatch)})
+	if taken == store.TakeOK {
+		if job.Gen != lease.Gen() || int64(job.Gen) != m.ref.jobs[id].gen {
+			t.Fatalf("took the gen %d, it is %d", lease.Gen(), m.ref.jobs[id].gen)
+		}
+		m.leases[id] = append(m.leases[id], lease)
+	}
+}
+
+func (m *machine) cancel(t *rapid.T) {
+	id := m.pick(t)
+	_, err := m.f.Cancel(t.Context(), id, "op")
+	m.want(t, "cancel", answer(err), m.ref.cancel(id))
+}
+
+func (m *machine) resume(t *rapid.T) {
+	id := m.pick(t)
+	if parked := m.living(func(j *refJob) bool { return j.parked() }); len(parked) > 0 {
+		id = rapid.SampledFrom(parked).Draw(t, "parked")
+	}
+	job, err := m.f.Resume(t.Context(), id, "op")
+	m.want(t, "resume", answer(err), m.ref.resume(id))
+	if err == nil { // the steps are written anew, with no undo counted
+		m.ref.jobs[id].steps = text(job.Steps)
+	}
+}
+
+func (m *machine) credentials(t *rapid.T) {
+	id, bind := m.pick(t), rapid.SampledFrom([]string{"me", "you"}).Draw(t, "who")
+	got, err := m.f.Credentials(t.Context(), id, bind)
+	j, pair, by, want, pickup := m.ref.jobs[id], m.ref.pairs[id], m.ref.pickups[id], "", ""
+	switch {
+	case j == nil:
+		want = "not_found"
+	case !j.over() && !j.parked():
+		want = "conflict"
+	case j.state != nexus.Succeeded || pair == nil || by != nil && by.is != bind:
+		want = "gone"
+	default:
+		pickup = pair.is
+		if by == nil {
+			pair.until = m.ref.now + 600_000
+			m.ref.pickups[id] = &lived[string]{bind, pair.until}
+		}
+	}
+	m.want(t, "credentials", []any{answer(err), got}, []any{want, pickup})
+}
+
+func (m *machine) tick(t *rapid.T) {
+	m.look(t, rapid.Bool().Draw(t, "rescue"))
+}
+
+func (m *machine) look(t *rapid.T, rescue bool) {
+	found, err := m.f.Tick(t.Context(), rescue)
+	if err != nil || found.Late != nil {
+		t.Fatal(err, found.Late)
+	}
+	rescued, purges := m.ref.tick(rescue)
+	slices.Sort(found.Rescued)
+	slices.SortFunc(found.Purges, func(a, b store.Purge) int { return strings.Compare(string(a.Site), string(b.Site)) })
+	slices.Sort(rescued)
+	if m.real { // its times were moved
+		for i := range min(len(purges), len(found.Purges)) {
+			at, _ := strconv.ParseInt(found.Purges[i].At, 10, 64)
+			at += m.ref.offset
+			found.Purges[i].At, purges[i].At = fmt.Sprint(at), fmt.Sprint(at)
+			m.ref.tenants[purges[i].Site].purge = at
+		}
+	}
+	m.want(t, "tick", []any{found.Rescued, found.Purges}, []any{rescued, purges})
+	m.purges = append(m.purges, purges...)
+}
+
+// lose is asynq that gives a task up.
+func (m *machine) lose(t *rapid.T) {
+	j := m.ref.jobs[m.pick(t)]
+	if j == nil || !m.ref.tasks[m.ref.task(j, j.dispatch)] {
+		t.Skip("no task is pending")
+	}
+	queue := store.QueueResume
+	if j.dispatch == 1 && j.Kind == nexus.KindProvision {
+		queue = store.QueueProvision
+	}
+	if err := m.asynq.ArchiveTask(queue, m.ref.task(j, j.dispatch)); err != nil {
+		t.Fatal(err)
+	}
+	m.ref.tasks[m.ref.task(j, j.dispatch)] = false
+}
+
+func (m *machine) bench(t *rapid.T) {
+	m.ref.mode = rapid.SampledFrom([]nexus.BenchMode{nexus.BenchOpen, nexus.BenchOpen, nexus.BenchPaused, nexus.BenchDrained}).Draw(t, "mode")
+	if err := m.f.SetBench(t.Context(), "main", m.ref.mode, "op"); err != nil {
+		t.Fatal(err)
+	}
+	if m.ref.mode == nexus.BenchOpen {
+		m.ref.wake(true)
+	}
+}
+
+func (m *machine) clock(t *rapid.T) {
+	m.forward(time.Duration(rapid.SampledFrom([]int{1, 1, 1, 2, 2, 5, 5, 5, 10, 10, 25, 60, 100, 700, 3600}).Draw(t, "seconds")) * time.Second)
+}
+
+func (m *machine) forward(d time.Duration) {
+	m.f.advance(d)
+	if m.ref.now += d.Milliseconds(); m.real {
+		m.ref.offset += d.Milliseconds()
+	}
+	m.ref.expire()
+}
+
+// TestModel plays random operations of several workers, clients, operators and the
+// clock on the store and on a model of it, and compares all that Redis holds after
+// each: what an operation must not touch, such as one of a lost lease, stays as it
+// was.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		rapid.Check(t, func(rt *rapid.T) {
+			f := newMini(t)
+			defer func() { _ = f.rdb.Close() }()
+			newMachine(rt, f, false).play(rt)
+		})
+	})
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return
+	}
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		f := newReal(t, path)
+		var passed atomic.Int32
+		rapid.Check(t, func(rt *rapid.T) {
+			if passed.Load() >= realChecks {
+				return
+			}
+			if err := f.rdb.FlushDB(t.Context()).Err(); err != nil {
+				rt.Fatal(err)
+			}
+			newMachine(rt, f, true).play(rt)
+			passed.Add(1)
+		})
+	})
+}
+
+// realChecks bounds what a real server is asked.
+const realChecks = 8
+
+func newMachine(t *rapid.T, f *fixture, isReal bool) *machine {
+	m := &machine{f: f, ref: newRef(), real: isReal, leases: map[nexus.JobID][]*store.Lease{}, asynq: asynq.NewInspectorFromRedisClient(f.rdb)}
+	m.f = &fixture{Store: store.New(f.rdb, store.Options{Slots: refSlots, Retention: retention, Embedded: true}), rdb: f.rdb, advance: f.advance}
+	if err := m.f.AnnounceBench(t.Context(), "main"); err != nil {
+		t.Fatal(err)
+	}
+	gen := int64(0)
+	m.ref.mint = func(above int64) int64 {
+		least := max(gen+1, above+1)
+		if gen = max(least, m.ref.now*1000); m.real { // by its own clock, to the µs
+			if gen, _ = m.f.rdb.Get(t.Context(), "{nexus}:gen").Int64(); gen < least {
+				t.Fatalf("the gen %d is below %d", gen, least)
+			}
+		}
+		return gen
+	}
+	m.sync(t)
+	return m
+}
+
+// prepare makes a past: tenants, parked jobs, jobs at work, a bench that fills.
+func (m *machine) prepare(t *rapid.T) {
+	crowd := rapid.IntRange(0, 3).Draw(t, "crowd") == 3
+	for _, site := range sites[:rapid.IntRange(0, len(sites)).Draw(t, "sites")] {
+		m.forward(time.Second)
+		if crowd {
+			sub := submission(site)
+			sub.ID = nexus.JobID(fmt.Sprintf("000%029x", len(m.subs)))
+			m.record(t, sub)
+			m.check(t)
+			continue
+		}
+		m.ask(t, site)
+		for range rapid.SampledFrom([]int{0, 0, 0, 1, 1, 2}).Draw(t, "jobs") {
+			for _, id := range m.living(func(j *refJob) bool { return j.Site == site && j.taken == 0 }) {
+				m.end(t, id)
+			}
+			m.check(t)
+			m.ask(t, site)
+		}
+		m.check(t)
+	}
+	for _, id := range m.living(func(j *refJob) bool { return j.taken == 0 }) {
+		if rapid.IntRange(0, 3).Draw(t, "idle") > 0 {
+			m.taken(t, id, 1)
+			if j := m.ref.jobs[id]; j.lease > 0 {
+				m.reserved(t, m.leases[id][0], j)
+			}
+			m.check(t)
+		}
+	}
+}
+
+// end carries a job that was never taken to its end, or parks it.
+func (m *machine) end(t *rapid.T, id nexus.JobID) {
+	j := m.ref.jobs[id]
+	m.taken(t, id, 1)
+	if j.lease == 0 { // there was no room
+		return
+	}
+	l := m.leases[id][0]
+	m.reserved(t, l, j)
+	job, err := m.f.Job(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if taken == store.TakeOK {
-		m.leases[job.ID] = append(m.leases[job.ID], lease)
-	}
+	job.State = rapid.SampledFrom([]nexus.State{nexus.Succeeded, nexus.Succeeded, nexus.Failed, nexus.RollbackFailed}).Draw(t, "end")
+	m.finished(t, l, job, j, nil)
 }
 
-// write does something under a lease, be it the newest or one long lost: only
-// the newest may succeed.
-func (m *machine) write(t *rapid.T) {
-	job := m.pick(t)
-	all := m.leases[job.ID]
-	if len(all) == 0 {
-		t.Skip("never taken")
-	}
-	i := rapid.IntRange(0, len(all)-1).Draw(t, "lease")
-	ctx, lease := context.Background(), all[i]
-	var err error
-	switch rapid.SampledFrom([]string{"renew", "reserve", "wait", "give up", "roll back", "finish", "park"}).Draw(t, "write") {
-	case "renew":
-		_, err = lease.Renew(ctx)
-	case "reserve":
-		err = lease.Reserve(ctx, "main", "nx1")
-	case "wait":
-		if job.State == nexus.Running {
-			job.State = nexus.Waiting
-		}
-		err = lease.Wait(ctx, &job, 7*time.Second, nexus.Event{})
-	case "give up":
-		err = lease.GiveUp(ctx)
-	case "roll back":
-		if job.To(nexus.RollingBack) == nil {
-			_, err = lease.Checkpoint(ctx, &job, "one", nexus.Event{})
-		}
-	case "finish":
-		next := nexus.Succeeded
-		if job.State == nexus.RollingBack {
-			next = nexus.Failed
-		}
-		if job.To(next) == nil {
-			err = lease.Finish(ctx, &job, "", nexus.Event{})
-		}
-	case "park":
-		if job.State == nexus.RollingBack && job.To(nexus.RollbackFailed) == nil {
-			err = lease.Finish(ctx, &job, "", nexus.Event{})
-		}
-	}
-	stale := errors.Is(err, nexus.ErrFenced)
-	if stale && lease.Gen() == job.Gen && !m.last[job.ID].Terminal() && m.last[job.ID] != nexus.RollbackFailed {
-		t.Fatalf("the newest lease was fenced: %v", err)
-	}
-	if !stale && lease.Gen() != job.Gen && m.changed(job.ID) {
-		t.Fatal("an old lease wrote")
-	}
+// people asks as a user or an operator does.
+func (m *machine) people(t *rapid.T) {
+	rapid.SampledFrom([]func(*rapid.T){m.cancel, m.resume, m.credentials, m.bench}).Draw(t, "people")(t)
 }
 
-func (m *machine) changed(id nexus.JobID) bool {
-	job, err := m.f.Job(context.Background(), id)
-	return err == nil && job.State != m.last[id]
-}
-
-// check holds what must be true after every operation.
-func (m *machine) check(t *rapid.T) {
-	ctx := context.Background()
-	live := map[nexus.SiteName]int{}
-	for _, id := range m.jobs {
-		job, err := m.f.Job(ctx, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if was := m.last[id]; was != "" && !reachable(was, job.State) {
-			t.Fatalf("from %s to %s there is no way in the table", was, job.State)
-		}
-		m.last[id] = job.State
-		_, dueErr := m.f.rdb.ZScore(ctx, "{nexus}:due", string(id)).Result()
-		over := job.State.Terminal() || job.State == nexus.RollbackFailed
-		if over != (dueErr != nil) {
-			t.Fatalf("%s job, in the due index: %t", job.State, dueErr == nil)
-		}
-		ttl := m.f.rdb.PTTL(ctx, "{nexus}:job:"+string(id)).Val()
-		if (ttl > 0) != job.State.Terminal() {
-			t.Fatalf("%s job has a time to live of %s", job.State, ttl)
-		}
-		if !job.State.Terminal() {
-			live[job.Site]++
-			if tenant, err := m.f.Tenant(ctx, job.Site); err != nil || tenant.Job != id {
-				t.Fatalf("the row of a live job's tenant: %+v, %v", tenant, err)
-			}
-		}
+func (m *machine) play(t *rapid.T) {
+	m.prepare(t)
+	actions := map[string]func(*rapid.T){
+		"submit": m.submit, "submit more": m.submit, "resend": m.resend, "purge": m.purge, "take": m.take, "take more": m.take, "take on": m.take,
+		"renew": m.renew, "revive": m.revive, "reserve": m.reserve, "reserve more": m.reserve, "checkpoint": m.checkpoint, "wait": m.wait, "give up": m.giveUp,
+		"finish": m.finish, "finish more": m.finish, "seal": m.seal, "raise": m.raise, "people": m.people, "people more": m.people,
+		"tick": m.tick, "tick more": m.tick, "tick on": m.tick, "lose": m.lose, "clock": m.clock, "clock more": m.clock, "": m.check,
 	}
-	for site, n := range live {
-		if n > 1 {
-			t.Fatalf("%d live jobs on %s", n, site)
-		}
-	}
-	if n := m.f.rdb.ZCard(ctx, "{nexus}:slots:main").Val(); n > 3 {
-		t.Fatalf("%d slots taken of two and one", n)
-	}
-}
-
-// reachable tells whether the table has a way, of any length, between two states.
-func reachable(from, to nexus.State) bool {
-	seen := []nexus.State{from}
-	for i := 0; i < len(seen); i++ {
-		if seen[i] == to {
-			return true
-		}
-		for _, next := range seen[i].Next() {
-			if !slices.Contains(seen, next) {
-				seen = append(seen, next)
-			}
-		}
-	}
-	return false
-}
-
-// TestModel plays random operations of several workers, clients and the clock.
-func TestModel(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		f := newMini(t)
-		defer func() { _ = f.rdb.Close() }()
-		m := &machine{f: f, last: map[nexus.JobID]nexus.State{}, leases: map[nexus.JobID][]*store.Lease{}}
-		rt.Repeat(map[string]func(*rapid.T){
-			"submit": m.submit, "take": m.take, "write": m.write, "write more": m.write, "": m.check,
-			"cancel": func(t *rapid.T) { _, _ = f.Cancel(context.Background(), m.pick(t).ID, "op") },
-			"resume": func(t *rapid.T) { _, _ = f.Resume(context.Background(), m.pick(t).ID, "op") },
-			"tick":   func(t *rapid.T) { f.tick(t) },
-			"clock":  func(t *rapid.T) { f.advance(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second) },
-		})
-	})
+	t.Repeat(actions)
+	t.Repeat(actions) // a life twice as long
 }

@@ -1,0 +1,195 @@
+package store_test
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// dumped is all of Redis: key, field, value. A string's field is "", the end of a
+// key's life is "(until)"; what is empty is left out.
+type dumped map[string]map[string]string
+
+func (d dumped) put(key string, fields ...any) {
+	for i := 0; i < len(fields); i += 2 {
+		if text := fmt.Sprint(fields[i+1]); text != "" {
+			if d[key] == nil {
+				d[key] = map[string]string{}
+			}
+			d[key][fmt.Sprint(fields[i])] = text
+		}
+	}
+}
+
+// sync sets the model's clock by Redis'.
+func (m *machine) sync(t *rapid.T) {
+	now, err := m.f.rdb.Time(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.ref.now = now.UnixMilli() + m.ref.offset
+	m.ref.expire()
+}
+
+// read is what Redis holds of ours. The index of jobs is left out: its old entries
+// go some time.
+func (m *machine) read(t *rapid.T) dumped {
+	ctx, rdb, out := t.Context(), m.f.rdb, dumped{}
+	all, err := rdb.Keys(ctx, "{nexus}:*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := rdb.Pipeline()
+	kinds, ends, values := map[string]*redis.StatusCmd{}, map[string]*redis.DurationCmd{}, map[string]redis.Cmder{}
+	for _, key := range all {
+		kinds[key], ends[key] = pipe.Type(ctx, key), pipe.PTTL(ctx, key)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for key, kind := range kinds {
+		if values[key] = pipe.HGetAll(ctx, key); kind.Val() != "hash" {
+			values[key] = map[string]func() redis.Cmder{
+				"string": func() redis.Cmder { return pipe.Get(ctx, key) },
+				"set":    func() redis.Cmder { return pipe.SMembers(ctx, key) },
+				"zset":   func() redis.Cmder { return pipe.ZRangeWithScores(ctx, key, 0, -1) },
+				"stream": func() redis.Cmder { return pipe.XRange(ctx, key, "-", "+") },
+			}[kind.Val()]()
+		}
+	}
+	_, _ = pipe.Exec(ctx) // the first command on what is no hash fails; what failed in earnest is missing below
+	for key, value := range values {
+		switch v := value.(type) {
+		case *redis.MapStringStringCmd:
+			for field, text := range v.Val() {
+				out.put(key, field, text)
+			}
+		case *redis.StringCmd:
+			out.put(key, "", v.Val())
+		case *redis.StringSliceCmd:
+			out.put(key, "", strings.Join(v.Val(), " "))
+		case *redis.ZSliceCmd:
+			for _, z := range v.Val() {
+				out.put(key, z.Member, strconv.FormatFloat(z.Score, 'f', 0, 64))
+			}
+		case *redis.XMessageSliceCmd:
+			for _, e := range v.Val() {
+				out.put(key, e.ID, fmt.Sprint(e.Values["state"], " ", e.Values["body"]))
+			}
+		}
+		if ttl := ends[key].Val(); ttl > 0 {
+			out.put(key, "(until)", m.ref.now-m.ref.offset+ttl.Milliseconds())
+		}
+	}
+	delete(out, "{nexus}:jobs")
+	for key := range out {
+		delete(out[key], "wrote") // the mark of the last write, by which its like is known
+	}
+	return out
+}
+
+// dump is what Redis should hold.
+func (r *ref) dump() dumped {
+	out := dumped{}
+	for id, j := range r.jobs {
+		key, num := "{nexus}:job:"+string(id), func(on bool) string { return map[bool]string{false: "0", true: "1"}[on] }
+		out.put(key, "id", id, "kind", j.Kind, "site", j.Site, "actor", j.Actor, "state", j.state, "spec", text(j.Spec), "steps", j.steps,
+			"bench", j.bench, "db", j.db, "owner", j.owner, "was", j.was, "giveUpAt", j.giveUp, "createdAt", j.created, "updatedAt", j.updated,
+			"dispatch", j.dispatch, "taken", j.taken, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
+			"rev", len(j.events), "cancel", num(j.cancel), "keyID", j.KeyID, "rest", j.Rest.Milliseconds(), "waitingFor", j.wait, "waitNote", j.note,
+			"error", j.failure, "asked", j.asked)
+		if j.askedAt != 0 {
+			out.put(key, "askedAt", j.askedAt)
+		}
+		events := "{nexus}:events:" + string(id)
+		for i, e := range j.events {
+			out.put(events, fmt.Sprintf("%d-0", i+1), e)
+		}
+		if j.to != 0 {
+			out.put(key, "(until)", j.to)
+			out.put(events, "(until)", j.to)
+		}
+	}
+	for site, t := range r.tenants {
+		key := "{nexus}:tenant:" + string(site)
+		out.put(key, "site", site, "state", t.state, "plan", t.plan, "email", t.email, "bench", t.bench, "db", t.db, "madeBy", t.madeBy,
+			"job", t.job, "createdAt", t.created)
+		if t.purge != 0 {
+			out.put(key, "purgeAt", t.purge)
+		}
+		out.put("{nexus}:tenants", site, 0)
+	}
+	for key, k := range r.keys {
+		out.put("{nexus}:idem:"+key, "fingerprint", k.is[0], "job", k.is[1], "(until)", k.until)
+	}
+	for bucket, n := range r.rates {
+		out.put("{nexus}:rate:"+bucket, "", n.is, "(until)", n.until)
+	}
+	for site, by := range r.resting {
+		out.put("{nexus}:resting:"+string(site), "", by.is, "(until)", by.until)
+	}
+	for name, all := range map[string]map[nexus.JobID]*lived[string]{"input": r.inputs, "credentials": r.pairs, "pickup": r.pickups} {
+		for id, l := range all {
+			if out.put("{nexus}:"+name+":"+string(id), "", l.is); l.until != forever {
+				out.put("{nexus}:"+name+":"+string(id), "(until)", l.until)
+			}
+		}
+	}
+	for member, at := range r.due {
+		out.put("{nexus}:due", member, at)
+	}
+	for name, all := range map[string]map[nexus.JobID]int64{"slots": r.slots, "waiters": r.line, "asking": r.asking} {
+		for id, at := range all {
+			out.put("{nexus}:"+name+":main", id, at)
+		}
+	}
+	out.put("{nexus}:benches", "", "main")
+	if out.put("{nexus}:bench:main", "slots", refSlots); r.mode != nexus.BenchOpen {
+		out.put("{nexus}:bench:main", "mode", r.mode, "by", "op")
+	}
+	return out
+}
+
+// check compares Redis with the model; it runs after each operation.
+func (m *machine) check(t *rapid.T) {
+	want, got := m.ref.dump(), m.read(t)
+	delete(got, "{nexus}:gen") // minted by the model, too: each gen was compared
+	if m.real {
+		m.align(want, got)
+	}
+	if !maps.EqualFunc(want, got, maps.Equal[map[string]string, map[string]string]) { // cheaper than a diff of what is equal
+		t.Fatalf("Redis holds something else (- model, + store):\n%s", cmp.Diff(want, got))
+	}
+	if m.real {
+		m.sync(t)
+	}
+}
+
+// align takes a real server's times for the model's where they are near: they were
+// moved back instead of its clock forward, and it is later when it reads the clock.
+func (m *machine) align(want, got dumped) {
+	const near = int64(time.Second / time.Millisecond)
+	for key, fields := range got {
+		for field, have := range fields {
+			at, err := strconv.ParseInt(have, 10, 64)
+			if err != nil || at < 1e12 || at > 1e14 {
+				continue
+			}
+			if field != "createdAt" && field != "updatedAt" { // those stay
+				at += m.ref.offset
+			}
+			is, err := strconv.ParseInt(want[key][field], 10, 64)
+			if err == nil && (is-near < at && at < is+near || field == "createdAt" || field == "updatedAt") {
+				fields[field] = want[key][field]
+			}
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package store_test
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// lease picks one, be it the newest or one long lost.
+func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
+	all := m.living(func(j *refJob) bool {
+		return len(m.leases[j.ID]) > 0 && m.ref.owned(j.ID, m.leases[j.ID][len(m.leases[j.ID])-1].Gen()) != nil
+	})
+	if rapid.IntRange(0, 4).Draw(t, "any") == 0 {
+		all = slices.DeleteFunc(slices.Clone(m.ids), func(id nexus.JobID) bool { return len(m.leases[id]) == 0 })
+	}
+	if len(all) == 0 {
+		t.Skip("none is held")
+	}
+	id := rapid.SampledFrom(all).Draw(t, "job")
+	back := rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "lease")
+	l := m.leases[id][max(0, len(m.leases[id])-1-back)]
+	// What a run believes is written as it believes it, be it right or not.
+	job := nexus.Job{ID: id, State: nexus.Running, Steps: []nexus.Step{{Name: "one", State: nexus.StepStarted, Note: strconv.Itoa(m.writes)}, {Name: "two"}}}
+	m.writes++
+	if j := m.ref.jobs[id]; j != nil {
+		job.Kind, job.State = j.Kind, j.state
+		if job.State == nexus.Waiting { // only who does not own it any more
+			job.State = nexus.Running
+		}
+	}
+	if rapid.Bool().Draw(t, "error") {
+		job.Error = &nexus.Failure{Code: nexus.Internal, Message: strconv.Itoa(m.writes)}
+	}
+	return l, job, m.ref.owned(id, l.Gen())
+}
+
+// does runs a write of a lease; the model writes only what its owner may.
+func (m *machine) does(t *rapid.T, what string, err error, j *refJob, effect func() string) {
+	want := "stale"
+	if j != nil {
+		want = effect()
+	}
+	m.want(t, what, answer(err), want)
+}
+
+func (m *machine) renew(t *rapid.T) {
+	l, _, j := m.lease(t)
+	m.renewed(t, l, j)
+}
+
+func (m *machine) renewed(t *rapid.T, l *store.Lease, j *refJob) {
+	asked, err := l.Renew(t.Context())
+	m.does(t, "renew", err, j, func() string {
+		j.lease = m.ref.now + lease
+		m.ref.dueAt(j, j.lease)
+		if _, has := m.ref.slots[j.ID]; has && j.bench != "" {
+			m.ref.slots[j.ID] = m.ref.now + slotTime
+		}
+		m.want(t, "renew", asked, j.cancel)
+		return ""
+	})
+}
+
+func (m *machine) reserve(t *rapid.T) {
+	l, _, j := m.lease(t)
+	m.reserved(t, l, j)
+}
+
+func (m *machine) reserved(t *rapid.T, l *store.Lease, j *refJob) {
+	m.does(t, "reserve", l.Reserve(t.Context(), "main", "nx1"), j, func() string {
+		if !m.ref.slot(j) {
+			return "limit"
+		}
+		j.bench, j.db = "main", "nx1"
+		if tenant := m.ref.tenants[j.Site]; tenant.job == j.ID {
+			tenant.bench, tenant.db = "main", "nx1"
+		}
+		return ""
+	})
+}
+
+func (j *refJob) write(job nexus.Job) {
+	if j.steps = text(job.Steps); job.Error != nil {
+		j.failure = text(job.Error)
+	}
+}
+
+func (m *machine) checkpoint(t *rapid.T) {
+	l, job, j := m.lease(t)
+	if rapid.Bool().Draw(t, "turn") {
+		_ = job.To(nexus.RollingBack) // or it stays
+	}
+	ended := rapid.SampledFrom([]nexus.StepName{"", "one"}).Draw(t, "ended")
+	asked, err := l.Checkpoint(t.Context(), &job, ended, nexus.Event{Note: "a"}, nexus.Event{Note: "b"})
+	m.does(t, "checkpoint", err, j, func() string {
+		if j.state = job.State; ended != "" {
+			j.rescues = 0
+		}
+		j.write(job)
+		m.ref.emit(j, "a", "b")
+		m.want(t, "checkpoint", []any{asked, job.Rev}, []any{j.cancel, int64(len(j.events))})
+		return ""
+	})
+}
+
+func (m *machine) wait(t *rapid.T) {
+	l, job, j := m.lease(t)
+	_ = job.To(nexus.Waiting) // or it stays
+	job.WaitingFor, job.WaitNote = nexus.WaitRetry, "patience"
+	seconds := rapid.IntRange(0, 70).Draw(t, "seconds")
+	m.does(t, "wait", l.Wait(t.Context(), &job, time.Duration(seconds)*time.Second, nexus.Event{Note: "v"}, nexus.Event{Note: "w"}), j, func() string {
+		j.state, j.steps, j.wait, j.note, j.lease = job.State, text(job.Steps), "retry", "patience", 0
+		if j.next = m.ref.now + int64(seconds)*1000; j.cancel && j.state != nexus.RollingBack {
+			j.next = m.ref.now
+		}
+		m.ref.dueAt(j, j.next)
+		if j.bench != "" {
+			m.ref.leaveSlot(j)
+		}
+		m.ref.emit(j, "v", "w")
+		return ""
+	})
+}
+
+func (m *machine) giveUp(t *rapid.T) {
+	l, _, j := m.lease(t)
+	m.does(t, "give up", l.GiveUp(t.Context()), j, func() string {
+		j.lease, j.gen = 0, 0
+		m.ref.dueAt(j, m.ref.now)
+		return ""
+	})
+}
+
+func (m *machine) finish(t *rapid.T) {
+	l, job, j := m.lease(t)
+	ends := []nexus.State{nexus.Succeeded}
+	if job.State == nexus.RollingBack {
+		ends = []nexus.State{nexus.Failed, nexus.Canceled, nexus.RollbackFailed}
+	} else if job.Kind.OneWay() {
+		ends = append(ends, nexus.RollbackFailed)
+	}
+	job.State = rapid.SampledFrom(ends).Draw(t, "end")
+	told := rapid.SampledFrom([][]nexus.Event{nil, {{Note: "a"}, {Note: "b"}}}).Draw(t, "told")
+	m.finished(t, l, job, j, told)
+}
+
+func (m *machine) finished(t *rapid.T, l *store.Lease, job nexus.Job, j *refJob, told []nexus.Event) {
+	m.does(t, "finish", l.Finish(t.Context(), &job, "one", append(slices.Clone(told), nexus.Event{Note: "end"})...), j, func() string {
+		if job.State == nexus.Succeeded && j.cancel {
+			return "canceled"
+		}
+		j.write(job)
+		for _, e := range told {
+			m.ref.emit(j, e.Note)
+		}
+		m.ref.end(j, job.State, "end", func(j *refJob, note string) { m.ref.emit(j, note) })
+		return ""
+	})
+}
+
+func (m *machine) seal(t *rapid.T) {
+	l, job, j := m.lease(t)
+	got, err := l.Seal(t.Context(), job.Steps[0].Note)
+	m.does(t, "seal", err, j, func() string {
+		if m.ref.pairs[j.ID] == nil {
+			m.ref.pairs[j.ID] = &lived[string]{job.Steps[0].Note, forever}
+		}
+		m.want(t, "seal", got, m.ref.pairs[j.ID].is)
+		return ""
+	})
+}
+
+func (m *machine) raise(t *rapid.T) {
+	l, _, j := m.lease(t)
+	seen := l.Gen() + nexus.Gen(rapid.SampledFrom([]int64{0, 1, hour * 1000}).Draw(t, "seen"))
+	if err := l.Raise(t.Context(), seen); j != nil && j.lease > m.ref.now {
+		j.gen = m.ref.mint(int64(seen))
+		m.want(t, "raise", []any{answer(err), int64(l.Gen())}, []any{"", j.gen})
+	} else {
+		m.want(t, "raise", answer(err), "stale")
+	}
+}

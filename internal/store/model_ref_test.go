@@ -1,0 +1,485 @@
+package store_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// ref is what the store has to be, in plain Go: no Lua, no Redis, one bench. Times
+// are milliseconds.
+type ref struct {
+	now     int64
+	offset  int64 // how far a real server's times were moved back instead
+	mint    func(above int64) int64
+	jobs    map[nexus.JobID]*refJob
+	tenants map[nexus.SiteName]*refTenant
+	keys    map[string]*lived[[2]string] // fingerprint and job
+	rates   map[string]*lived[int64]
+	resting map[nexus.SiteName]*lived[nexus.JobID]
+	inputs  map[nexus.JobID]*lived[string]
+	pairs   map[nexus.JobID]*lived[string]
+	pickups map[nexus.JobID]*lived[string]
+	tasks   map[string]bool // asynq's: pending, or archived
+	due     map[string]int64
+	slots   map[nexus.JobID]int64
+	line    map[nexus.JobID]int64 // who waits, since when
+	asking  map[nexus.JobID]int64 // and when it asked last
+	mode    nexus.BenchMode
+}
+
+// lived is something with an end.
+type lived[T any] struct {
+	is    T
+	until int64
+}
+
+type refJob struct {
+	store.Submission
+	state                                        nexus.State
+	owner                                        nexus.JobID
+	bench, db, was, asked                        string
+	wait, note, steps, failure                   string
+	dispatch, taken, gen, lease, next, askedAt   int64
+	rescues, looks, giveUp, created, updated, to int64 // to: the end of the record
+	cancel                                       bool
+	events                                       []string
+}
+
+type refTenant struct {
+	state             nexus.TenantState
+	bench, db         string
+	madeBy, job       nexus.JobID
+	purge, created    int64
+	email, plan, site string
+}
+
+const (
+	refSlots  = 2
+	retention = 10 * time.Minute
+	lease     = int64(5000)
+	slotTime  = int64(20000)
+	hour      = int64(3600_000)
+	forever   = int64(math.MaxInt64)
+)
+
+func newRef() *ref {
+	return &ref{jobs: map[nexus.JobID]*refJob{}, tenants: map[nexus.SiteName]*refTenant{}, keys: map[string]*lived[[2]string]{},
+		rates: map[string]*lived[int64]{}, resting: map[nexus.SiteName]*lived[nexus.JobID]{}, inputs: map[nexus.JobID]*lived[string]{},
+		pairs: map[nexus.JobID]*lived[string]{}, pickups: map[nexus.JobID]*lived[string]{}, tasks: map[string]bool{}, due: map[string]int64{},
+		slots: map[nexus.JobID]int64{}, line: map[nexus.JobID]int64{}, asking: map[nexus.JobID]int64{}, mode: nexus.BenchOpen}
+}
+
+func text(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
+}
+
+// expire forgets what has come to its end.
+func (r *ref) expire() {
+	maps.DeleteFunc(r.jobs, func(_ nexus.JobID, j *refJob) bool { return j.to != 0 && j.to <= r.now })
+	expire(r.keys, r.now)
+	expire(r.rates, r.now)
+	expire(r.resting, r.now)
+	expire(r.inputs, r.now)
+	expire(r.pairs, r.now)
+	expire(r.pickups, r.now)
+}
+
+func expire[K comparable, T any](all map[K]*lived[T], now int64) {
+	maps.DeleteFunc(all, func(_ K, l *lived[T]) bool { return l.until <= now })
+}
+
+func (j *refJob) over() bool   { return j.state.Terminal() }
+func (j *refJob) parked() bool { return j.state == nexus.RollbackFailed }
+
+// emit tells events; note is what they say.
+func (r *ref) emit(j *refJob, notes ...string) {
+	for _, note := range notes {
+		body := "{}"
+		if note != "" {
+			body = text(map[string]string{"note": note})
+		}
+		j.events = append(j.events, string(j.state)+" "+body)
+		j.updated = r.now
+	}
+}
+
+// tell is an event about what somebody asked for.
+func (r *ref) tell(j *refJob, note string) {
+	j.events = append(j.events, fmt.Sprintf(`%s {"note":%q,"actor":"op"}`, j.state, note))
+	j.updated = r.now
+}
+
+func (r *ref) dueAt(j *refJob, at int64) { r.due[string(j.ID)] = at }
+
+// nudge moves what is in the due index already.
+func (r *ref) nudge(j *refJob, at int64) {
+	if _, ok := r.due[string(j.ID)]; ok {
+		r.dueAt(j, at)
+	}
+}
+
+func (r *ref) task(j *refJob, dispatch int64) string { return fmt.Sprintf("%s.%d", j.ID, dispatch) }
+
+// submit answers as the store does: a word for the refusal.
+func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
+	if _, ok := r.jobs[sub.ID]; ok {
+		return "", false // the same submission, sent again
+	}
+	if k := r.keys[sub.IdempotencyKey]; k != nil && r.jobs[nexus.JobID(k.is[1])] != nil {
+		if !slices.Contains(sub.Fingerprints, k.is[0]) {
+			return "reused", false
+		}
+		return "", true
+	}
+	t, makes := r.tenants[sub.Site], sub.Kind == nexus.KindProvision || sub.Kind == nexus.KindAdopt
+	from := map[nexus.Kind][]nexus.TenantState{nexus.KindTeardown: {nexus.TenantActive, nexus.TenantSuspended}, nexus.KindSuspend: {nexus.TenantActive},
+		nexus.KindRestore: {nexus.TenantSuspended}, nexus.KindRotateKey: {nexus.TenantActive}}[sub.Kind]
+	switch {
+	case makes && (t != nil || r.resting[sub.Site] != nil):
+		return "conflict", false
+	case !makes && t == nil:
+		return "not_found", false
+	case !makes && (t.job != "" || !slices.Contains(from, t.state)):
+		return "conflict", false
+	case strings.HasPrefix(sub.IdempotencyKey, "purge:") && (t.state != nexus.TenantSuspended || sub.IdempotencyKey != purgeKey(sub.Site, t.purge-r.offset)):
+		return "conflict", false
+	}
+	for _, l := range sub.Limits {
+		if n := r.rates[l.Bucket]; n != nil && n.is >= int64(l.Max) {
+			return "limited", false
+		}
+	}
+	for _, l := range sub.Limits {
+		if r.rates[l.Bucket] == nil {
+			r.rates[l.Bucket] = &lived[int64]{until: r.now + hour}
+		}
+		r.rates[l.Bucket].is++
+	}
+	j := &refJob{Submission: sub, state: nexus.Queued, owner: sub.ID, dispatch: 1, created: r.now, giveUp: r.now + sub.GiveUpAfter.Milliseconds()}
+	steps := []nexus.Step{}
+	for _, name := range sub.Steps {
+		steps = append(steps, nexus.Step{Name: name, State: nexus.StepPending})
+	}
+	j.steps = text(steps)
+	if makes {
+		t = &refTenant{state: nexus.TenantMaking, madeBy: sub.ID, created: r.now, email: sub.Spec.Email, plan: string(sub.Spec.Plan), site: string(sub.Site)}
+		r.tenants[sub.Site] = t
+	} else {
+		j.owner, j.bench, j.db, j.was = t.madeBy, t.bench, t.db, string(t.state)
+		switch sub.Kind {
+		case nexus.KindTeardown:
+			t.state = nexus.TenantDeleting
+		case nexus.KindSuspend:
+			t.state, t.purge = nexus.TenantSuspended, r.now+sub.PurgeAfter.Milliseconds()
+			r.due["tenant:"+string(sub.Site)] = t.purge
+		}
+	}
+	t.job = sub.ID
+	r.jobs[sub.ID] = j
+	if sub.Input != "" {
+		r.inputs[sub.ID] = &lived[string]{sub.Input, j.giveUp + hour}
+	}
+	if sub.IdempotencyKey != "" {
+		r.keys[sub.IdempotencyKey] = &lived[[2]string]{[2]string{sub.Fingerprints[0], string(sub.ID)}, r.now + 24*hour}
+	}
+	r.dueAt(j, r.now+1000)
+	r.emit(j, "")
+	r.tasks[r.task(j, 1)] = true
+	return "", false
+}
+
+func purgeKey(site nexus.SiteName, at int64) string { return fmt.Sprintf("purge:%s:%d", site, at) }
+
+// cleans: what clears up, or is an operator's, waits for nobody.
+func (r *ref) cleans(id nexus.JobID) bool {
+	j := r.jobs[id]
+	return j.Kind != nexus.KindProvision || j.state == nexus.RollingBack || j.cancel || j.giveUp < r.now
+}
+
+// queue is the line in its order.
+func (r *ref) queue() []nexus.JobID {
+	return slices.SortedFunc(maps.Keys(r.line), func(a, b nexus.JobID) int { return cmp.Or(cmp.Compare(r.line[a], r.line[b]), cmp.Compare(a, b)) })
+}
+
+// slot gives the job a place on the bench, or one in the line.
+func (r *ref) slot(j *refJob) bool {
+	maps.DeleteFunc(r.slots, func(_ nexus.JobID, until int64) bool { return until <= r.now })
+	_, has := r.slots[j.ID]
+	room := refSlots
+	switch {
+	case r.mode == nexus.BenchDrained, r.mode == nexus.BenchPaused && !r.cleans(j.ID):
+		room = 0
+	case r.cleans(j.ID):
+		room++
+	}
+	free := room - len(r.slots)
+	if has || free > 0 && (r.cleans(j.ID) || r.ahead(j, free) < free) {
+		r.slots[j.ID] = r.now + slotTime
+		if !has {
+			delete(r.line, j.ID)
+			delete(r.asking, j.ID)
+		}
+		return true
+	}
+	if j.askedAt == 0 {
+		j.askedAt, j.asked = r.now, "main"
+	}
+	if _, stands := r.line[j.ID]; !stands {
+		r.line[j.ID] = j.askedAt
+	}
+	r.asking[j.ID] = r.now
+	return false
+}
+
+// ahead counts who stands before a job, up to a limit; who has not asked for 90 s
+// loses its place.
+func (r *ref) ahead(j *refJob, limit int) (count int) {
+	for _, id := range r.queue() {
+		switch {
+		case count == limit || id == j.ID:
+			return count
+		case r.asking[id]+90_000 < r.now:
+			delete(r.line, id)
+			delete(r.asking, id)
+		default:
+			count++
+		}
+	}
+	return count
+}
+
+// wake lets look again who may have a slot now.
+func (r *ref) wake(all bool) {
+	room := max(1, refSlots-len(r.slots))
+	for i, id := range r.queue() {
+		if all || i < room || r.cleans(id) {
+			r.jobs[id].next = 0
+			r.nudge(r.jobs[id], r.now)
+		}
+	}
+}
+
+func (r *ref) leaveSlot(j *refJob) {
+	if _, had := r.slots[j.ID]; had {
+		delete(r.slots, j.ID)
+		r.wake(false)
+	}
+}
+
+// end ends a job, or parks it.
+func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, string)) {
+	j.state, j.lease, j.next, j.wait, j.note = state, 0, 0, "", ""
+	delete(r.due, string(j.ID))
+	delete(r.line, j.ID)
+	delete(r.asking, j.ID)
+	r.leaveSlot(j)
+	tell(j, note)
+	if state == nexus.RollbackFailed {
+		return
+	}
+	delete(r.inputs, j.ID)
+	r.settle(j)
+	if p := r.pairs[j.ID]; state != nexus.Succeeded {
+		delete(r.pairs, j.ID)
+	} else if p != nil {
+		p.until = r.now + 24*hour
+	}
+	j.to = r.now + retention.Milliseconds()
+}
+
+// settle gives the tenant back.
+func (r *ref) settle(j *refJob) {
+	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
+	t.job = ""
+	forget, stay := false, func(state nexus.TenantState, purges bool) {
+		t.state = state
+		if !purges {
+			t.purge = 0
+			delete(r.due, "tenant:"+string(j.Site))
+		}
+	}
+	switch j.Kind {
+	case nexus.KindProvision, nexus.KindAdopt:
+		if forget = !done; done {
+			t.state = nexus.TenantActive
+		}
+	case nexus.KindTeardown:
+		if forget = done; done {
+			delete(r.pairs, j.owner)
+			delete(r.pickups, j.owner)
+		} else {
+			stay(nexus.TenantState(j.was), j.Rest == 0)
+		}
+	case nexus.KindSuspend:
+		if !done {
+			stay(nexus.TenantActive, false)
+		}
+	case nexus.KindRestore:
+		if done {
+			stay(nexus.TenantActive, false)
+		} else {
+			t.state = nexus.TenantSuspended
+		}
+	}
+	if forget {
+		delete(r.tenants, j.Site)
+		delete(r.due, "tenant:"+string(j.Site))
+		if j.Rest > 0 {
+			r.resting[j.Site] = &lived[nexus.JobID]{j.ID, r.now + j.Rest.Milliseconds()}
+		}
+	}
+}
+
+func (r *ref) take(id nexus.JobID, dispatch int64) store.Taken {
+	j := r.jobs[id]
+	switch {
+	case j == nil:
+		return store.TakeAbsent
+	case j.over() || j.parked():
+		return store.TakeOver
+	case j.dispatch != dispatch || j.taken >= dispatch:
+		return store.TakeStale
+	case j.lease > r.now:
+		return store.TakeHeld
+	}
+	j.taken, j.looks = dispatch, 0
+	if j.bench != "" && !r.slot(j) {
+		if j.state != nexus.RollingBack {
+			j.state = nexus.Waiting
+		}
+		j.wait, j.note, j.next, j.lease = "capacity", noteFull, r.now+60_000, 0
+		if r.mode != nexus.BenchOpen {
+			j.wait, j.note = "bench", noteShut
+		}
+		r.dueAt(j, j.next)
+		r.emit(j, j.note)
+		return store.TakeCapacity
+	}
+	rested := j.wait != ""
+	j.gen, j.lease, j.next, j.wait, j.note = r.mint(0), r.now+lease, 0, "", ""
+	r.dueAt(j, j.lease)
+	if j.state == nexus.Queued || j.state == nexus.Waiting {
+		j.state, rested = nexus.Running, true
+	}
+	if rested {
+		r.emit(j, "")
+	}
+	return store.TakeOK
+}
+
+const (
+	noteFull = "Many sites are being made just now; this one is next in line as soon as there is room."
+	noteShut = "Our server takes a short break from making sites; this one is made as soon as it is over."
+)
+
+// owned is the job if the gen may write it.
+func (r *ref) owned(id nexus.JobID, gen nexus.Gen) *refJob {
+	if j := r.jobs[id]; j != nil && j.gen == int64(gen) && !j.over() && !j.parked() {
+		return j
+	}
+	return nil
+}
+
+func (r *ref) cancel(id nexus.JobID) string {
+	j := r.jobs[id]
+	switch {
+	case j == nil:
+		return "not_found"
+	case j.over() || j.parked(), j.Kind.OneWay() && (j.state != nexus.Queued || j.cancel):
+		return "conflict"
+	case j.state == nexus.Queued && j.taken == 0:
+		j.cancel, j.failure = true, text(nexus.WhyCanceled(""))
+		r.end(j, nexus.Canceled, "canceled before it began", r.tell)
+	case j.state != nexus.RollingBack && !j.cancel:
+		j.cancel = true
+		if j.lease == 0 {
+			r.nudge(j, r.now)
+		}
+		r.tell(j, "cancel was asked")
+	}
+	return ""
+}
+
+func (r *ref) resume(id nexus.JobID) string {
+	j := r.jobs[id]
+	switch {
+	case j == nil:
+		return "not_found"
+	case !j.parked():
+		return "conflict"
+	}
+	j.state = nexus.RollingBack
+	if j.Kind.OneWay() {
+		j.state, j.failure = nexus.Running, ""
+	}
+	j.rescues, j.looks, j.lease, j.next, j.giveUp, j.gen = 0, 0, 0, 0, r.now+24*hour, r.mint(0)
+	r.dueAt(j, r.now)
+	r.tell(j, "resumed")
+	return ""
+}
+
+// tick looks at the due index.
+func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
+	for _, member := range slices.Sorted(maps.Keys(r.due)) {
+		if r.due[member] > r.now {
+			continue
+		}
+		if name, ok := strings.CutPrefix(member, "tenant:"); ok {
+			site := nexus.SiteName(name)
+			if t := r.tenants[site]; t == nil || t.state != nexus.TenantSuspended || t.purge == 0 {
+				delete(r.due, member)
+			} else {
+				r.due[member] = r.now + 60_000
+				purges = append(purges, store.Purge{Site: site, At: fmt.Sprint(t.purge)})
+			}
+			continue
+		}
+		j := r.jobs[nexus.JobID(member)] // a live job: nothing else is in the index
+		switch {
+		case j.taken < j.dispatch:
+			j.looks++
+			r.dueAt(j, r.now+min(60_000, int64(5000)<<min(j.looks-1, 10)))
+			r.deliver(j)
+			continue
+		case j.lease > r.now:
+			r.dueAt(j, j.lease)
+			continue
+		case j.lease > 0 && !rescue:
+			r.dueAt(j, r.now+250)
+			continue
+		case j.lease == 0 && j.next > r.now && !j.cancel:
+			r.dueAt(j, j.next)
+			continue
+		case j.lease > 0:
+			j.rescues++
+			rescued = append(rescued, j.ID)
+		}
+		j.dispatch++
+		j.looks = 0
+		r.dueAt(j, r.now+5000)
+		r.deliver(j)
+	}
+	return rescued, purges
+}
+
+// deliver hands a dispatch to asynq; one that it knows and does not hold ready is
+// lost, and takes the next dispatch with it.
+func (r *ref) deliver(j *refJob) {
+	pending, known := r.tasks[r.task(j, j.dispatch)]
+	if known && !pending {
+		j.dispatch++
+		j.looks = 0
+		r.dueAt(j, r.now+5000)
+	}
+	r.tasks[r.task(j, j.dispatch)] = true
+}
