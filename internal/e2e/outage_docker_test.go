@@ -111,10 +111,15 @@ func (s *dockerStack) neverAttached(f *forwarder, j *staged) {
 	s.waits(j, "cannot be started")
 }
 
-// daemonAway has a daemon that ends every connection and takes no new one.
+// daemonAway has a daemon that ends every connection and takes no new one. Meanwhile
+// a new site's leftovers become those of a try that was killed while it swept.
 func (s *dockerStack) daemonAway(f *forwarder, j *staged) {
 	f.refuse(true)
 	s.waits(j, "Docker cannot be reached")
+	if db := s.dbOf(j); j.step == "site" {
+		s.box.Sh(s.t, "mv sites/"+j.Site+" sites/.nexus/trash/"+db+"-1-1")
+		s.box.SQL(s.t, "DROP DATABASE "+db+"; DROP USER "+db+"; DELETE FROM nexus.register WHERE name='"+db+"'")
+	}
 	pass(6 * time.Second) // asked again in vain
 	f.refuse(false)
 }

@@ -8,8 +8,8 @@ def new_site(op):
         site.query("SELECT 1")  # the marker came after the last password
         remove(site.intent_path)  # a crash may have kept it beside the marker
         return {"changed": False}
-    if site.exists() or op.db in our_databases(op):
-        sweep(op, site)  # leftovers of a former try of ours
+    if site.exists() or op.db in our_databases(op) or trashed(op):
+        sweep(op, site)  # leftovers of a former try of ours, or of one that was killed while it swept
         declare(op, site)
     first = password()
     call(op, "make_database", op.db, op.install, op.owner, str(op.gen), first)
@@ -130,9 +130,8 @@ def sweep(op, site, last=False):
     if row or derived:
         call(op, "drop_database", op.db, op.install, op.owner)
     found = forget_in_redis(op, site) or found
-    for name in os.listdir(our_folder("trash")):
-        if name.startswith(op.db + "-"):
-            remove(os.path.join(OURS, "trash", name))
+    for folder in trashed(op):
+        remove(folder)
     for folder in archived(op, site):
         found = True
         remove(folder)
@@ -153,6 +152,10 @@ def shared_with(site, db):
         if other != site.name and os.path.realpath(path) != os.path.realpath(site.folder) and read_object(os.path.join(path, "site_config.json")).get("db_name") == db:
             return other
     return ""
+
+
+def trashed(op):
+    return [os.path.join(OURS, "trash", name) for name in os.listdir(our_folder("trash")) if name.startswith(op.db + "-")]
 
 
 def archived(op, site):
