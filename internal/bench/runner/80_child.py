@@ -85,9 +85,16 @@ def child(op, out):
 def fork(op, close):
     """Starts the child in a session of its own, with nothing of the parent's but
     two pipes: its answers, and what it prints."""
-    answers, out = os.pipe()
-    prints, noise = os.pipe()
-    pid = os.fork()
+    pipes = []
+    try:
+        pipes += os.pipe()
+        pipes += os.pipe()
+        pid = os.fork()
+    except OSError:
+        for fd in pipes:
+            os.close(fd)
+        raise
+    answers, out, prints, noise = pipes
     if pid:
         os.close(out)
         os.close(noise)

@@ -3,6 +3,7 @@
 
 PING_EVERY, SILENCE = 5.0, 20.0
 QUEUE_LIMIT = 1 << 20
+LINE_LIMIT = (1 << 20) - (1 << 16)  # of a child's line: the worker takes 1 MiB, and a longer answer would be none
 
 
 class Running:
@@ -74,7 +75,9 @@ class Parent:
             if name == "cancel":
                 return self.cancel(str(line["id"]))
             op = Operation(line)
-        except (ValueError, KeyError, TypeError, RecursionError):
+            if op.id in self.running or any(other.id == op.id for other in self.waiting):
+                raise ValueError("the id is in use: nobody could tell the two answers apart")
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return self.send({"event": "junk"}, droppable=True)
         self.waiting.append(op)
         self.begin()
@@ -98,7 +101,11 @@ class Parent:
             close = [self.source, self.frames, self.selector.fileno()]
             for other in self.running.values():
                 close += [fd for fd in (other.answers, other.prints) if fd >= 0]
-            pid, answers, prints = fork(op, close)
+            try:
+                pid, answers, prints = fork(op, close)
+            except OSError as e:  # of processes or descriptors there are too many; the others go on
+                self.send(ending(op, "crowded", str(e)))
+                continue
             r = Running(op, pid, answers, prints)
             self.running[op.id] = r
             for fd, kind in ((answers, "answers"), (prints, "prints")):
@@ -140,14 +147,23 @@ class Parent:
             return
         *lines, r.lines = (r.lines + data).split(b"\n")
         for line in lines:
-            frame = json.loads(line)
-            if "ok" in frame:
-                r.answer = frame
-            elif time.monotonic() - r.told >= 0.5:
-                r.told = time.monotonic()
-                frame["id"] = r.op.id
-                frame["message"] = redact(frame.get("message", ""), r.op.hidden())
-                self.send(frame, droppable=True)
+            self.relay(r, line)
+        if len(r.lines) > LINE_LIMIT:
+            self.end(r, "output")
+
+    def relay(self, r, line):
+        """Takes one line of a child in. The apps that run in it may write to all it
+        has open: what we do not know is dropped, and what goes on is of this operation."""
+        try:
+            frame = mapping(json.loads(line))
+        except (ValueError, RecursionError):
+            return
+        if isinstance(frame.get("ok"), bool):
+            r.answer = {name: frame[name] for name in ("ok", "result", "error") if name in frame}
+        elif frame.get("event") == "progress" and time.monotonic() - r.told >= 0.5:
+            r.told, percent = time.monotonic(), frame.get("percent")
+            self.send({"id": r.op.id, "event": "progress", "message": redact(text(frame.get("message")), r.op.hidden()),
+                       "percent": percent if type(percent) is int else -1}, droppable=True)
 
     def over(self, r):
         """The child has said its last word; nothing of it may live on."""
@@ -155,12 +171,11 @@ class Parent:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(r.pid, 0)
         # Its child may have ended before we killed: then its orphans came to us.
-        mine = {other.pid for other in self.running.values()}
-        for pid in [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in mine]:
-            kill_tree(pid)
-        if r.prints >= 0:
-            self.selector.unregister(r.prints)
-            os.close(r.prints)
+        end_children({other.pid for other in self.running.values()})
+        for fd in (r.answers, r.prints):
+            if fd >= 0:
+                self.selector.unregister(fd)
+                os.close(fd)
         del self.running[r.op.id]
         if r.answer is not None:
             self.send({"id": r.op.id, **r.answer})
@@ -185,14 +200,18 @@ class Parent:
             self.send(ending(op, "timeout"))
 
     def reap(self):
-        """Collects orphans that came to us, so that none stays a zombie; the
-        operations' own children are waited for by name."""
-        mine = {r.pid for r in self.running.values()}
+        """Collects who has ended, so that none stays a zombie: orphans that came to
+        us, and children. With its child an operation is over, though a process that
+        the child forked may hold its pipes open for ever."""
         with contextlib.suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                if found.si_pid in mine:
-                    return  # its end is noticed by its pipe
-                os.waitpid(found.si_pid, 0)
+                r = next((r for r in self.running.values() if r.pid == found.si_pid), None)
+                if r is None:
+                    os.waitpid(found.si_pid, 0)
+                    continue
+                self.drain(r, "answers")  # its last word: a pipe holds no more than one read takes
+                if r.op.id in self.running:
+                    self.over(r)
 
     def loop(self):
         self.send({"event": "hello", **who()})
@@ -206,8 +225,14 @@ class Parent:
                     self.drain(self.running[key.data[1]], key.data[0])
             self.tick()
             self.reap()
-        for r in list(self.running.values()):
-            kill_tree(r.pid)
+        for _ in range(2):  # what was forked while its parent was killed has come to us
+            end_children()
+
+
+def end_children(spared=()):
+    """Ends all our children but those; what an operation leaves behind becomes one."""
+    for pid in [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in spared]:
+        kill_tree(pid)
 
 
 def ending(op, why, detail=""):
@@ -216,8 +241,10 @@ def ending(op, why, detail=""):
         "timeout": ("timeout", "The operation took longer than it may."),
         "output": ("internal", "The operation wrote more than it may."),
         "died": ("unavailable", "The operation was ended by somebody else."),
+        "crowded": ("unavailable", "The bench cannot start another process just now."),
     }[why]
-    return {"id": op.id, "ok": False, "error": {"code": code, "message": message, "detail": detail[-4000:]}}
+    error = {"code": code, "message": message, "detail": detail[-4000:]}
+    return {"id": op.id, "ok": False, "error": {**error, "unbegun": True} if why == "crowded" else error}
 
 
 def main():

@@ -1,0 +1,550 @@
+//go:build service
+
+package bench_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/nexus-erp/provisioner/internal/bench"
+)
+
+// fakeRedis is as much of Redis' client as an operation needs that finds no server.
+const fakeRedis = "import types\nexceptions = types.SimpleNamespace(RedisError=OSError)\n"
+
+// python is the interpreter itself, since a wrapper of it would cost more than it
+// does, and what it takes for the number of cores.
+var python = sync.OnceValues(func() (is struct {
+	Exe   string
+	Cores int
+}, err error) {
+	out, err := exec.Command("python3", "-c", "import json, os, sys; print(json.dumps({'exe': sys.executable, 'cores': os.cpu_count()}))").Output()
+	if err != nil {
+		return is, fmt.Errorf("python3 is needed: %w", err)
+	}
+	return is, json.Unmarshal(out, &is)
+})
+
+// work is one operation as the model knows it. What happens to it is in testdata/database.py.
+type work struct {
+	id, how, lane string
+	may           []string // how it may end, by what it is and what has happened to it; none: it goes on
+	must          bool     // it ends whatever else is under way
+	shared        bool     // others work on its database
+	over          bool
+}
+
+// parent is the real runner, without a container, and the model of it.
+type parent struct {
+	dir    string
+	limits map[string]int // how many operations of a lane run at once
+	cmd    *exec.Cmd
+	in     *os.File
+	out    *os.File
+	part   []byte // of a line
+	gone   chan struct{}
+	err    error // once it is gone
+	closed bool  // the end of its output was seen
+
+	works                   map[string]*work // by id; the last one of each
+	order                   []string
+	pings, pongs, junk, bad int
+	greeted                 bool
+	few                     bool   // it may open few files, and refuse what needs more
+	unread                  int    // so many moves nobody reads what it says
+	half                    string // the rest of a line that was begun
+}
+
+func newParent(t *rapid.T, dir string) *parent {
+	is, err := python()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := bench.RunnerSource()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inRead, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, outWrite, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &parent{dir: dir, limits: map[string]int{"slow": max(2, is.Cores), "fast": max(4, 2*is.Cores)}, in: in, out: out, gone: make(chan struct{}), works: map[string]*work{}}
+	p.few = rapid.IntRange(0, 4).Draw(t, "few files") == 0
+	program := bench.Bootstrap
+	if p.few {
+		program = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n" + program
+	}
+	p.cmd = exec.Command(is.Exe, "-u", "-c", program)
+	p.cmd.Dir, p.cmd.Stdin, p.cmd.Stdout = dir, inRead, outWrite
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "PYTHONPATH=" + dir}
+	var complaints bytes.Buffer
+	p.cmd.Stderr, p.cmd.WaitDelay = &complaints, 10*time.Second
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = inRead.Close(), outWrite.Close()
+	go func() {
+		defer close(p.gone)
+		if err := p.cmd.Wait(); err != nil {
+			p.err = fmt.Errorf("%w: %s", err, complaints.String())
+		}
+	}()
+	p.send(t, fmt.Sprintf("%d\n%s", len(source), source))
+	return p
+}
+
+// end makes sure that nothing is left of it, also in the middle of a failure.
+func (p *parent) end() {
+	_ = p.in.Close()
+	_ = p.out.Close()
+	_ = p.cmd.Process.Kill()
+	for _, pid := range p.family() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	<-p.gone
+}
+
+// family are the processes that bear its folder in their environment: itself, and
+// whatever was started by it.
+func (p *parent) family() (pids []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range all {
+		text, _ := os.ReadFile(path) // of others: not ours
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && bytes.Contains(text, []byte("PYTHONPATH="+p.dir+"\x00")) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (p *parent) send(t *rapid.T, text string) {
+	_ = p.in.SetWriteDeadline(time.Now().Add(30 * time.Second))
+	if _, err := p.in.WriteString(p.half + text); err != nil {
+		p.fail(t, "it takes nothing in: %v", err)
+	}
+	p.half = ""
+}
+
+// fail says what the parent complained of as well, if it is gone.
+func (p *parent) fail(t *rapid.T, format string, args ...any) {
+	select {
+	case <-p.gone:
+		t.Fatalf(format+"\nand it is gone: %v", append(args, p.err)...)
+	default:
+		t.Fatalf(format, args...)
+	}
+}
+
+// listen takes in what it says, for so long at most, until something is so.
+func (p *parent) listen(t *rapid.T, most time.Duration, until func() bool) bool {
+	_ = p.out.SetReadDeadline(time.Now().Add(most))
+	buffer := make([]byte, 1<<16)
+	for !until() {
+		n, err := p.out.Read(buffer)
+		p.part = append(p.part, buffer[:n]...)
+		for {
+			line, rest, whole := bytes.Cut(p.part, []byte("\n"))
+			if !whole {
+				break
+			}
+			p.part = rest
+			p.hear(t, line)
+		}
+		if err != nil {
+			p.closed = !errors.Is(err, os.ErrDeadlineExceeded)
+			return until()
+		}
+	}
+	return true
+}
+
+// hear holds one line against the model.
+func (p *parent) hear(t *rapid.T, line []byte) {
+	var f struct {
+		ID, Event, Message *string
+		Percent            *int
+		OK                 *bool
+		Error              struct {
+			Code    string
+			Unbegun bool
+		}
+	}
+	if err := json.Unmarshal(line, &f); err != nil {
+		p.fail(t, "it said %.200q: %v", line, err)
+	}
+	if f.Event != nil {
+		switch event := *f.Event; {
+		case event == "hello" && !p.greeted:
+			p.greeted = true
+			return
+		case event == "ping":
+			return
+		case event == "pong" && p.pongs < p.pings:
+			p.pongs++
+			return
+		case event == "junk" && p.bad < p.junk:
+			p.bad++
+			return
+		case event == "progress" && f.ID != nil && p.works[*f.ID] != nil && !p.works[*f.ID].over && f.Message != nil && f.Percent != nil:
+			return
+		}
+		p.fail(t, "it said %.200q", line)
+	}
+	if f.ID == nil || f.OK == nil || p.works[*f.ID] == nil {
+		p.fail(t, "it said %.200q, which nobody asked", line)
+	}
+	w, code := p.works[*f.ID], f.Error.Code
+	if *f.OK {
+		code = "ok"
+	}
+	crowded := p.few && code == "unavailable" && f.Error.Unbegun
+	if w.over || !slices.Contains(w.may, code) && !crowded {
+		p.fail(t, "%+v ended as %.300q", *w, line)
+	}
+	w.over = true
+}
+
+// hows are the things that happen to an operation, with the ends it may have.
+var hows = map[string][]string{
+	"fine": {"ok"}, "slow": {"ok"}, "noise": {"ok"}, "daemons": {"ok"}, "hang": nil, "nest": nil, "flood": {"internal"}, "endless": {"internal"},
+	"crash": {"internal"}, "forge": {"internal", "unavailable", "ok"}, "die": {"unavailable"}, "exit": {"unavailable"}, "refuse": {"conflict"}, "away": {"unavailable"}}
+
+const long = "600" // seconds
+
+// line is an operation on the wire.
+func (w *work) line(db string, gen int, timeout string) string {
+	op := map[string]string{"": "inspect", "fast": "mark", "slow": "drop_site"}[w.lane]
+	return fmt.Sprintf(`{"op":%q,"id":%q,"install":"9f3c","site":"acme.localhost","db":%q,"owner":"%032x","gen":"%d","output_limit":100000,"timeout_s":%s,"args":{"state":"active"},`+
+		`"secrets":{"db_account":%q,"db_password":%q}}`, op, w.id, db, 7, gen, timeout, w.how, w.id) + "\n"
+}
+
+func (p *parent) add(w *work) *work {
+	p.works[w.id] = w
+	p.order = append(p.order, w.id)
+	return w
+}
+
+// ask sends operations at once, or all but the rest of the last line.
+func (p *parent) ask(t *rapid.T) {
+	lane := rapid.SampledFrom([]string{"", "fast", "slow"}).Draw(t, "lane")
+	var text strings.Builder
+	how, alike := "", rapid.Bool().Draw(t, "alike")
+	for range rapid.SampledFrom([]int{1, 1, 2, 3, 7}).Draw(t, "operations") {
+		if how == "" || !alike {
+			how = rapid.SampledFrom([]string{"fine", "fine", "slow", "noise", "daemons", "hang", "hang", "nest", "flood", "endless", "crash", "forge", "die", "exit", "refuse", "away"}).Draw(t, "how")
+		}
+		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: how, lane: lane, may: slices.Clone(hows[how])})
+		if lane == "fast" && slices.Equal(w.may, hows["fine"]) {
+			w.may = []string{"not_found"} // there is no such site
+		}
+		w.must = lane == "" && len(w.may) > 0
+		db, gen := fmt.Sprintf("nx%04d", len(p.order)), 7
+		if lane != "" && rapid.IntRange(0, 7).Draw(t, "shares a database") == 0 {
+			db, gen = "nxshared", rapid.IntRange(1, 3).Draw(t, "gen")
+			w.may, w.shared = append(w.may, "fenced", "unavailable"), true
+		}
+		timeout := rapid.SampledFrom([]string{long, long, long, long, "1e999", "0", "0.0", "-1", "1e-9", "0.05", "0.3", "NaN"}).Draw(t, "timeout")
+		switch limit, _ := strconv.ParseFloat(timeout, 64); {
+		case limit >= 1:
+		case limit != 0: // or no number
+			w.may, w.must = append(w.may, "timeout"), true
+		case w.hangs():
+			timeout = long // 0 is as none, which is a minute
+		}
+		text.WriteString(w.line(db, gen, timeout))
+	}
+	cut := text.Len()
+	if rapid.IntRange(0, 3).Draw(t, "in pieces") == 0 {
+		cut -= rapid.IntRange(1, 200).Draw(t, "cut")
+	}
+	p.send(t, text.String()[:cut])
+	p.half = text.String()[cut:]
+}
+
+// some is one of the operations that are so.
+func (p *parent) some(t *rapid.T, so func(*work) bool) *work {
+	var ids []string
+	for _, id := range p.order {
+		if so(p.works[id]) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		t.Skip("there is none")
+	}
+	return p.works[rapid.SampledFrom(ids).Draw(t, "operation")]
+}
+
+// hangs tells whether it goes on for ever, unless more happens to it.
+func (w *work) hangs() bool { return !w.over && w.may == nil }
+
+func (p *parent) pid(w *work) int {
+	text, _ := os.ReadFile(filepath.Join(p.dir, "began-"+w.id)) // absent: not begun
+	pid, _ := strconv.Atoi(string(text))
+	return pid
+}
+
+func (p *parent) cancel(t *rapid.T) {
+	w := p.some(t, func(*work) bool { return true })
+	if !w.over {
+		w.may, w.must = append(w.may, "canceled"), true
+	}
+	p.send(t, fmt.Sprintf(`{"op":"cancel","id":%q}`, w.id)+"\n")
+}
+
+// kill ends the process of an operation that hangs, from outside.
+func (p *parent) kill(t *rapid.T) {
+	w := p.some(t, func(w *work) bool { return w.hangs() && p.pid(w) > 0 })
+	p.await(t, "its twin to be refused", func(*work) bool { return true }) // or that would be none
+	awaited := rapid.Bool().Draw(t, "awaited")
+	if awaited { // and while nothing else ends
+		p.await(t, "what ends by itself", func(w *work) bool { return w.over || !w.must })
+	}
+	if err := syscall.Kill(p.pid(w), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.may, w.must = []string{"unavailable"}, true
+	if awaited {
+		p.await(t, "its end", func(one *work) bool { return one != w || w.over })
+	}
+}
+
+// twin asks again with the id of an operation that goes on: there would be no
+// telling their answers apart.
+func (p *parent) twin(t *rapid.T) {
+	w := *p.some(t, func(w *work) bool { return w.hangs() && (!p.few || p.pid(w) > 0) })
+	w.how = "fine"
+	p.junk++
+	p.send(t, w.line("nxtwin", 7, long))
+}
+
+// one asks for one thing while nothing else ends.
+func (p *parent) one(t *rapid.T) {
+	p.await(t, "what ends by itself", func(w *work) bool { return w.over || !w.must })
+	how := rapid.SampledFrom([]string{"fine", "noise", "daemons", "daemons", "flood", "endless", "crash", "forge", "die", "exit"}).Draw(t, "how")
+	w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: how, may: hows[how], must: true})
+	p.send(t, w.line("nxone", 7, long))
+	p.await(t, "its end", func(one *work) bool { return one != w || w.over })
+}
+
+// again asks with the id of one that is over.
+func (p *parent) again(t *rapid.T) {
+	old := p.some(t, func(w *work) bool { return w.over })
+	_ = os.Remove(filepath.Join(p.dir, "began-"+old.id))
+	w := &work{id: old.id, how: "fine", may: hows["fine"], must: true}
+	p.works[w.id] = w
+	p.send(t, w.line("nxagain", 7, long))
+}
+
+// noise is what is no operation, and what is one of nobody's.
+func (p *parent) noise(t *rapid.T) {
+	junk := []string{"{", `"text"`, "null", "7", "[]", "{}", "\x00\xff", `{"op":"inspect"}`, `{"op":null,"id":"j"}`, `{"op":["inspect"],"id":"j"}`, `{"op":"cancel"}`,
+		`{"op":"inspect","id":"j","gen":1e999}`, `{"op":"inspect","id":"j","gen":"x"}`, `{"op":"inspect","id":"j","output_limit":-1e999}`, `{"op":"inspect","id":"j","timeout_s":"soon"}`,
+		`{"op":"inspect","id":"j","timeout_s":1` + strings.Repeat("0", 400) + `}`, `{"op":"inspect","id":"j","args":5}`, `{"op":"inspect","id":"j","secrets":[1]}`,
+		strings.Repeat("[", 100_000), strings.Repeat(`{"a":`, 100_000), strings.Repeat("9", 10_000), strings.Repeat("x", 1<<18)}
+	refused := []string{`"op":"no such"`, `"op":""`, `"op":"mark"`, `"op":"mark","db":7`, `"op":"mark","db":"nx1234","owner":[]`, `"op":"inspect","site":"../../etc"`,
+		`"op":"drop_site","db":"nx1234","owner":"` + strings.Repeat("0", 32) + `","gen":"-5"`, `"op":"inspect","site":7`, `"op":"inspect","site":"\ud800","secrets":{"a":5}`}
+	switch i := rapid.IntRange(-2, len(junk)+len(refused)-1).Draw(t, "noise"); {
+	case i == -2:
+		p.send(t, " \r\n\n")
+	case i == -1:
+		p.send(t, `{"op":"cancel","id":"nobody"}`+"\n")
+	case i < len(junk):
+		p.junk++
+		p.send(t, junk[i]+"\n")
+	default:
+		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: "refused", lane: "fast", may: []string{"invalid", "internal"}})
+		p.send(t, fmt.Sprintf(`{"id":%q,%s}`, w.id, refused[i-len(junk)])+"\n")
+	}
+}
+
+func (p *parent) ping(t *rapid.T) {
+	p.pings++
+	p.send(t, `{"op":"ping"}`+"\n")
+}
+
+// pause has nobody read for some moves, and more said than the pipe holds.
+func (p *parent) pause(t *rapid.T) {
+	const many = 5000
+	p.unread, p.pings = rapid.IntRange(1, 5).Draw(t, "moves"), p.pings+many
+	p.send(t, strings.Repeat(`{"op":"ping"}`+"\n", many))
+}
+
+// wait takes in the end of one that ends whatever else is under way.
+func (p *parent) wait(t *rapid.T) {
+	w := p.some(t, func(w *work) bool { return w.must && !w.over })
+	p.await(t, "its end", func(one *work) bool { return one != w || w.over })
+}
+
+// await waits until all operations are so, all junk is noted and all pings answered.
+func (p *parent) await(t *rapid.T, what string, so func(*work) bool) {
+	p.send(t, "")
+	p.unread = 0
+	if p.listen(t, time.Minute, func() bool {
+		return p.bad == p.junk && p.pongs == p.pings && !slices.ContainsFunc(p.order, func(id string) bool { return !so(p.works[id]) })
+	}) {
+		return
+	}
+	for _, id := range p.order {
+		if !so(p.works[id]) {
+			t.Logf("%+v", *p.works[id])
+		}
+	}
+	p.fail(t, "waited for %s; %d of %d lines of junk were noted, %d of %d pings", what, p.bad, p.junk, p.pongs, p.pings)
+}
+
+func (p *parent) check(t *rapid.T) {
+	for lane, limit := range p.limits {
+		if begun, _ := p.busy(lane); begun > limit {
+			p.fail(t, "%d operations at once in the lane %s", begun, lane)
+		}
+	}
+	if p.unread > 0 {
+		p.unread--
+		return
+	}
+	p.listen(t, time.Millisecond, func() bool { return false })
+	if p.closed {
+		p.fail(t, "it left")
+	}
+}
+
+// busy counts the operations of a lane that hang and have begun, and looks
+// whether one waits that could begin.
+func (p *parent) busy(lane string) (begun int, stands bool) {
+	for _, id := range p.order {
+		switch w := p.works[id]; {
+		case w.lane != lane || w.over:
+		case w.shared: // it may hold a place, and wait for its database
+			return begun, false
+		case w.hangs() && p.pid(w) > 0:
+			begun++
+		default:
+			stands = true
+		}
+	}
+	return begun, stands && begun < p.limits[lane]
+}
+
+// drain cancels what would go on: then all is answered, and nothing is left of any.
+func (p *parent) drain(t *rapid.T) {
+	p.await(t, "what ends by itself", func(w *work) bool { return w.over || !w.must })
+	for lane := range p.limits {
+		p.until(t, func() bool { _, stands := p.busy(lane); return !stands }, "the lane "+lane+" stands still")
+	}
+	p.check(t)
+	for _, id := range p.order {
+		if w := p.works[id]; !w.over {
+			w.may = append(w.may, "canceled")
+			p.send(t, fmt.Sprintf(`{"op":"cancel","id":%q}`, id)+"\n")
+		}
+	}
+	p.ping(t)
+	p.await(t, "all to end", func(w *work) bool { return w.over })
+	p.alone(t, 1)
+}
+
+// until waits for what it does not say itself.
+func (p *parent) until(t *rapid.T, ok func() bool, orelse string) {
+	for limit := time.Now().Add(time.Minute); !ok(); {
+		if time.Now().After(limit) {
+			p.fail(t, "%s", orelse)
+		}
+		<-time.After(5 * time.Millisecond)
+		if !p.closed {
+			p.listen(t, time.Millisecond, func() bool { return false })
+		}
+	}
+}
+
+// alone waits until so many of its processes are left.
+func (p *parent) alone(t *rapid.T, want int) {
+	p.until(t, func() bool { return len(p.family()) == want }, "processes live on")
+}
+
+// leave ends its input or tells it to leave, whatever is under way.
+func (p *parent) leave(t *rapid.T) {
+	drained := rapid.Bool().Draw(t, "drained")
+	if drained {
+		p.drain(t)
+	} else if rapid.Bool().Draw(t, "killed") { // and whose end it has not seen
+		p.await(t, "twins to be refused", func(*work) bool { return true })
+		for _, w := range p.works {
+			if w.hangs() && p.pid(w) > 0 {
+				_ = syscall.Kill(p.pid(w), syscall.SIGKILL)
+				w.may = []string{"unavailable"}
+			}
+		}
+	}
+	if rapid.Bool().Draw(t, "told to") {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	} else {
+		_ = p.in.Close()
+	}
+	select {
+	case <-p.gone:
+		if p.err != nil {
+			t.Fatal(p.err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not leave")
+	}
+	p.alone(t, 0)
+	if !p.listen(t, 20*time.Second, func() bool { return p.closed }) || drained && len(p.part) > 0 {
+		t.Fatalf("its last word is %.200q", p.part)
+	}
+}
+
+// TestRunnerModel plays anything at the real runner, as a process of this machine:
+// operations that end well or ill, hang, flood, forge and leave daemons, cancels,
+// junk, twins, kills from outside, a client that does not read, and the end at any
+// moment. What it says is held against a model.
+func TestRunnerModel(t *testing.T) {
+	t.Parallel()
+	begun, failed, most := time.Now(), false, 40*time.Second
+	database, err := os.ReadFile("testdata/database.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		if time.Since(begun) > most && !failed {
+			return // as many as there is time for
+		}
+		runs++
+		dir := t.TempDir()
+		for name, text := range map[string]string{"pymysql.py": string(database), "redis.py": fakeRedis, "sites/.nexus/install": `"9f3c"`, "sites/apps.txt": "frappe"} {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		p := newParent(rt, dir)
+		defer p.end()
+		defer func() { failed = failed || rt.Failed() }()
+		if !p.listen(rt, time.Minute, func() bool { return p.greeted }) {
+			p.fail(rt, "no hello")
+		}
+		rt.Repeat(map[string]func(*rapid.T){"ask": p.ask, "ask more": p.ask, "cancel": p.cancel, "kill": p.kill, "twin": p.twin, "again": p.again, "one": p.one,
+			"noise": p.noise, "ping": p.ping, "pause": p.pause, "wait": p.wait, "": p.check})
+		p.leave(rt)
+	})
+	t.Logf("%d runs", runs)
+}
