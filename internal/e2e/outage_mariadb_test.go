@@ -176,7 +176,7 @@ func (s *dockerStack) locksHeldInTenant() {
 	s.startedAgain(&staged{Accepted: j.Accepted, step: "plan"}, 1)
 	letPlan()
 	s.whole(j.JobId, map[string]int{"apps": 1, "user": 2, "plan": 2})
-	s.idle(1)
+	s.over(j)
 }
 
 // lockKeptInTenant has a lock in the way of the user until the attempts are used up.
@@ -185,8 +185,10 @@ func (s *dockerStack) lockKeptInTenant(m *mariaServer) {
 	s.middle(j)
 	j.step = "user"
 	s.lockKept(m, j, "LOCK TABLES "+s.dbOf(j)+".__Auth READ")
-	s.gone(j.Site, j.JobId)
-	s.idle(1)
+	s.over(j)
+	if n := s.record(j.JobId).step("user").Attempts; n != 4 {
+		s.t.Errorf("given up after %d attempts", n)
+	}
 }
 
 // nameInUse has somebody hold the lock that stands for a database's name.

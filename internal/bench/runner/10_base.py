@@ -178,7 +178,7 @@ def write_json(path, value, mode=0o600, durable=True):
 def forget_unfinished(path):
     """Removes the new files that killed processes never put in a file's place."""
     folder, name = os.path.split(path)
-    for other in os.listdir(folder):
+    for other in os.listdir(folder) if os.path.isdir(folder) else ():
         if re.fullmatch(re.escape(f".{name}.") + "[0-9]+" + re.escape(".new"), other):
             remove(os.path.join(folder, other))
 

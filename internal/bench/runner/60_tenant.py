@@ -23,10 +23,14 @@ def frappe_site(site):
 
 def api_error(e):
     """Sorts Frappe's errors by MariaDB's numbers and by kind of exception."""
-    number = e.args[0] if e.args and isinstance(e.args[0], int) else 0
+    number = e.args[0] if e.args else 0
+    if isinstance(number, Exception) and number.args:  # Frappe wraps 1205 and 1213 in errors of its own
+        number = number.args[0]
     detail = "".join(traceback.format_exception_only(type(e), e))
-    if number in (1205, 1213, 2002, 2003, 2006, 2013, 1040) or type(e).__module__.startswith("redis"):
-        return Refusal("unavailable", "The site's database or Redis cannot be used just now.", detail)
+    if number in AWAY + LOCKED:
+        return outage(number, detail)
+    if type(e).__module__.startswith("redis"):
+        return Refusal("unavailable", "The bench's Redis cannot be reached.", detail)
     if type(e).__name__ in ("ValidationError", "InvalidEmailAddressError", "LinkValidationError", "MandatoryError", "DataError"):
         return Refusal("invalid", "Frappe refused the data.", detail)
     return Refusal("internal", "The bench failed in a way nobody foresaw.", detail + "".join(traceback.format_tb(e.__traceback__)))
