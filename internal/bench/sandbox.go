@@ -197,7 +197,9 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result
 			return foreign(op)
 		}
 		if site != nil && site.Made {
-			return nil // a former try's; leftovers of one are simply made anew
+			// A former try's, which may have been killed before its note went; leftovers
+			// of one are simply made anew.
+			return s.folder.removeIntent(op.Site)
 		}
 		result.Changed = true
 		if err := s.folder.saveIntent(nexus.Intent{Site: op.Site, Job: op.Owner, DB: op.DB}); err != nil {

@@ -91,3 +91,30 @@ func TestDropAfterAKill(t *testing.T) {
 		}
 	}
 }
+
+// TestNewSiteAfterAKill: a process that was killed between the whole site and the
+// end of its note leaves the note to the next try.
+func TestNewSiteAfterAKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: dir, Install: "5a4d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sandbox.Close() //nolint:errcheck // nothing to lose
+	owner := nexus.NewJobID()
+	op := nexus.Op{Site: "acme.localhost", DB: owner.Database("5a4d"), Owner: owner, Gen: 1, Args: nexus.NewSite{}}
+	for _, made := range []bool{true, false} {
+		result, err := sandbox.Run(t.Context(), op)
+		if err != nil || result.Changed != made {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		note := filepath.Join(dir, "intent", "acme.localhost")
+		if _, err := os.Stat(note); err == nil {
+			t.Fatal("a note is left")
+		}
+		if err := os.WriteFile(note, []byte(`{"site":"acme.localhost","job":"`+string(owner)+`","db":"`+op.DB+`"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
