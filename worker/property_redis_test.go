@@ -75,7 +75,7 @@ type away struct {
 	sim    *simulation
 	redis  *miniredis.Miniredis
 	faults []string
-	late   bool      // the next call takes its time
+	late   bool      // the next progress takes its time
 	slow   int       // calls that did
 	failed bool      // a call failed
 	hurt   bool      // an answer was lost
@@ -116,9 +116,10 @@ func (a *away) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if len(a.faults) > 0 {
 			fault, a.faults = a.faults[0], a.faults[1:]
 		}
-		if fault == "slow" || a.late {
+		if until, ok := ctx.Deadline(); fault == "slow" || a.late && ok && time.Until(until) <= 2*time.Second { // a progress' own
 			a.late = false
 			a.slow++
+			ctx = context.WithoutCancel(ctx) // nobody can call it back
 			d := 200*time.Millisecond + time.Duration(a.slow)*time.Microsecond
 			a.sim.free(func() { <-time.After(d) })
 			a.redis.SetTime(time.Now())

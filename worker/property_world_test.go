@@ -33,17 +33,20 @@ type effect struct {
 // fence like the real one: what comes with a lower gen than it has seen is refused,
 // be it at the begin of an operation or at its effect.
 type world struct {
-	sim     *simulation
-	steps   []tasks.Step
-	calls   []call
-	gen     nexus.Gen         // the highest seen
-	refused int               // owners, by the fence
-	things  map[int]bool      // what the steps made
-	effects []effect          // in their order
-	busy    map[nexus.Gen]int // operations under way
-	failed  bool              // a step answered with a failure: reason enough to turn back
-	told    bool              // an undo reported progress, and so journalled what its worker had yet to tell
-	losses  int               // workers that were killed, suspended, or hung
+	sim      *simulation
+	steps    []tasks.Step
+	calls    []call
+	gen      nexus.Gen         // the highest seen
+	refused  int               // owners, by the fence
+	things   map[int]bool      // what the steps made
+	effects  []effect          // in their order
+	busy     map[nexus.Gen]int // operations under way
+	failed   bool              // a step answered with a failure: reason enough to turn back
+	works    int               // operations begun
+	told     bool              // an undo reported progress, and so journalled what its worker had yet to tell
+	row      int               // kills without an answer between them
+	poisoned bool              // more of them than a step may cost
+	losses   int               // workers that were killed, suspended, or hung
 }
 
 // cover is the step whose Undo removes what step i made; -1: i makes nothing.
@@ -131,10 +134,12 @@ func (w *world) act(ctx context.Context, k *tasks.Kit, i int, undo bool) (err er
 	if c.Kind == "lost answer" {
 		return w.answer(&nexus.Error{Code: nexus.Unavailable, Op: "test", Msg: "The answer was lost."})
 	}
+	w.row = 0
 	return nil
 }
 
 func (w *world) answer(err error) error {
+	w.row = 0
 	if !errors.Is(err, nexus.ErrDraining) && !errors.Is(err, nexus.ErrFenced) {
 		w.failed = true
 	}
@@ -195,6 +200,8 @@ func (w *world) effect(e effect) {
 func (w *world) kill(c call, kind string) {
 	if c.Kind == kind {
 		w.losses++
+		w.row++
+		w.poisoned = w.poisoned || w.row > 5
 		runtime.Goexit()
 	}
 }
@@ -220,8 +227,10 @@ func (w *world) work(ctx context.Context, c call) error {
 			w.losses++
 		}
 	}
+	w.works++ // no two end at one moment, nor one with a renewal
+	took := time.Duration(c.Took)*time.Second + time.Duration(w.works)*137*time.Microsecond
 	w.sim.free(func() {
-		done := time.NewTimer(time.Duration(c.Took) * time.Second)
+		done := time.NewTimer(took)
 		defer done.Stop()
 		select {
 		case <-done.C:

@@ -116,6 +116,7 @@ func (m *machine) wait(t *rapid.T) {
 	seconds := rapid.IntRange(0, 70).Draw(t, "seconds")
 	m.does(t, "wait", l.Wait(t.Context(), &job, time.Duration(seconds)*time.Second, nexus.Event{Note: "v"}, nexus.Event{Note: "w"}), j, func() string {
 		j.state, j.steps, j.wait, j.note, j.lease = job.State, text(job.Steps), "retry", "patience", 0
+		j.gen = 0
 		if j.next = m.ref.now + int64(seconds)*1000; j.cancel && j.state != nexus.RollingBack {
 			j.next = m.ref.now
 		}

@@ -357,7 +357,7 @@ func (r *ref) take(id nexus.JobID, dispatch int64) store.Taken {
 		if j.state != nexus.RollingBack {
 			j.state = nexus.Waiting
 		}
-		j.wait, j.note, j.next, j.lease = "capacity", noteFull, r.now+60_000, 0
+		j.wait, j.note, j.next, j.lease, j.gen = "capacity", noteFull, r.now+60_000, 0, 0
 		if r.mode != nexus.BenchOpen {
 			j.wait, j.note = "bench", noteShut
 		}

@@ -17,7 +17,7 @@ if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   local open = mode(bench, now) == 'open'
   if state ~= 'rolling_back' then redis.call('HSET', key, 'state', 'waiting') end
   redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
-    'nextAt', int(now + 60000), 'leaseUntil', '0')
+    'nextAt', int(now + 60000), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot
   redis.call('ZADD', DUE, int(now + 60000), id)
   emit(id, now, open and ARGV[6] or ARGV[8])
   return { 'capacity' }
