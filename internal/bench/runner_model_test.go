@@ -494,6 +494,14 @@ func (p *parent) leave(t *rapid.T) {
 			}
 		}
 	}
+	if rapid.Bool().Draw(t, "begins") { // and is at it
+		for range 3 {
+			w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: rapid.SampledFrom([]string{"nest", "daemons"}).Draw(t, "how"), may: []string{"ok"}})
+			p.send(t, w.line("nxlast", 7, long))
+		}
+		p.ping(t)
+		p.await(t, "them to begin", func(*work) bool { return true })
+	}
 	if rapid.Bool().Draw(t, "told to") {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	} else {

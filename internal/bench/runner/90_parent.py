@@ -225,14 +225,21 @@ class Parent:
                     self.drain(self.running[key.data[1]], key.data[0])
             self.tick()
             self.reap()
-        for _ in range(2):  # what was forked while its parent was killed has come to us
-            end_children()
+        end_children()
 
 
 def end_children(spared=()):
-    """Ends all our children but those; what an operation leaves behind becomes one."""
-    for pid in [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in spared]:
-        kill_tree(pid)
+    """Ends all our children but those, until there are none: what an operation's
+    processes leave comes to us, and may fork while its turn comes."""
+    for _ in range(50):
+        found = [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in spared]
+        for pid in found:
+            kill_tree(pid)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if not found:
+            return
+        time.sleep(0.01)
 
 
 def ending(op, why, detail=""):
