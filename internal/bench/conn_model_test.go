@@ -130,10 +130,10 @@ func (m *calls) finish() {
 	}
 }
 
-// is gives c its last word, one of those.
-func (c *call) is(words ...string) {
+// is gives c its last word, if it has none yet.
+func (c *call) is(word string) {
 	if c.may == nil {
-		c.may = words
+		c.may = []string{word}
 	}
 }
 
