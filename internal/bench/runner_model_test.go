@@ -116,10 +116,12 @@ func (p *parent) end() {
 	_ = p.in.Close()
 	_ = p.out.Close()
 	_ = p.cmd.Process.Kill()
-	for _, pid := range p.family() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
 	<-p.gone
+	for left := p.family(); len(left) > 0; left = p.family() { // some may fork meanwhile
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // family are the processes that bear its folder in their environment: itself, and
