@@ -88,7 +88,7 @@ func TestFaultClock(t *testing.T) {
 	right := s.worker()
 	came := time.Now()
 	for _, a := range jobs {
-		if job := s.end(a.JobId, time.Minute); job.State != gen.StateSucceeded {
+		if job := s.end(a.JobId, 3*time.Minute); job.State != gen.StateSucceeded {
 			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
 	}

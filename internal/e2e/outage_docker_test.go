@@ -49,7 +49,7 @@ func TestOutageContainer(t *testing.T) {
 				{name: "never attached", hurt: func(j *staged) { d.neverAttached(f, j) }},
 				{name: "daemon away", hurt: func(j *staged) { d.daemonAway(f, j) }},
 			})
-			d.afterwards(0, 0)
+			d.afterwards(0, 2) // three benches share this disk: a lease may run out while Redis waits for it
 			d.atRest()
 		}
 	})
