@@ -111,6 +111,15 @@ func (s *server) ask(method, path, body string, headers ...string) (status int, 
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
+	response, text := s.exchange(request, headers)
+	_ = json.Unmarshal(text, &out)
+	return response.StatusCode, response.Header, out
+}
+
+// exchange sends a request with more headers, and holds the answer against the
+// contract.
+func (s *server) exchange(request *http.Request, headers []string) (*http.Response, []byte) {
+	s.t.Helper()
 	for i := 0; i+1 < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
@@ -124,8 +133,7 @@ func (s *server) ask(method, path, body string, headers ...string) (status int, 
 		s.t.Fatal(err)
 	}
 	s.hold(request, response, text)
-	_ = json.Unmarshal(text, &out)
-	return response.StatusCode, response.Header, out
+	return response, text
 }
 
 func (s *server) hold(request *http.Request, response *http.Response, body []byte) {

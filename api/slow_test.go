@@ -96,19 +96,7 @@ func (s *server) askHalf(method, path string, headers ...string) (status int) {
 	}
 	request.ContentLength = 500
 	request.Header.Set("Content-Type", "application/json")
-	for i := 0; i+1 < len(headers); i += 2 {
-		request.Header.Set(headers[i], headers[i+1])
-	}
 	go func() { _, _ = more.Write([]byte(`{"email":`)) }() // ends with the pipe
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	text, err := io.ReadAll(response.Body)
-	_ = response.Body.Close()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.hold(request, response, text)
+	response, _ := s.exchange(request, headers)
 	return response.StatusCode
 }

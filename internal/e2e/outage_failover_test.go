@@ -124,7 +124,7 @@ func TestOutageFailover(t *testing.T) {
 		t.Errorf("tokens are minted from %d, below the %d that the bench has seen", now, seen)
 	}
 	s.keysOpenTheirOwn([]gen.Accepted{known, again})
-	s.doctorFindsNothing()
+	s.sound()
 }
 
 // fenceSeen is the highest token that the bench has seen for the database of the
@@ -199,7 +199,7 @@ func TestOutageFailoverOnBench(t *testing.T) {
 	}
 	s.keysOpenTheirOwn([]gen.Accepted{apps.Accepted, site.Accepted})
 	d.idle(1)
-	s.doctorFindsNothing()
+	s.sound()
 }
 
 // TestOutageNameAgain provisions with two rescues, removes, and provisions the
@@ -234,7 +234,7 @@ func TestOutageNameAgain(t *testing.T) {
 		t.Errorf("%s again is %s: %+v", b.Site, job.State, job.Error)
 	}
 	s.keysOpenTheirOwn([]gen.Accepted{b})
-	s.doctorFindsNothing()
+	s.sound()
 }
 
 // TestOutageBackup restores an old backup of Redis: what was running then ends,

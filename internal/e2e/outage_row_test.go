@@ -66,7 +66,7 @@ func (s *dockerStack) atRest() {
 	s.t.Helper()
 	s.workers[len(s.workers)-1].end(syscall.SIGTERM)
 	s.idle(0)
-	s.doctorFindsNothing()
+	s.sound()
 }
 
 // dbOf is the database of a job's site.

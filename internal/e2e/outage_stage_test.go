@@ -578,11 +578,3 @@ func (s *dockerStack) account() (name string) {
 	}
 	return name
 }
-
-// doctorFindsNothing holds that registry and bench agree.
-func (s *stack) doctorFindsNothing() {
-	s.t.Helper()
-	if out, errs, code := s.nexus("", "doctor"); code != 0 {
-		s.t.Errorf("nexus doctor: exit %d\n%s%s", code, out, errs)
-	}
-}
