@@ -111,14 +111,14 @@ func (s *server) ask(method, path, body string, headers ...string) (status int, 
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, text := s.exchange(request, headers)
+	status, header, text := s.exchange(request, headers)
 	_ = json.Unmarshal(text, &out)
-	return response.StatusCode, response.Header, out
+	return status, header, out
 }
 
 // exchange sends a request with more headers, and holds the answer against the
 // contract.
-func (s *server) exchange(request *http.Request, headers []string) (*http.Response, []byte) {
+func (s *server) exchange(request *http.Request, headers []string) (status int, header http.Header, body []byte) {
 	s.t.Helper()
 	for i := 0; i+1 < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
@@ -127,13 +127,13 @@ func (s *server) exchange(request *http.Request, headers []string) (*http.Respon
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	text, err := io.ReadAll(response.Body)
+	body, err = io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.hold(request, response, text)
-	return response, text
+	s.hold(request, response, body)
+	return response.StatusCode, response.Header, body
 }
 
 func (s *server) hold(request *http.Request, response *http.Response, body []byte) {
