@@ -21,9 +21,22 @@ func testPasswords(t *testing.T, b *standin.Box, g *target) {
 	torn := g.tenant("torn")
 	t.Run("ended before the config has it", func(t *testing.T) { testTorn(t, b, torn) })
 	t.Run("ended before the marker", func(t *testing.T) { testUnmarked(t, b, torn) })
-	t.Run("rows of before", func(t *testing.T) { testRowsOfBefore(t, b, torn) })
 	t.Run("a statement of the dead", func(t *testing.T) { testDeadClient(t, b, g.tenant("dead")) })
-	t.Run("the last one stays", func(t *testing.T) { testSealed(t, b, g.tenant("sealed")) })
+	t.Run("the last one stays", func(t *testing.T) {
+		root := b.Session(t, "root", b.RootPassword) // a lock on one database's row is in no other's way
+		lockRow(t, root, torn)
+		testSealed(t, b, g.tenant("sealed"))
+		root.Close()
+	})
+	t.Run("rows of before", func(t *testing.T) { testRowsOfBefore(t, b, torn) })
+}
+
+// lockRow takes the lock on a database's row of the register, until the session ends.
+func lockRow(t *testing.T, root *standin.Session, n *tenant) {
+	t.Helper()
+	if said := root.Ask("START TRANSACTION; SELECT job FROM nexus.register WHERE name = '" + n.op(nil).DB + "' FOR UPDATE"); !strings.Contains(said, string(n.owner)) {
+		t.Fatalf("the lock on the row: %q", said)
+	}
 }
 
 // making starts a new site; it has its database, and its tables are being made,
@@ -123,7 +136,7 @@ func testUnmarked(t *testing.T, b *standin.Box, n *tenant) {
 func testDeadClient(t *testing.T, b *standin.Box, n *tenant) {
 	kill, ended := n.making(t)
 	root := b.Session(t, "root", b.RootPassword)
-	root.Ask("START TRANSACTION; SELECT job FROM nexus.register WHERE name = '" + n.op(nil).DB + "' FOR UPDATE")
+	lockRow(t, root, n)
 	id := strings.TrimSpace(root.Ask("SELECT CONNECTION_ID()"))
 	waiting := func() string {
 		return b.SQL(t, "SELECT COALESCE(GROUP_CONCAT(DISTINCT r.trx_mysql_thread_id), '') FROM information_schema.innodb_lock_waits w JOIN information_schema.innodb_trx r ON r.trx_id = w.requesting_trx_id "+

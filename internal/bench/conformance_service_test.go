@@ -17,8 +17,10 @@ func TestConformanceStandin(t *testing.T) {
 	conformance(t, container(t, standin.NewBox(t, b.Name, b.RootPassword), b.Addr, "erpnext", nexus.NewInstallID()))
 }
 
-// TestPasswordStandin holds what databases' passwords are held to, on the same.
+// TestPasswordStandin holds what databases' passwords are held to, on the same with
+// a MariaDB of its own: it changes the register under all that use it.
 func TestPasswordStandin(t *testing.T) {
+	standin.NewMariaDB(t)
 	s := standin.Start(t, 3*time.Second)
 	b := standin.NewBox(t, s.Name, s.RootPassword)
 	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -47,18 +48,18 @@ func (s *dockerStack) waitsForStatement(like string) {
 // then goes on or is undone, and no undo passes the statement that it undoes.
 func TestOutageMariaDB(t *testing.T) {
 	besideOneAnother(t, append([]string{"user"}, slowSteps...), func(step string) func(*testing.T) {
-		m := newMaria(t)
+		m := standin.NewMariaDB(t)
 		s, _ := frailStack(t, "", "NEXUS_APPS=erpnext")
 		d := s.onStandin(t, usualPace)
 		s.startWorkers(1)
 		return func(t *testing.T) {
-			d.t, m.t = t, t
+			d.t = t
 			if step != "user" {
 				d.inTurn(t, step, append(d.ofDatabase(m), d.locked(m)[step]...))
 			}
 			for name, test := range d.more(m)[step] {
-				t.Run(name, func(t *testing.T) { d.t, m.t = t, t; test() })
-				d.t, m.t = t, t
+				t.Run(name, func(t *testing.T) { d.t = t; test() })
+				d.t = t
 			}
 			d.atRest()
 		}
@@ -66,13 +67,13 @@ func TestOutageMariaDB(t *testing.T) {
 }
 
 // ofDatabase are the outages of a whole database server.
-func (s *dockerStack) ofDatabase(m *mariaServer) []outage {
+func (s *dockerStack) ofDatabase(m *standin.MariaDB) []outage {
 	return []outage{
 		{name: "stopped", hurt: func(j *staged) {
-			m.stop()
+			m.Stop(s.t)
 			s.waits(j)
 			j.let()
-			m.start()
+			m.Start(s.t)
 		}},
 		{name: "killed in DDL", hurt: func(j *staged) { s.databaseKilled(m, j) }, early: true},
 		{name: "out of connections", hurt: func(j *staged) { s.databaseCrowded(m, j) }},
@@ -81,7 +82,7 @@ func (s *dockerStack) ofDatabase(m *mariaServer) []outage {
 
 // locked are locks of somebody else's that are in a step's way for longer than a
 // session waits: our own 30 s, and Frappe's as long as the server says, here the same.
-func (s *dockerStack) locked(m *mariaServer) map[string][]outage {
+func (s *dockerStack) locked(m *standin.MariaDB) map[string][]outage {
 	return map[string][]outage{
 		"site": {{name: "lock held", hurt: func(j *staged) { s.lockHeld(j, "FLUSH TABLES WITH READ LOCK") }}},
 		"apps": {
@@ -93,7 +94,7 @@ func (s *dockerStack) locked(m *mariaServer) map[string][]outage {
 }
 
 // more is what a step's stack is asked besides.
-func (s *dockerStack) more(m *mariaServer) map[string]map[string]func() {
+func (s *dockerStack) more(m *standin.MariaDB) map[string]map[string]func() {
 	return map[string]map[string]func(){
 		"site": {"an undo behind its deed": func() { s.undoBehindItsDeed(s, m) }, "a worker dead before its deed": s.deadBeforeItsDeed},
 		"drop": {"the name's lock": s.nameInUse},
@@ -102,7 +103,7 @@ func (s *dockerStack) more(m *mariaServer) map[string]map[string]func() {
 }
 
 // databaseKilled is a power cut in the middle of DDL.
-func (s *dockerStack) databaseKilled(m *mariaServer, j *staged) {
+func (s *dockerStack) databaseKilled(m *standin.MariaDB, j *staged) {
 	s.t.Helper()
 	least := map[string]int{"site": 10, "apps": 110, "drop": 20}[j.step] // of 92 for the framework, 159 with ERPNext
 	if j.step == "drop" {
@@ -110,27 +111,27 @@ func (s *dockerStack) databaseKilled(m *mariaServer, j *staged) {
 		j.let()
 	}
 	eventually(s.t, 60*time.Second, "tables are being made, or dropped", func() bool {
-		n, _ := strconv.Atoi(m.client("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='" + s.dbOf(j) + "'"))
+		n, _ := strconv.Atoi(m.SQL(s.t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='"+s.dbOf(j)+"'"))
 		return n >= least && n < 150
 	})
-	m.kill()
-	m.start()
+	m.Kill(s.t)
+	m.Start(s.t)
 }
 
 // databaseCrowded has all connections taken by others, until that was noticed.
-func (s *dockerStack) databaseCrowded(m *mariaServer, j *staged) {
+func (s *dockerStack) databaseCrowded(m *standin.MariaDB, j *staged) {
 	s.t.Helper()
 	var lets []func()
 	for range 10 {
-		lets = append(lets, holdLock(s.t, m.addr, s.box.RootPassword, "SELECT 1"))
+		lets = append(lets, holdLock(s.t, m.Addr, s.box.RootPassword, "SELECT 1"))
 	}
-	m.client("SET GLOBAL max_connections = 10")
+	m.SQL(s.t, "SET GLOBAL max_connections = 10")
 	j.let()
 	s.waits(j, "cannot be used just now")
 	for _, let := range lets {
 		let()
 	}
-	m.client("SET GLOBAL max_connections = 151")
+	m.SQL(s.t, "SET GLOBAL max_connections = 151")
 }
 
 // lockHeld keeps a lock until the step has failed of it, and waits; empty: it is
@@ -148,14 +149,14 @@ func (s *dockerStack) lockHeld(j *staged, statement string) {
 }
 
 // lockKept keeps a lock until the step's attempts are used up.
-func (s *dockerStack) lockKept(m *mariaServer, j *staged, statement string) {
+func (s *dockerStack) lockKept(m *standin.MariaDB, j *staged, statement string) {
 	s.t.Helper()
-	m.client("SET GLOBAL lock_wait_timeout = 3")
+	m.SQL(s.t, "SET GLOBAL lock_wait_timeout = 3")
 	j.let = s.holdLock(statement)
 	s.until(j.JobId, nexus.RollingBack, "")
 	s.waitsForStatement("DROP DATABASE%" + s.dbOf(j) + "%")
 	j.let()
-	m.client("SET GLOBAL lock_wait_timeout = 30")
+	m.SQL(s.t, "SET GLOBAL lock_wait_timeout = 30")
 	job := s.end(j.JobId, 2*time.Minute)
 	if job.State != gen.StateFailed || value(job.Error.Step) != j.step || job.Error.Message == "" || !strings.HasPrefix(value(job.Error.Action), "Nothing was left behind.") {
 		s.t.Errorf("%s is %s: %+v", j.Site, job.State, job.Error)
@@ -180,7 +181,7 @@ func (s *dockerStack) locksHeldInTenant() {
 }
 
 // lockKeptInTenant has a lock in the way of the user until the attempts are used up.
-func (s *dockerStack) lockKeptInTenant(m *mariaServer) {
+func (s *dockerStack) lockKeptInTenant(m *standin.MariaDB) {
 	j := s.begun("apps", "kept", false)
 	s.middle(j)
 	j.step = "user"
@@ -218,7 +219,7 @@ func (s *dockerStack) deadBeforeItsDeed() {
 }
 
 // undoBehindItsDeed cancels a job while what makes its database stands still.
-func (s *stack) undoBehindItsDeed(d *dockerStack, m *mariaServer) {
+func (s *stack) undoBehindItsDeed(d *dockerStack, m *standin.MariaDB) {
 	let := d.holdLock("FLUSH TABLES WITH READ LOCK")
 	a := s.signup("undone", "jane@example.com")
 	d.waitsForStatement("%nexus.register%")
@@ -227,7 +228,7 @@ func (s *stack) undoBehindItsDeed(d *dockerStack, m *mariaServer) {
 	}
 	s.until(a.JobId, nexus.RollingBack, "")
 	d.waitsForStatement("DROP DATABASE%")
-	if n := m.client("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%register%' AND state LIKE 'Waiting%'"); n != "0" {
+	if n := m.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%register%' AND state LIKE 'Waiting%'"); n != "0" {
 		s.t.Errorf("%s statements of the deed still wait beside its undo", n)
 	}
 	let()

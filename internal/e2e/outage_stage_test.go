@@ -11,12 +11,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -435,68 +433,6 @@ func (f *forwarder) to(target string) {
 	f.target = target
 	f.mu.Unlock()
 	f.cut()
-}
-
-// mariaServer is a MariaDB of the test's own.
-type mariaServer struct {
-	t       testing.TB
-	dir     string
-	addr    string
-	process *process
-	log     *logs
-}
-
-// newMaria makes one, and names it to the stand-in that is started next.
-func newMaria(t *testing.T) *mariaServer {
-	t.Helper()
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mariaServer{t: t, dir: t.TempDir(), addr: freeAddr(t), log: &logs{}}
-	if out, err := exec.Command("mariadb-install-db", "--no-defaults", "--datadir="+m.dir, "--user="+me.Username,
-		"--auth-root-authentication-method=normal", "--skip-test-db").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	m.start()
-	m.client("CREATE USER root@'%' IDENTIFIED BY 'root'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;" +
-		"ALTER USER IF EXISTS root@localhost IDENTIFIED BY '', root@'127.0.0.1' IDENTIFIED BY 'root', root@'::1' IDENTIFIED BY 'root';" +
-		"DELETE FROM mysql.global_priv WHERE User=''; FLUSH PRIVILEGES")
-	t.Setenv("NEXUS_TEST_DB", m.addr)
-	t.Setenv("NEXUS_TEST_DB_ROOT_PASSWORD", "root")
-	return m
-}
-
-// start starts it, or starts it again on the files it left.
-func (m *mariaServer) start() {
-	m.t.Helper()
-	me, err := user.Current()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	host, port, _ := net.SplitHostPort(m.addr)
-	m.process = start(m.t, m.log, nil, "mariadbd", "--no-defaults", "--user="+me.Username, "--datadir="+m.dir,
-		"--socket="+m.socket(), "--bind-address="+host, "--port="+port, "--skip-name-resolve", "--lock-wait-timeout=30",
-		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
-	eventually(m.t, 60*time.Second, "MariaDB answers", func() bool {
-		return exec.Command("mariadb", "-uroot", "-S", m.socket(), "-e", "select 1").Run() == nil
-	})
-}
-
-func (m *mariaServer) socket() string { return filepath.Join(m.dir, "s") }
-
-// stop ends it as an operator would, kill as a power cut does.
-func (m *mariaServer) stop() { m.process.end(syscall.SIGTERM) }
-func (m *mariaServer) kill() { m.process.end(os.Kill) }
-
-// client asks it as its root; rows are lines, columns tabs.
-func (m *mariaServer) client(query string) string {
-	m.t.Helper()
-	out, err := exec.Command("mariadb", "-uroot", "-S", m.socket(), "-N", "-e", query).CombinedOutput()
-	if err != nil {
-		m.t.Fatalf("%s: %v\n%s", query, err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // holdLock keeps a session of root's open that has run a statement: a lock that

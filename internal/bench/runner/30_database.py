@@ -11,9 +11,14 @@
 # The procedures are called by whoever stole the account, so each check must hold
 # for NULL (IS NOT TRUE), in a session whose regular expressions are MULTILINE
 # (\A, not ^), and in a transaction that began before (COMMIT, once the lock is held).
+#
+# The schema's character set is that of all their parameters. It is the columns':
+# else no index would serve, and each statement would lock the rows of all sites.
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS nexus
+---
+ALTER SCHEMA nexus CHARACTER SET ascii
 ---
 CREATE TABLE IF NOT EXISTS nexus.register (
   name VARCHAR(64) PRIMARY KEY, install CHAR(4) NOT NULL, job CHAR(32) NOT NULL,
