@@ -1,0 +1,105 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// dockerDaemon is a Docker daemon of the test's own, beside the machine's.
+type dockerDaemon struct {
+	t       *testing.T
+	dir     string
+	log     *logs
+	process *process
+}
+
+// newDaemon starts one, and names it to every docker command that comes after.
+func newDaemon(t *testing.T) *dockerDaemon {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "nexus-dockerd-") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &dockerDaemon{t: t, dir: dir, log: &logs{}}
+	t.Cleanup(func() {
+		d.process.end(syscall.SIGTERM) // and with it its containerd
+		// It leaves two mounts: its data's onto itself, and a network's name.
+		for _, mount := range []string{"exec/netns/default", "data"} {
+			_ = syscall.Unmount(filepath.Join(dir, mount), 0)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("the daemon left something behind: %v", err)
+		}
+	})
+	t.Setenv("DOCKER_HOST", d.host())
+	d.start()
+	return d
+}
+
+func (d *dockerDaemon) host() string { return "unix://" + filepath.Join(d.dir, "s") }
+
+// start starts it, or starts it again on the files it left.
+func (d *dockerDaemon) start() {
+	d.t.Helper()
+	d.process = start(d.t, d.log, nil, "dockerd", "--host", d.host(), "--data-root", filepath.Join(d.dir, "data"),
+		"--exec-root", filepath.Join(d.dir, "exec"), "--pidfile", filepath.Join(d.dir, "pid"),
+		"--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false")
+	eventually(d.t, 60*time.Second, "the daemon answers", func() bool { return exec.Command("docker", "info").Run() == nil })
+}
+
+// TestOutageDaemon ends the Docker daemon itself while a site is made, an app is
+// installed and a database is dropped: stopped as an operator would, its containers
+// go with it; killed, they outlive it until the next one ends them.
+func TestOutageDaemon(t *testing.T) {
+	d := newDaemon(t)
+	defer func() {
+		if t.Failed() {
+			for _, line := range d.log.all() {
+				t.Log(line)
+			}
+		}
+	}()
+	s := newDockerStack(t, 1, usualPace, "NEXUS_APPS=erpnext", "DOCKER_HOST="+d.host(), "NEXUS_DB_ACCOUNT="+newAccount())
+	t.Cleanup(s.dropAccount)
+	for _, row := range []struct {
+		name   string
+		signal syscall.Signal
+	}{{"stopped", syscall.SIGTERM}, {"killed", syscall.SIGKILL}} {
+		t.Run(row.name, func(t *testing.T) {
+			s.t = t
+			drop := s.begun("drop", row.name+"-drop", true)
+			apps := s.begun("apps", row.name+"-apps", true)
+			site := s.begun("site", row.name+"-site", true)
+			jobs := []*staged{drop, apps, site}
+			for _, j := range jobs {
+				s.middle(j)
+			}
+			s.setPace(fmt.Sprint(usualPace.Seconds())) // of the next tries
+			for _, j := range jobs {
+				if !s.there(j) {
+					t.Fatalf("%s is not in %q: %+v", j.Site, j.step, s.record(j.JobId))
+				}
+			}
+			d.process.end(row.signal)
+			for _, j := range jobs {
+				s.waits(j, "Docker cannot be reached")
+			}
+			drop.let()
+			d.start()
+			s.docker("start", s.box.Name)
+			s.serving()
+			for _, j := range jobs {
+				s.over(j)
+			}
+		})
+		s.t = t
+	}
+	s.atRest()
+}
