@@ -35,7 +35,7 @@ func TestFaultKilledInEveryStep(t *testing.T) {
 	for _, wave := range []struct {
 		name string
 		kill func(*process, []*staged) time.Time
-	}{{"middle", s.killMiddle}, {"boundary", s.killBoundary}} {
+	}{{"middle", s.killMiddle}, {"boundary", s.killBoundary(s.effect)}} {
 		made := s.provisions(wave.name, heldSteps...)
 		undone := s.failing(wave.name, "fail-verify")
 		down := []*staged{s.removal(tenants[0].Site, "suspend"), s.removal(tenants[1].Site, "drop")}
@@ -129,30 +129,32 @@ func (s *stack) killMiddle(worker *process, jobs []*staged) time.Time {
 
 // killBoundary kills when every effect is there and none is journalled: Redis
 // takes no writes just then.
-func (s *stack) killBoundary(worker *process, jobs []*staged) time.Time {
-	ctx := context.WithoutCancel(s.t.Context())
-	if err := s.rdb.Do(ctx, "CLIENT", "PAUSE", "30000", "WRITE").Err(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.letGo(jobs)
-	eventually(s.t, 10*time.Second, "every effect is there", func() bool {
-		return !slices.ContainsFunc(jobs, func(j *staged) bool { return !j.freed && !s.effect(j) })
-	})
-	killed := worker.send(syscall.SIGKILL)
-	<-worker.done
-	for _, j := range jobs {
-		if now := s.record(j.JobId); now.Fields["steps"] != j.at.Fields["steps"] {
-			s.t.Errorf("%s in %q: journalled before the kill", j.Site, j.step)
+func (s *stack) killBoundary(effect func(*process, *staged) bool) func(*process, []*staged) time.Time {
+	return func(worker *process, jobs []*staged) time.Time {
+		ctx := context.WithoutCancel(s.t.Context())
+		if err := s.rdb.Do(ctx, "CLIENT", "PAUSE", "30000", "WRITE").Err(); err != nil {
+			s.t.Fatal(err)
 		}
+		s.letGo(jobs)
+		eventually(s.t, 10*time.Second, "every effect is there", func() bool {
+			return !slices.ContainsFunc(jobs, func(j *staged) bool { return !j.freed && !effect(worker, j) })
+		})
+		killed := worker.send(syscall.SIGKILL)
+		<-worker.done
+		for _, j := range jobs {
+			if now := s.record(j.JobId); now.Fields["steps"] != j.at.Fields["steps"] {
+				s.t.Errorf("%s in %q: journalled before the kill", j.Site, j.step)
+			}
+		}
+		if err := s.rdb.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
+			s.t.Fatal(err)
+		}
+		return killed
 	}
-	if err := s.rdb.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
-		s.t.Fatal(err)
-	}
-	return killed
 }
 
 // effect tells whether a step's deed is done on the sandbox.
-func (s *stack) effect(j *staged) bool {
+func (s *stack) effect(_ *process, j *staged) bool {
 	var site struct {
 		Made  bool
 		State string

@@ -31,6 +31,7 @@ func TestFaultStandIn(t *testing.T) {
 		{"KilledAndStopped", 4 * time.Second, (*dockerStack).killedAndStopped},
 		{"DrainLimit", time.Second, (*dockerStack).drainLimit},
 		{"UndoFailsForGood", time.Second, (*dockerStack).undoFailsForGood},
+		{"KilledInShortSteps", time.Second, (*dockerStack).killedInShortSteps},
 	} {
 		s := newDockerStack(t, 0, row.pace, "NEXUS_APPS=erpnext")
 		rows.Go(func() {
@@ -111,7 +112,7 @@ func (s *dockerStack) killedInDrops(worker *process, leaves, other *staged) {
 // wanted asks for a site that is to be met in a step.
 func (s *dockerStack) wanted(step string) *staged {
 	s.t.Helper()
-	name := fmt.Sprintf("%s-%s", step, strings.ToLower(string(nexus.NewJobID()[:6])))
+	name := fmt.Sprintf("%s-%s", strings.ReplaceAll(step, "_", "-"), strings.ToLower(string(nexus.NewJobID()[:6])))
 	return &staged{Accepted: s.signup(name, name+"@example.com"), step: step}
 }
 
