@@ -24,6 +24,7 @@ type Step struct {
 	Undo     func(context.Context, *Kit) error
 	Timeout  time.Duration // of one attempt, of Do and of Undo alike
 	Attempts int           // answers of Do; after the last failure the saga turns back
+	Inward   bool          // Do is one write of the job's record and no more: its start is journalled with its end
 }
 
 // Forever as Attempts: outages are waited out until the job's time is over.

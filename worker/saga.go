@@ -32,11 +32,13 @@ func (r *run) forward(ctx context.Context) (over bool) {
 		entry := &r.job.Steps[i]
 		step, _ := r.process.Find(entry.Name) // Work checked that it is there
 		r.begin(entry)
-		if err := r.save(scoped); err != nil {
-			return r.turnOrLeave(ctx, entry.Name, err)
-		}
-		if r.job.CancelAsked {
-			return r.turn(ctx, entry.Name, nexus.ErrCanceled)
+		if !step.Inward {
+			if err := r.save(scoped); err != nil {
+				return r.turnOrLeave(ctx, entry.Name, err)
+			}
+			if r.job.CancelAsked {
+				return r.turn(ctx, entry.Name, nexus.ErrCanceled)
+			}
 		}
 		if over, goOn := r.attempt(ctx, scoped, step, entry); !goOn {
 			return over
@@ -63,7 +65,8 @@ func (r *run) boundary(ctx context.Context) error {
 	return nil
 }
 
-// begin journals the start of a step; the journal is written before Do runs.
+// begin notes the start of a step; it is journalled before Do runs, unless Do does
+// nothing but to write the record itself.
 func (r *run) begin(entry *nexus.Step) {
 	now := r.e.Now().UTC()
 	entry.State, entry.EndedAt, entry.Percent = nexus.StepStarted, nil, 0
