@@ -26,6 +26,7 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = docker.Close() })
+	unreadable(t, b)
 	return &target{bench: docker, install: install, addr: addr, app: app,
 		plant:    func(t *testing.T, site nexus.SiteName) func() string { return b.Plant(t, site) },
 		complete: func(t *testing.T, site nexus.SiteName) (string, func() string) { return b.Complete(t, site) },
@@ -35,6 +36,17 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 		cut:     func(t *testing.T, n *tenant, args nexus.Args) { cut(t, b, n, args) },
 		left:    func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
 		secrets: nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
+}
+
+// unreadable puts where sites are, and where they were, what the bench's own user
+// cannot read, as lost+found is on a disk of its own: it is in the way of nothing.
+func unreadable(t *testing.T, b *standin.Box) {
+	t.Helper()
+	b.Sh(t, "mkdir -p sites/ct-lost+found sites/ct-unread.localhost archived/sites/ct-lost+found && touch sites/ct-unread.localhost/site_config.json && "+
+		"chmod 0 sites/ct-lost+found sites/ct-unread.localhost/site_config.json archived/sites/ct-lost+found")
+	t.Cleanup(func() {
+		b.Sh(t, "rmdir sites/ct-lost+found && rm -r sites/ct-unread.localhost && rmdir -p --ignore-fail-on-non-empty archived/sites/ct-lost+found")
+	})
 }
 
 // cut ends an operation on an adopted site between its two halves, which are kept

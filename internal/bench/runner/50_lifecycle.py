@@ -149,7 +149,7 @@ def shared_with(site, db):
     """Another folder below sites/ that is on the same database; empty: none."""
     for other in sorted(os.listdir(SITES)):
         path = os.path.join(SITES, other)
-        if other != site.name and os.path.realpath(path) != os.path.realpath(site.folder) and read_object(os.path.join(path, "site_config.json")).get("db_name") == db:
+        if other != site.name and os.path.realpath(path) != os.path.realpath(site.folder) and glimpse(os.path.join(path, "site_config.json")).get("db_name") == db:
             return other
     return ""
 
@@ -169,8 +169,8 @@ def archived(op, site):
 
 def archives():
     for root in (os.path.join(BENCH, "archived", "sites"), os.path.join(BENCH, "archived_sites")):
-        for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
-            yield os.path.join(root, name), read_object(os.path.join(root, name, "site_config.json"))
+        for name in sorted(os.listdir(root)) if os.access(root, os.R_OK | os.X_OK) else ():
+            yield os.path.join(root, name), glimpse(os.path.join(root, name, "site_config.json"))
 
 
 def redis_servers():

@@ -65,7 +65,8 @@ def server_version(op):
 
 def describe(op, name, databases):
     site = Site(name)
-    config, marker, intent = site.config(), site.marker(), site.intent()
+    config, intent = glimpse(site.config_path), site.intent()
+    marker = mapping(config.get("nexus"))
     db = text(config.get("db_name")) or text(intent.get("db"))
     row = databases.get(db or op.db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
