@@ -21,6 +21,7 @@ func testPasswords(t *testing.T, b *standin.Box, g *target) {
 	torn := g.tenant("torn")
 	t.Run("ended before the config has it", func(t *testing.T) { testTorn(t, b, torn) })
 	t.Run("ended before the marker", func(t *testing.T) { testUnmarked(t, b, torn) })
+	t.Run("its config is whole at any time", func(t *testing.T) { testConfigWhole(t, b, torn) })
 	t.Run("a statement of the dead", func(t *testing.T) { testDeadClient(t, b, g.tenant("dead")) })
 	t.Run("the last one stays", func(t *testing.T) {
 		root := b.Session(t, "root", b.RootPassword) // a lock on one database's row is in no other's way
@@ -128,6 +129,38 @@ func testUnmarked(t *testing.T, b *standin.Box, n *tenant) {
 	if result := n.run(t, nexus.NewSite{}); !result.Changed || b.Password(t, n.site) == before {
 		t.Errorf("the site was not made anew: %+v", result)
 	}
+	n.whole(t, b)
+}
+
+// testConfigWhole holds that a site's config is never written in place, where who is
+// ended in the middle leaves an empty one: a second name of the file keeps what it
+// was. An empty one, by whomever, is no reason to drop the database alone.
+func testConfigWhole(t *testing.T, b *standin.Box, n *tenant) {
+	file, second := fmt.Sprintf("sites/%s/site_config.json", n.site), "sites/.nexus/ct-second"
+	t.Cleanup(func() { b.Sh(t, "rm -f "+second) })
+	keys := func(name string) string { return b.Sh(t, "grep -c encryption_key "+name+" || true") }
+	if keys(file) != "1" {
+		t.Error("a new site has no encryption_key: Frappe will write one in place")
+	}
+	n.pair = nexus.IssueKey{Email: n.email, Key: nexus.Secret(strings.Repeat("a7", 32)), Secret: nexus.Secret(strings.Repeat("b8", 32))}
+	for _, args := range []nexus.Args{nexus.EnsureUser{Email: n.email, FullName: "Jane Doe", Password: "Passw0rdXyz"}, n.pair,
+		nexus.ApplyPlan{Plan: "trial", HostName: "http://" + string(n.site)}, nexus.Mark{State: nexus.TenantActive}} {
+		if args.Op() == n.pair.Op() { // as a site of another maker may be
+			b.Sh(t, "sed -i /encryption_key/d "+file)
+		}
+		before := b.Sh(t, "ln -f "+file+" "+second+" && sha256sum < "+second)
+		n.again(t, args)
+		if after := b.Sh(t, "sha256sum < "+second); after != before {
+			t.Errorf("%s wrote into the config in place", args.Op())
+		}
+	}
+	if keys(file) != "1" {
+		t.Error("the key is nowhere")
+	}
+	n.run(t, n.verify())
+	b.Sh(t, "cp "+file+" "+second+" && : > "+file)
+	n.refused(t, nexus.DropSite{}, nexus.Unavailable)
+	b.Sh(t, "mv "+second+" "+file)
 	n.whole(t, b)
 }
 

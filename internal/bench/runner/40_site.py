@@ -98,6 +98,15 @@ class Site:
         return json.loads(rows[0]["defvalue"]) if rows else []
 
 
+def give_encryption_key(config):
+    """The key that the site seals secrets with; made if there is none. Frappe would do
+    so at the first secret, but writes the config in place: who is killed meanwhile, or
+    has no room on the disk, leaves one that holds nothing at all."""
+    from cryptography.fernet import Fernet
+
+    return config.setdefault("encryption_key", Fernet.generate_key().decode())
+
+
 def foreign(site):
     return Refusal("conflict", f"The site {site.name} on this bench was not made by this job; it was left alone.")
 

@@ -26,6 +26,8 @@ def new_site(op):
     with site_lock(site.name), site.locked_config() as config:
         config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making",
                            "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": ["frappe"]}
+        if "encryption_key" not in common_config():
+            give_encryption_key(config)
     remove(site.intent_path)
     return {"changed": True}
 
@@ -123,6 +125,10 @@ def sweep(op, site, last=False):
             trash = os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}")
             os.rename(site.folder, trash)
             sync_dir(SITES)
+        elif found and os.path.lexists(site.config_path) and not isinstance(read_json(site.config_path), dict):
+            # Nothing says any more whose folder it is; without its database nobody could find out.
+            raise Refusal("unavailable", f"The config of {site.name} holds nothing that can be read; nothing was removed. "
+                          "Put site_config.json back, or move the folder away, and try again.", site.config_path)
         elif site.config().get("db_name") == op.db:
             return found  # somebody else's site is on this database now
     if row and row["job"] != op.owner:

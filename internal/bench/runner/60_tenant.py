@@ -130,6 +130,9 @@ def issue_key(op):
     with frappe_site(site) as frappe:
         from frappe.utils.password import set_encrypted_password
 
+        if "encryption_key" not in frappe.local.conf:
+            with site.locked_config() as config:
+                frappe.local.conf.encryption_key = give_encryption_key(config)
         have = key_pair(frappe, email)
         if have is None:
             raise Refusal("not_found", f"There is no user {email} on {site.name}.")
