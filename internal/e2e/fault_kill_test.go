@@ -19,8 +19,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// heldSteps are those of a provision that take time. Of the other two, verify is
-// met by stopping the server of the sites, and reserve by a burst.
+// heldSteps are those of a provision but reserve, which is met by a burst. The bench's
+// lock holds them; verify is met by stopping the server of the sites.
 var heldSteps = []string{"site", "apps", "user", "plan", "api_key", "verify", "activate"}
 
 // TestFaultKilledInEveryStep kills workers with kill -9 in the middle of every

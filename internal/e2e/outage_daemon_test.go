@@ -29,8 +29,9 @@ func newDaemon(t *testing.T) *dockerDaemon {
 	}
 	d := &dockerDaemon{t: t, dir: dir, log: &logs{}}
 	t.Cleanup(func() {
-		d.process.end(syscall.SIGTERM) // and with it its containerd
-		// It leaves two mounts: its data's onto itself, and a network's name.
+		// One that was killed leaves its containers' shims; each may leave two mounts:
+		// its data's onto itself, and a network's name.
+		_ = exec.Command("pkill", "-KILL", "-f", dir).Run()
 		for _, mount := range []string{"exec/netns/default", "data"} {
 			_ = syscall.Unmount(filepath.Join(dir, mount), 0)
 		}
@@ -48,9 +49,14 @@ func (d *dockerDaemon) host() string { return "unix://" + filepath.Join(d.dir, "
 // start starts it, or starts it again on the files it left.
 func (d *dockerDaemon) start() {
 	d.t.Helper()
+	// The containerd of one that was killed died with it, but counts as running for as
+	// long as nobody has reaped it.
+	_ = os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid"))
 	d.process = start(d.t, d.log, nil, "dockerd", "--host", d.host(), "--data-root", filepath.Join(d.dir, "data"),
 		"--exec-root", filepath.Join(d.dir, "exec"), "--pidfile", filepath.Join(d.dir, "pid"),
 		"--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false")
+	process := d.process
+	d.t.Cleanup(func() { process.end(syscall.SIGTERM) }) // before it is killed: so it ends its containerd too
 	eventually(d.t, 60*time.Second, "the daemon answers", func() bool { return exec.Command("docker", "info").Run() == nil })
 }
 

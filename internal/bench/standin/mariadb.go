@@ -19,7 +19,7 @@ import (
 type MariaDB struct {
 	Addr string // host:port
 	dir  string
-	cmd  *exec.Cmd
+	cmd  *exec.Cmd     // nil: it never ran
 	done chan struct{} // closed when the process has ended
 }
 
@@ -40,20 +40,20 @@ func NewMariaDB(t *testing.T) *MariaDB {
 	return m
 }
 
-// Start starts it again on the files it left.
+// Start starts it, or starts it again on the files it left.
 func (m *MariaDB) Start(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(m.Addr)
-	m.cmd = exec.Command("mariadbd", "--no-defaults", "--user="+me(t), "--datadir="+m.dir, "--socket="+m.socket(),
+	cmd := exec.Command("mariadbd", "--no-defaults", "--user="+me(t), "--datadir="+m.dir, "--socket="+m.socket(),
 		"--bind-address="+host, "--port="+port, "--skip-name-resolve", "--lock-wait-timeout=30", "--log-error="+m.log(),
 		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
-	if err := m.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	m.done = done
+	m.cmd, m.done = cmd, done
 	go func() {
-		_ = m.cmd.Wait()
+		_ = cmd.Wait()
 		close(done)
 	}()
 	Await(t, "MariaDB answers", func() bool {
@@ -67,10 +67,10 @@ func (m *MariaDB) Start(t testing.TB) {
 	})
 }
 
-// Stop ends it as an operator would, Kill as a power cut does.
+// Stop ends it as an operator would.
 func (m *MariaDB) Stop(t testing.TB) { t.Helper(); m.end(t, syscall.SIGTERM) }
 
-// Kill is kill -9.
+// Kill ends it as a power cut does.
 func (m *MariaDB) Kill(t testing.TB) { t.Helper(); m.end(t, syscall.SIGKILL) }
 
 func (m *MariaDB) end(t testing.TB, signal os.Signal) {
