@@ -37,7 +37,8 @@ func Start(t testing.TB, pace time.Duration) *Bench {
 	}
 	_, here, _, _ := runtime.Caller(0)
 	folder := filepath.Dir(here)
-	run(t, filepath.Join(folder, "build.sh"))
+	built := strings.Fields(run(t, filepath.Join(folder, "build.sh")))
+	t.Setenv("STANDIN_IMAGE", built[len(built)-1]) // the tag latest may be another checkout's by now
 	httpPort := freePort(t)
 	b := &Bench{Name: fmt.Sprintf("nexus-standin-%d-%s", os.Getpid(), httpPort), Addr: "127.0.0.1:" + httpPort, RootPassword: root}
 	cache, queue := startRedis(t), startRedis(t)
@@ -63,13 +64,15 @@ func Start(t testing.TB, pace time.Duration) *Bench {
 	return b
 }
 
-func run(t testing.TB, name string, args ...string) {
+func run(t testing.TB, name string, args ...string) (said string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
 		t.Fatalf("%s: %v\n%s", filepath.Base(name), err, out)
 	}
+	return string(out)
 }
 
 func freePort(t testing.TB) string {
