@@ -107,7 +107,12 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 		}
 		return false
 	}
-	if why := e.foreign(&job); why != "" {
+	why, err := e.foreign(ctx, &job)
+	if err != nil {
+		e.Log.WarnContext(ctx, "time not read", nexus.LogErr, err)
+		return false
+	}
+	if why != "" {
 		e.Log.WarnContext(ctx, "job left to another worker", "why", why)
 		e.linger()
 		return false
@@ -159,21 +164,24 @@ func (e *Engine) abandon(ctx context.Context) {
 
 // foreign tells why a job is not for this worker: during a rolling deploy an
 // old worker meets kinds, steps and keys it does not know, and must leave them.
-func (e *Engine) foreign(job *nexus.Job) string {
+func (e *Engine) foreign(ctx context.Context, job *nexus.Job) (why string, err error) {
 	process, ok := e.processes[job.Kind]
 	if !ok {
-		return "unknown kind " + string(job.Kind)
+		return "unknown kind " + string(job.Kind), nil
 	}
 	for _, step := range job.Steps {
 		if _, ok := process.Find(step.Name); !ok {
-			return "unknown step " + string(step.Name)
+			return "unknown step " + string(step.Name), nil
 		}
 	}
-	// What turns back, or has to, needs no key: one that is lost must not keep a
-	// job, and its name, for ever.
-	back := job.State == nexus.RollingBack || job.CancelAsked || e.Now().After(job.GiveUpAt)
-	if job.KeyID != "" && !back && !e.Keys.Holds(job.KeyID) {
-		return "unknown key " + job.KeyID
+	// A job that rolls back, or has to, needs no sealing key, so a lost key never blocks
+	// the job or its site name.
+	if job.KeyID == "" || e.Keys.Holds(job.KeyID) || job.State == nexus.RollingBack || job.CancelAsked {
+		return "", nil
 	}
-	return ""
+	now, err := e.Store.Time(ctx)
+	if err != nil || now.After(job.GiveUpAt) {
+		return "", err
+	}
+	return "unknown key " + job.KeyID, nil
 }

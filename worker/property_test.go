@@ -47,7 +47,7 @@ var (
 		nexus.KindRestore, nexus.KindRotateKey, nexus.KindRotateKey, nexus.KindTeardown}
 	calls = rapid.Custom(func(t *rapid.T) call {
 		c := call{Kind: rapid.SampledFrom([]string{"", "", "", "", "kill before", "kill after", "lost answer", "unavailable", "unbegun",
-			"limit", "invalid", "invalid", "error", "panic", "stale token"}).Draw(t, "kind")}
+			"limit", "invalid", "invalid", "error", "panic", "stale token", "absurd token"}).Draw(t, "kind")}
 		c.Took = rapid.SampledFrom([]int{0, 0, 1, 1, 1, 7, 30, 60}).Draw(t, "took")
 		c.Deaf, c.Tell = rapid.Bool().Draw(t, "deaf"), rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(t, "tell")
 		if c.Freeze = max(0, rapid.IntRange(-2, 3).Draw(t, "freeze")); c.Freeze > 0 {

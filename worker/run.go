@@ -29,8 +29,8 @@ type run struct {
 	sealed  string         // the credentials, once a step asked for them
 	raised  bool           // the token, since the last step that ended
 
-	renewUntil atomic.Int64 // unix ns; 0: no limit
-	mu         sync.Mutex   // guards end
+	renewUntil atomic.Pointer[time.Time] // nil: no limit. By the monotonic clock, which does not turn
+	mu         sync.Mutex                // guards end
 	end        context.CancelCauseFunc
 	undoing    atomic.Bool // cancel no longer matters
 	progress   progress
@@ -65,7 +65,7 @@ func (r *run) keepLease(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if until := r.renewUntil.Load(); until != 0 && r.e.Now().UnixNano() > until {
+		if until := r.renewUntil.Load(); until != nil && r.e.Now().After(*until) {
 			r.e.Log.ErrorContext(ctx, "step hung past its deadline, lease no longer renewed")
 			return
 		}

@@ -53,9 +53,9 @@ func (r *run) boundary(ctx context.Context) error {
 		return context.Cause(ctx)
 	case r.job.CancelAsked:
 		return nexus.ErrCanceled
-	case r.e.isDraining() || r.e.skewed(): // a wrong clock must not judge a job's time
+	case r.e.isDraining() || r.e.skewed(): // who has a wrong clock leaves its jobs to others
 		return nexus.ErrDraining
-	case r.e.Now().After(r.job.GiveUpAt):
+	case r.lease.Time().After(r.job.GiveUpAt):
 		return &nexus.Error{Code: nexus.Timeout, Op: "saga.give_up", Msg: "We could not finish your site in time, and nothing of it was kept."}
 	case r.job.Rescues > maxRescues:
 		return &nexus.Error{Code: nexus.Internal, Op: "saga.rescues",
@@ -90,26 +90,29 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 	if charges(err) {
 		entry.Attempts++
 	}
-	v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Raised: r.raised, Jitter: r.e.Jitter()})
+	decide := func(err error) Verdict {
+		return Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Raised: r.raised, Jitter: r.e.Jitter()})
+	}
+	v := decide(err)
+	if v.Do == ActRaise {
+		r.complain(ctx, "step failed", step.Name, entry.Attempts, err, v)
+		if err = r.raise(ctx, scoped, err); err == nil {
+			return false, true
+		}
+		v = decide(err)
+	}
 	if context.Cause(scoped) == nil {
 		r.blame(ctx, entry.Name, err)
 	}
-	level := slog.LevelWarn
-	if v.Do == ActLeave { // nothing failed: a successor goes on
-		level = slog.LevelInfo
-	}
-	r.e.Log.Log(ctx, level, "step failed", nexus.LogStep, string(step.Name), nexus.LogAttempt, entry.Attempts,
-		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
-	if v.Do == ActWait && r.e.Now().Add(v.After).After(r.job.GiveUpAt) {
-		v.After = max(0, r.job.GiveUpAt.Sub(r.e.Now())) // then its time is over, and boundary says so
+	r.complain(ctx, "step failed", step.Name, entry.Attempts, err, v)
+	if v.Do == ActWait { // when the job's time is over, boundary says so
+		v.After = min(v.After, max(0, r.job.GiveUpAt.Sub(r.lease.Time())))
 	}
 	switch v.Do {
 	case ActStop:
 		return r.leave(ctx, nexus.ErrFenced), false
 	case ActLeave:
 		return r.leave(ctx, nexus.ErrDraining), false
-	case ActRaise:
-		return r.raise(ctx, err)
 	case ActWait:
 		entry.State = nexus.StepFailed
 		r.job.State = nexus.Waiting
@@ -121,6 +124,16 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 		}
 		return r.turn(ctx, entry.Name, err), false
 	}
+}
+
+// complain logs an answer that was a failure, and what is done about it.
+func (r *run) complain(ctx context.Context, what string, step nexus.StepName, attempts int, err error, v Verdict) {
+	level := slog.LevelWarn
+	if v.Do == ActLeave { // nothing failed: a successor goes on
+		level = slog.LevelInfo
+	}
+	r.e.Log.Log(ctx, level, what, nexus.LogStep, string(step), nexus.LogAttempt, attempts,
+		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
 }
 
 // blame counts a failure that may be the bench's for its breaker.
@@ -150,26 +163,30 @@ func (r *run) stepDone(ctx context.Context, entry *nexus.Step, started time.Time
 }
 
 // raise takes a token above what the bench has seen: after a failover Redis may
-// mint below it. Whose lease is no longer valid leaves instead.
-func (r *run) raise(ctx context.Context, err error) (over, goOn bool) {
+// mint below it. The error says why there is none: another owner, a token that is
+// none of ours, or the end of this run.
+func (r *run) raise(ctx, scoped context.Context, refused error) error {
 	var seen nexus.Gen
-	if e, ok := errors.AsType[*nexus.Error](err); ok {
+	if e, ok := errors.AsType[*nexus.Error](refused); ok {
 		seen = e.Seen
 	}
-	if err := r.lease.Raise(ctx, seen); err != nil {
-		return r.leave(ctx, nexus.ErrFenced), false
+	if !seen.Plausible(r.lease.Time()) {
+		return nexus.CorruptGen("saga.raise", seen)
 	}
-	r.raised = true
-	r.e.Metrics.raised.Inc()
-	return false, true
+	err := r.write(scoped, "token not raised", func() error { return r.lease.Raise(ctx, seen) })
+	if err == nil {
+		r.raised = true
+		r.e.Metrics.raised.Inc()
+	}
+	return err
 }
 
 // call runs one Do or Undo under the step's deadline. A panic becomes internal,
 // with its stack in the log only.
 func (r *run) call(ctx context.Context, step tasks.Step, do func(context.Context, *tasks.Kit) error, entry *nexus.Step) (err error) {
-	deadline := r.e.Now().Add(step.Timeout)
-	r.renewUntil.Store(deadline.Add(hungGrace).UnixNano())
-	defer r.renewUntil.Store(0)
+	until := r.e.Now().Add(step.Timeout + hungGrace)
+	r.renewUntil.Store(&until)
+	defer r.renewUntil.Store(nil)
 	timed, stop := context.WithTimeoutCause(ctx, step.Timeout, nexus.ErrStepTimeout)
 	defer stop()
 	defer func() {

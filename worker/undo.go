@@ -75,21 +75,26 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 		if err == nil {
 			break
 		}
-		if !unbegun(err) {
-			entry.Undos++
+		decide := func(err error) Verdict {
+			if charges(err) || nexus.CodeOf(err) == nexus.Fenced && r.raised { // in vain: it must not go on for ever
+				entry.Undos++
+			}
+			return Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Raised: r.raised, Jitter: r.e.Jitter()})
 		}
-		v := Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Raised: r.raised, Jitter: r.e.Jitter()})
-		r.e.Log.WarnContext(ctx, "undo failed", nexus.LogStep, string(entry.Name), nexus.LogAttempt, entry.Undos,
-			nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
+		v := decide(err)
+		if v.Do == ActRaise {
+			r.complain(ctx, "undo failed", entry.Name, entry.Undos, err, v)
+			if err = r.raise(ctx, scoped, err); err == nil {
+				continue
+			}
+			v = decide(err)
+		}
+		r.complain(ctx, "undo failed", entry.Name, entry.Undos, err, v)
 		switch v.Do {
 		case ActStop:
 			return r.leave(ctx, nexus.ErrFenced), false
 		case ActLeave:
 			return r.leave(ctx, nexus.ErrDraining), false
-		case ActRaise:
-			if _, goOn := r.raise(ctx, err); !goOn {
-				return false, false
-			}
 		case ActPark:
 			return r.park(ctx, entry.Name, nexus.MessageOf(err)), false
 		default:

@@ -53,7 +53,7 @@ func Decide(f Facts) Verdict {
 		return Verdict{Do: ActStop}
 	case code == nexus.Fenced && !f.Raised: // twice in a row is the bench's fault, and waits its turn
 		return Verdict{Do: ActRaise}
-	case errors.Is(f.Cause, nexus.ErrDraining) || code == nexus.Draining:
+	case errors.Is(f.Cause, nexus.ErrDraining) || errors.Is(f.Err, nexus.ErrDraining) || code == nexus.Draining:
 		return Verdict{Do: ActLeave}
 	case f.Undo && f.Attempts >= undoAttempts && !unbegun(f.Err):
 		return Verdict{Do: ActPark}

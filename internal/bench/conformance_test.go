@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -222,6 +223,10 @@ func testFence(t *testing.T, n *tenant) {
 	*n = *next
 	n.run(t, nexus.Stop{})
 	n.run(t, nexus.Mark{State: nexus.TenantMaking}) // the same token may go on
+	absurd := *n
+	absurd.gen = math.MaxInt64
+	absurd.refused(t, nexus.Mark{State: nexus.TenantMaking}, nexus.Unavailable)
+	n.run(t, nexus.Mark{State: nexus.TenantMaking}) // it was not kept
 }
 
 func testMark(t *testing.T, n *tenant) {

@@ -63,6 +63,9 @@ func (m *Master) Close() error {
 
 // Run does one operation; see nexus.Bench.
 func (m *Master) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	if err := implausible(op); err != nil {
+		return nexus.Result{}, err
+	}
 	switch args := op.Args.(type) {
 	case nexus.Hello:
 		return m.hello(ctx)

@@ -70,7 +70,9 @@ type masterUser struct {
 func (u masterUser) mark() (kept mark, ok bool) {
 	for _, r := range u.SocialLogins {
 		if r["provider"] == markProvider {
-			return parseMark(fmt.Sprint(r["userid"]), fmt.Sprint(r["username"]))
+			kept, ok = parseMark(fmt.Sprint(r["userid"]), fmt.Sprint(r["username"]))
+			kept.gen = believed(kept.gen) // the user himself can write this row
+			return kept, ok
 		}
 	}
 	return mark{}, false

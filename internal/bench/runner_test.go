@@ -439,6 +439,14 @@ func TestOutageJunkOnDisk(t *testing.T) {
 	if site := ours.run(t, nexus.Inspect{}).Site; site == nil || site.State == "" || !site.Database {
 		t.Errorf("our own site is %+v", site)
 	}
+	// So is a token in the fence that nobody can have minted: the owner's goes on.
+	for _, gen := range []string{`"9223372036854775807"`, "9007199254740993", `"soon"`, "{}"} {
+		box.Sh(t, fmt.Sprintf(`printf '{"gen":%s,"clean":true}' > sites/.nexus/fence/%s.gen`, gen, ours.op(nexus.Inspect{}).DB))
+		ours.run(t, nexus.Mark{State: nexus.TenantMaking})
+		late := *ours
+		late.gen--
+		late.refused(t, nexus.Mark{State: nexus.TenantMaking}, nexus.Fenced)
+	}
 	// A process was killed while it wrote an intent: no site has that name, and it
 	// goes with the site it was for.
 	box.Sh(t, fmt.Sprintf("printf '{' > sites/.nexus/intent/.%s.4711.new", ours.site))

@@ -103,6 +103,9 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 // the highest seen. No lock is held across a delay: a stopped process could
 // never be made to let go of it.
 func (s *Sandbox) fenced(op nexus.Op, deed func() error) error {
+	if err := implausible(op); err != nil {
+		return err
+	}
 	return s.folder.locked(op.Site, func() error {
 		seen, err := s.folder.gen(op.DB)
 		if err != nil {

@@ -149,7 +149,7 @@ func (f folder) gen(db string) (nexus.Gen, error) {
 	if err != nil {
 		return 0, broken(err)
 	}
-	return nexus.Gen(gen), nil
+	return believed(nexus.Gen(gen)), nil
 }
 
 func (f folder) setGen(db string, gen nexus.Gen) error {

@@ -80,6 +80,23 @@ type StepName string
 // Zero means "never taken".
 type Gen int64
 
+// GenAhead is how far ahead of the time a fencing token may be: a failover to a Redis
+// with another clock explains hours. What is beyond is not of our minting. Redis'
+// scripts and the runner have the same bound.
+const GenAhead = 7 * 24 * time.Hour
+
+// Plausible tells whether a token that comes from outside can be one of ours.
+func (g Gen) Plausible(now time.Time) bool {
+	return g >= 0 && g <= Gen(now.Add(GenAhead).UnixMicro())
+}
+
+// CorruptGen is the conflict that an implausible token is: it is never minted above,
+// and never used.
+func CorruptGen(op string, g Gen) *Error {
+	return &Error{Code: Conflict, Op: op, Err: fmt.Errorf("gen %d is more than %s ahead of the time", g, GenAhead),
+		Msg: "The bench holds a fencing token for this site that is far in the future, so it is not one of ours; an operator has to find out who wrote it, and remove it."}
+}
+
 // Job is the record of one job, as stored. It holds no secret.
 type Job struct {
 	ID    JobID

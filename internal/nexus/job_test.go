@@ -1,10 +1,12 @@
 package nexus_test
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -112,6 +114,23 @@ func TestJobSteps(t *testing.T) {
 				t.Error("Step gives a copy")
 			}
 		})
+	}
+}
+
+// TestGenPlausible: a week ahead explains every clock there is; more is of nobody's.
+func TestGenPlausible(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_790_000_000, 0)
+	for _, tc := range []struct {
+		gen  nexus.Gen
+		want bool
+	}{
+		{0, true}, {1, true}, {nexus.Gen(now.UnixMicro()), true}, {nexus.Gen(now.Add(nexus.GenAhead).UnixMicro()), true},
+		{nexus.Gen(now.Add(nexus.GenAhead).UnixMicro()) + 1, false}, {1 << 53, false}, {math.MaxInt64, false}, {-1, false}, {math.MinInt64, false},
+	} {
+		if got := tc.gen.Plausible(now); got != tc.want {
+			t.Errorf("%d: %t, want %t", tc.gen, got, tc.want)
+		}
 	}
 }
 

@@ -20,11 +20,15 @@ var (
 const genKey = prefix + "gen"
 
 // MintGen makes a fencing token, above the given one too, for an operation that
-// no job does: an operator's. Cost: one script.
+// no job does: an operator's; conflict if that one is too far in the future to be ours.
+// Cost: one script.
 func (s *Store) MintGen(ctx context.Context, above nexus.Gen) (nexus.Gen, error) {
 	r, err := s.run(ctx, "mint_gen", mintScript(), genKey, int64(above))
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
+	case r.word == "corrupt":
+		return 0, nexus.CorruptGen("store.mint_gen", above)
 	}
 	gen, err := strconv.ParseInt(r.text(0), 10, 64)
 	if err != nil {

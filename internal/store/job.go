@@ -255,6 +255,12 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 		bad = errors.Join(bad, err)
 		return n
 	}
+	gen, err := strconv.ParseInt(f["gen"], 10, 64)
+	if errors.Is(err, strconv.ErrRange) { // no gen of ours: the next take mints one
+		gen = 0
+	} else if f["gen"] != "" {
+		bad = err
+	}
 	when := func(name string) time.Time {
 		if n := num(name); n > 0 {
 			return time.UnixMilli(n).UTC()
@@ -271,7 +277,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(f["owner"]),
 		WaitingFor: nexus.Wait(f["waitingFor"]), WaitNote: f["waitNote"], NextAt: when("nextAt"),
 		CancelAsked: f["cancel"] == "1", GiveUpAt: when("giveUpAt"), CreatedAt: when("createdAt"), UpdatedAt: when("updatedAt"),
-		Dispatch: num("dispatch"), Taken: num("taken"), Gen: nexus.Gen(num("gen")), LeaseUntil: when("leaseUntil"),
+		Dispatch: num("dispatch"), Taken: num("taken"), Gen: nexus.Gen(gen), LeaseUntil: when("leaseUntil"),
 		Rescues: int(num("rescues")), Rev: num("rev"), KeyID: f["keyID"], TraceParent: f["trace"],
 	}
 	parse("spec", &j.Spec)

@@ -41,7 +41,11 @@ type Lease struct {
 	s   *Store
 	id  nexus.JobID
 	gen atomic.Int64
+	at  atomic.Pointer[moment]
 }
+
+// moment is one on Redis' clock and on ours.
+type moment struct{ redis, here time.Time }
 
 // Take takes the lease of a job for a dispatch, and with it the job's slot on
 // its bench. The lease is nil unless TakeOK.
@@ -60,11 +64,19 @@ func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Leas
 	}
 	lease := &Lease{s: s, id: id}
 	lease.gen.Store(int64(job.Gen))
+	lease.at.Store(&moment{redis: job.LeaseUntil.Add(-LeaseTime), here: time.Now()})
 	return lease, job, TakeOK, nil
 }
 
 // Gen is the fencing token.
 func (l *Lease) Gen() nexus.Gen { return nexus.Gen(l.gen.Load()) }
+
+// Time is Redis' time: as of the take or the last renewal, and what has passed since. A
+// turn of this machine's clock does not change it.
+func (l *Lease) Time() time.Time {
+	at := l.at.Load()
+	return at.redis.Add(time.Since(at.here))
+}
 
 func (l *Lease) run(ctx context.Context, op string, call func() *redis.Script, args ...any) (reply, error) {
 	all := append([]any{string(l.id), l.gen.Load()}, args...)
@@ -79,6 +91,9 @@ func (l *Lease) run(ctx context.Context, op string, call func() *redis.Script, a
 // asked.
 func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 	r, err := l.run(ctx, "renew", renewScript, LeaseTime.Milliseconds())
+	if ms, _ := strconv.ParseInt(r.text(1), 10, 64); err == nil && ms > 0 {
+		l.at.Store(&moment{redis: time.UnixMilli(ms), here: time.Now()})
+	}
 	return r.text(0) == "1", err
 }
 
@@ -166,11 +181,15 @@ func (l *Lease) Seal(ctx context.Context, sealed string) (string, error) {
 }
 
 // Raise lifts the mint above a gen the bench has seen and takes a new token for
-// this lease; fenced unless the lease is still valid.
+// this lease; fenced unless the lease is still valid, conflict if the gen is too far
+// in the future to be one of ours.
 func (l *Lease) Raise(ctx context.Context, seen nexus.Gen) error {
 	r, err := l.run(ctx, "raise", raiseScript, int64(seen))
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case r.word == "corrupt":
+		return nexus.CorruptGen("store.raise", seen)
 	}
 	gen, err := strconv.ParseInt(r.text(0), 10, 64)
 	if err != nil {

@@ -106,6 +106,9 @@ func (r *ref) dump() dumped {
 			"dispatch", j.dispatch, "taken", j.taken, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
 			"rev", len(j.events), "cancel", num(j.cancel), "keyID", j.KeyID, "rest", j.Rest.Milliseconds(), "waitingFor", j.wait, "waitNote", j.note,
 			"error", j.failure, "asked", j.asked)
+		if j.former != 0 {
+			out.put(key, "former", j.former)
+		}
 		if j.askedAt != 0 {
 			out.put(key, "askedAt", j.askedAt)
 		}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -177,13 +178,33 @@ func (m *machine) seal(t *rapid.T) {
 	})
 }
 
+// raise lifts the token above one that the bench has seen, which may be absurd.
 func (m *machine) raise(t *rapid.T) {
 	l, _, j := m.lease(t)
-	seen := l.Gen() + nexus.Gen(rapid.SampledFrom([]int64{0, 1, hour * 1000}).Draw(t, "seen"))
-	if err := l.Raise(t.Context(), seen); j != nil && j.lease > m.ref.now {
-		j.gen = m.ref.mint(int64(seen))
-		m.want(t, "raise", []any{answer(err), int64(l.Gen())}, []any{"", j.gen})
-	} else {
-		m.want(t, "raise", answer(err), "stale")
+	old := l.Gen()
+	seen := old + nexus.Gen(rapid.SampledFrom([]int64{0, 1, hour * 1000}).Draw(t, "seen"))
+	absurd := rapid.IntRange(0, 3).Draw(t, "absurd") == 3
+	if absurd {
+		seen = rapid.SampledFrom([]nexus.Gen{1 << 53, 1<<53 + 1, math.MaxInt64, nexus.Gen((m.ref.now-m.ref.offset)*1000) + nexus.Gen(8*24*hour*1000)}).Draw(t, "far")
 	}
+	err := l.Raise(t.Context(), seen)
+	switch {
+	case j == nil || j.lease <= m.ref.now:
+		m.want(t, "raise", answer(err), "stale")
+	case absurd:
+		m.want(t, "raise", []any{answer(err), l.Gen()}, []any{"conflict", old})
+	default:
+		j.gen, j.former = m.ref.mint(int64(seen)), j.gen
+		m.want(t, "raise", []any{answer(err), int64(l.Gen())}, []any{"", j.gen})
+	}
+}
+
+// poison is a registry in which somebody, or an older version, wrote a token that no
+// clock has reached: the next one is minted by the time.
+func (m *machine) poison(t *rapid.T) {
+	bad := rapid.SampledFrom([]string{"9007199254740992", "9007199254740993", "9223372036854775807", "9223372036854775808", "1e300", "x"}).Draw(t, "gen")
+	if err := m.f.rdb.Set(t.Context(), "{nexus}:gen", bad, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	m.ref.forget()
 }

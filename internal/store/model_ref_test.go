@@ -20,6 +20,7 @@ type ref struct {
 	now     int64
 	offset  int64 // how far a real server's times were moved back instead
 	mint    func(above int64) int64
+	forget  func() // the last gen minted, as mint has to
 	jobs    map[nexus.JobID]*refJob
 	tenants map[nexus.SiteName]*refTenant
 	keys    map[string]*lived[[2]string] // fingerprint and job
@@ -50,6 +51,7 @@ type refJob struct {
 	wait, note, steps, failure                   string
 	dispatch, taken, gen, lease, next, askedAt   int64
 	rescues, looks, giveUp, created, updated, to int64 // to: the end of the record
+	former                                       int64 // the gen that was raised
 	cancel                                       bool
 	events                                       []string
 }
@@ -366,7 +368,7 @@ func (r *ref) take(id nexus.JobID, dispatch int64) store.Taken {
 		return store.TakeCapacity
 	}
 	rested := j.wait != ""
-	j.gen, j.lease, j.next, j.wait, j.note = r.mint(0), r.now+lease, 0, "", ""
+	j.gen, j.former, j.lease, j.next, j.wait, j.note = r.mint(0), 0, r.now+lease, 0, "", ""
 	r.dueAt(j, j.lease)
 	if j.state == nexus.Queued || j.state == nexus.Waiting {
 		j.state, rested = nexus.Running, true
@@ -422,7 +424,7 @@ func (r *ref) resume(id nexus.JobID) string {
 	if j.Kind.OneWay() {
 		j.state, j.failure = nexus.Running, ""
 	}
-	j.rescues, j.looks, j.lease, j.next, j.giveUp, j.gen = 0, 0, 0, 0, r.now+24*hour, r.mint(0)
+	j.rescues, j.looks, j.lease, j.next, j.giveUp, j.gen, j.former = 0, 0, 0, 0, r.now+24*hour, r.mint(0), 0
 	r.dueAt(j, r.now)
 	r.tell(j, "resumed")
 	return ""

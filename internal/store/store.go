@@ -79,6 +79,15 @@ func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
 	return asked.Add(took / 2).Sub(theirs), nil
 }
 
+// Time is Redis' time: what decides a job's end is measured by it.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return now, classify("time", err)
+	}
+	return now, nil
+}
+
 // MaxSkew is how far a worker's clock may be from Redis': beyond it the worker
 // takes no job, since it would give jobs up before their time.
 const MaxSkew = 10 * time.Second

@@ -3,6 +3,24 @@
 # by the database, since a rename must not change it.
 
 
+# How far ahead of the time, in microseconds, a token may be (nexus.GenAhead in Go).
+# What is beyond was minted by nobody: it is neither published nor believed.
+GEN_AHEAD = 7 * 86400 * 1000000
+
+
+def plausible(gen):
+    return 0 <= gen <= time.time() * 1000000 + GEN_AHEAD
+
+
+def published(record):
+    """The token that a fence's file holds; 0 if it is none of ours."""
+    try:
+        gen = int(record.get("gen", 0))
+    except (TypeError, ValueError):
+        return 0
+    return gen if plausible(gen) else 0
+
+
 class Deadline:
     def __init__(self, seconds):
         self.at = time.monotonic() + seconds
@@ -45,11 +63,17 @@ def short_lock(path):
 def publish(base, gen):
     """Makes our token the highest seen and names us as its holder. Answers with
     the holder before us. The token is known before anybody is killed for it."""
+    if not plausible(gen):
+        refused = Refusal("unavailable", "The operation's token is far ahead of the bench's clock; set the clocks of the bench and of Redis.", f"gen {gen}")
+        refused.unbegun = True
+        raise refused
     with short_lock(base + ".meta"):
         before = read_object(base + ".gen")
         if not before and os.path.exists(base + ".gen"):
             before = {"broken": True}  # who held it is unknown: not clean
-        seen = int(before.get("gen", 0))
+        seen = published(before)
+        if before and not seen:
+            before = {**before, "clean": False}  # not one of ours: what it did is unknown
         if gen < seen:
             raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)
         me = {"gen": str(gen), "host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid())}
@@ -88,7 +112,7 @@ def fence(op, stop_only=False, known=True):
         if lock is None:
             raise Refusal("unavailable", "A former operation on this site does not end.", f"holder {holder}")
     with short_lock(base + ".meta"):
-        seen = int(read_object(base + ".gen").get("gen", 0))
+        seen = published(read_object(base + ".gen"))
     if seen > op.gen:
         raise Refusal("fenced", "A newer run works on this site.", f"gen {op.gen} below {seen}", seen)
 

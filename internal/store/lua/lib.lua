@@ -38,11 +38,21 @@ local function emit(id, now, ...)
   announce(id, now, rev, get(id, 'state'), ...)
 end
 
--- mint makes the next fencing token: it grows across owners, jobs, failovers
--- and restored backups.
+-- How far ahead of our clock, in us, a token may be that somebody has seen (nexus.GenAhead
+-- in Go). The last one minted may be a day further, since clocks turn. Beyond, and above
+-- 2^53 where numbers stop growing, no token is ours.
+local GEN_AHEAD = 7 * 86400 * 1000000
+local GEN_BROKEN = 8 * 86400 * 1000000
+
+-- mint makes the next fencing token: it grows across owners, jobs, failovers and
+-- restored backups. Nil if it should be above one that is none of ours. A last one that
+-- is none of ours is forgotten.
 local function mint(above)
-  local last = tonumber(redis.call('GET', P .. 'gen') or '0')
-  local gen = math.max(last + 1, now_us(), above + 1)
+  local now = now_us()
+  local last = tonumber(redis.call('GET', P .. 'gen') or '0') or 0
+  if above > now + GEN_AHEAD then return nil end
+  if last > now + GEN_BROKEN then last = 0 end
+  local gen = math.max(last + 1, now, above + 1)
   redis.call('SET', P .. 'gen', int(gen))
   return gen
 end
@@ -235,4 +245,11 @@ end
 local function owned(id, gen)
   local state, newest = unpack(redis.call('HMGET', job_key(id), 'state', 'gen'))
   return newest == gen and not over(state) and state ~= 'rollback_failed'
+end
+
+-- raised tells whether a run's token was replaced by a higher one of its own, and the
+-- run may not know of it yet: the answer is on its way, or was lost.
+local function raised(id, gen)
+  local newest, former = unpack(redis.call('HMGET', job_key(id), 'gen', 'former'))
+  return former == gen and newest ~= '0' and owned(id, newest)
 end

@@ -1,3 +1,6 @@
 -- Mints a fencing token for an operation that no job does.
 -- KEYS[1] unused; ARGV 1 a gen that the new one must be above; returns {'ok', gen}
-return { 'ok', int(mint(tonumber(ARGV[1]))) }
+-- | {'corrupt'} if that one is too far in the future to be ours
+local gen = mint(tonumber(ARGV[1]))
+if not gen then return { 'corrupt' } end
+return { 'ok', int(gen) }

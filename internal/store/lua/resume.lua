@@ -6,6 +6,7 @@ if get(id, 'state') ~= 'rollback_failed' or get(id, 'rev') ~= ARGV[2] then retur
 redis.call('HSET', KEYS[1], 'state', ARGV[4], 'steps', ARGV[3], 'rescues', '0', 'looks', '0',
   'leaseUntil', '0', 'nextAt', '0', 'giveUpAt', int(now + tonumber(ARGV[5])),
   'gen', int(mint(0))) -- whoever parked it owns it no more
+redis.call('HDEL', KEYS[1], 'former')
 if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'error') else redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 redis.call('ZADD', DUE, int(now), id)
 emit(id, now, ARGV[7])

@@ -24,6 +24,7 @@ if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
 end
 
 local rested = get(id, 'waitingFor') ~= ''
+redis.call('HDEL', key, 'former')
 redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(ARGV[3])),
   'waitingFor', '', 'waitNote', '', 'nextAt', '0')
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)

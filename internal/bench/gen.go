@@ -1,0 +1,27 @@
+package bench
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// believed is a token that a bench kept, or zero for one that nobody minted: it must
+// not shut the site's owner out.
+func believed(g nexus.Gen) nexus.Gen {
+	if !g.Plausible(time.Now()) {
+		return 0
+	}
+	return g
+}
+
+// implausible refuses an operation whose token nobody can have minted: kept, it would
+// shut out all that come later.
+func implausible(op nexus.Op) error {
+	if op.Gen.Plausible(time.Now()) {
+		return nil
+	}
+	return &nexus.Error{Code: nexus.Unavailable, Op: "bench." + string(op.Args.Op()), Wait: nexus.WaitBench, Unbegun: true, RetryAfter: outagePause,
+		Msg: "The operation's token is far ahead of the bench's clock; set the clocks of the bench and of Redis.", Err: fmt.Errorf("gen %d", op.Gen)}
+}

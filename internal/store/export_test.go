@@ -1,0 +1,10 @@
+package store
+
+import "github.com/nexus-erp/provisioner/internal/nexus"
+
+// LeaseAt is the lease of a run that still has this token.
+func LeaseAt(s *Store, id nexus.JobID, gen nexus.Gen) *Lease {
+	l := &Lease{s: s, id: id}
+	l.gen.Store(int64(gen))
+	return l
+}
