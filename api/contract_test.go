@@ -213,6 +213,7 @@ func TestContract(t *testing.T) {
 	driveTenants(s)
 	driveLife(s)
 	driveBenches(s)
+	driveUnknown(s)
 	s.ask("GET", "/healthz", "")
 	s.ask("GET", "/readyz", "")
 	if err := s.store.Announce(t.Context(), store.Presence{Role: "worker", Name: "w", Keys: s.keys.IDs()}); err != nil {
@@ -389,6 +390,21 @@ func driveLife(s *server) {
 	s.ask("POST", adopt, `{"email":"jane@example.com","newKey":true}`, keyed("old")...)
 	s.ask("POST", adopt, `{"email":"jane@example.com"}`, keyed("old")...)
 	s.ask("POST", adopt, `{"email":"jane@example.com"}`, op...)
+}
+
+// driveUnknown sends each call a parameter that it does not have.
+func driveUnknown(s *server) {
+	names := strings.NewReplacer("{id}", strings.Repeat("a", 32), "{site}", "a.example.com", "{name}", "main", "{verb}", "pause")
+	for path, item := range s.doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			if op.Responses.Value("400") == nil {
+				continue
+			}
+			if status, _, body := s.ask(method, names.Replace(path)+"?nonsense=1", "", bearer(operator)...); status != 400 || !strings.Contains(fmt.Sprint(body["errors"]), "nonsense") {
+				s.t.Errorf("%s %s with a parameter that it does not have: %d %v", method, path, status, body)
+			}
+		}
+	}
 }
 
 func driveBenches(s *server) {

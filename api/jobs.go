@@ -123,8 +123,11 @@ func (s *Server) ListJobs(c echo.Context, params gen.ListJobsParams) error {
 		return err
 	}
 	state, kind := value(params.State), value(params.Kind)
-	if (state != "" && !state.Valid()) || (kind != "" && !kind.Valid()) {
-		return invalid("state", "There is no such state or kind; /openapi.yaml lists them.")
+	if state != "" && !state.Valid() {
+		return invalid("state", "There is no such state of a job; /openapi.yaml lists them.")
+	}
+	if kind != "" && !kind.Valid() {
+		return invalid("kind", "There is no such kind of job; /openapi.yaml lists them.")
 	}
 	if err := checkLimit(params.Limit); err != nil {
 		return err

@@ -46,7 +46,7 @@ func (s *Server) servePage() {
 		}
 		return c.Blob(http.StatusOK, mime.TypeByExtension(path.Ext(name)), body)
 	}
-	s.echo.GET("/", file)
-	s.echo.HEAD("/", file)
-	s.echo.GET("/ui/*", file)
+	for _, path := range []string{"/", "/ui/*"} {
+		withHead{s.echo}.GET(path, file)
+	}
 }

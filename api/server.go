@@ -84,15 +84,15 @@ func New(o Options) *Server {
 	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
-	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, s.protect)
+	s.echo.Pre(once)
+	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, s.guard(routes()), legible, s.protect)
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
 			ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"}}))
 	}
 	s.echo.Use(middleware.BodyLimit("64K"))
-	gen.RegisterHandlers(s.echo, s)
-	s.echo.HEAD("/jobs/:id/events", (&gen.ServerInterfaceWrapper{Handler: s}).JobEvents)
+	gen.RegisterHandlers(withHead{s.echo}, s)
 	s.servePage()
 	s.serveQueues()
 	return s

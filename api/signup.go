@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -205,40 +202,6 @@ func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error)
 		return sub, &nexus.Error{Code: nexus.Invalid, Op: "api.signup", Msg: "Please correct the fields named below.", Fields: refusals}
 	}
 	return sub, nil
-}
-
-// readJSON reads one object of known fields, and says in words what is wrong
-// with any other.
-func readJSON(c echo.Context, into any) error {
-	kind, _, _ := strings.Cut(c.Request().Header.Get("Content-Type"), ";")
-	if kind = strings.TrimSpace(kind); !strings.EqualFold(kind, "application/json") {
-		return echo.NewHTTPError(http.StatusUnsupportedMediaType)
-	}
-	decoder := json.NewDecoder(c.Request().Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
-	if err == nil {
-		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
-			// The body is here; its deadline would end a long poll.
-			_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{})
-			return nil
-		}
-		err = errors.New("more than one value")
-	}
-	if he, ok := errors.AsType[*echo.HTTPError](err); ok { // the body limit
-		return he
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return echo.NewHTTPError(http.StatusRequestTimeout)
-	}
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field != "" {
-		return invalid(e.Field, fmt.Sprintf("The field %s must be a %s.", e.Field, e.Type))
-	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		name = strings.Trim(name, `"`)
-		return invalid(name, fmt.Sprintf("There is no field %s; /openapi.yaml lists the fields.", name))
-	}
-	return &nexus.Error{Code: nexus.Invalid, Op: "api.json", Msg: "The request is not one JSON object; check its brackets and quotes.", Err: err}
 }
 
 func (s *Server) accepted(c echo.Context, job nexus.Job) error {

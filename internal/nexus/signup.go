@@ -136,7 +136,9 @@ func (s *Signup) refusePassword() string {
 		return "Choose a password."
 	case length < 8 || length > 128:
 		return "The password must have 8 to 128 characters."
-	case !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl):
+	case !utf8.ValidString(password) || strings.ContainsRune(password, utf8.RuneError):
+		return "A character of the password was lost on its way; type it anew."
+	case strings.ContainsFunc(password, unicode.IsControl):
 		return "The password must not hold control characters such as tabs or line breaks."
 	case !strings.ContainsFunc(password, unicode.IsLower),
 		!strings.ContainsFunc(password, unicode.IsUpper),
@@ -170,12 +172,13 @@ func refuseText(text, what string) string {
 }
 
 // unwanted are control characters, bidi controls (Unicode UAX #9) and other
-// format characters, but for the two joiners that some scripts spell with.
+// format characters, but for the two joiners that some scripts spell with; and
+// U+FFFD, which programs put where a character was lost.
 func unwanted(r rune) bool {
 	if r == '\u200c' || r == '\u200d' {
 		return false
 	}
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
+	return r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
 }
 
 func (s *Signup) refusePlan(operator bool) string {

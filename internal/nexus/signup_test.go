@@ -102,6 +102,7 @@ func TestSignupPassword(t *testing.T) {
 	const (
 		length  = "The password must have 8 to 128 characters."
 		kinds   = "The password needs at least one small letter, one capital letter and one digit."
+		lost    = "A character of the password was lost on its way; type it anew."
 		control = "The password must not hold control characters such as tabs or line breaks."
 		known   = "The password must not be your e-mail address or your organization's name."
 	)
@@ -128,7 +129,8 @@ func TestSignupPassword(t *testing.T) {
 		{name: "null", password: "Aa1a\x00aaa", want: control},
 		{name: "delete", password: "Aa1aaaa\x7f", want: control},
 		{name: "C1 control", password: "Aa1aaaa\u0085", want: control},
-		{name: "broken UTF-8", password: "Aa1aaaaa\xff", want: control},
+		{name: "broken UTF-8", password: "Aa1aaaaa\xff", want: lost},
+		{name: "a replacement character", password: "Aa1aaaaa\ufffd", want: lost},
 		{name: "the e-mail", email: "Jane1@example.com", password: "jane1@EXAMPLE.com", want: known},
 		{name: "the local part", email: "JaneDoe1@example.com", password: "janeDOE1", want: known},
 		{name: "the organization", organization: " Acme Works 24 ", password: "ACME works 24", want: known},

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// rule is what a route wants before any of its parameters is read.
+type rule struct {
+	scope Scope    // of the token; empty: the handler decides
+	query []string // the parameters it knows
+}
+
+// routes are the contract's routes as Echo writes them. A test holds them against
+// the contract.
+func routes() map[string]rule {
+	return map[string]rule{
+		"POST /signup":                {},
+		"GET /subdomains/:name":       {},
+		"GET /jobs":                   {scope: ScopeRead, query: []string{"state", "kind", "cursor", "limit"}},
+		"GET /jobs/:id":               {query: []string{"wait"}},
+		"GET /jobs/:id/events":        {},
+		"POST /jobs/:id/credentials":  {},
+		"POST /jobs/:id/cancel":       {},
+		"POST /jobs/:id/resume":       {scope: ScopeOperate},
+		"GET /tenants":                {scope: ScopeRead, query: []string{"state", "cursor", "limit"}},
+		"POST /tenants":               {scope: ScopeOperate},
+		"GET /tenants/:site":          {scope: ScopeRead},
+		"DELETE /tenants/:site":       {scope: ScopeOperate, query: []string{"purge"}},
+		"POST /tenants/:site/restore": {scope: ScopeOperate},
+		"POST /tenants/:site/keys":    {scope: ScopeOperate},
+		"POST /tenants/:site/adopt":   {scope: ScopeOperate},
+		"GET /benches":                {scope: ScopeRead},
+		"POST /benches/:name/:verb":   {scope: ScopeOperate},
+	}
+}
+
+// guard asks for the token first: who has none learns nothing of what else is
+// wrong. Then it refuses parameters that would have no effect: a misspelled
+// purge=now must not become another kind of removal.
+func (s *Server) guard(rules map[string]rule) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			method := c.Request().Method
+			if method == http.MethodHead {
+				method = http.MethodGet
+			}
+			r, ok := rules[method+" "+c.Path()]
+			if !ok {
+				return next(c)
+			}
+			if r.scope != "" {
+				if _, err := s.need(c, r.scope); err != nil {
+					return err
+				}
+			}
+			for name := range c.QueryParams() {
+				if !slices.Contains(r.query, name) {
+					return unknownParameter(name, r.query)
+				}
+			}
+			return next(c)
+		}
+	}
+}
+
+func unknownParameter(name string, known []string) error {
+	takes := "this call takes none"
+	if len(known) > 0 {
+		takes = "this call takes " + strings.Join(known, ", ")
+	}
+	return invalid(strings.ToValidUTF8(name, "?"), fmt.Sprintf("There is no query parameter %s; %s.", strings.ToValidUTF8(name, "?"), takes))
+}
+
+// withHead answers HEAD wherever GET is answered (RFC 9110 §9.3.2).
+type withHead struct{ *echo.Echo }
+
+// GET registers a handler for both methods.
+func (w withHead) GET(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route {
+	w.HEAD(path, h, m...)
+	return w.Echo.GET(path, h, m...)
+}
