@@ -9,7 +9,9 @@ import (
 )
 
 // latin1 is a signup as a program sends it that writes bytes of ISO 8859-1.
-func latin1() string { return strings.ReplaceAll(signupBody(`{"password":"Passw0rd#yz"}`), "#", "\xfc") }
+func latin1() string {
+	return strings.ReplaceAll(signupBody(`{"password":"Passw0rd#yz"}`), "#", "\xfc")
+}
 
 // TestUnreadableIsRefused holds that no text is kept that differs from what the
 // client meant: a password with a character replaced never works again.

@@ -23,6 +23,8 @@ func TestSignupRefusals(t *testing.T) {
 		{"display name", `{"email":"Jane <jane@example.com>"}`, "email"},
 		{"two addresses", `{"email":"a@example.com,b@example.com"}`, "email"},
 		{"control character", `{"email":"jane\u0000@example.com"}`, "email"},
+		{"address that Frappe has no room for", `{"email":"` + strings.Repeat("a", 60) + "@" + strings.Repeat("b", 60) + "." + strings.Repeat("c", 15) + `.com"}`, "email"},
+		{"names that grow where Frappe keeps them", `{"fullName":"` + strings.Repeat("&", 30) + `x","organizationName":"` + strings.Repeat("&", 30) + `x"}`, "fullName organizationName"},
 		{"long local part", `{"email":"` + strings.Repeat("a", 65) + `@example.com"}`, "email"},
 		{"no dot in the domain", `{"email":"jane@host"}`, "email"},
 		{"password is the address", `{"email":"Passw0rd@example.com","password":"pAssw0rd"}`, "password"},

@@ -44,3 +44,29 @@ func TestLastStepReachesTheBreaker(t *testing.T) {
 		t.Errorf("%+v, %v", benches, err)
 	}
 }
+
+// TestInputIsNotTheBenchesFault: whatever a bench refuses of the data pauses it for
+// nobody, however often it comes.
+func TestInputIsNotTheBenchesFault(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	defer h.close()
+	if err := h.store.AnnounceBench(t.Context(), "main"); err != nil {
+		t.Fatal(err)
+	}
+	code := nexus.Invalid
+	p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{
+		{Name: "reserve", Timeout: time.Minute, Attempts: 1, Do: func(ctx context.Context, k *tasks.Kit) error { return k.Records.Reserve(ctx, "main", "nxa") }},
+		{Name: "user", Timeout: time.Minute, Attempts: 5, Do: func(context.Context, *tasks.Kit) error { return &nexus.Error{Code: code, Op: "bench.user"} }}}}
+	for _, code = range []nexus.Code{nexus.Invalid, nexus.NotFound, nexus.Conflict, nexus.Forbidden} {
+		for range 6 {
+			if end := h.live(t, p, h.submit(t, p).ID, func(int) {}); end.State != nexus.Failed || end.Error.Code != code {
+				t.Fatalf("%s: %s, %+v", code, end.State, end.Error)
+			}
+		}
+		benches, err := h.store.Benches(t.Context())
+		if err != nil || len(benches) != 1 || benches[0].Mode != nexus.BenchOpen || benches[0].Failures != 0 {
+			t.Fatalf("after %s: %+v, %v", code, benches, err)
+		}
+	}
+}

@@ -174,6 +174,11 @@ func testApps(t *testing.T, n *tenant) {
 
 func testTenant(t *testing.T, n *tenant) {
 	user := nexus.EnsureUser{Email: n.email, FullName: "Jane Doe", Password: "Passw0rdXyz", Language: "en", TimeZone: "Europe/Berlin"}
+	long := user
+	long.Email = strings.Repeat("a", 60) + "@" + strings.Repeat("b", 60) + "." + strings.Repeat("c", 15) + ".com" // 141
+	n.refused(t, long, nexus.Invalid)
+	long.Email, long.FullName = n.email, strings.Repeat("x", 70)+" "+strings.Repeat("y", 70)
+	n.refused(t, long, nexus.Invalid)
 	n.run(t, user)
 	user.Password = "An0therPassword" // a retry of a signup whose answer was lost
 	if result := n.run(t, user); result.Changed && n.run(t, user).Changed {

@@ -270,6 +270,9 @@ func (s *Sandbox) installApp(op nexus.Op, site *siteState) (nexus.Result, error)
 
 func (s *Sandbox) ensureUser(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.EnsureUser)
+	if len(args.Email) > nexus.MaxData || nexus.DataLength(args.FullName) > nexus.MaxData {
+		return nexus.Result{}, fail(nexus.Invalid, args.Op(), "Frappe refused the data.")
+	}
 	if site.User != nil && strings.EqualFold(site.User.Email, args.Email) && site.User.password(args.Password) &&
 		slices.Equal(site.User.Roles, args.Roles) {
 		return nexus.Result{}, nil

@@ -95,15 +95,26 @@ var (
 	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
+// MaxData is how many characters a Data field of Frappe holds (type_map in
+// frappe/database/mariadb/database.py, _validate_length in model/base_document.py).
+const MaxData = 140
+
+// DataLength is how many characters of a Data field a text takes up: the names of
+// a user are stored as HTML (clean_name in core/doctype/user/user.py), which spells
+// an ampersand &amp; and, since Frappe 16, a no-break space &nbsp;.
+func DataLength(text string) int {
+	return utf8.RuneCountInString(text) + len("amp;")*strings.Count(text, "&") + len("nbsp;")*strings.Count(text, "\u00a0")
+}
+
 // refuseEmail holds an address against RFC 5322 (one addr-spec, no display
-// name) and the length limits of RFC 5321 §4.5.3.1.
+// name), the length of a local part of RFC 5321 §4.5.3.1, and Frappe's fields.
 func refuseEmail(email string) string {
 	const form = "Enter one e-mail address such as jane@example.com."
 	if email == "" {
 		return "Enter your e-mail address."
 	}
-	if len(email) > 254 {
-		return "This e-mail address is too long: 254 characters at most."
+	if len(email) > MaxData { // RFC 5321 would allow 254
+		return fmt.Sprintf("This e-mail address is too long: %d characters at most.", MaxData)
 	}
 	if strings.ContainsFunc(email, unwanted) || !utf8.ValidString(email) {
 		return "The e-mail address holds characters that do not belong in one."
@@ -159,8 +170,8 @@ func refuseText(text, what string) string {
 	switch {
 	case text == "":
 		return fmt.Sprintf("Enter %s.", what)
-	case utf8.RuneCountInString(text) > 140:
-		return fmt.Sprintf("Shorten %s to 140 characters.", what)
+	case DataLength(text) > MaxData:
+		return fmt.Sprintf("Shorten %s to %d characters; & counts as five.", what, MaxData)
 	case strings.ContainsAny(text, "<>"):
 		return fmt.Sprintf("Leave < and > out of %s.", what)
 	case !utf8.ValidString(text) || strings.ContainsFunc(text, unwanted):

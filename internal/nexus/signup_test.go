@@ -42,7 +42,7 @@ func TestSignupEmail(t *testing.T) {
 	const (
 		form    = "Enter one e-mail address such as jane@example.com."
 		strange = "The e-mail address holds characters that do not belong in one."
-		tooLong = "This e-mail address is too long: 254 characters at most."
+		tooLong = "This e-mail address is too long: 140 characters at most."
 		local   = "The part before the @ is too long: 64 characters at most."
 	)
 	l64, d63 := strings.Repeat("l", 64), strings.Repeat("d", 63)
@@ -52,10 +52,11 @@ func TestSignupEmail(t *testing.T) {
 		{"capitals", "Jane.DOE@Example.COM", ""},
 		{"signs", "o'neill+erp_{x}=y/z@mail-1.example.co.uk", ""},
 		{"local part of 64", l64 + "@example.com", ""},
-		{"254 octets", l64 + "@" + d63 + "." + d63 + "." + d63[:61], ""},
+		{"140 characters", l64 + "@" + d63 + "." + d63[:11], ""},
 		{"none", " ", "Enter your e-mail address."},
 		{"local part of 65", l64 + "l@example.com", local},
-		{"255 octets", l64 + "@" + d63 + "." + d63 + "." + d63[:62], tooLong},
+		{"141 characters", l64 + "@" + d63 + "." + d63[:12], tooLong},
+		{"254 octets, which RFC 5321 allows", l64 + "@" + d63 + "." + d63 + "." + d63[:61], tooLong},
 		{"domain label of 64", "jane@" + d63 + "d.com", form},
 		{"no at", "jane.example.com", form},
 		{"no local part", "@example.com", form},
@@ -160,7 +161,7 @@ func TestSignupNames(t *testing.T) {
 	t.Parallel()
 	const (
 		empty   = "Enter %."
-		long    = "Shorten % to 140 characters."
+		long    = "Shorten % to 140 characters; & counts as five."
 		markup  = "Leave < and > out of %."
 		hidden  = "There are invisible or control characters in %; type it anew."
 		letters = "There is no letter or digit in %."
@@ -179,6 +180,9 @@ func TestSignupNames(t *testing.T) {
 		{"none", "", empty},
 		{"nothing but space", " \t\u3000", empty},
 		{"141 characters", strings.Repeat("ж", 141), long},
+		{"140 as Frappe keeps it", "Tom &" + strings.Repeat("x", 131), ""},
+		{"141 as Frappe keeps it", "Tom &" + strings.Repeat("x", 132), long},
+		{"141 with a no-break space", "Tom\u00a0" + strings.Repeat("x", 132), long},
 		{"a tag", "<b>Acme</b>", markup},
 		{"a lone sign", "a > b", markup},
 		{"null", "Jane\x00Doe", hidden},
@@ -394,7 +398,7 @@ func FuzzSignup(f *testing.F) {
 		}
 		if refused["email"] == "" {
 			local, domain, _ := strings.Cut(sub.Email, "@")
-			if len(sub.Email) > 254 || len(local) > 64 || strings.ToLower(domain) != domain ||
+			if len(sub.Email) > 140 || len(local) > 64 || strings.ToLower(domain) != domain ||
 				strings.ContainsFunc(sub.Email, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`<>()[],;:\"`, r) }) {
 				t.Errorf("taken as an address: %q", sub.Email)
 			}

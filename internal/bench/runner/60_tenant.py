@@ -21,6 +21,13 @@ def frappe_site(site):
             frappe.destroy()
 
 
+# What Frappe has against the data derives from one of these; the exceptions below
+# do too, but the next try may get through (frappe/exceptions.py).
+REFUSED = {"ValidationError", "DataError"}
+PASSING = ("TimestampMismatchError", "UniqueValidationError", "DocumentLockedError", "InReadOnlyMode", "QueueOverloaded",
+           "RateLimitExceededError", "SessionBootFailed", "DoesNotExistError", "PageDoesNotExistError", "ImplicitCommitError")
+
+
 def api_error(e):
     """Sorts Frappe's errors by MariaDB's numbers and by kind of exception."""
     number = e.args[0] if e.args else 0
@@ -31,7 +38,7 @@ def api_error(e):
         return outage(number, detail)
     if type(e).__module__.startswith("redis"):
         return Refusal("unavailable", "The bench's Redis cannot be reached.", detail)
-    if type(e).__name__ in ("ValidationError", "InvalidEmailAddressError", "LinkValidationError", "MandatoryError", "DataError"):
+    if REFUSED.intersection(kind.__name__ for kind in type(e).__mro__) and type(e).__name__ not in PASSING:
         return Refusal("invalid", "Frappe refused the data.", detail)
     return Refusal("internal", "The bench failed in a way nobody foresaw.", detail + "".join(traceback.format_tb(e.__traceback__)))
 
