@@ -185,7 +185,7 @@ func (c *Client) do(ctx context.Context, what call, into any) error {
 	}
 	request, err := http.NewRequestWithContext(ctx, what.method, c.base+what.path, body)
 	if err != nil {
-		return &nexus.Error{Code: nexus.Invalid, Op: "client", Msg: "The server's address is not a URL.", Err: err}
+		return &nexus.Error{Code: nexus.Invalid, Op: "client", Msg: "The server's address is not a URL."} // the cause repeats it, and it may hold a password
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -200,11 +200,23 @@ func (c *Client) do(ctx context.Context, what call, into any) error {
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok { // it repeats the address
+			err = u.Err
+		}
 		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Err: err,
-			Msg: fmt.Sprintf("There is no answer from %s; is the server running? (nexus dev starts one)", c.base)}
+			Msg: fmt.Sprintf("There is no answer from %s; is the server running? (nexus dev starts one)", c.shown())}
 	}
 	defer response.Body.Close() //nolint:errcheck // read-only
 	return read(response, what, into)
+}
+
+// shown is the server's address without user, password and query.
+func (c *Client) shown() string {
+	u, err := url.Parse(c.base)
+	if err != nil {
+		return "the server"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 func read(response *http.Response, what call, into any) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,11 +25,9 @@ type shared struct {
 }
 
 func (s *shared) flags(flags *pflag.FlagSet) {
-	base := os.Getenv("NEXUS_API_URL")
-	if base == "" {
-		base = "http://127.0.0.1:8300"
-	}
-	flags.StringVar(&s.server, "server", base, "the API to ask (NEXUS_API_URL)")
+	const usual = "http://127.0.0.1:8300"
+	flags.StringVar(&s.server, "server", cmp.Or(os.Getenv("NEXUS_API_URL"), usual), "the API to ask (NEXUS_API_URL)")
+	flags.Lookup("server").DefValue = usual // the help shows it, and the variable may hold a password
 	flags.StringVarP(&s.output, "output", "o", "table", "how lists and records are printed: table, or json as the API sends it")
 }
 
@@ -36,7 +35,8 @@ func (s *shared) flags(flags *pflag.FlagSet) {
 func (s *shared) client() (*client.Client, error) {
 	u, err := url.Parse(s.server)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, usage("The API's address %q is not a URL such as http://127.0.0.1:8300 (--server, NEXUS_API_URL).", s.server)
+		// It may hold a password: not repeated.
+		return nil, usage("The API's address is not a URL such as http://127.0.0.1:8300 (--server, NEXUS_API_URL).")
 	}
 	if s.output != "table" && s.output != "json" {
 		return nil, usage("--output is table or json, not %q.", s.output)

@@ -97,7 +97,11 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 		return at, err
 	}
 	a.closers = append(a.closers, a.redis.close)
-	if a.install, err = a.newStore(a.redis.worker).Install(ctx); err != nil {
+	memory := a.newStore(a.redis.worker)
+	if err = memory.Fit(ctx); err != nil {
+		return at, unfit{errors.New(nexus.MessageOf(err))}
+	}
+	if a.install, err = memory.Install(ctx); err != nil {
 		return at, err
 	}
 	if a.c.checksMaster() {

@@ -145,11 +145,14 @@ func (c *Config) problems() []error {
 	if _, err := c.proxies(); err != nil {
 		say("NEXUS_TRUSTED_PROXIES: %w", err)
 	}
+	if _, err := redisOptions(c.RedisURL.Reveal()); err != nil {
+		out = append(out, err)
+	}
 	if c.DeleteGrace < time.Minute {
 		say("NEXUS_DELETE_GRACE must be 1m or more; DELETE with ?purge=now removes at once")
 	}
 	if u, err := url.Parse(strings.ReplaceAll(c.SiteURL, "{site}", "acme.example.com")); !c.single() && (err != nil || u.Host == "" || !strings.Contains(c.SiteURL, "{site}")) {
-		say("NEXUS_SITE_URL: %q is not a URL with {site} in it", c.SiteURL)
+		say("NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}")
 	}
 	if !domainOK(c.Domain) {
 		say("NEXUS_DOMAIN: %q is not a domain name in small letters", c.Domain)

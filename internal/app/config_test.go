@@ -124,8 +124,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"docker without an address", []string{"NEXUS_BENCH=docker"}, []string{"NEXUS_VERIFY_ADDR is needed with NEXUS_BENCH=docker: the bench's internal host:port, e.g. backend:8000"}},
 		{"an address without a port", []string{"NEXUS_HTTP_ADDR=localhost"}, []string{`NEXUS_HTTP_ADDR: "localhost" is not host:port`}},
 		{"no such signup", []string{"NEXUS_SIGNUP=maybe"}, []string{`NEXUS_SIGNUP: "maybe" is none of open, token, closed`}},
-		{"a site's URL without {site}", []string{"NEXUS_SITE_URL=https://example.com"}, []string{`NEXUS_SITE_URL: "https://example.com" is not a URL with {site} in it`}},
-		{"a site's URL without a host", []string{"NEXUS_SITE_URL=/{site}"}, []string{`NEXUS_SITE_URL: "/{site}" is not a URL with {site} in it`}},
+		{"a site's URL without {site}", []string{"NEXUS_SITE_URL=https://example.com"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},
+		{"a site's URL without a host", []string{"NEXUS_SITE_URL=/{site}"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},
 		{"a domain in capitals", []string{"NEXUS_DOMAIN=Example.com"}, []string{`NEXUS_DOMAIN: "Example.com" is not a domain name in small letters`}},
 		{"a domain with a dot too many", []string{"NEXUS_DOMAIN=example.com."}, []string{`NEXUS_DOMAIN: "example.com." is not a domain name in small letters`}},
 		{"no such limit", []string{"NEXUS_RATE_LIMIT=maybe"}, []string{`NEXUS_RATE_LIMIT: "maybe" is neither on nor off`}},
@@ -151,7 +151,7 @@ func TestLoadRefuses(t *testing.T) {
 			"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h",
 			`NEXUS_SANDBOX_ADDR: "y" is not host:port`,
 			`NEXUS_SIGNUP: "maybe" is none of open, token, closed`,
-			`NEXUS_SITE_URL: "ftp:" is not a URL with {site} in it`,
+			`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`,
 			`NEXUS_VERIFY_ADDR: "z" is not host:port`,
 		}},
 	} {
@@ -288,6 +288,16 @@ func TestProcessKeepsSecrets(t *testing.T) {
 	}{
 		{"a URL of Redis that cannot be read", "REDIS_URL=redis://nexus:" + canary + "@127.0.0.1:port/0"},
 		{"a URL of Redis with white space", "REDIS_URL=redis://nexus:" + canary + "@127.0.0.1 :6379/0"},
+		{"a password of Redis with a slash", "REDIS_URL=redis://nexus:" + canary + "/x@127.0.0.1:6379/0"},
+		{"a password of Redis with a slash behind digits", "REDIS_URL=redis://nexus:12/" + canary + "@127.0.0.1:6379/0"},
+		{"a password of Redis with a hash", "REDIS_URL=redis://nexus:12#" + canary + "@127.0.0.1:6379/0"},
+		{"a password of Redis with a question mark", "REDIS_URL=redis://nexus:12?" + canary + "=1@127.0.0.1:6379/0"},
+		{"a password of Redis with a percent sign", "REDIS_URL=redis://nexus:%" + canary + "@127.0.0.1:6379/0"},
+		{"a password of Redis with a second at", "REDIS_URL=redis://nexus:x@" + canary + ":1/1@127.0.0.1:6379/0"},
+		{"a database of Redis that is none", "REDIS_URL=redis://127.0.0.1:6379/" + canary},
+		{"an option of Redis that is none", "REDIS_URL=redis://127.0.0.1:6379/0?" + canary + "=1"},
+		{"a site's URL with a password", "NEXUS_SITE_URL=https://u:" + canary + "/x@{site}"},
+		{"the master site's URL with a password", "ERP_NEXT_URL=https://u:" + canary + "/x@erp.example.com\x00NEXUS_MODE=single"},
 		{"a URL of another server", "REDIS_URL=http://nexus:" + canary + "@127.0.0.1/0"},
 		{"keys without an id", "NEXUS_SECRET_KEYS=" + canary},
 		{"keys that are none", "NEXUS_SECRET_KEYS=k1:" + canary},
@@ -300,7 +310,10 @@ func TestProcessKeepsSecrets(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			var said bytes.Buffer
-			code := app.Process(t.Context(), "nexus", app.Parts{API: true, Dev: true}, []string{"NEXUS_HTTP_ADDR=127.0.0.1:0", tc.variable}, &said, nil)
+			code := app.Process(t.Context(), "nexus", app.Parts{API: true, Dev: true}, append(strings.Split(tc.variable, "\x00"), "NEXUS_HTTP_ADDR=127.0.0.1:0"), &said, nil)
+			if code != 2 && strings.Contains(tc.variable, "_URL=") {
+				t.Errorf("left with %d", code)
+			}
 			if code == 0 || said.Len() == 0 || strings.Contains(said.String(), canary) {
 				t.Errorf("left with %d, and said %q", code, said.String())
 			}

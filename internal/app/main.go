@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,6 +37,9 @@ func Signals(parent context.Context) context.Context {
 	return ctx
 }
 
+// unfit is a set-up that no waiting mends.
+type unfit struct{ error }
+
 // Process runs the parts of a named process with a given environment.
 func Process(ctx context.Context, name string, parts Parts, environ []string, stderr io.Writer, ready func(Config, Addresses)) int {
 	c, warnings, err := Load(environ)
@@ -55,6 +59,9 @@ func Process(ctx context.Context, name string, parts Parts, environ []string, st
 	})
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		if _, ok := errors.AsType[unfit](err); ok {
+			return 2
+		}
 		return 1
 	}
 	log.InfoContext(ctx, name+" stopped")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -34,16 +35,9 @@ func connect(at string, dev bool) (*connection, error) {
 		}
 		c.embedded, at = true, "redis://"+c.server.Addr()
 	}
-	if at == "" {
-		at = "redis://127.0.0.1:6379/0"
-	}
-	// ParseURL keeps an ACL user name, which asynq's own parser drops.
-	o, err := redis.ParseURL(at)
+	o, err := redisOptions(at)
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok { // its text is the whole URL, with the password
-			err = u.Err
-		}
-		return nil, fmt.Errorf("REDIS_URL: %w", err)
+		return nil, err
 	}
 	fast, patient := *o, *o
 	fast.DialTimeout, fast.ReadTimeout, fast.WriteTimeout, fast.MaxRetries = 500*time.Millisecond, 2*time.Second, 2*time.Second, 1
@@ -53,6 +47,24 @@ func connect(at string, dev bool) (*connection, error) {
 	c.patient = patient
 	c.api, c.worker = redis.NewClient(&fast), redis.NewClient(&patient)
 	return c, nil
+}
+
+// redisOptions reads REDIS_URL; empty is the server of this machine. Its error repeats
+// no part of it: where a character of the password is not escaped, the rest of the
+// password stands where host, port or database should be.
+func redisOptions(at string) (*redis.Options, error) {
+	if at == "" {
+		at = "redis://127.0.0.1:6379/0"
+	}
+	u, err := url.Parse(at)
+	if err == nil && u.Fragment == "" && !strings.Contains(u.Path+u.RawQuery, "@") {
+		// ParseURL keeps an ACL user name, which asynq's own parser drops.
+		if o, err := redis.ParseURL(at); err == nil {
+			return o, nil
+		}
+	}
+	return nil, unfit{errors.New("REDIS_URL is not an address such as redis://user:password@host:6379/0 (rediss:// with TLS); " +
+		"in user and password, write % as %25, / as %2F, @ as %40, : as %3A, ? as %3F and # as %23")}
 }
 
 // MakeRedisClient makes asynq a client of its own, which asynq closes.

@@ -82,8 +82,8 @@ var _ nexus.Bench = (*Docker)(nil)
 // finds it (DOCKER_HOST and so on).
 func NewDocker(o DockerOptions) (*Docker, error) {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
-	if err != nil {
-		return nil, fmt.Errorf("docker: %w", err)
+	if err != nil { // its text repeats DOCKER_HOST, which may hold a user and a password
+		return nil, errors.New("docker: the client cannot be set up; DOCKER_HOST must be an address such as unix:///var/run/docker.sock, and DOCKER_CERT_PATH a folder with certificates")
 	}
 	source, err := runnerSource()
 	if err != nil {

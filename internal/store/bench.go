@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -29,25 +31,47 @@ func (s *Store) AnnounceBench(ctx context.Context, name string) error {
 	return nil
 }
 
-// Benches tells how admission stands, by name. Cost: one round trip a bench.
+// Benches tells how admission stands, by name. Cost: two round trips.
 func (s *Store) Benches(ctx context.Context) ([]nexus.BenchStatus, error) {
 	names, err := s.rdb.SMembers(ctx, benchesKey).Result()
 	if err != nil {
 		return nil, classify("benches", err)
 	}
+	return s.readBenches(ctx, names)
+}
+
+// readBenches reads the benches of these names, in their order. Cost: one round
+// trip, none for no names.
+func (s *Store) readBenches(ctx context.Context, names []string) ([]nexus.BenchStatus, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
 	slices.Sort(names)
-	out := make([]nexus.BenchStatus, len(names))
+	type read struct {
+		fields  *redis.MapStringStringCmd
+		slots   *redis.ZSliceCmd
+		waiting *redis.IntCmd
+	}
+	pipe := s.rdb.Pipeline()
+	now := pipe.Time(ctx)
+	reads := make([]read, len(names))
 	for i, name := range names {
-		pipe := s.rdb.Pipeline()
-		fields := pipe.HGetAll(ctx, benchKey(name))
-		used := pipe.ZCount(ctx, prefix+"slots:"+name, "("+strconv.FormatInt(time.Now().UnixMilli(), 10), "+inf")
-		waiting := pipe.ZCard(ctx, prefix+"waiters:"+name)
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, classify("benches", err)
+		reads[i] = read{fields: pipe.HGetAll(ctx, benchKey(name)), slots: pipe.ZRangeWithScores(ctx, prefix+"slots:"+name, 0, -1),
+			waiting: pipe.ZCard(ctx, prefix+"waiters:"+name)}
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, classify("benches", err)
+	}
+	out := make([]nexus.BenchStatus, len(names))
+	for i, r := range reads {
+		f := r.fields.Val()
+		b := nexus.BenchStatus{Name: names[i], Mode: nexus.BenchMode(f["mode"]), By: f["by"], Step: nexus.StepName(f["step"]),
+			Code: nexus.Code(f["code"]), Waiting: int(r.waiting.Val())}
+		for _, slot := range r.slots.Val() { // one that ran out is free
+			if int64(slot.Score) > now.Val().UnixMilli() {
+				b.Used++
+			}
 		}
-		f := fields.Val()
-		b := nexus.BenchStatus{Name: name, Mode: nexus.BenchMode(f["mode"]), By: f["by"], Step: nexus.StepName(f["step"]),
-			Code: nexus.Code(f["code"]), Used: int(used.Val()), Waiting: int(waiting.Val())}
 		if b.Mode == "" {
 			b.Mode = nexus.BenchOpen
 		}

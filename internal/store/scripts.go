@@ -5,8 +5,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -44,6 +42,7 @@ var (
 	credentialsScript = script("credentials")
 	failedScript      = script("failed")
 	benchScript       = script("bench")
+	probeScript       = script("probe")
 )
 
 // The keys that Go names itself; the scripts derive the rest.
@@ -102,25 +101,6 @@ func (r reply) text(i int) string {
 	}
 	text, _ := r.rest[i].(string)
 	return text
-}
-
-// passing are Redis' answers that a later try may not get: it starts, is full or
-// busy, changes its master or its password.
-var passing = []string{"LOADING", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY",
-	"NOAUTH", "WRONGPASS", "max number of clients"}
-
-// classify gives Redis' errors their code: what a later try may heal is
-// unavailable, a broken script or record is internal.
-func classify(op string, err error) error {
-	var netErr net.Error
-	code, msg := nexus.Internal, "Something went wrong on our side. It was noted; please try again in a moment."
-	var answered redis.Error
-	if errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) || !errors.As(err, &answered) ||
-		slices.ContainsFunc(passing, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) }) {
-		code, msg = nexus.Unavailable, "Our registry cannot be reached just now. Nothing was lost; please try again in a moment."
-	}
-	return &nexus.Error{Code: code, Op: "store." + op, Msg: msg, Err: err}
 }
 
 // refuse is an error the caller made, with a sentence for people.

@@ -21,14 +21,15 @@ local function get(id, field) return redis.call('HGET', job_key(id), field) or '
 local function num(id, field) return tonumber(get(id, field)) or 0 end
 
 -- announce appends events, the last one at this rev, and wakes who waits. A
--- stream entry's id is the rev.
+-- stream entry's id is the rev. A wake-up that may not be sent fails no script:
+-- watchers look by themselves, and the probe tells of the missing right.
 local function announce(id, now, rev, state, ...)
   local bodies = { ... }
   for i, body in ipairs(bodies) do
     redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', 1000, int(rev - #bodies + i) .. '-0',
       'at', int(now), 'state', state, 'body', body)
   end
-  redis.call('PUBLISH', P .. 'wake', id)
+  redis.pcall('PUBLISH', P .. 'wake', id)
 end
 
 -- emit journals events, at least one.

@@ -13,6 +13,11 @@ local idem = P .. 'idem:' .. ARGV[11]
 -- A client that lost the answer sends the script again: the record is its own.
 if redis.call('EXISTS', key) == 1 then return { 'ok', redis.call('HGETALL', key) } end
 
+-- A script that fails is not undone: without the right to its last write it makes no first.
+if redis.acl_check_cmd and not redis.acl_check_cmd('XADD', P .. 'events:' .. id) then
+  return redis.error_reply('NOPERM no right to XADD')
+end
+
 if ARGV[11] ~= '' then
   local seen = redis.call('HMGET', idem, 'job', 'fingerprint')
   if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 then

@@ -1,0 +1,152 @@
+package store_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// ownRedis is a real server that a test may spoil, and a client of its operator;
+// nil where there is no redis-server, as in onBoth.
+func ownRedis(t *testing.T, more ...string) *redis.Client {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command(path, append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
+		"--appendonly", "yes", "--appendfsync", "no"}, more...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: 50, MinRetryBackoff: 20 * time.Millisecond, MaxRetryBackoff: 200 * time.Millisecond})
+	t.Cleanup(func() { _ = rdb.Close() })
+	if err := rdb.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return rdb
+}
+
+// as is a store of a user of that server.
+func as(t *testing.T, admin *redis.Client, user, password string) (*store.Store, *redis.Client) {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: admin.Options().Addr, Username: user, Password: password, MaxRetries: -1, PoolSize: 2})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return store.New(rdb, store.Options{}), rdb
+}
+
+func do(t *testing.T, rdb *redis.Client, args ...any) {
+	t.Helper()
+	if err := rdb.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+}
+
+// words splits a command of Redis for do; a colon stands for a space in a word.
+func words(text string) (out []any) {
+	for _, word := range strings.Fields(text) {
+		out = append(out, strings.ReplaceAll(word, ":", " "))
+	}
+	return out
+}
+
+// TestRealAnswers holds what a real server answers when it is ill: nothing is half
+// written, the error says that a later try may do, and readiness says what is wrong.
+func TestRealAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, ill string
+		say       string // of readiness
+		fit       bool   // a process may start
+	}{
+		{"full", "CONFIG SET maxmemory 1", "used all of its maxmemory", true},
+		{"a replica", "REPLICAOF 127.0.0.1 1", "is a replica and takes no writes", true},
+		{"a replica without its primary", "CONFIG SET replica-serve-stale-data no|REPLICAOF 127.0.0.1 1", "lost its primary", true},
+		{"without replicas", "CONFIG SET min-replicas-to-write 1", "fewer replicas", true},
+		{"evicts", "CONFIG SET maxmemory-policy allkeys-lru", "maxmemory-policy allkeys-lru", true},
+		{"keeps nothing", "CONFIG SET appendonly no", "appendonly no", true},
+		{"a save that fails", "CONFIG SET save 900:1|SET x 1|gone|BGSAVE", "cannot write to its disk", true},
+		{"another password", "ACL SETUSER default resetpass >other", "does not know the user and password", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			admin := ownRedis(t, "--enable-protected-configs", "yes", "--stop-writes-on-bgsave-error", "yes")
+			if admin == nil {
+				return
+			}
+			well, _ := as(t, admin, "", "secret")
+			if problems, _ := well.Ready(t.Context()); !slices.Equal(problems, []string{"No worker is running; start one with: worker"}) {
+				t.Fatalf("before: %q", problems)
+			}
+			for step := range strings.SplitSeq(tc.ill, "|") {
+				if step == "gone" { // the folder it saves to
+					gone := filepath.Join(t.TempDir(), "gone")
+					if err := os.Mkdir(gone, 0o700); err != nil {
+						t.Fatal(err)
+					}
+					do(t, admin, "CONFIG", "SET", "dir", gone)
+					if err := os.RemoveAll(gone); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				do(t, admin, words(step)...)
+			}
+			s, rdb := as(t, admin, "", "secret")
+			said := func() string {
+				s, _ := as(t, admin, "", "secret")
+				problems, _ := s.Ready(t.Context())
+				return strings.Join(problems, "\n")
+			}
+			until(t, tc.say, func() bool { return strings.Contains(said(), tc.say) })
+			if err := s.Fit(t.Context()); (err == nil) != tc.fit {
+				t.Errorf("fit: %v", err)
+			}
+			_, _, err := s.Submit(t.Context(), submission("acme.localhost"))
+			if tc.name == "evicts" || tc.name == "keeps nothing" {
+				return
+			}
+			if got := nexus.CodeOf(err); got != nexus.Unavailable {
+				t.Errorf("submit: %q (%v)", got, err)
+			}
+			if keys, err := rdb.Keys(t.Context(), "{nexus}:job*").Result(); len(keys) > 0 {
+				t.Errorf("written: %q, %v", keys, err)
+			}
+		})
+	}
+}
+
+// until waits for a condition, generously.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("never: %s", what)
+		case <-tick.C:
+		}
+	}
+}

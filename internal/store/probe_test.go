@@ -1,0 +1,177 @@
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// rights reads those that the manual lists, as ACL SETUSER takes them.
+func rights(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/SETUP.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^ACL SETUSER nexus on '>[^']*' (.*)$`).FindSubmatch(text)
+	if found == nil {
+		t.Fatal("docs/SETUP.md has no line: ACL SETUSER nexus on '>…' …")
+	}
+	return strings.Fields(strings.ReplaceAll(string(found[1]), "'", ""))
+}
+
+func grant(t *testing.T, admin *redis.Client, rights ...string) {
+	t.Helper()
+	args := []any{"ACL", "SETUSER", "nexus", "reset", "on", ">secret"}
+	for _, right := range rights {
+		args = append(args, right)
+	}
+	do(t, admin, args...)
+}
+
+// TestRights: with the rights that the manual lists nothing is missing; without any
+// one of them no process starts, readiness says why, and no script is broken off
+// after its first write.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	admin := ownRedis(t)
+	if admin == nil {
+		return
+	}
+	all := rights(t)
+	grant(t, admin, all...)
+	well, _ := as(t, admin, "nexus", "secret")
+	if err := well.Fit(t.Context()); err != nil {
+		t.Fatalf("with all rights: %v", err)
+	}
+	if problems, _ := well.Ready(t.Context()); len(problems) != 1 {
+		t.Fatalf("with all rights: %q", problems)
+	}
+	for i, right := range all {
+		if right == "-@dangerous" || right == "+info" || right == "resetchannels" {
+			continue // takes rights away; helps readiness alone
+		}
+		grant(t, admin, slices.Delete(slices.Clone(all), i, i+1)...)
+		s, _ := as(t, admin, "nexus", "secret")
+		if right == "+@connection" { // AUTH, HELLO and PING need none
+			continue
+		}
+		err := s.Fit(t.Context())
+		if nexus.CodeOf(err) != nexus.Invalid || !strings.Contains(nexus.MessageOf(err), "lacks rights in Redis") {
+			t.Errorf("without %s: %v", right, err)
+		}
+		problems, _ := s.Ready(t.Context())
+		if !strings.Contains(strings.Join(problems, "\n"), "lacks rights in Redis") {
+			t.Errorf("without %s readiness says %q", right, problems)
+		}
+		before := whole(t, admin)
+		sub := submission("acme.localhost")
+		_, _, err = s.Submit(t.Context(), sub)
+		switch {
+		case err == nil: // asynq's part is repaired by the due index, and watchers look by themselves
+			do(t, admin, "FLUSHALL")
+		case nexus.CodeOf(err) != nexus.Unavailable:
+			t.Errorf("without %s a signup ends with %v", right, err)
+		case whole(t, admin) != before:
+			t.Errorf("without %s a refused signup left:\n%s", right, whole(t, admin))
+		}
+	}
+}
+
+// TestSubmitNeedsAllItsRights: a script that fails is not undone.
+func TestSubmitNeedsAllItsRights(t *testing.T) {
+	t.Parallel()
+	admin := ownRedis(t)
+	if admin == nil {
+		return
+	}
+	grant(t, admin, append(rights(t), "-xadd")...)
+	s, _ := as(t, admin, "nexus", "secret")
+	_, _, err := s.Submit(t.Context(), submission("acme.localhost"))
+	if left := whole(t, admin); nexus.CodeOf(err) != nexus.Unavailable || left != "" {
+		t.Errorf("it ends with %v and leaves %s", err, left)
+	}
+}
+
+func whole(t *testing.T, rdb *redis.Client) string {
+	t.Helper()
+	keys, err := rdb.Keys(t.Context(), "{nexus}:*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, " ")
+}
+
+// TestWakeUpsMayFail: a script whose wake-up may not be sent does all of its work.
+func TestWakeUpsMayFail(t *testing.T) {
+	t.Parallel()
+	admin := ownRedis(t)
+	if admin == nil {
+		return
+	}
+	grant(t, admin, slices.DeleteFunc(rights(t), func(right string) bool { return right == "&{nexus}:*" })...)
+	s, rdb := as(t, admin, "nexus", "secret")
+	f := &fixture{Store: s, rdb: rdb}
+	job := f.submit(t, submission("acme.localhost"))
+	lease, got := f.take(t, job.ID)
+	got.State = nexus.Succeeded
+	if err := lease.Finish(t.Context(), &got, "", nexus.Event{}); err != nil {
+		t.Fatal(err)
+	}
+	if after := f.job(t, job.ID); after.State != nexus.Succeeded {
+		t.Errorf("it is %s", after.State)
+	}
+}
+
+// TestClusterIsRefused: asynq's keys lie in other slots than ours, so that jobs were
+// recorded and never delivered.
+func TestClusterIsRefused(t *testing.T) {
+	t.Parallel()
+	admin := ownRedis(t, "--cluster-enabled", "yes")
+	if admin == nil {
+		return
+	}
+	do(t, admin, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	until(t, "the cluster is up", func() bool { return strings.Contains(admin.ClusterInfo(t.Context()).Val(), "cluster_state:ok") })
+	s := store.New(admin, store.Options{})
+	if err := s.Fit(t.Context()); nexus.CodeOf(err) != nexus.Invalid || !strings.Contains(nexus.MessageOf(err), "is a cluster") {
+		t.Errorf("fit: %v", err)
+	}
+	if problems, _ := s.Ready(t.Context()); !strings.Contains(strings.Join(problems, "\n"), "is a cluster") {
+		t.Errorf("readiness: %q", problems)
+	}
+}
+
+// TestProbeKnowsEveryCommand: a command that a script has and the probe has not is a
+// right that nobody checks.
+func TestProbeKnowsEveryCommand(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("lua/*.lua")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	probe, err := os.ReadFile("lua/probe.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`).FindAllSubmatch(text, -1) {
+			if !regexp.MustCompile(`\b` + string(found[1]) + `\b`).Match(probe) {
+				t.Errorf("%s calls %s", file, found[1])
+			}
+		}
+	}
+}
