@@ -29,7 +29,7 @@ func testPasswords(t *testing.T, b *standin.Box, g *target) {
 		testSealed(t, b, g.tenant("sealed"))
 		root.Close()
 	})
-	t.Run("rows of before", func(t *testing.T) { testRowsOfBefore(t, b, torn) })
+	testDrop(t, torn)
 }
 
 // lockRow takes the lock on a database's row of the register, until the session ends.
@@ -225,7 +225,7 @@ func testSealed(t *testing.T, b *standin.Box, n *tenant) {
 	made := fmt.Sprintf("CALL nexus.make_database('%s', '%s', '%s', '9', '%s')", db, n.install, n.owner, tried)
 	given := fmt.Sprintf("CALL nexus.set_password('%s', '%s', '%s', '%s')", db, n.install, n.owner, tried)
 	for _, statement := range []string{made, given, "SET autocommit = 0; " + made, given} {
-		if said := worker.Ask(statement); !strings.Contains(said, "ERROR 31005") {
+		if said := worker.Ask(statement); !strings.Contains(said, "ERROR 31005") && !strings.Contains(said, "ERROR 31006") {
 			t.Errorf("%s: %q", statement, said)
 		}
 	}
@@ -243,9 +243,11 @@ func testSealed(t *testing.T, b *standin.Box, n *tenant) {
 }
 
 // testRowsOfBefore takes the register back to what it was before rows were
-// sealed: those that it has are sealed by the next set-up.
+// sealed: those that it has are sealed by the next set-up. It needs a MariaDB that
+// nobody else uses.
 func testRowsOfBefore(t *testing.T, b *standin.Box, n *tenant) {
-	b.SQL(t, "ALTER TABLE nexus.register DROP COLUMN sealed")
+	n.again(t, nexus.NewSite{})
+	b.SQL(t, "ALTER TABLE nexus.register DROP COLUMN sealed, DROP COLUMN gen, DROP COLUMN ticket; DROP TABLE nexus.dropped, nexus.facts")
 	init := n.secrets
 	init.Install = n.install
 	n.run(t, init)

@@ -26,4 +26,17 @@ func TestPasswordStandin(t *testing.T) {
 	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	testPasswords(t, b, g)
+	t.Run("rows of before", func(t *testing.T) { testRowsOfBefore(t, b, g.tenant("before")) })
+}
+
+// TestThiefStandin holds what somebody gets who has the workers' database account.
+func TestThiefStandin(t *testing.T) {
+	m := standin.NewMariaDB(t)
+	s := standin.Start(t, 3*time.Second)
+	b := standin.NewBox(t, s.Name, s.RootPassword)
+	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	testThief(t, b, g)
+	t.Run("thousands of databases", func(t *testing.T) { testThousands(t, b, m, g) })
+	t.Run("procedures of before", func(t *testing.T) { testFormerProcedures(t, b, g) })
 }

@@ -121,7 +121,9 @@ func newPasswords(victims []victim, install string) (out []string) {
 			for _, job := range jobs {
 				for _, session := range []string{"", "SET default_regex_flags = 'MULTILINE,DOTALL,EXTENDED', sql_select_limit = 0, autocommit = 0; "} {
 					out = append(out, fmt.Sprintf("%sCALL nexus.set_password('%s', %s, %s, '%s')", session, v.user, as, job, tried),
-						fmt.Sprintf("%sCALL nexus.make_database('%s', %s, %s, '1', '%s')", session, v.user, as, job, tried))
+						fmt.Sprintf("%sCALL nexus.make_database('%s', %s, %s, '1', '%s')", session, v.user, as, job, tried),
+						fmt.Sprintf("%sCALL nexus.create_database('%s', %s, %s, '1', PASSWORD('%s'))", session, v.user, as, job, tried),
+						fmt.Sprintf("%sCALL nexus.seal_database('%s', %s, %s, '', PASSWORD('%s'))", session, v.user, as, job, tried))
 				}
 			}
 		}
@@ -147,24 +149,26 @@ func direct(db, install, job string) []string {
 	nobody := strings.Repeat("0", 32)
 	out := []string{
 		"SELECT * FROM " + db + ".tabUser", "SELECT * FROM " + db + ".__Auth", "USE " + db, "DELETE FROM " + db + ".tabUser",
-		"SELECT * FROM mysql.global_priv", "SELECT * FROM nexus.register", "UPDATE nexus.register SET sealed = 0", "INSERT INTO nexus.accounts VALUES ('nexus_e2e', 'ffff')",
+		"SELECT * FROM mysql.global_priv", "SELECT * FROM nexus.register", "UPDATE nexus.register SET sealed = 0", "SELECT * FROM nexus.facts", "SELECT * FROM nexus.dropped", "DELETE FROM nexus.dropped", "INSERT INTO nexus.accounts VALUES ('nexus_e2e', 'ffff')",
 		"INSERT INTO nexus.register (name, install, job) VALUES ('_nexus_foreign', 'ffff', '')",
 		"ALTER USER root@'%' IDENTIFIED BY '" + tried + "'", "SET PASSWORD FOR root@'%' = PASSWORD('" + tried + "')",
 		"CREATE USER mallory@'%'", "DROP USER root@'%'", "GRANT ALL ON *.* TO nexus_e2e@'%'", "CREATE DATABASE nxmallory", "DROP DATABASE " + db, "DROP DATABASE _nexus_foreign",
 		"CREATE PROCEDURE nexus.mallory() SELECT 1", "DROP PROCEDURE nexus.check_name", "SHOW CREATE PROCEDURE nexus.check_name",
 		"SELECT LOAD_FILE('/etc/passwd') INTO OUTFILE '/tmp/nexus-mallory'", "SET GLOBAL general_log = 1", "KILL 1",
-		"CALL nexus.list_databases('ffff')", "CALL nexus.list_databases(NULL)", "CALL nexus.take_database('" + db + "', '" + install + "', '" + nobody + "')",
+		"CALL nexus.list_databases('ffff')", "CALL nexus.list_databases(NULL)", "CALL nexus.look_database('ffff', 'nxffffvictim')", "CALL nexus.look_database(NULL, '" + db + "')", "CALL nexus.take_database('" + db + "', '" + install + "', '" + nobody + "')",
 		"CALL nexus.drop_database('" + db + "', '" + install + "', '" + nobody + "')", "CALL nexus.drop_database('_nexus_adopted', '" + install + "', '')",
 	}
 	for _, inner := range []string{"check_account('" + install + "')", "check_name('" + db + "', '" + install + "')", "lock_name('" + db + "', '" + install + "')", "free_name('" + db + "')",
-		"check_job('" + db + "', '" + job + "')", "check_open('" + db + "', '" + job + "')"} {
+		"check_job('" + db + "', '" + job + "')", "check_open('" + db + "', '" + job + "')", "name_lock('" + db + "', @lock)", "check_bare('" + db + "')",
+		"make_named('" + db + "', '" + install + "', '" + job + "', '1', 'BY ''" + tried + "''')", "seal_named('" + db + "', '" + install + "', 'BY ''" + tried + "''')",
+		"drop_named('" + db + "', '" + install + "', '" + job + "', '1')", "refuse(31001, 'x')", "check_password('x')"} {
 		out = append(out, "CALL nexus."+inner)
 	}
 	for _, of := range []string{"'" + db + "', 'ffff'", "'" + db + "', NULL", "'nxffffvictim', 'ffff'", "'nxffffvictim', '" + install + "'", "'nxffffvictim', NULL", "'_nexus_foreign', '" + install + "'",
 		"'mysql', '" + install + "'", "'root', '" + install + "'", "'nexus_e2e', '" + install + "'"} {
 		out = append(out, "CALL nexus.stop_threads("+of+")")
 		for _, by := range []string{job, strings.Repeat("f", 32), nobody} {
-			out = append(out, "CALL nexus.drop_database("+of+", '"+by+"')", "CALL nexus.take_database("+of+", '"+by+"')", "CALL nexus.release_database("+of+", '"+by+"')")
+			out = append(out, "CALL nexus.drop_database("+of+", '"+by+"')", "CALL nexus.remove_database("+of+", '"+by+"', '1')", "CALL nexus.take_database("+of+", '"+by+"')", "CALL nexus.release_database("+of+", '"+by+"')")
 		}
 	}
 	return out

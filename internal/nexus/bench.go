@@ -265,6 +265,7 @@ type HelloResult struct {
 	Install  InstallID         `json:"install,omitempty"`
 	Host     string            `json:"host,omitempty"`     // host name the runner sees
 	Database string            `json:"database,omitempty"` // server version
+	Schema   int               `json:"schema,omitempty"`   // version of our procedures in it; 1: of before there was any
 	Problems []Problem         `json:"problems,omitempty"` // empty: all is well
 }
 

@@ -8,18 +8,23 @@ def new_site(op):
         site.query("SELECT 1")  # the marker came after the last password
         remove(site.intent_path)  # a crash may have kept it beside the marker
         return {"changed": False}
-    if site.exists() or op.db in our_databases(op) or trashed(op):
+    if site.exists() or our_database(op, op.db) or trashed(op):
         sweep(op, site)  # leftovers of a former try of ours, or of one that was killed while it swept
         declare(op, site)
     first = password()
-    call(op, "make_database", op.db, op.install, op.owner, str(op.gen), first)
+    try:
+        ticket = make_database(op, first)
+    except Refusal as e:
+        if e.code == "fenced":  # of a site that was removed meanwhile; its name must not stay taken
+            forget_intent(op, site)
+        raise
     admin = op.secrets.get("admin_password") or password(32)
     # The first password shows in argv, so another takes its place afterwards.
     code, tail = frappe_cli(op, "new-site", site.name, "--no-setup-db", "--db-name", op.db, "--db-password", first,
                             lines=(admin, admin))
     if code != 0 or site.config().get("db_name") != op.db:
         raise cli_error("new-site", code, tail)
-    last_password(op, site)
+    last_password(op, site, ticket)
     apps = site.apps()
     if apps != ["frappe"]:
         raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail}")
@@ -32,11 +37,11 @@ def new_site(op):
     return {"changed": True}
 
 
-def last_password(op, site):
+def last_password(op, site, ticket):
     """Gives the database its last password, which seals it. A crash before the
     config has it costs the site: it has no marker yet, so a retry makes it anew."""
     fresh = password()
-    call(op, "set_password", op.db, op.install, op.owner, fresh)
+    seal_database(op, ticket, fresh)
     with site.locked_config() as config:
         config["db_password"] = fresh
 
@@ -109,7 +114,7 @@ def sweep(op, site, last=False):
     """Removes what marker, intent or database comment gives to this owner, each
     by itself; a folder of somebody else's is left as it is. The intent goes last,
     and only when the site shall not be made anew."""
-    row, derived = our_databases(op).get(op.db), bool(DB_NAME.match(op.db))
+    row, derived = our_database(op, op.db), bool(DB_NAME.match(op.db))
     found = row is not None and row["job"] == op.owner
     other = shared_with(site, op.db) if found or derived else ""
     if other:  # a copy of the folder, or a new name of it: its data is not to go with this one
@@ -134,21 +139,24 @@ def sweep(op, site, last=False):
     if row and row["job"] != op.owner:
         return found  # another job's database: all that bears its name is that job's
     if row or derived:
-        call(op, "drop_database", op.db, op.install, op.owner)
+        drop_database(op, last)
     found = forget_in_redis(op, site) or found
     for folder in trashed(op):
         remove(folder)
     for folder in archived(op, site):
         found = True
         remove(folder)
-    if op.db in our_databases(op) or (site.exists() and site.belongs_to(op)):
+    if our_database(op, op.db) or (site.exists() and site.belongs_to(op)):
         raise Refusal("unavailable", "Something of the site is still there.", site.name)
-    if last:
-        forget_unfinished(site.intent_path)
-    if last and site.intent().get("job") == op.owner:
-        found = True
-        remove(site.intent_path)
-    return found
+    return last and forget_intent(op, site) or found
+
+
+def forget_intent(op, site):
+    forget_unfinished(site.intent_path)
+    if site.intent().get("job") != op.owner:
+        return False
+    remove(site.intent_path)
+    return True
 
 
 def shared_with(site, db):

@@ -37,7 +37,7 @@ def register(op):
         raise database_error(e) from None
     finally:
         root.close()
-    return {"changed": changed, "site": describe(op, site.name, {})}
+    return {"changed": changed, "site": describe(op, site.name, {}.get)}
 
 
 def registrable(op, site):
@@ -135,7 +135,7 @@ def disown(op):
             if "adopted" not in marker:
                 raise Refusal("conflict", f"The site {site.name} was made by Nexus; it can be removed, not given back.")
             changed = give_back(site, marker["adopted"])
-    if (our_databases(op).get(op.db) or {}).get("job") == op.owner:
+    if (our_database(op, op.db) or {}).get("job") == op.owner:
         call(op, "release_database", op.db, op.install, op.owner)
     return {"changed": changed}
 

@@ -46,8 +46,12 @@ def hello(op):
     if os.path.isdir(OURS) and os.stat(OURS).st_dev != os.stat(SITES).st_dev:
         lacks("sites/.nexus is on another file system than sites/.", "Put it on the volume of sites/: sites are moved by rename.")
     try:
-        call(op, "list_databases", op.install)
+        our_database(op, op.db)  # whether the account is one of this install
+        answer["schema"] = schema_version(op)
         answer["database"] = server_version(op)
+        if answer["schema"] < SCHEMA_VERSION:
+            lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but new sites' databases are not guarded as well.",
+                  "Run: nexus bench init")
     except Refusal as e:
         lacks(e.message.split(";")[0].rstrip(".") + f" ({e.detail}).", "Run: nexus bench init")
     answer["problems"] = problems
@@ -63,12 +67,13 @@ def server_version(op):
         db.close()
 
 
-def describe(op, name, databases):
+def describe(op, name, look):
+    """What is known of a site; look gives a database's row in the register."""
     site = Site(name)
     config, intent = glimpse(site.config_path), site.intent()
     marker = mapping(config.get("nexus"))
     db = text(config.get("db_name")) or text(intent.get("db"))
-    row = databases.get(db or op.db) or {}
+    row = look(db or op.db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
             "install": text(marker.get("install")), "job": text(marker.get("job")) or text(intent.get("job")) or (row.get("job") if not db or row else "") or "",
             "state": text(marker.get("state")), "plan": text(mapping(config.get("nexus_plan")).get("name")),
@@ -80,7 +85,7 @@ def describe(op, name, databases):
 
 
 def inspect(op):
-    info = describe(op, Site(op.site).name, our_databases(op))
+    info = describe(op, Site(op.site).name, lambda name: our_database(op, name))
     if info["state"] and info["database"] and info["db"]:
         rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
                                    " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
@@ -100,7 +105,7 @@ PAGE = 1000  # entries: an answer must fit into a line that the worker takes
 def inventory(op):
     """What is on the bench, in pages: what follows the entry that args name."""
     databases = our_databases(op)
-    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases)) for name in os.listdir(SITES)
+    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases.get)) for name in os.listdir(SITES)
                if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))}
     for name in filter(SITE_NAME.match, os.listdir(our_folder("intent"))):
         entries[f"intent/{name}"] = ("intents", lambda name=name: intended(name))

@@ -33,7 +33,7 @@ def perform(op):
     if installed_id() != op.install:
         raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
     try:
-        known = bool(DB_NAME.match(op.db)) or op.db in our_databases(op)
+        known = bool(DB_NAME.match(op.db)) or bool(our_database(op, op.db))
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
             raise unregistered(op)
         fence(op, known=known)

@@ -44,6 +44,9 @@ func NewBox(t testing.TB, name, rootPassword string) *Box {
 	return b
 }
 
+// Port is where its database listens.
+func (b *Box) Port() string { return b.dbPort }
+
 // Sh runs a shell script in the container, and fails the test if it fails.
 func (b *Box) Sh(t testing.TB, script string) string {
 	t.Helper()
@@ -71,6 +74,19 @@ type Session struct {
 func (b *Box) Session(t testing.TB, user, password string) *Session {
 	t.Helper()
 	return b.start(t, password, fmt.Sprintf("exec mariadb -h %s -P %s -u %s -N --force --unbuffered --skip-reconnect 2>&1", b.dbHost, b.dbPort, user))
+}
+
+// Python runs a program in the container with all that Frappe has, until the test
+// or Close ends its standard input.
+func (b *Box) Python(t testing.TB, program string) *Session {
+	t.Helper()
+	return b.start(t, "", "exec env/bin/python -u -c '"+program+"'")
+}
+
+// Line is the next one that was said.
+func (s *Session) Line() string {
+	line, _ := s.out.ReadString('\n')
+	return line
 }
 
 func (b *Box) start(t testing.TB, password, script string) *Session {
