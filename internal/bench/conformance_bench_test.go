@@ -34,5 +34,6 @@ func TestConformanceBench(t *testing.T) {
 	}
 	g := container(t, b, addr, app, install)
 	conformance(t, g)
+	t.Run("web server", func(t *testing.T) { testWeb(t, b, g) })
 	testPasswords(t, b, g)
 }

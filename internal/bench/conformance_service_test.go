@@ -11,10 +11,18 @@ import (
 )
 
 // TestConformanceStandin holds the Docker driver and the runner against the
-// table, on a stand-in of a Frappe bench.
+// table, on stand-ins of a bench of each release of Frappe.
 func TestConformanceStandin(t *testing.T) {
-	b := standin.Start(t, 600*time.Millisecond)
-	conformance(t, container(t, standin.NewBox(t, b.Name, b.RootPassword), b.Addr, "erpnext", nexus.NewInstallID()))
+	for _, release := range []string{"15", "16"} {
+		t.Run(release, func(t *testing.T) {
+			t.Setenv("STANDIN_FRAPPE", release)
+			s := standin.Start(t, 600*time.Millisecond)
+			b := standin.NewBox(t, s.Name, s.RootPassword)
+			g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+			conformance(t, g)
+			t.Run("web server", func(t *testing.T) { testWeb(t, b, g) })
+		})
+	}
 }
 
 // TestPasswordStandin holds what databases' passwords are held to, on the same with

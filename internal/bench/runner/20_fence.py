@@ -29,23 +29,38 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
 
-def flock(path, wait):
-    """Opens and locks a file that is never replaced; None if not in time. The
-    descriptor is inheritable: the lock ends with the last descendant."""
-    fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+def flock(path, wait, mode=0o600):
+    """Opens and locks a file; None if not in time. The descriptor is inheritable:
+    the lock ends with the last descendant. A file that its last holder removed is
+    opened anew, since others lock the one that has taken its place (filelock, which
+    Frappe 16 brings in version 3.20.4, removes a lock's file on release)."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR, mode)
     end = time.monotonic() + wait
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.set_inheritable(fd, True)
-            return fd
+            if same_file(fd, path):
+                os.set_inheritable(fd, True)
+                return fd
+            os.close(fd)
+            fd = os.open(path, os.O_CREAT | os.O_RDWR, mode)
+            continue
         except OSError as e:
             if e.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            if time.monotonic() >= end:
-                os.close(fd)
-                return None
-            time.sleep(0.01)
+        if time.monotonic() >= end:
+            os.close(fd)
+            return None
+        time.sleep(0.01)
+
+
+def same_file(fd, path):
+    """Whether an open file is the one that a path leads to."""
+    ours = os.fstat(fd)
+    with contextlib.suppress(FileNotFoundError):
+        theirs = os.stat(path)
+        return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+    return False
 
 
 @contextlib.contextmanager

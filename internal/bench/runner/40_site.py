@@ -57,17 +57,11 @@ class Site:
         locks/site_config.lock); yields the config, to be written whole."""
         locks = os.path.join(self.folder, "locks")
         os.makedirs(locks, exist_ok=True)
-        fd = os.open(os.path.join(locks, "site_config.lock"), os.O_CREAT | os.O_RDWR, 0o644)
+        fd = flock(os.path.join(locks, "site_config.lock"), 30, mode=0o644)
+        if fd is None:
+            raise Refusal("unavailable", "Frappe holds the site's config too long.")
+        os.set_inheritable(fd, False)
         try:
-            end = time.monotonic() + 30
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    if time.monotonic() > end:
-                        raise Refusal("unavailable", "Frappe holds the site's config too long.") from None
-                    time.sleep(0.02)
             config = self.config()
             if os.path.exists(self.config_path) and not config.get("db_name"):
                 raise Refusal("unavailable", "The site's config cannot be read just now.", self.config_path)

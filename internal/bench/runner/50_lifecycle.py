@@ -96,11 +96,16 @@ def mark(op):
             # end of a job whose site is active already.
             mapping(marker.get("adopted")).pop("key", None)
         marker["state"] = state
+        closed, closing = bool(config.get("maintenance_mode")), state != "active"
         for switch in ("maintenance_mode", "pause_scheduler"):
-            if state == "active":
-                config.pop(switch, None)
-            else:
+            if closing:
                 config[switch] = 1
+            else:
+                config.pop(switch, None)
+        if closed != closing:
+            marker["switchedAt"] = time.time()
+        switched_at = float(marker.get("switchedAt", 0))
+    await_web(op, switched_at)
     if site.intent().get("job") == op.owner:
         remove(site.intent_path)
     return {"changed": changed}
@@ -138,6 +143,9 @@ def sweep(op, site, last=False):
             return found  # somebody else's site is on this database now
     if row and row["job"] != op.owner:
         return found  # another job's database: all that bears its name is that job's
+    # A request by a config that is kept would find no database; a thread of Frappe 16
+    # that meets this fails the next new sites (frappe.local.db stays with it).
+    await_web(op, max((os.stat(folder).st_ctime for folder in trashed(op) if was_served(folder)), default=0))
     if row or derived:
         drop_database(op, last)
     found = forget_in_redis(op, site) or found
@@ -172,6 +180,11 @@ def trashed(op):
     return [os.path.join(OURS, "trash", name) for name in os.listdir(our_folder("trash")) if name.startswith(op.db + "-")]
 
 
+def was_served(folder):
+    """Whether a folder in the trash was a complete site's: only those are asked for."""
+    return "nexus" in glimpse(os.path.join(folder, "site_config.json"))
+
+
 def archived(op, site):
     """What Frappe's own drop-site moved away, config and all, for ever."""
     out = []
@@ -195,15 +208,24 @@ def redis_servers():
     return [redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) for url in urls]
 
 
+# RQ's keys of one job, and its sorted sets of jobs by what became of them.
+JOB_KEYS = ("job", "results", "execution", "executions")
+JOB_SETS = (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*", b"rq:canceled:*")
+
+
 def forget_in_redis(op, site):
-    """Deletes cached keys (prefix db|) and queued jobs (SITE::id): no command of
-    Frappe does, and a job of a dropped site would fail for ever."""
+    """Deletes cached keys (prefix db|) and queued jobs (SITE::id, as of Frappe 16
+    SITE||id): no command of Frappe does, and a job of a dropped site would fail for
+    ever, or run on the next site of that name."""
     import redis
 
-    found, prefix, named = False, f"{site.name}::".encode(), not site.exists()  # else they are the new owner's jobs
+    named = not site.exists()  # else they are the new owner's jobs
+    ids = (f"{site.name}::", f"{site.name}||")
+    patterns = [f"{op.db}|*", *(f"rq:{kind}:{each}*" for each in ids for kind in JOB_KEYS if named)]
+    found, prefix = False, tuple(each.encode() for each in ids)
     try:
         for server in redis_servers():
-            for pattern in (f"{op.db}|*", f"rq:job:{site.name}::*")[:2 if named else 1]:
+            for pattern in patterns:
                 keys = list(server.scan_iter(pattern, count=1000))
                 if keys:
                     found = bool(server.delete(*keys)) or found
@@ -211,7 +233,7 @@ def forget_in_redis(op, site):
                 for job in server.lrange(queue, 0, -1):
                     if job.startswith(prefix):
                         server.lrem(queue, 0, job)
-            for kind in (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*") if named else ():
+            for kind in JOB_SETS if named else ():
                 for registry in server.scan_iter(kind, count=1000):
                     gone = [m for m in server.zrange(registry, 0, -1) if m.startswith(prefix)]
                     if gone:

@@ -26,7 +26,8 @@ def hello(op):
 
     if answer["frappe"].split(".")[0] not in ("15", "16"):
         lacks(f"Frappe {answer['frappe'] or 'is missing'}; 15 and 16 are supported.", "Use an image of Frappe 15 or 16.")
-    if not shutil.which("mariadb") and not shutil.which("mysql"):
+    client = shutil.which("mariadb") or shutil.which("mysql")
+    if not client:
         lacks("The MariaDB client program is missing; new-site needs it.", "Install the package mariadb-client in the image.")
     config = common_config()
     for name in ("redis_cache", "redis_queue"):
@@ -52,10 +53,30 @@ def hello(op):
         if answer["schema"] < SCHEMA_VERSION:
             lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but new sites' databases are not guarded as well.",
                   "Run: nexus bench init")
+        if client and (said := try_client(op, client)):
+            lacks(f"The MariaDB client program cannot use the server, and new-site needs it ({said}).",
+                  "Give the client its settings in the image's /etc/mysql, or the server what it asks for.")
     except Refusal as e:
         lacks(e.message.split(";")[0].rstrip(".") + f" ({e.detail}).", "Run: nexus bench init")
     answer["problems"] = problems
     return {"hello": answer}
+
+
+def try_client(op, program):
+    """Asks the server by the client program, as new-site does: it has demands of its
+    own (one of 11.8 refuses a server without TLS). Answers with what went wrong."""
+    config, (read, write) = common_config(), os.pipe()
+    os.write(write, f"[client]\npassword={op.secrets['db_password']}\n".encode())  # a pipe: neither argv nor a file
+    os.close(write)
+    try:
+        done = subprocess.run([program, f"--defaults-extra-file=/dev/fd/{read}", "-h", config.get("db_host") or "127.0.0.1",
+                               "-P", str(config.get("db_port") or 3306), "-u", op.secrets["db_account"], "-e", "SELECT 1"],
+                              pass_fds=[read], stdin=subprocess.DEVNULL, capture_output=True, timeout=10, text=True)
+        return "" if done.returncode == 0 else done.stderr.strip()[-300:]
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return type(e).__name__
+    finally:
+        os.close(read)
 
 
 def server_version(op):

@@ -47,7 +47,7 @@ def perform(op):
     try:
         result = WRITES[op.name](op)
     except Refusal as e:
-        if e.code in ("invalid", "not_found", "conflict"):  # a last word as well: nothing runs on
+        if e.unbegun or e.code in ("invalid", "not_found", "conflict"):  # a last word as well: nothing runs on
             ended_well(op)
         raise
     ended_well(op)

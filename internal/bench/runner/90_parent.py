@@ -272,6 +272,7 @@ def main():
         import pymysql.cursors  # noqa: F401
         import redis  # noqa: F401
         import frappe.utils.password  # noqa: F401
+        import frappe.database.mariadb.mysqlclient  # noqa: F401  (there is none before 16)
     parent.loop()
     os._exit(0)
 

@@ -153,12 +153,40 @@ func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string)
 	rows := b.SQL(t, fmt.Sprintf("SELECT schema_name FROM information_schema.schemata WHERE schema_name='%[1]s' UNION ALL "+
 		"SELECT CONCAT('user@', Host) FROM mysql.global_priv WHERE User='%[1]s' UNION ALL SELECT CONCAT('registered ', name) FROM nexus.register WHERE name='%[1]s' "+
 		"UNION ALL SELECT CONCAT('thread ', id) FROM information_schema.processlist WHERE user='%[1]s' OR db='%[1]s'", db))
-	redis := b.Sh(t, fmt.Sprintf(`for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u); do redis-cli -u "$u" --scan --pattern '%s|*'; redis-cli -u "$u" --scan --pattern 'rq:job:%s::*'; done`, db, site))
+	redis := b.redis(t, fmt.Sprintf(`--scan --pattern '%s|*'`, db))
 	processes := b.Sh(t, fmt.Sprintf("ps -eo args | grep -F -e %s -e %s | grep -v -e grep -e 'sh -c' || true", site, db))
 	for _, text := range []string{files, rows, redis, processes} {
 		left = append(left, strings.Fields(text)...)
 	}
-	return left
+	return append(left, b.Jobs(t, site)...)
+}
+
+// Jobs lists the keys and queue entries of a site's background jobs, under the ids
+// of either release: SITE::id as of Frappe 15, SITE||id as of 16.
+func (b *Box) Jobs(t testing.TB, site nexus.SiteName) (found []string) {
+	t.Helper()
+	keys := b.redis(t, `--scan --pattern 'rq:*'`)
+	queued := b.redis(t, `eval "local out = {} for _, q in ipairs(redis.call('KEYS', 'rq:queue:*')) do for _, id in ipairs(redis.call('LRANGE', q, 0, -1)) do out[#out + 1] = id end end return out" 0`)
+	for _, each := range strings.Fields(keys + "\n" + queued) {
+		if strings.Contains(each, string(site)+"::") || strings.Contains(each, string(site)+"||") {
+			found = append(found, each)
+		}
+	}
+	return found
+}
+
+// redis asks each Redis of the bench.
+func (b *Box) redis(t testing.TB, command string) string {
+	t.Helper()
+	return b.Sh(t, fmt.Sprintf(`for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u); do redis-cli -u "$u" --raw %s; done`, command))
+}
+
+// Root runs a shell script in the container as its root.
+func (b *Box) Root(t testing.TB, script string) {
+	t.Helper()
+	if out, err := exec.Command("docker", "exec", "-u", "root", b.Name, "sh", "-c", script).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
 }
 
 // Frappe runs a public command of Frappe on a site, as the scripts of 1.0 did.

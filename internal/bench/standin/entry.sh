@@ -21,4 +21,5 @@ if [ ! -s common_site_config.json ]; then
 JSON
 	mv common_site_config.json.new common_site_config.json
 fi
-exec ../env/bin/python -u ../web.py
+printf '%s' "${STANDIN_FRAPPE:-15}" >../config/standin_frappe
+exec ../env/bin/python -u ../web.py gunicorn frappe.app:application

@@ -7,11 +7,12 @@
 #   STANDIN_SERVICE     Compose service label, default backend
 #   STANDIN_PROJECT     Compose project label, default NAME
 #   STANDIN_PACE        seconds a new-site takes, default 0.6
+#   STANDIN_FRAPPE      the release it stands for: 15 (default) or 16
 #   STANDIN_SITES       a volume for sites/ (several containers of one bench); default: one that dies with it
 # Stop it with: docker rm -fv NAME
 set -euo pipefail
 [ $# -eq 6 ] || {
-	sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 sites=()
@@ -21,5 +22,5 @@ exec docker run --detach --name "$1" --network host "${sites[@]}" \
 	--label "com.docker.compose.project=${STANDIN_PROJECT:-$1}" \
 	--label com.docker.compose.container-number=1 \
 	--env "STANDIN_HTTP=127.0.0.1:$2" --env "DB_HOST=$3" --env "DB_PORT=$4" \
-	--env "REDIS_CACHE=$5" --env "REDIS_QUEUE=$6" --env "STANDIN_PACE=${STANDIN_PACE:-0.6}" \
+	--env "REDIS_CACHE=$5" --env "REDIS_QUEUE=$6" --env "STANDIN_PACE=${STANDIN_PACE:-0.6}" --env "STANDIN_FRAPPE=${STANDIN_FRAPPE:-15}" \
 	"${STANDIN_IMAGE:-nexus-standin:latest}"

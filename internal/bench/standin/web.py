@@ -1,9 +1,11 @@
 """The bench's web server: sites by Host, as gunicorn serves them in the real container.
 
-Each request reads the site's configuration anew and asks its database; nothing
-is kept in memory, so a site made, renamed or dropped shows at once.
+As Frappe 15, each request reads the site's configuration anew and asks its
+database; nothing is kept in memory, so a site made, renamed or dropped shows at
+once. As Frappe 16, it keeps what Memory tells.
 """
 
+import itertools
 import json
 import os
 import secrets
@@ -30,6 +32,46 @@ READERS = {
 # else's are dropped without a word.
 LEVEL_ONE = {"roles", "role_profile_name", "user_type", "user_emails", "block_modules", "api_key", "api_secret",
              "restrict_ip", "login_after", "login_before"}  # fmt: skip
+
+
+class Memory:
+    """What the processes of Frappe 16's web server keep between requests: a site's
+    configuration for a minute, and on a thread the connection to a database that
+    was gone when it was asked. Such a thread fails each site whose map of modules is
+    not in Redis, until it serves one whose map is. A HUP starts the processes anew."""
+
+    TTL, THREADS = 60, 4
+
+    def __init__(self):
+        self.requests = itertools.count()
+        self.clear()
+
+    def clear(self, *_):
+        self.configs, self.poisoned = {}, set()
+
+    def keep(self, read):
+        """Wraps the reading of a configuration; that of no site is not kept."""
+
+        def config():
+            at, kept = self.configs.get(frappe.local.site, (0, None))
+            if kept and time.monotonic() - at < self.TTL:
+                return kept
+            now = read()
+            if now.get("db_name"):
+                self.configs[frappe.local.site] = (time.monotonic(), now)
+            return now
+
+        return config
+
+    def enter(self, thread):
+        """Maps the site's modules, as every request does first."""
+        warm = frappe.cache.get_value("installed_app_modules")
+        if thread in self.poisoned and not warm:
+            raise Answer(500, {"exc_type": "OperationalError", "exception": "the connection of another site"})
+        self.poisoned.discard(thread)
+
+
+MEMORY = Memory()
 
 
 class Answer(Exception):
@@ -74,13 +116,26 @@ class Handler(BaseHTTPRequestHandler):
         frappe.init(site=site, force=True)
         if not frappe.conf.db_name:
             raise Answer(404, not_found("The requested URL was not found on the server."))
-        frappe.connect(set_admin_as_user=False)
+        self._connect()
         if frappe.conf.maintenance_mode and not frappe.conf.allow_reads_during_maintenance:
             raise frappe.SessionStopped("Session Stopped")
         frappe.set_user("Guest")
-        frappe.get_system_settings("session_expiry")  # every request reaches the database
         self._authenticate()
         self._route()
+
+    def _connect(self):
+        """Every request reaches the database."""
+        thread = next(MEMORY.requests) % MEMORY.THREADS
+        if frappe.MAJOR >= 16:
+            MEMORY.enter(thread)
+        frappe.connect(set_admin_as_user=False)
+        try:
+            frappe.get_system_settings("session_expiry")
+            if frappe.MAJOR >= 16:
+                frappe.setup_module_map(include_all_apps=False)
+        except Exception:
+            MEMORY.poisoned.add(thread)
+            raise
 
     def _read_form(self):
         form = {key: values[-1] for key, values in parse_qs(urlsplit(self.path).query).items()}
@@ -325,6 +380,9 @@ def main():
     host, _, port = os.environ.get("STANDIN_HTTP", "127.0.0.1:18000").rpartition(":")
     signal.signal(signal.SIGCHLD, reap)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, MEMORY.clear)
+    if frappe.MAJOR >= 16:
+        frappe.get_site_config = MEMORY.keep(frappe.get_site_config)
     Server((host, int(port)), Handler).serve_forever()
 
 

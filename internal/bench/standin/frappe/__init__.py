@@ -1,4 +1,4 @@
-"""A stand-in for Frappe 15, as much of it as Nexus' runner and tests touch.
+"""A stand-in for Frappe 15 or 16, as much of it as Nexus' runner and tests touch.
 
 Names, arguments, messages and leftovers are those of the real framework; the
 work behind them is not. Where the real thing is awkward, so is this.
@@ -14,11 +14,23 @@ from zoneinfo import ZoneInfo
 from . import exceptions
 from .exceptions import *  # noqa: F403  (frappe.ValidationError and the like)
 
-__version__ = "15.72.4"
 __title__ = "Frappe Framework"
 _dev_server = False
 
 BENCH_FALLBACK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+
+def _version():
+    """The release that this bench stands for, as its container's start wrote it down."""
+    try:
+        with open(os.path.join(BENCH_FALLBACK, "config", "standin_frappe")) as f:
+            return {"15": "15.72.4", "16": "16.9.0"}[f.read().strip()]
+    except FileNotFoundError:
+        return "15.72.4"
+
+
+__version__ = _version()
+MAJOR = int(__version__.split(".")[0])
 
 
 class _dict(dict):
@@ -211,6 +223,12 @@ def logger(name="frappe", **_):
 
 
 # ---- caches
+
+
+def setup_module_map(include_all_apps=True):
+    """Fills the site's map of modules. A site without one is cold: see web.py."""
+    if not include_all_apps and not cache.get_value("installed_app_modules"):
+        cache.set_value("installed_app_modules", {app: get_module_list(app) for app in get_installed_apps()})
 
 
 def clear_cache(user=None, doctype=None):

@@ -33,7 +33,8 @@ def generate_qname(qtype):
 
 
 def create_job_id(job_id=None):
-    return f"{frappe.local.site}::{job_id or uuid4()}"
+    between = "::" if frappe.MAJOR < 16 else "||"  # RQ 2 takes no colon in an id
+    return f"{frappe.local.site}{between}{job_id or uuid4()}"
 
 
 def enqueue(method, queue="default", timeout=None, now=False, enqueue_after_commit=False, job_id=None, **kwargs):

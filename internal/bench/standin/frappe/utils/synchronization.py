@@ -19,20 +19,25 @@ def filelock(lock_name, *, timeout=30, is_global=False):
     path = os.path.join(get_bench_path(), "config", filename) if is_global else get_site_path(LOCKS_DIR, filename)
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    fd = _acquire(lock_name, path, time.monotonic() + timeout)
     try:
-        _acquire(fd, lock_name, path, time.monotonic() + timeout)
         yield
     finally:
+        if frappe.MAJOR >= 16:  # filelock 3.20.4, which 16 brings, removes the file on release
+            os.unlink(path)
         os.close(fd)
 
 
-def _acquire(fd, name, path, deadline):
+def _acquire(name, path, deadline):
     while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            if os.fstat(fd).st_nlink:
+                return fd
+            os.close(fd)  # its last holder has removed it
         except BlockingIOError:
+            os.close(fd)
             if time.monotonic() >= deadline:
                 frappe.log_error("Filelock: Failed to aquire {lock_path}")
                 raise LockTimeoutError(

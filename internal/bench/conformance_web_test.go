@@ -1,0 +1,123 @@
+//go:build service || bench
+
+package bench_test
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// requests is enough to reach each process and thread of a bench's web server.
+const requests = 24
+
+// testWeb holds what a web server and Frappe's locks keep in memory against what an
+// operation promises: what is closed takes nothing, what is removed is not served,
+// and neither is in the way of the next site.
+func testWeb(t *testing.T, b *standin.Box, g *target) {
+	n := g.tenant("served")
+	n.ready(t)
+	t.Run("a lock file that was removed", func(t *testing.T) { testRemovedLock(t, b, n) })
+	t.Run("closed at once", func(t *testing.T) {
+		n.each(t, http.StatusOK)
+		n.run(t, nexus.Mark{State: nexus.TenantDeleting})
+		n.each(t, http.StatusServiceUnavailable)
+	})
+	t.Run("removed at once", func(t *testing.T) {
+		if len(b.Jobs(t, n.site)) == 0 {
+			t.Error("the site has no queued job: nothing to be removed")
+		}
+		n.run(t, nexus.DropSite{})
+		n.each(t, http.StatusNotFound)
+		if jobs := b.Jobs(t, n.site); len(jobs) > 0 {
+			t.Errorf("left in the queue: %v", jobs)
+		}
+	})
+	t.Run("the next site is served", func(t *testing.T) {
+		next := g.tenant("next")
+		next.ready(t)
+		next.each(t, http.StatusOK)
+		next.run(t, nexus.DropSite{})
+	})
+	t.Run("a client program that the server refuses", func(t *testing.T) { testClient(t, b, g) })
+}
+
+// ready makes the site, with a user who has a key.
+func (n *tenant) ready(t *testing.T) {
+	t.Helper()
+	n.run(t, nexus.NewSite{})
+	n.run(t, nexus.EnsureUser{Email: n.email, FullName: "Jane Doe", Password: "Passw0rdXyz"})
+	n.pair = nexus.IssueKey{Email: n.email, Key: nexus.Secret(strings.Repeat("c3", 32)), Secret: nexus.Secret(strings.Repeat("d4", 32))}
+	n.run(t, n.pair)
+	n.run(t, nexus.Mark{State: nexus.TenantActive})
+}
+
+// each asks for the site's ping until every thread that serves has answered.
+func (n *tenant) each(t *testing.T, want int) {
+	t.Helper()
+	got := map[int]int{} // status → how often
+	for range requests {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.addr+"/api/method/ping", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = string(n.site)
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		got[response.StatusCode]++
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if got[want] != requests {
+		t.Errorf("answers by status: %v, want %d of %d", got, requests, want)
+	}
+}
+
+// testRemovedLock lets the holder of the config's lock remove its file, as Frappe 16
+// does, while an operation waits for it and another process takes the new one.
+func testRemovedLock(t *testing.T, b *standin.Box, n *tenant) {
+	path := fmt.Sprintf("sites/%s/locks/site_config.lock", n.site)
+	let := hold(t, b, path)
+	done := make(chan error, 1)
+	go func() {
+		_, err := n.try(t, nexus.ApplyPlan{Plan: "starter", Users: 7, StorageBytes: 1, HostName: "http://" + string(n.site)})
+		done <- err
+	}()
+	standin.Await(t, "the operation waits for the lock", func() bool {
+		open := b.Sh(t, "for p in /proc/[0-9]*; do ls -l $p/fd 2>/dev/null | grep -q "+path+" && tr '\\0' ' ' < $p/cmdline; echo; done | grep -c env/bin/python || true")
+		count, _ := strconv.Atoi(open)
+		return count > 0
+	})
+	b.Sh(t, "rm "+path)
+	again := hold(t, b, path)
+	let()
+	select {
+	case err := <-done:
+		t.Errorf("went on beside the holder of the new file (%v)", err)
+		again()
+	case <-time.After(time.Second): // nothing tells that it does not go on
+		again()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// testClient gives the client program a setting that the server cannot meet.
+func testClient(t *testing.T, b *standin.Box, g *target) {
+	const file = "/etc/mysql/conf.d/zz-nexus-test.cnf"
+	b.Root(t, `printf '[client]\nssl\nssl-verify-server-cert\n' > `+file)
+	defer b.Root(t, "rm -f "+file)
+	hello, err := g.bench.Run(t.Context(), nexus.Op{Args: nexus.Hello{}})
+	if err != nil || len(hello.Hello.Problems) != 1 || !strings.Contains(hello.Hello.Problems[0].What, "client program") {
+		t.Fatalf("%+v, %v", hello.Hello, err)
+	}
+}

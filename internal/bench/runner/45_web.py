@@ -1,0 +1,52 @@
+# The bench's web server. Its processes of Frappe 16 serve a site by the config that
+# they read up to a minute ago (frappe/config.py: site_cache of 60 s in each), so a
+# site that was closed takes writes, and one that was removed is asked for its
+# database. gunicorn starts its processes anew on HUP, and lets requests finish.
+
+CONFIG_KEPT = 60.0  # seconds
+
+
+def frappe_major():
+    import frappe
+
+    return int(frappe.__version__.split(".")[0])
+
+
+def await_web(op, changed_at):
+    """Returns once no process of the web server serves the config that was replaced
+    at that time (of the epoch). A web server in another container than ours is out
+    of reach: then its memory has to run out, and the operation is to be asked again."""
+    left = changed_at + CONFIG_KEPT - time.time()
+    if frappe_major() < 16 or left <= 0 or reload_web(op):
+        return
+    e = Refusal("unavailable", f"The web server may serve the former config of {op.site} for another {left:.0f} s; then this goes on.")
+    e.unbegun = True  # what was begun is done, and this costs no attempt
+    raise e
+
+
+def reload_web(op):
+    """Starts the web server's processes anew and waits for the end of the old ones.
+    False: there is no web server in this container, or its processes do not end."""
+    masters = web_masters()
+    old = {pid: start_time(pid) for master in masters for pid in descendants(master)}
+    for master in masters:
+        os.kill(master, signal.SIGHUP)
+    end = Deadline(min(40, op.deadline.left()))  # gunicorn ends who has not finished in 30 s
+    while masters and any(born and start_time(pid) == born for pid, born in old.items()):
+        if end.left() <= 0:
+            return False
+        time.sleep(0.05)
+    return bool(masters)
+
+
+def web_masters():
+    """The pids of gunicorn's first processes, if they are our user's."""
+    tree = parents()
+    serving = {pid for pid in tree if b"gunicorn" in (line := command_line(pid)) and b"frappe.app" in line}
+    return [pid for pid in serving if tree[pid] not in serving and os.stat(f"/proc/{pid}").st_uid == os.getuid()]
+
+
+def command_line(pid):
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+        return f.read()
+    return b""
