@@ -116,6 +116,7 @@ func testGivenBack(t *testing.T, n *tenant) {
 			live nexus.IssueKey // afterwards
 		}{
 			{"given once", func(t *testing.T) { n.again(t, first); n.works(t, first, true) }, old},
+			{"given, and his profile saved", func(t *testing.T) { n.again(t, first); n.saved(t, first) }, old},
 			{"given anew", func(t *testing.T) { n.again(t, second); n.again(t, first) }, old},
 			{"cut off", func(t *testing.T) {
 				n.cutOff(t, first)
@@ -143,8 +144,11 @@ func testGivenBack(t *testing.T, n *tenant) {
 				if diff := cmp.Diff(before, look()); diff != "" && way.live == old {
 					t.Errorf("the site is not what it was:\n%s", diff)
 				}
-				for _, key := range []nexus.IssueKey{old, first, second, theirs} {
-					n.works(t, key, key == way.live)
+				for range 2 {
+					for _, key := range []nexus.IssueKey{old, first, second, theirs} {
+						n.works(t, key, key == way.live)
+					}
+					n.saved(t, way.live)
 				}
 			})
 		}

@@ -38,6 +38,11 @@ type target struct {
 	// cut ends the gift of a key, or the return of a site, in its middle; nil: that
 	// is one write.
 	cut func(t *testing.T, n *tenant, args nexus.Args)
+	// frappe: its sites answer as Frappe's do; the sandbox's have no login and take
+	// no document.
+	frappe bool
+	// search looks for a file of this name below the bench's folder.
+	search func(t *testing.T, name string) (where string)
 	// left lists what is left of a site and its database, outside our own view.
 	left func(t *testing.T, site nexus.SiteName, db string) []string
 }
@@ -125,9 +130,12 @@ func (n *tenant) stranger() *tenant {
 func conformance(t *testing.T, g *target) {
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	one := g.tenant("one")
-	t.Run("a site is made once", func(t *testing.T) { one.again(t, nexus.NewSite{}) })
+	t.Run("a site is made once", func(t *testing.T) { one.again(t, nexus.NewSite{AdminPassword: ownPassword}) })
+	t.Run("its Administrator", func(t *testing.T) { testAdministrator(t, one) })
 	t.Run("apps", func(t *testing.T) { testApps(t, one) })
 	t.Run("user, plan, key", func(t *testing.T) { testTenant(t, one) })
+	t.Run("keys outlive a user that is saved", func(t *testing.T) { testSavedUser(t, one) })
+	t.Run("a package unpacks nothing", func(t *testing.T) { testPackage(t, one) })
 	t.Run("strangers", func(t *testing.T) { testStrangers(t, one) })
 	t.Run("fence", func(t *testing.T) { testFence(t, one) })
 	t.Run("closed and opened", func(t *testing.T) { testMark(t, one) })

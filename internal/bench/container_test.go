@@ -27,13 +27,19 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 	}
 	t.Cleanup(func() { _ = docker.Close() })
 	unreadable(t, b)
-	return &target{bench: docker, install: install, addr: addr, app: app,
+	config := "cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe set-config -g admin_password "
+	b.Sh(t, config+commonPassword)
+	t.Cleanup(func() { b.Sh(t, config+"None") })
+	return &target{bench: docker, install: install, addr: addr, app: app, frappe: true,
 		plant:    func(t *testing.T, site nexus.SiteName) func() string { return b.Plant(t, site) },
 		complete: func(t *testing.T, site nexus.SiteName) (string, func() string) { return b.Complete(t, site) },
 		admin: func(t *testing.T, n *tenant, key nexus.IssueKey) {
 			b.Admin(t, n.site, n.db, n.email, key.Key.Reveal(), key.Secret.Reveal())
 		},
-		cut:     func(t *testing.T, n *tenant, args nexus.Args) { cut(t, b, n, args) },
+		cut: func(t *testing.T, n *tenant, args nexus.Args) { cut(t, b, n, args) },
+		search: func(t *testing.T, name string) string {
+			return b.Sh(t, "find sites -name "+name+" 2>/dev/null || true")
+		},
 		left:    func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
 		secrets: nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
 }

@@ -2,6 +2,9 @@
 # half-made site this is before there is a marker.
 
 
+KEPT_PACKAGES = "packages.before-nexus"
+
+
 class Site:
     def __init__(self, name):
         if not SITE_NAME.match(name) or ".." in name:
@@ -44,6 +47,28 @@ class Site:
         if not self.belongs_to(op):
             raise foreign(self)
         return self
+
+    def close_packages(self):
+        """Frappe unpacks a Package Import's archive, links and all, below `packages`,
+        and what a Package Release exports goes to any path that its documents name.
+        Both stop at a folder that is none, and outside the site's
+        (package_import.py; package_release.py, validate). Nothing that a user of the
+        site can do removes it. A folder of packages is kept, for who gets the site back."""
+        path, kept = os.path.join(self.folder, "packages"), os.path.join(self.folder, KEPT_PACKAGES)
+        if os.path.islink(path) and os.readlink(path) == os.devnull:
+            return
+        if os.path.lexists(path):
+            os.rename(path, kept)
+        os.symlink(os.devnull, path)
+        sync_dir(self.folder)
+
+    def open_packages(self):
+        path, kept = os.path.join(self.folder, "packages"), os.path.join(self.folder, KEPT_PACKAGES)
+        if os.path.islink(path) and os.readlink(path) == os.devnull:
+            os.remove(path)
+        if os.path.lexists(kept) and not os.path.lexists(path):
+            os.rename(kept, path)
+        sync_dir(self.folder)
 
     def config_mode(self):
         try:

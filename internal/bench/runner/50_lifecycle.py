@@ -28,6 +28,8 @@ def new_site(op):
     apps = site.apps()
     if apps != ["frappe"]:
         raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail}")
+    site.close_packages()
+    set_administrator(site, admin)
     with site_lock(site.name), site.locked_config() as config:
         config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making",
                            "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": ["frappe"]}
@@ -44,6 +46,17 @@ def last_password(op, site, ticket):
     seal_database(op, ticket, fresh)
     with site.locked_config() as config:
         config["db_password"] = fresh
+
+
+def set_administrator(site, admin):
+    """new-site prefers an admin_password of the common config to what it is told
+    (installer.py, install_db): all sites would have one."""
+    with frappe_site(site) as frappe:
+        from frappe.utils.password import check_password, update_password
+
+        update_password("Administrator", admin)
+        frappe.db.commit()
+        check_password("Administrator", admin)
 
 
 # A number as Frappe's driver shows it, "(2013, '…", or MariaDB's client program,
@@ -88,6 +101,7 @@ def half_installed(site, app):
 
 def mark(op):
     site, state = Site(op.site).ours(op), op.args["state"]
+    site.close_packages()
     with site.locked_config() as config:
         marker = config["nexus"]
         changed = marker.get("state") != state

@@ -100,6 +100,7 @@ def adopt(op):
             config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making", "apps": apps, "email": op.args.get("email", ""),
                                "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                                "adopted": {"config": before, "settings": settings(site)}}
+        site.close_packages()
     return {"changed": True}
 
 
@@ -112,12 +113,12 @@ def keep_key(frappe, site, email, pair):
     """Before an adoption gives the admin a new key: keeps in the marker the one that
     is there, sealed as it is, and by its fingerprint the one to come, so that the
     way back takes no other away. The first try's note is the right one."""
-    key = frappe.db.sql("SELECT api_key FROM `tabUser` WHERE name = %s", email)[0][0]
+    key, column = frappe.db.sql("SELECT api_key, api_secret FROM `tabUser` WHERE name = %s", email)[0]
     secret = frappe.db.sql("SELECT password, encrypted FROM `__Auth` WHERE doctype = 'User' AND name = %s AND fieldname = 'api_secret'", email)
     with site.locked_config() as config:
         marker = config["nexus"]
         if "adopted" in marker and marker.get("state") == "making":
-            kept = marker["adopted"].setdefault("key", {"user": email, "api_key": key, "secret": [list(row) for row in secret], "given": []})
+            kept = marker["adopted"].setdefault("key", {"user": email, "api_key": key, "column": column, "secret": [list(row) for row in secret], "given": []})
             kept["given"] = sorted({*kept["given"], fingerprint(pair)})
 
 
@@ -151,6 +152,7 @@ def give_back(site, before):
                 frappe.db.sql("INSERT INTO `tabSingles` (doctype, field, value) VALUES ('System Settings', %s, %s)", row)
             frappe.clear_document_cache("System Settings", "System Settings")
             frappe.db.commit()
+    site.open_packages()
     with site.locked_config() as config:
         for name in ("nexus", "nexus_plan", *TOUCHED):
             config.pop(name, None)
@@ -163,7 +165,8 @@ def restore_key(frappe, kept):
     pair = key_pair(frappe, user)
     if pair is None or fingerprint(pair) not in kept["given"]:
         return  # it was never given, or somebody set another one since
-    frappe.db.sql("UPDATE `tabUser` SET api_key = %s WHERE name = %s", (kept["api_key"], user))
+    # A former version's marker lacks the column.
+    set_key_columns(frappe, user, kept["api_key"], kept["column"] if "column" in kept else mask("of Frappe") if kept["secret"] else None)
     frappe.db.sql("DELETE FROM `__Auth` WHERE doctype = 'User' AND name = %s AND fieldname = 'api_secret'", user)
     for row in kept["secret"]:
         frappe.db.sql("INSERT INTO `__Auth` (doctype, name, fieldname, password, encrypted) VALUES ('User', %s, 'api_secret', %s, %s)", (user, *row))

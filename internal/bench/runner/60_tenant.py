@@ -147,15 +147,33 @@ def issue_key(op):
         have = key_pair(frappe, email)
         if have is None:
             raise Refusal("not_found", f"There is no user {email} on {site.name}.")
-        if have == wanted:
+        lasts = masked(frappe, email, wanted[1])
+        if have == wanted and lasts:
             return {"changed": False}
         keep_key(frappe, site, email, wanted)
-        frappe.db.sql("UPDATE `tabUser` SET api_key = %s WHERE name = %s", (wanted[0], email))
+        set_key_columns(frappe, email, wanted[0], mask(wanted[1]))
         set_encrypted_password("User", email, wanted[1], "api_secret")
         frappe.db.commit()
-        if key_pair(frappe, email) != wanted:
+        if key_pair(frappe, email) != wanted or not masked(frappe, email, wanted[1]):
             raise Refusal("internal", "The API key did not take.")
     return {"changed": True}
+
+
+def mask(secret):
+    """What Frappe leaves in the column of a Password field, the secret being in
+    __Auth. Saving a document whose column is empty removes the secret
+    (base_document.py, _save_passwords)."""
+    return "*" * len(secret)
+
+
+def masked(frappe, email, secret):
+    return frappe.db.sql("SELECT api_secret FROM `tabUser` WHERE name = %s", email)[0][0] == mask(secret)
+
+
+def set_key_columns(frappe, email, key, secret):
+    """With a new `modified`: else who has the user open in a form could save the
+    former values over these."""
+    frappe.db.set_value("User", email, {"api_key": key, "api_secret": secret})
 
 
 def key_pair(frappe, email):

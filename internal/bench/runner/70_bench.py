@@ -182,6 +182,10 @@ def init(op):
         our_folder(room)
     if not have:
         write_json(os.path.join(OURS, "install"), wanted)
+    for name in filter(SITE_NAME.match, os.listdir(SITES)):  # made by a former version
+        site = Site(name)
+        if mapping(glimpse(site.config_path).get("nexus")).get("install") == wanted:
+            site.close_packages()
     return {"changed": not have}
 
 

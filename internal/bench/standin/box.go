@@ -203,7 +203,7 @@ func (b *Box) Admin(t testing.TB, site nexus.SiteName, db, email, key, secret st
 		b.Frappe(t, site, "add-system-manager "+email+" --first-name Ada")
 	}
 	if key != "" {
-		b.SQL(t, fmt.Sprintf("UPDATE %s.tabUser SET api_key='%s' WHERE name='%s'", db, key, email))
+		b.SQL(t, fmt.Sprintf("UPDATE %s.tabUser SET api_key='%s', api_secret='%s', modified=NOW(6) WHERE name='%s'", db, key, strings.Repeat("*", len(secret)), email))
 		b.Frappe(t, site, fmt.Sprintf(`execute frappe.utils.password.set_encrypted_password --args "['User', '%s', '%s', 'api_secret']"`, email, secret))
 	}
 }
@@ -241,7 +241,7 @@ func (b *Box) Complete(t testing.TB, site nexus.SiteName) (db string, look func(
 		" --admin-password Adm1nOfOldTimes --mariadb-user-host-login-scope=%%", site, db))
 	b.Frappe(t, site, "set-config host_name http://old.example.com")
 	return db, func() string {
-		return b.SQL(t, fmt.Sprintf("SELECT field, value, '' FROM %[1]s.tabSingles WHERE doctype='System Settings' UNION ALL SELECT name, api_key, enabled FROM %[1]s.tabUser "+
+		return b.SQL(t, fmt.Sprintf("SELECT field, value, '' FROM %[1]s.tabSingles WHERE doctype='System Settings' UNION ALL SELECT name, CONCAT_WS(' ', api_key, api_secret), enabled FROM %[1]s.tabUser "+
 			"UNION ALL SELECT name, password, encrypted FROM %[1]s.__Auth WHERE fieldname='api_secret' ORDER BY 1, 2, 3", db)) + "\n" + b.Sh(t, fmt.Sprintf("cd sites/%s && find . -name logs -prune -o -type f -exec sha256sum {} + -o -print | sort && find . -name logs -prune -o -printf '%%m %%u %%p\n' | sort", site))
 	}
 }

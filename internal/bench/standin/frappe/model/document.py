@@ -5,7 +5,11 @@ import pymysql
 import frappe
 from frappe.model import meta as metas
 
-CONTROLLERS = {"User": "frappe.core.doctype.user.user"}
+CONTROLLERS = {
+    "User": "frappe.core.doctype.user.user",
+    "File": "frappe.core.doctype.file.file",
+    "Package Import": "frappe.core.doctype.package_import.package_import",
+}
 
 
 def get_doc(*args, **kwargs):
@@ -262,14 +266,17 @@ class Document:
         self.run_method("before_save")
 
     def _save_passwords(self):
-        """Password fields go encrypted to __Auth; the row keeps stars."""
-        from frappe.utils.password import set_encrypted_password
+        """Password fields go encrypted to __Auth; the row keeps stars. An empty one takes
+        its secret out of __Auth."""
+        from frappe.utils.password import remove_encrypted_password, set_encrypted_password
 
         for field in self.meta.fields:
             value = self.get(field.fieldname)
             if field.fieldtype != "Password" or field.fieldname in (self.flags.ignore_save_passwords or ()):
                 continue
-            if value and set(value) != {"*"}:
+            if not value:
+                remove_encrypted_password(self.doctype, self.name, field.fieldname)
+            elif set(value) != {"*"}:
                 set_encrypted_password(self.doctype, self.name, value, field.fieldname)
                 self.__dict__[field.fieldname] = "*" * len(value)
 
