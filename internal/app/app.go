@@ -323,6 +323,9 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 		return "", err
 	}
 	a.group.Go(func() error { return memory.Listen(ctx) })
+	a.group.Go(func() error {
+		return memory.KeepLists(ctx, func(err error) { a.log.WarnContext(ctx, "lists not put right", nexus.LogErr, err) })
+	})
 	a.group.Go(func() error { return a.announce(ctx, memory, "api") })
 	return "http://" + at, nil
 }

@@ -66,6 +66,11 @@ const (
 	KindAdopt     Kind = "adopt"
 )
 
+// Kinds lists all kinds.
+func Kinds() []Kind {
+	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt}
+}
+
 // OneWay kinds have no way back: what cannot be finished is parked for an
 // operator and resumed forward, and what has begun cannot be canceled. A deletion
 // cannot be taken back, and of an old key nobody knows the secret.

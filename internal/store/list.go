@@ -1,8 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,64 +23,170 @@ type JobFilter struct {
 	Limit  int
 }
 
-// Jobs lists jobs; next is empty on the last page. Invalid: a cursor that is
-// none of ours. Cost: one range and one HGETALL a job looked at.
+// lists are the sorted sets that hold the jobs a filter asks for, and no others but
+// what a former version left there.
+func (f JobFilter) lists() (out []string) {
+	if f.State == "" && f.Kind == "" {
+		return []string{jobsKey}
+	}
+	kinds, states := []nexus.Kind{f.Kind}, []nexus.State{f.State}
+	if f.Kind == "" {
+		kinds = nexus.Kinds()
+	}
+	if f.State == "" {
+		states = nexus.States()
+	}
+	for _, kind := range kinds {
+		for _, state := range states {
+			out = append(out, shelfKey(kind, state))
+		}
+	}
+	return out
+}
+
+// place is a job's place in a list: newest first, and of one millisecond the greatest
+// id first, which is Redis' order, reversed.
+type place struct {
+	at   float64
+	id   string
+	list string
+}
+
+func (p place) compare(other place) int {
+	if p.at != other.at {
+		return cmp.Compare(other.at, p.at)
+	}
+	return strings.Compare(other.id, p.id)
+}
+
+func (p place) text() string { return strconv.FormatFloat(p.at, 'f', -1, 64) + "/" + p.id }
+
+// Jobs lists jobs; next is empty on the last page, and a page that is not the last is
+// full. Invalid: a cursor that is none of ours. Cost: two round trips, more where
+// records have expired.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []nexus.Job, next string, err error) {
-	limit, after, err := page(f.Limit, f.Cursor)
+	limit, text, err := page(f.Limit, f.Cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	// A page is counted in places of the index, not in hits: a rare state costs
-	// bounded work per call, and an empty page with a cursor is a valid answer.
-	const look = 500
-	upper := "+inf"
-	if after != "" {
-		var ok bool
-		upper, _, ok = strings.Cut(after, "/")
-		if _, err := strconv.ParseUint(upper, 10, 63); err != nil || !ok {
+	after := place{at: math.Inf(1)}
+	if text != "" {
+		score, id, ok := strings.Cut(text, "/")
+		at, err := strconv.ParseUint(score, 10, 63)
+		if err != nil || !ok {
 			return nil, "", badCursor(err)
 		}
+		after = place{at: float64(at), id: id}
 	}
-	entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, jobsKey, &redis.ZRangeBy{Min: "-inf", Max: upper, Count: look}).Result()
-	if err != nil {
-		return nil, "", classify("jobs", err)
+	if err := s.listed(ctx); err != nil {
+		return nil, "", err
 	}
-	for _, entry := range entries {
-		id, _ := entry.Member.(string)
-		place := strconv.FormatFloat(entry.Score, 'f', -1, 64) + "/" + id
-		if after != "" && !before(place, after) {
-			continue
-		}
-		job, err := s.Job(ctx, nexus.JobID(id))
-		if nexus.CodeOf(err) == nexus.NotFound { // its time to live is over
-			s.rdb.ZRem(ctx, jobsKey, id)
-			continue
-		}
+	for ahead := limit + 1; ; {
+		places, whole, err := s.places(ctx, f.lists(), after, ahead)
 		if err != nil {
 			return nil, "", err
 		}
-		next = place
-		if (f.State == "" || job.State == f.State) && (f.Kind == "" || job.Kind == f.Kind) {
-			if jobs = append(jobs, job); len(jobs) == limit {
-				return jobs, cursor(next), nil
+		if len(places) == 0 && !whole { // so many of one millisecond
+			ahead *= 4
+			continue
+		}
+		for chunk := range slices.Chunk(places, limit+1) {
+			found, err := s.readJobs(ctx, chunk)
+			if err != nil {
+				return nil, "", err
+			}
+			for i, job := range found {
+				if (f.State != "" && job.State != f.State) || (f.Kind != "" && job.Kind != f.Kind) || job.ID == "" {
+					continue
+				}
+				if len(jobs) == limit {
+					return jobs, cursor(after.text()), nil
+				}
+				jobs, after = append(jobs, job), chunk[i]
 			}
 		}
+		if whole {
+			return jobs, "", nil
+		}
+		after = places[len(places)-1]
 	}
-	if len(entries) < look {
-		next = ""
-	}
-	return jobs, cursor(next), nil
 }
 
-// before tells whether a place comes after the cursor in the listing: older, or
-// of the same millisecond with a smaller id (the index' own order, reversed).
-func before(place, after string) bool {
-	score, id, _ := strings.Cut(place, "/")
-	otherScore, otherID, _ := strings.Cut(after, "/")
-	if score == otherScore {
-		return id < otherID
+// places reads what comes after a place in the lists, in order, about so many of each;
+// whole: there is no more. Cost: one round trip.
+func (s *Store) places(ctx context.Context, lists []string, after place, ahead int) (out []place, whole bool, err error) {
+	upper := "+inf"
+	if !math.IsInf(after.at, 1) {
+		upper = strconv.FormatFloat(after.at, 'f', -1, 64)
 	}
-	return len(score) < len(otherScore) || (len(score) == len(otherScore) && score < otherScore)
+	pipe := s.rdb.Pipeline()
+	ranges := make([]*redis.ZSliceCmd, len(lists))
+	for i, list := range lists {
+		ranges[i] = pipe.ZRevRangeByScoreWithScores(ctx, list, &redis.ZRangeBy{Min: "-inf", Max: upper, Count: int64(ahead)})
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, false, classify("jobs", err)
+	}
+	// Behind the end of a list that was not read to its own end, others may have more.
+	horizon := place{at: math.Inf(-1)}
+	whole = true
+	for i, r := range ranges {
+		entries := r.Val()
+		for _, entry := range entries {
+			id, _ := entry.Member.(string)
+			if p := (place{entry.Score, id, lists[i]}); after.compare(p) < 0 {
+				out = append(out, p)
+			}
+		}
+		if len(entries) == ahead {
+			last := entries[ahead-1]
+			id, _ := last.Member.(string)
+			if end := (place{at: last.Score, id: id}); end.compare(horizon) < 0 {
+				horizon = end
+			}
+			whole = false
+		}
+	}
+	slices.SortFunc(out, place.compare)
+	if !whole {
+		out = slices.DeleteFunc(out, func(p place) bool { return p.compare(horizon) > 0 })
+	}
+	return out, whole, nil
+}
+
+// readJobs reads the records at these places; one that is gone is empty, and leaves
+// its list, and one that is in a list of another state goes to its own. Cost: one
+// round trip.
+func (s *Store) readJobs(ctx context.Context, at []place) ([]nexus.Job, error) {
+	pipe := s.rdb.Pipeline()
+	rows := make([]*redis.MapStringStringCmd, len(at))
+	for i, p := range at {
+		rows[i] = pipe.HGetAll(ctx, jobKey(nexus.JobID(p.id)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, classify("jobs", err)
+	}
+	jobs := make([]nexus.Job, len(at))
+	var gone []place
+	for i, row := range rows {
+		var err error
+		if len(row.Val()) == 0 {
+			gone = append(gone, at[i])
+		} else if jobs[i], err = decodeJob(row.Val()); err != nil {
+			return nil, err
+		}
+		if list := at[i].list; len(row.Val()) > 0 && list != jobsKey && list != shelfKey(jobs[i].Kind, jobs[i].State) {
+			_ = s.shelve(ctx, list, "job", stateOf(list), at[i].id) // else the next look does it
+		}
+	}
+	if len(gone) > 0 {
+		pipe := s.rdb.Pipeline()
+		for _, p := range gone {
+			pipe.ZRem(ctx, p.list, p.id)
+		}
+		_, _ = pipe.Exec(ctx) // else the next look does it
+	}
+	return jobs, nil
 }
 
 // TenantFilter says which tenants to list, by name; see JobFilter.
@@ -87,40 +196,71 @@ type TenantFilter struct {
 	Limit  int
 }
 
-// Tenants lists tenants by site name; next is empty on the last page.
+// Tenants lists tenants by site name; next is empty on the last page, and a page
+// that is not the last is full. Cost: two round trips, more where rows are gone.
 func (s *Store) Tenants(ctx context.Context, f TenantFilter) (tenants []nexus.Tenant, next string, err error) {
 	limit, after, err := page(f.Limit, f.Cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	const look = 500
-	from := "-"
-	if after != "" {
-		from = "(" + after
+	list := tenantsKey
+	if f.State != "" {
+		list += ":" + string(f.State)
 	}
-	names, err := s.rdb.ZRangeByLex(ctx, tenantsKey, &redis.ZRangeBy{Min: from, Max: "+", Count: look}).Result()
-	if err != nil {
-		return nil, "", classify("tenants", err)
+	if err := s.listed(ctx); err != nil {
+		return nil, "", err
 	}
-	for _, name := range names {
-		tenant, err := s.Tenant(ctx, nexus.SiteName(name))
-		if nexus.CodeOf(err) == nexus.NotFound {
-			continue // deleted since
+	for {
+		from := "-"
+		if after != "" {
+			from = "(" + after
 		}
+		names, err := s.rdb.ZRangeByLex(ctx, list, &redis.ZRangeBy{Min: from, Max: "+", Count: int64(limit + 1)}).Result()
+		if err != nil {
+			return nil, "", classify("tenants", err)
+		}
+		found, err := s.readTenants(ctx, names)
 		if err != nil {
 			return nil, "", err
 		}
-		next = name
-		if f.State == "" || tenant.State == f.State {
-			if tenants = append(tenants, tenant); len(tenants) == limit {
-				return tenants, cursor(next), nil
+		for _, tenant := range found {
+			if f.State != "" && tenant.State != f.State || tenant.State == "" {
+				continue // removed since, or changed by a former version
 			}
+			if len(tenants) == limit {
+				return tenants, cursor(after), nil
+			}
+			tenants, after = append(tenants, tenant), string(tenant.Site)
+		}
+		if len(names) <= limit {
+			return tenants, "", nil
+		}
+		after = names[len(names)-1]
+	}
+}
+
+// readTenants reads the rows of these sites; one that is not there has no state.
+// Cost: one round trip.
+func (s *Store) readTenants(ctx context.Context, names []string) ([]nexus.Tenant, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	pipe := s.rdb.Pipeline()
+	rows := make([]*redis.MapStringStringCmd, len(names))
+	for i, name := range names {
+		rows[i] = pipe.HGetAll(ctx, tenantKey(nexus.SiteName(name)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, classify("tenants", err)
+	}
+	out := make([]nexus.Tenant, len(names))
+	for i, row := range rows {
+		var err error
+		if out[i], err = decodeTenant(nexus.SiteName(names[i]), row.Val()); err != nil {
+			return nil, err
 		}
 	}
-	if len(names) < look {
-		next = ""
-	}
-	return tenants, cursor(next), nil
+	return out, nil
 }
 
 // Tenant reads one row; not_found if there is none.
@@ -132,6 +272,10 @@ func (s *Store) Tenant(ctx context.Context, site nexus.SiteName) (nexus.Tenant, 
 	if len(f) == 0 {
 		return nexus.Tenant{}, refuse("tenant", nexus.NotFound, "There is no tenant %s.", site)
 	}
+	return decodeTenant(site, f)
+}
+
+func decodeTenant(site nexus.SiteName, f map[string]string) (nexus.Tenant, error) {
 	times, err := decodeJob(map[string]string{"createdAt": f["createdAt"], "nextAt": f["purgeAt"]})
 	if err != nil {
 		return nexus.Tenant{}, err

@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // TestJobsIndexForgets: an entry goes when its record has expired, a few with each
@@ -33,6 +36,109 @@ func TestJobsIndexForgets(t *testing.T) {
 			if f.rdb.ZScore(t.Context(), "{nexus}:jobs", id).Err() != nil {
 				t.Errorf("a job that lives is not listed: %s", id)
 			}
+		}
+	})
+}
+
+// TestListsByState: a page is full or the last, however rare the state; records that
+// have expired, or were moved by a worker of a former version, are not in the way.
+func TestListsByState(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		var rare []nexus.JobID
+		for i := range 620 {
+			job := f.submit(t, submission(nexus.SiteName(fmt.Sprintf("s%d.localhost", i))))
+			if i < 3 { // the oldest of all
+				if _, err := f.Cancel(t.Context(), job.ID, "op"); err != nil {
+					t.Fatal(err)
+				}
+				rare = append([]nexus.JobID{job.ID}, rare...)
+				f.advance(2 * time.Millisecond)
+			}
+		}
+		pages := func(filter store.JobFilter) (all []nexus.JobID) {
+			for {
+				jobs, next, err := f.Jobs(t.Context(), filter)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if next != "" && len(jobs) != filter.Limit {
+					t.Fatalf("%+v: a page of %d with another behind it", filter, len(jobs))
+				}
+				for _, job := range jobs {
+					all = append(all, job.ID)
+				}
+				if filter.Cursor = next; next == "" {
+					return all
+				}
+			}
+		}
+		for _, limit := range []int{1, 2, 200} {
+			if got := pages(store.JobFilter{State: nexus.Canceled, Limit: limit}); !slices.Equal(got, rare) {
+				t.Errorf("canceled, by %d: %q, want %q", limit, got, rare)
+			}
+		}
+		if got := pages(store.JobFilter{State: nexus.Canceled, Kind: nexus.KindProvision, Limit: 200}); len(got) != 3 {
+			t.Errorf("canceled provisions: %d", len(got))
+		}
+		if got := pages(store.JobFilter{State: nexus.Canceled, Kind: nexus.KindAdopt, Limit: 200}); len(got) != 0 {
+			t.Errorf("canceled adoptions: %d", len(got))
+		}
+		for _, filter := range []store.JobFilter{{Limit: 7}, {Kind: nexus.KindProvision, Limit: 100}} {
+			if got := pages(filter); len(got) != 620 || len(slices.Compact(slices.Sorted(slices.Values(got)))) != 620 {
+				t.Errorf("%+v lists %d", filter, len(got))
+			}
+		}
+		if got := pages(store.JobFilter{State: nexus.Queued, Limit: 200}); len(got) != 617 {
+			t.Errorf("queued: %d", len(got))
+		}
+		f.advance(31 * 24 * time.Hour) // the records of the canceled are gone
+		if got := pages(store.JobFilter{State: nexus.Canceled, Limit: 1}); len(got) != 0 {
+			t.Errorf("canceled, when their records are gone: %q", got)
+		}
+		if n := f.rdb.ZCard(t.Context(), "{nexus}:jobs:provision:canceled").Val(); n != 0 {
+			t.Errorf("%d entries of records that are gone", n)
+		}
+	})
+}
+
+// TestListsAfterAFormerVersion: what a worker or an API of before recorded is found.
+func TestListsAfterAFormerVersion(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		var ids []nexus.JobID
+		for i := range 3 {
+			job := f.submit(t, submission(nexus.SiteName(fmt.Sprintf("s%d.localhost", i))))
+			ids = append(ids, job.ID)
+		}
+		count := func(s *store.Store, state nexus.State, tenants nexus.TenantState) [2]int {
+			jobs, _, err := s.Jobs(t.Context(), store.JobFilter{State: state})
+			rows, _, other := s.Tenants(t.Context(), store.TenantFilter{State: tenants})
+			if err = errors.Join(err, other); err != nil {
+				t.Fatal(err)
+			}
+			return [2]int{len(jobs), len(rows)}
+		}
+		for _, list := range []string{"jobs:provision:queued", "tenants:making"} {
+			if n := f.rdb.Del(t.Context(), "{nexus}:"+list).Val(); n != 1 {
+				t.Fatalf("there was no %s", list)
+			}
+		}
+		fresh := store.New(f.rdb, store.Options{Embedded: true}) // the API after an upgrade
+		if got := count(fresh, nexus.Queued, nexus.TenantMaking); got != [2]int{3, 3} {
+			t.Errorf("after an upgrade %v are listed", got)
+		}
+		// A worker of before ends a job beside us.
+		f.rdb.HSet(t.Context(), "{nexus}:job:"+string(ids[0]), "state", "failed")
+		f.rdb.HSet(t.Context(), "{nexus}:tenant:s0.localhost", "state", "active")
+		if err := fresh.Shelve(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(fresh, nexus.Failed, nexus.TenantActive); got != [2]int{1, 1} {
+			t.Errorf("of what a former version changed %v are listed", got)
+		}
+		if got := count(fresh, nexus.Queued, nexus.TenantMaking); got != [2]int{2, 2} {
+			t.Errorf("of the others %v are listed", got)
 		}
 	})
 }

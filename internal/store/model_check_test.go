@@ -39,8 +39,8 @@ func (m *machine) sync(t *rapid.T) {
 	m.ref.expire()
 }
 
-// read is what Redis holds of ours. The index of jobs is left out: its old entries
-// go some time.
+// read is what Redis holds of ours. The list of all jobs is left out, and of those by
+// state what has expired: their old entries go some time.
 func (m *machine) read(t *rapid.T) dumped {
 	ctx, rdb, out := t.Context(), m.f.rdb, dumped{}
 	all, err := rdb.Keys(ctx, "{nexus}:*").Result()
@@ -90,6 +90,13 @@ func (m *machine) read(t *rapid.T) dumped {
 		}
 	}
 	delete(out, "{nexus}:jobs")
+	for key, fields := range out {
+		if strings.HasPrefix(key, "{nexus}:jobs:") {
+			if maps.DeleteFunc(fields, func(id, _ string) bool { return m.ref.jobs[nexus.JobID(id)] == nil }); len(fields) == 0 {
+				delete(out, key)
+			}
+		}
+	}
 	for key := range out {
 		delete(out[key], "wrote") // the mark of the last write, by which its like is known
 	}
@@ -112,6 +119,7 @@ func (r *ref) dump() dumped {
 		if j.askedAt != 0 {
 			out.put(key, "askedAt", j.askedAt)
 		}
+		out.put(fmt.Sprintf("{nexus}:jobs:%s:%s", j.Kind, j.state), id, j.created)
 		events := "{nexus}:events:" + string(id)
 		for i, e := range j.events {
 			out.put(events, fmt.Sprintf("%d-0", i+1), e)
@@ -129,6 +137,7 @@ func (r *ref) dump() dumped {
 			out.put(key, "purgeAt", t.purge)
 		}
 		out.put("{nexus}:tenants", site, 0)
+		out.put("{nexus}:tenants:"+string(t.state), site, 0)
 	}
 	for key, k := range r.keys {
 		out.put("{nexus}:idem:"+key, "fingerprint", k.is[0], "job", k.is[1], "(until)", k.until)
@@ -186,11 +195,12 @@ func (m *machine) align(want, got dumped) {
 			if err != nil || at < 1e12 || at > 1e14 {
 				continue
 			}
-			if field != "createdAt" && field != "updatedAt" { // those stay
+			stays := field == "createdAt" || field == "updatedAt" || strings.HasPrefix(key, "{nexus}:jobs:")
+			if !stays {
 				at += m.ref.offset
 			}
 			is, err := strconv.ParseInt(want[key][field], 10, 64)
-			if err == nil && (is-near < at && at < is+near || field == "createdAt" || field == "updatedAt") {
+			if err == nil && (is-near < at && at < is+near || stays) {
 				fields[field] = want[key][field]
 			}
 		}

@@ -43,6 +43,7 @@ var (
 	failedScript      = script("failed")
 	benchScript       = script("bench")
 	probeScript       = script("probe")
+	shelveScript      = script("shelve")
 )
 
 // The keys that Go names itself; the scripts derive the rest.

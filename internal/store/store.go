@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -30,6 +31,7 @@ type Store struct {
 	watchers map[nexus.JobID][]chan struct{}
 	installs sync.Map // "" → nexus.InstallID, once known
 	probes   probes
+	shelved  atomic.Bool // the lists by state are there, see listed
 }
 
 // New wraps a Redis client, which the caller closes after its last use.

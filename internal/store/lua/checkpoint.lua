@@ -9,8 +9,9 @@ local was, newest, cancel, wrote, rev, bench = unpack(redis.call('HMGET', KEYS[1
 if newest ~= ARGV[2] or over(was) or was == 'rollback_failed' then return { 'stale' } end
 local mark = redis.sha1hex(table.concat(ARGV, '\n'))
 if wrote == mark then return { 'ok', cancel or '', rev } end
+if was ~= ARGV[4] then move(id, ARGV[4]) end
 rev = int(tonumber(rev) + #ARGV - 6)
-local fields = { 'steps', ARGV[3], 'state', ARGV[4], 'wrote', mark, 'rev', rev, 'updatedAt', int(now) }
+local fields = { 'steps', ARGV[3], 'wrote', mark, 'rev', rev, 'updatedAt', int(now) }
 if ARGV[5] ~= '' then
   fields[#fields + 1] = 'error'
   fields[#fields + 1] = ARGV[5]

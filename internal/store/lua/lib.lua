@@ -20,6 +20,50 @@ local function get(id, field) return redis.call('HGET', job_key(id), field) or '
 
 local function num(id, field) return tonumber(get(id, field)) or 0 end
 
+-- A job is in the list of its kind and state, a tenant in that of its state, for
+-- whoever lists them. Only the next three functions change a state.
+local function shelf(kind, state) return P .. 'jobs:' .. kind .. ':' .. state end
+
+-- move gives a job a state.
+local function move(id, state)
+  local kind, was, at = unpack(redis.call('HMGET', job_key(id), 'kind', 'state', 'createdAt'))
+  if was == state then return end
+  redis.call('HSET', job_key(id), 'state', state)
+  redis.call('ZREM', shelf(kind, was), id)
+  redis.call('ZADD', shelf(kind, state), at, id)
+end
+
+-- move_tenant gives a tenant's row a state; '' takes it out of the lists, with the row.
+local function move_tenant(site, state)
+  local row = P .. 'tenant:' .. site
+  local was = redis.call('HGET', row, 'state')
+  if was == state then return end
+  if was then redis.call('ZREM', P .. 'tenants:' .. was, site) end
+  if state == '' then
+    redis.call('DEL', row)
+    redis.call('ZREM', P .. 'tenants', site)
+  else
+    redis.call('HSET', row, 'state', state)
+    redis.call('ZADD', P .. 'tenants:' .. state, 0, site)
+  end
+end
+
+-- sweep drops entries whose records have expired from a list of jobs: among the
+-- oldest, and some anywhere, since jobs at the head may live for long.
+local function sweep(list)
+  local many = redis.call('ZCARD', list)
+  if many == 0 then return end
+  for _, from in ipairs({ 0, now_us() % many }) do
+    local some, keys = redis.call('ZRANGE', list, int(from), int(from + 9)), {}
+    for i, old in ipairs(some) do keys[i] = job_key(old) end
+    if #some > 0 and redis.call('EXISTS', unpack(keys)) < #some then
+      for i, old in ipairs(some) do
+        if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', list, old) end
+      end
+    end
+  end
+end
+
 -- announce appends events, the last one at this rev, and wakes who waits. A
 -- stream entry's id is the rev. A wake-up that may not be sent fails no script:
 -- watchers look by themselves, and the probe tells of the missing right.
@@ -184,8 +228,7 @@ end
 
 -- forget_tenant deletes a row and what hangs on it; after a purge the name rests.
 local function forget_tenant(id, site)
-  redis.call('DEL', P .. 'tenant:' .. site)
-  redis.call('ZREM', P .. 'tenants', site)
+  move_tenant(site, '')
   redis.call('ZREM', DUE, 'tenant:' .. site)
   local rest = num(id, 'rest')
   if rest > 0 then redis.call('SET', P .. 'resting:' .. site, id, 'PX', int(rest)) end
@@ -199,16 +242,16 @@ local function settle(id, state)
   redis.call('HSET', tenant, 'job', '')
   if kind == 'provision' or kind == 'adopt' then
     if not done then return forget_tenant(id, site) end
-    redis.call('HSET', tenant, 'state', 'active')
+    move_tenant(site, 'active')
   elseif kind == 'teardown' and done then
     redis.call('DEL', P .. 'credentials:' .. get(id, 'owner'), P .. 'pickup:' .. get(id, 'owner'))
     forget_tenant(id, site)
   elseif kind == 'restore' and done or kind == 'suspend' and not done then
-    redis.call('HSET', tenant, 'state', 'active')
+    move_tenant(site, 'active')
     redis.call('HDEL', tenant, 'purgeAt')
     redis.call('ZREM', DUE, 'tenant:' .. site)
   elseif not done then
-    redis.call('HSET', tenant, 'state', get(id, 'was'))
+    move_tenant(site, get(id, 'was'))
     -- A purge that was canceled is not tried again by itself.
     if num(id, 'rest') > 0 then
       redis.call('HDEL', tenant, 'purgeAt')
@@ -221,7 +264,8 @@ end
 -- A terminal job gets its time to live; failed and canceled give the name back.
 local function end_job(id, state, now, retention, body)
   local key = job_key(id)
-  redis.call('HSET', key, 'state', state, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
+  move(id, state)
+  redis.call('HSET', key, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
   redis.call('ZREM', DUE, id)
   free_slot(id, now)
   emit(id, now, body)

@@ -3,7 +3,8 @@
 -- returns {'ok'} | {'taken'} when there is a row: whatever it says, it is newer
 local site, now = ARGV[1], now_ms()
 if redis.call('EXISTS', KEYS[1]) == 1 then return { 'taken' } end
-redis.call('HSET', KEYS[1], 'site', site, 'state', ARGV[2], 'plan', ARGV[3], 'email', ARGV[4], 'bench', ARGV[5],
+redis.call('HSET', KEYS[1], 'site', site, 'plan', ARGV[3], 'email', ARGV[4], 'bench', ARGV[5],
   'db', ARGV[6], 'madeBy', ARGV[7], 'job', '', 'createdAt', ARGV[8] == '0' and int(now) or ARGV[8])
+move_tenant(site, ARGV[2])
 redis.call('ZADD', P .. 'tenants', 0, site)
 return { 'ok' }

@@ -3,7 +3,8 @@
 -- returns {'ok', fields} | {'other'} when the record is no longer as read
 local id, now = ARGV[1], now_ms()
 if get(id, 'state') ~= 'rollback_failed' or get(id, 'rev') ~= ARGV[2] then return { 'other' } end
-redis.call('HSET', KEYS[1], 'state', ARGV[4], 'steps', ARGV[3], 'rescues', '0', 'looks', '0',
+move(id, ARGV[4])
+redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'rescues', '0', 'looks', '0',
   'leaseUntil', '0', 'nextAt', '0', 'giveUpAt', int(now + tonumber(ARGV[5])),
   'gen', int(mint(0))) -- whoever parked it owns it no more
 redis.call('HDEL', KEYS[1], 'former')

@@ -33,14 +33,14 @@ local moves = {
   restore = { from = { suspended = true }, to = 'suspended' },
   rotate_key = { from = { active = true }, to = 'active' },
 }
-local move = moves[kind]
+local fit = moves[kind]
 local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
-if not move then
+if not fit then
   if row[2] or redis.call('EXISTS', P .. 'resting:' .. site) == 1 then return { 'taken' } end
 else
   if not row[2] then return { 'unknown' } end
   if row[1] ~= '' then return { 'busy' } end
-  if not move.from[row[2]] then return { 'unfit', row[2] } end
+  if not fit.from[row[2]] then return { 'unfit', row[2] } end
   -- A purge is of one purge date: the tenant may have been restored since it was found due.
   if string.sub(ARGV[11], 1, 6) == 'purge:' and (row[2] ~= 'suspended'
     or ARGV[11] ~= 'purge:' .. site .. ':' .. (redis.call('HGET', tenant, 'purgeAt') or '')) then
@@ -61,13 +61,15 @@ for i = 19, #ARGV, 2 do
 end
 
 local owner, bench, db, was = id, '', '', ''
-if not move then
-  redis.call('HSET', tenant, 'site', site, 'state', 'making', 'plan', ARGV[15], 'email', ARGV[14],
+if not fit then
+  redis.call('HSET', tenant, 'site', site, 'plan', ARGV[15], 'email', ARGV[14],
     'bench', '', 'db', '', 'madeBy', id, 'job', id, 'createdAt', int(now))
+  move_tenant(site, 'making')
   redis.call('ZADD', P .. 'tenants', 0, site)
 else
   was, owner, bench, db = row[2], row[3], row[4], row[5]
-  redis.call('HSET', tenant, 'state', move.to, 'job', id)
+  move_tenant(site, fit.to)
+  redis.call('HSET', tenant, 'job', id)
   if kind == 'suspend' then
     local purge = int(now + tonumber(ARGV[17]))
     redis.call('HSET', tenant, 'purgeAt', purge)
@@ -82,18 +84,9 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
--- Entries whose records are over go: the oldest, and some anywhere, since parked
--- jobs at the head never expire.
-local many = redis.call('ZCARD', P .. 'jobs')
-for _, from in ipairs({ 0, now_us() % many }) do
-  local some, keys = redis.call('ZRANGE', P .. 'jobs', int(from), int(from + 9)), {}
-  for i, old in ipairs(some) do keys[i] = job_key(old) end
-  if #some > 0 and redis.call('EXISTS', unpack(keys)) < #some then
-    for i, old in ipairs(some) do
-      if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', P .. 'jobs', old) end
-    end
-  end
-end
+redis.call('ZADD', shelf(kind, 'queued'), int(now), id)
+sweep(P .. 'jobs')
+sweep(shelf(kind, ({ 'succeeded', 'failed', 'canceled' })[1 + now_us() % 3]))
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
 if ARGV[11] ~= '' then
   redis.call('HSET', idem, 'job', id, 'fingerprint', ARGV[12])

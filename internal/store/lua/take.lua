@@ -15,7 +15,7 @@ redis.call('HSET', key, 'taken', ARGV[2], 'looks', '0')
 local bench = get(id, 'bench')
 if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   local open = mode(bench, now) == 'open'
-  if state ~= 'rolling_back' then redis.call('HSET', key, 'state', 'waiting') end
+  if state ~= 'rolling_back' then move(id, 'waiting') end
   redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
     'nextAt', int(now + 60000), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot
   redis.call('ZADD', DUE, int(now + 60000), id)
@@ -29,7 +29,7 @@ redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(AR
   'waitingFor', '', 'waitNote', '', 'nextAt', '0')
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
-  redis.call('HSET', key, 'state', 'running')
+  move(id, 'running')
   emit(id, now, ARGV[5])
 elseif rested then -- what it waited for is shown no more
   emit(id, now, ARGV[5])

@@ -14,6 +14,7 @@ if row[1] == 'making' then
   return { 'ok', '' }
 end
 local state = row[1] == 'deleting' and 'suspended' or row[1]
-redis.call('HSET', KEYS[1], 'state', state, 'job', '')
+move_tenant(ARGV[1], state)
+redis.call('HSET', KEYS[1], 'job', '')
 if row[1] == 'deleting' then redis.call('HDEL', KEYS[1], 'purgeAt') end -- nobody looks at it any more
 return { 'ok', state }

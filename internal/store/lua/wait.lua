@@ -7,7 +7,8 @@ local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end
 local at = now + tonumber(ARGV[7])
 if get(id, 'cancel') == '1' and ARGV[4] ~= 'rolling_back' then at = now end
-redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'state', ARGV[4], 'waitingFor', ARGV[5], 'waitNote', ARGV[6],
+move(id, ARGV[4])
+redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'waitingFor', ARGV[5], 'waitNote', ARGV[6],
   'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- a renewal on its way brings nothing back
 redis.call('ZADD', DUE, int(at), id)
 local bench = get(id, 'bench')

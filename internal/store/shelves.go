@@ -1,0 +1,153 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// shelvedKey holds a time (ms): all jobs recorded before are in the list of their
+// kind and state.
+const shelvedKey = prefix + "jobs:shelved"
+
+func shelfKey(kind nexus.Kind, state nexus.State) string {
+	return jobsKey + ":" + string(kind) + ":" + string(state)
+}
+
+// stateOf is the state that a list is of.
+func stateOf(list string) string { return list[strings.LastIndexByte(list, ':')+1:] }
+
+const (
+	shelveAtOnce = 200
+	shelveAtMost = 3 * time.Second // within a call
+	shelveEvery  = time.Minute
+)
+
+// KeepLists puts jobs and tenants into the lists of their state until the context
+// ends, where a worker or an API of a former version beside this one did not. One
+// process at a time does it. Failed is told what went wrong; the next turn tries again.
+func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
+	tick := time.NewTicker(shelveEvery)
+	defer tick.Stop()
+	for {
+		mine, err := s.Turn(ctx, "turn:lists", shelveEvery*9/10)
+		if err == nil && mine {
+			err = s.Shelve(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// listed sees to it that the lists have ever been made: a registry of a former
+// version has none.
+func (s *Store) listed(ctx context.Context) error {
+	if s.shelved.Load() {
+		return nil
+	}
+	n, err := s.rdb.Exists(ctx, shelvedKey).Result()
+	if err != nil {
+		return classify("listed", err)
+	}
+	if n == 0 { // KeepLists is at it too; a small registry is done at once
+		short, stop := context.WithTimeout(ctx, shelveAtMost)
+		defer stop()
+		if err := s.Shelve(short); short.Err() != nil && ctx.Err() == nil {
+			return &nexus.Error{Code: nexus.Unavailable, Op: "store.listed", Err: err, RetryAfter: 10 * time.Second,
+				Msg: "The lists are being made for this version; please try again in a moment."}
+		} else if err != nil {
+			return err
+		}
+	}
+	s.shelved.Store(true)
+	return nil
+}
+
+// Shelve puts right the lists of jobs and tenants by state. Cost: a script for each
+// 200 of: jobs recorded since the last time (all of them the first time), jobs that
+// are not over, tenants.
+func (s *Store) Shelve(ctx context.Context) error {
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return classify("shelve", err)
+	}
+	since, err := s.rdb.Get(ctx, shelvedKey).Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return classify("shelve", err)
+	}
+	if now.Sub(time.UnixMilli(since)) > time.Hour {
+		err = s.walk(ctx, jobsKey, "job", "")
+	} else {
+		var fresh []string
+		if fresh, err = s.rdb.ZRangeByScore(ctx, jobsKey, &redis.ZRangeBy{Min: strconv.FormatInt(since, 10), Max: "+inf"}).Result(); err == nil {
+			err = s.shelveAll(ctx, jobsKey, "job", "", fresh)
+		}
+	}
+	for _, kind := range nexus.Kinds() {
+		for _, state := range nexus.States() {
+			if err == nil && !state.Terminal() {
+				err = s.walk(ctx, shelfKey(kind, state), "job", string(state))
+			}
+		}
+	}
+	if err == nil {
+		err = s.walk(ctx, tenantsKey, "tenant", "")
+	}
+	if err == nil {
+		err = s.rdb.Set(ctx, shelvedKey, now.Add(-shelveEvery).UnixMilli(), 0).Err()
+	}
+	if err != nil {
+		return classify("shelve", err)
+	}
+	return nil
+}
+
+// walk shelves all that is in a list while it is walked.
+func (s *Store) walk(ctx context.Context, list, what, state string) error {
+	for at := uint64(0); ; {
+		entries, next, err := s.rdb.ZScan(ctx, list, at, "", shelveAtOnce).Result()
+		if err != nil {
+			return err
+		}
+		names := make([]string, 0, len(entries)/2)
+		for i := 0; i < len(entries); i += 2 { // names and scores
+			names = append(names, entries[i])
+		}
+		if err := s.shelveAll(ctx, list, what, state, names); err != nil || next == 0 {
+			return err
+		}
+		at = next
+	}
+}
+
+func (s *Store) shelveAll(ctx context.Context, list, what, state string, names []string) error {
+	for len(names) > 0 {
+		n := min(len(names), shelveAtOnce)
+		if err := s.shelve(ctx, list, what, state, names[:n]...); err != nil {
+			return err
+		}
+		names = names[n:]
+	}
+	return nil
+}
+
+func (s *Store) shelve(ctx context.Context, list, what, state string, names ...string) error {
+	args := []any{what, state}
+	for _, name := range names {
+		args = append(args, name)
+	}
+	_, err := s.run(ctx, "shelve", shelveScript(), list, args...)
+	return err
+}
