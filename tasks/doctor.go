@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -46,7 +47,9 @@ type Finding struct {
 	Mend string         `json:"mend"` // a sentence
 	Safe bool           `json:"safe"` // ours for certain, and nobody's data: may be mended unasked
 
-	State nexus.TenantState `json:"-"` // of the tenant's row
+	State   nexus.TenantState `json:"-"` // of the tenant's row
+	PurgeAt time.Time         `json:"-"` // the row's
+	Want    nexus.TenantState `json:"-"` // other_state that is safe: what the tenant becomes on both sides
 }
 
 // Survey is all that Diagnose looks at.
@@ -111,14 +114,15 @@ type diagnosis struct {
 	Survey
 	rows  map[nexus.SiteName]nexus.Tenant
 	sites map[nexus.SiteName]nexus.SiteInfo
-	busy  map[any]bool   // site names, database names and owners that a live job works on
-	used  map[string]any // databases that a row, a site or a folder speaks of
+	busy  map[any]bool                       // site names, database names and owners that a live job works on
+	used  map[string]any                     // databases that a row, a site or a folder speaks of
+	names map[string]map[nexus.SiteName]bool // of rows and sites, by database
 	found []Finding
 }
 
 func newDiagnosis(s Survey) *diagnosis {
 	d := &diagnosis{Survey: s, rows: map[nexus.SiteName]nexus.Tenant{}, sites: map[nexus.SiteName]nexus.SiteInfo{},
-		busy: map[any]bool{}, used: map[string]any{}}
+		busy: map[any]bool{}, used: map[string]any{}, names: map[string]map[nexus.SiteName]bool{}}
 	for _, job := range s.Jobs {
 		if !job.State.Terminal() {
 			d.busy[job.Site], d.busy[job.DB], d.busy[job.Owner] = true, true, true
@@ -133,9 +137,11 @@ func newDiagnosis(s Survey) *diagnosis {
 	}
 	for _, site := range s.Inventory.Sites {
 		d.sites[site.Site], d.used[site.DB] = site, site
+		d.name(site.DB, site.Site)
 	}
 	for _, t := range s.Tenants {
 		d.rows[t.Site], d.used[t.DB] = t, t
+		d.name(t.DB, t.Site)
 	}
 	return d
 }
@@ -186,9 +192,7 @@ func (d *diagnosis) tenant(t nexus.Tenant) {
 	case !site.Database:
 		add(MissingDatabase, false, gone, "%s is %s in the registry, and its database %s is not there.", t.Site, t.State, t.DB)
 	}
-	if site.State != string(t.State) {
-		add(OtherState, true, "nexus doctor --fix makes it so on the bench too.", "%s is %s in the registry, and %s on the bench.", t.Site, t.State, site.State)
-	}
+	d.states(t, site)
 }
 
 // stuck is a row that waits for a job that is over, or whose record is lost.
@@ -222,6 +226,7 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 	}
 	f := Finding{Kind: UnrecordedSite, Site: site.Site, DB: site.DB, Job: site.Job, State: nexus.TenantState(site.State)}
 	_, known := d.Jobs[site.Job]
+	opened := site.State == string(nexus.TenantActive) || site.State == string(nexus.TenantSuspended)
 	switch {
 	case d.shared(site):
 		f.Kind = OtherOwner
@@ -231,7 +236,7 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 		f.Kind, f.Safe = OrphanAdoption, true
 		f.What = fmt.Sprintf("%s is still marked by an adoption that failed.", site.Site)
 		f.Mend = "nexus doctor --fix takes the mark off and leaves the site."
-	case d.failed(site.Job):
+	case d.failed(site.Job) && !opened: // else it may have been handed out
 		f.Kind, f.Safe = OrphanSite, true
 		f.What = fmt.Sprintf("%s was left behind by a job that failed.", site.Site)
 		f.Mend = "nexus doctor --fix removes it."
@@ -252,8 +257,14 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 
 // shared tells whether another row or another folder is on the site's database.
 func (d *diagnosis) shared(site nexus.SiteInfo) bool {
-	return site.DB != "" && (slices.ContainsFunc(d.Tenants, func(t nexus.Tenant) bool { return t.DB == site.DB && t.Site != site.Site }) ||
-		slices.ContainsFunc(d.Inventory.Sites, func(other nexus.SiteInfo) bool { return other.DB == site.DB && other.Site != site.Site }))
+	return site.DB != "" && len(d.names[site.DB]) > 1
+}
+
+func (d *diagnosis) name(db string, site nexus.SiteName) {
+	if d.names[db] == nil {
+		d.names[db] = map[nexus.SiteName]bool{}
+	}
+	d.names[db][site] = true
 }
 
 // intent is a note that a job is about to make a site; it goes when the site has
@@ -267,7 +278,11 @@ func (d *diagnosis) intent(intent nexus.Intent) {
 		What: fmt.Sprintf("A job that is over left the note that it is about to make %s.", intent.Site)}
 	switch {
 	case row.MadeBy == intent.Job && row.State != nexus.TenantMaking && row.State != "":
-		f.State, f.Safe, f.Mend = row.State, true, "nexus doctor --fix removes the note; the site stays."
+		// The note goes with a mark of the site's state, which must change nothing else.
+		f.State, f.Safe, f.Mend = row.State, site.State == string(row.State), "nexus doctor --fix removes the note; the site stays."
+		if !f.Safe {
+			f.Mend = "First agree on the site's state (see its other finding); then nexus doctor --fix removes the note."
+		}
 	case row.MadeBy == intent.Job && row.State != "" || site.Job == intent.Job && site.Install == d.Install && site.State != "":
 		return // told of with the row, or with the site
 	default:

@@ -74,7 +74,7 @@ func TestDiagnose(t *testing.T) {
 		{name: "a tenant's database is gone", edit: func(s *tasks.Survey) { s.Inventory.Sites[0].Database = false }, want: acme(tasks.MissingDatabase, false)},
 		{name: "a tenant's folder is another job's", edit: func(s *tasks.Survey) { s.Inventory.Sites[0].Job = other }, want: acme(tasks.OtherOwner, false)},
 		{name: "a tenant's folder has no marker", edit: func(s *tasks.Survey) { s.Inventory.Sites[0].Install = "" }, want: acme(tasks.OtherOwner, false)},
-		{name: "a tenant is closed on the bench", edit: func(s *tasks.Survey) { s.Inventory.Sites[0].State = "suspended" }, want: acme(tasks.OtherState, true)},
+		{name: "a tenant is closed on the bench", edit: func(s *tasks.Survey) { s.Inventory.Sites[0].State = "suspended" }, want: acme(tasks.OtherState, false)},
 		{name: "a live job changes the tenant", edit: func(s *tasks.Survey) {
 			s.Inventory.Sites[0].State, s.Tenants[0].Job = "suspended", other
 			s.Jobs[other] = nexus.Job{ID: other, Kind: nexus.KindSuspend, Site: "acme.example.com", State: nexus.Waiting, Owner: maker, DB: maker.Database(install)}
@@ -98,6 +98,12 @@ func TestDiagnose(t *testing.T) {
 		}, want: []tasks.Finding{{Kind: tasks.StuckTenant, Site: "acme.example.com", DB: maker.Database(install), Job: maker, Safe: true, State: nexus.TenantDeleting}}},
 		{name: "a site of a job that failed", edit: func(s *tasks.Survey) { addSite(s, marked("dead.example.com", dead, nexus.TenantMaking)) },
 			want: withState(one(tasks.OrphanSite, "dead.example.com", dead, true), nexus.TenantMaking)},
+		{name: "a site of a job that failed, once opened", edit: func(s *tasks.Survey) { addSite(s, marked("dead.example.com", dead, nexus.TenantActive)) },
+			want: withState(one(tasks.UnrecordedSite, "dead.example.com", dead, false), nexus.TenantActive)},
+		{name: "the intent of a tenant in another state", edit: func(s *tasks.Survey) {
+			s.Inventory.Sites[0].State = "suspended"
+			s.Inventory.Intents = append(s.Inventory.Intents, nexus.Intent{Site: "acme.example.com", Job: maker, DB: maker.Database(install)})
+		}, want: append(acme(tasks.OtherState, false), acme(tasks.StaleIntent, false)...)},
 		{name: "an adoption that failed", edit: func(s *tasks.Survey) {
 			site := marked("dead.example.com", dead, nexus.TenantMaking)
 			site.DB, site.Adopted = "_dead", true

@@ -28,6 +28,7 @@ type Options struct {
 	Linger    time.Duration    // how long a task that is not for this worker is kept; 0: 5 s
 
 	GiveUpAfter time.Duration // of the jobs it submits itself; 0: 24 h
+	Grace       time.Duration // until a purge whose date is in doubt; 0: 7 days
 }
 
 // Engine does jobs, one Work call each. Safe for concurrent use.
@@ -65,6 +66,9 @@ func NewEngine(o Options) *Engine {
 	}
 	if o.GiveUpAfter == 0 {
 		o.GiveUpAfter = 24 * time.Hour
+	}
+	if o.Grace == 0 {
+		o.Grace = 7 * 24 * time.Hour
 	}
 	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{}), turned: make(chan struct{}, 1),
 		runs: map[*run]struct{}{}}

@@ -84,3 +84,57 @@ func (h *harness) done(t *testing.T, sub store.Submission) {
 		t.Fatal(err)
 	}
 }
+
+// closedBench says of every site what a test has it say.
+type closedBench struct{ site *nexus.SiteInfo }
+
+// Run answers an inspect.
+func (b closedBench) Run(context.Context, nexus.Op) (nexus.Result, error) {
+	return nexus.Result{Site: b.site}, nil
+}
+
+// TestPurgeAsksTheBench: a purge whose date has come is recorded only if the bench has
+// the site closed, as of no later than the registry knows; else its grace begins anew.
+func TestPurgeAsksTheBench(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		state  string
+		later  nexus.Gen // of the bench's mark, after the registry's
+		purged bool
+	}{
+		{"closed as the registry knows", "suspended", 0, true},
+		{"open", "active", 0, false},
+		{"open since", "active", 1, false},
+		{"closed anew since", "suspended", 1, false},
+		{"its removal had begun", "deleting", 0, true},
+		{"gone", "", 0, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			defer h.close()
+			made := store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindProvision, Site: "old.localhost", Steps: []nexus.StepName{"one"}, GiveUpAfter: time.Hour}
+			h.done(t, made)
+			h.done(t, store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindSuspend, Site: "old.localhost", Steps: []nexus.StepName{"one"}, GiveUpAfter: time.Hour, PurgeAfter: time.Minute})
+			before, err := h.store.Tenant(t.Context(), "old.localhost")
+			if err != nil || before.StateGen == 0 {
+				t.Fatalf("%+v, %v", before, err)
+			}
+			b := closedBench{&nexus.SiteInfo{Site: "old.localhost", Job: made.ID, State: tc.state, StateGen: before.StateGen + tc.later}}
+			e := worker.NewEngine(worker.Options{Store: h.store, Bench: b, Keys: h.keys, Log: slog.New(slog.DiscardHandler), Grace: time.Hour})
+			h.advance(2 * time.Minute)
+			e.Purge(t.Context(), store.Purge{Site: "old.localhost", At: fmt.Sprint(before.PurgeAt.UnixMilli())})
+			row, err := h.store.Tenant(t.Context(), "old.localhost")
+			if err != nil || (row.State == nexus.TenantDeleting) != tc.purged {
+				t.Fatalf("%+v, %v", row, err)
+			}
+			if left := row.PurgeAt.Sub(h.now); !tc.purged && (left < 59*time.Minute || left > time.Hour) {
+				t.Errorf("to be purged in %s", left)
+			}
+			if found, err := h.store.Tick(t.Context(), true); err != nil || !tc.purged && len(found.Purges) > 0 {
+				t.Errorf("found due again at once: %+v, %v", found, err)
+			}
+		})
+	}
+}

@@ -2,13 +2,11 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
-	"github.com/nexus-erp/provisioner/tasks"
 )
 
 const (
@@ -16,7 +14,6 @@ const (
 	clockAtMost = 200 * time.Millisecond
 	afterOutage = store.LeaseTime
 	clockEvery  = 10 * time.Second
-	purgeLook   = 2 * time.Second
 )
 
 // Reconcile looks at the due index until the context ends: the only timer of
@@ -112,33 +109,4 @@ func (e *Engine) tick(ctx context.Context, rescue bool, purges chan<- store.Purg
 		}
 	}
 	return err
-}
-
-// purge records the teardown of a tenant whose grace is over. Its key names this
-// purge, so that of many who find it due one records it; what is refused (a job
-// is on the tenant) is found due again.
-//
-// A registry that was restored from a backup may have forgotten that the tenant was
-// restored since: what the bench has open is not purged.
-func (e *Engine) purge(ctx context.Context, p store.Purge) {
-	if ctx.Err() != nil {
-		return
-	}
-	short, cancel := context.WithTimeout(ctx, purgeLook)
-	defer cancel()
-	look, err := e.Bench.Run(short, nexus.Op{Site: p.Site, Args: nexus.Inspect{}})
-	if err != nil || look.Site != nil && look.Site.State == string(nexus.TenantActive) {
-		e.Log.WarnContext(ctx, "tenant not purged: its site is open on the bench, or the bench cannot be asked",
-			nexus.LogTenant, string(p.Site), nexus.LogErr, err)
-		return // found due again in a minute
-	}
-	job, replay, err := e.Store.Submit(ctx, store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindTeardown, Site: p.Site, Actor: "purge",
-		Steps: tasks.Steps(nexus.KindTeardown), IdempotencyKey: fmt.Sprintf("purge:%s:%s", p.Site, p.At),
-		Fingerprints: []string{"purge"}, GiveUpAfter: e.GiveUpAfter, Rest: nexus.NameRest})
-	switch {
-	case err != nil:
-		e.Log.WarnContext(ctx, "tenant not purged yet", nexus.LogTenant, string(p.Site), nexus.LogErr, err)
-	case !replay:
-		e.Log.InfoContext(ctx, "grace is over, teardown recorded", nexus.LogTenant, string(p.Site), nexus.LogJob, string(job.ID))
-	}
 }

@@ -21,12 +21,13 @@ Runs on a host with the environment of a worker. What is not this install's is
 counted and never touched; what a live job works on is no finding.
 
 With --fix it mends what is ours for certain and nobody's data: leftovers of jobs
-that failed, stale notes, sites that are open on one side only. With --rebuild it
-makes the rows of a lost registry from the markers on the sites. The rest is for a
-person, and said with each finding.
+that failed, stale notes. With --rebuild it makes the rows of a lost registry from
+the markers on the sites. Of a tenant that is open on one side and closed on the
+other, say with --open or --close what it shall be; closed, its grace begins anew.
+The rest is for a person, and said with each finding.
 
 Exit codes: 0 nothing differs (any more); 1 something does.`,
-		Example: "  nexus doctor\n  nexus doctor --fix\n  nexus doctor --rebuild\n  nexus doctor -o json",
+		Example: "  nexus doctor\n  nexus doctor --fix\n  nexus doctor --rebuild\n  nexus doctor --open acme --close other\n  nexus doctor -o json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.output != "table" && s.output != "json" {
@@ -49,6 +50,8 @@ Exit codes: 0 nothing differs (any more); 1 something does.`,
 	}
 	cmd.Flags().BoolVar(&o.Fix, "fix", false, "mend what is safe to mend")
 	cmd.Flags().BoolVar(&o.Rebuild, "rebuild", false, "make the rows of a lost registry from the sites' markers")
+	cmd.Flags().StringSliceVar(&o.Open, "open", nil, "make these tenants open in the registry and on the bench, where the two differ")
+	cmd.Flags().StringSliceVar(&o.Close, "close", nil, "make these tenants suspended on both sides, with a new grace")
 	return cmd
 }
 

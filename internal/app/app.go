@@ -218,7 +218,7 @@ func (a *app) work(ctx context.Context) error {
 	engine := worker.NewEngine(worker.Options{
 		Store: memory, Bench: hands, Keys: a.keys, Log: a.log, Metrics: worker.NewMetrics(a.registry),
 		Settings:    tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
-		GiveUpAfter: a.c.ProvisionTimeout,
+		GiveUpAfter: a.c.ProvisionTimeout, Grace: a.c.DeleteGrace,
 	})
 	if a.c.MetricsAddr != "" {
 		if _, err := a.serve(ctx, "metrics", a.c.MetricsAddr, a.workerMetrics()); err != nil {

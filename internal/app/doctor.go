@@ -28,6 +28,9 @@ type DoctorReport struct {
 type DoctorOptions struct {
 	Fix     bool // mend what is ours for certain and nobody's data
 	Rebuild bool // make the rows of a lost registry from the markers
+	// Tenants that are open on one side and closed on the other, by subdomain or full
+	// name: which of the two they shall be.
+	Open, Close []string
 }
 
 // fixRounds is how often the doctor looks again: what it mends may bring another
@@ -40,29 +43,37 @@ func Doctor(ctx context.Context, environ []string, o DoctorOptions) (report Doct
 		if err := t.sameInstall(ctx); err != nil {
 			return err
 		}
-		if report, err = t.diagnose(ctx); err != nil {
-			return err
-		}
-		for range fixRounds {
-			mended, failed := t.mendAll(ctx, o, report.Findings)
-			if len(mended) == 0 && len(failed) == 0 {
-				return ctx.Err()
-			}
-			next, err := t.diagnose(ctx)
-			if err != nil {
-				return err
-			}
-			next.Mended, next.Failed = append(report.Mended, mended...), failed
-			if report = next; len(mended) == 0 {
-				return ctx.Err()
-			}
-		}
-		return nil
+		report, err = t.doctor(ctx, o)
+		return err
 	})
 	if report.Findings == nil {
 		report.Findings = []tasks.Finding{}
 	}
 	return report, err
+}
+
+func (t tools) doctor(ctx context.Context, o DoctorOptions) (report DoctorReport, err error) {
+	if report, err = t.diagnose(ctx); err != nil {
+		return report, err
+	}
+	o.Open, o.Close = t.inFull(o.Open), t.inFull(o.Close)
+	unknown := o.unknown(report.Findings)
+	for range fixRounds {
+		mended, failed := t.mendAll(ctx, o, report.Findings)
+		if len(mended) == 0 && len(failed) == 0 {
+			break
+		}
+		next, err := t.diagnose(ctx)
+		if err != nil {
+			return report, err
+		}
+		next.Mended, next.Failed = append(report.Mended, mended...), failed
+		if report = next; len(mended) == 0 {
+			break
+		}
+	}
+	report.Failed = append(unknown, report.Failed...)
+	return report, ctx.Err()
 }
 
 // sameInstall refuses a bench that was set up with another registry: everything
@@ -105,18 +116,17 @@ func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	if s.Inventory, err = t.inventory(ctx); err != nil {
 		return s, err
 	}
-	for filter := (store.TenantFilter{Limit: 200}); ; {
-		tenants, next, err := t.store.Tenants(ctx, filter)
-		if err != nil {
-			return s, err
-		}
-		s.Tenants = append(s.Tenants, tenants...)
-		if filter.Cursor = next; next == "" {
-			break
-		}
+	if s.Tenants, err = t.store.TenantRows(ctx); err != nil {
+		return s, err
 	}
+	s.Tenants = slices.DeleteFunc(s.Tenants, t.elsewhere)
 	s.Jobs, s.Unseen, err = t.store.JobsByID(ctx, named(s))
 	return s, err
+}
+
+// elsewhere tells whether a tenant's row is another bench's: nothing of it is here.
+func (t tools) elsewhere(row nexus.Tenant) bool {
+	return t.name != "" && row.Bench != "" && row.Bench != t.name
 }
 
 func (t tools) inventory(ctx context.Context) (all nexus.InventoryResult, err error) {
@@ -166,6 +176,10 @@ func (t tools) mendAll(ctx context.Context, o DoctorOptions, found []tasks.Findi
 		switch {
 		case o.Rebuild && f.Kind == tasks.UnrecordedSite:
 			err = t.rebuild(ctx, f)
+		case f.Kind == tasks.OtherState && slices.Contains(o.Open, string(f.Site)):
+			err = t.decide(ctx, f, nexus.TenantActive)
+		case f.Kind == tasks.OtherState && slices.Contains(o.Close, string(f.Site)):
+			err = t.decide(ctx, f, nexus.TenantSuspended)
 		case o.Fix && f.Safe:
 			err = t.mend(ctx, f)
 		default:
@@ -178,60 +192,6 @@ func (t tools) mendAll(ctx context.Context, o DoctorOptions, found []tasks.Findi
 		mended = append(mended, f)
 	}
 	return mended, failed
-}
-
-// mend does what a finding needs. The bench looks once more whose all of it is.
-func (t tools) mend(ctx context.Context, f tasks.Finding) error {
-	adopted := f.DB != f.Job.Database(t.install)
-	switch {
-	case f.Kind == tasks.OtherState || f.Kind == tasks.StaleIntent && f.State != "":
-		row, err := t.store.Tenant(ctx, f.Site)
-		if err != nil {
-			return err
-		}
-		if row.Job != "" || row.State != f.State || row.MadeBy != f.Job { // a list may take minutes
-			return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "The tenant changed meanwhile; look again."}
-		}
-		return t.onBench(ctx, f, nexus.Mark{State: f.State})
-	case f.Kind == tasks.UnseenJob:
-		return t.store.Look(ctx, f.Job)
-	case f.Kind == tasks.StuckTenant:
-		if f.State == nexus.TenantMaking && f.DB != "" {
-			if err := t.onBench(ctx, f, remover(adopted)); err != nil {
-				return err
-			}
-		}
-		return t.store.Unstick(ctx, f.Site, f.Job)
-	default:
-		return t.onBench(ctx, f, remover(f.Kind == tasks.OrphanAdoption))
-	}
-}
-
-// remover takes away what a job made; what it had only adopted is given back.
-func remover(adopted bool) nexus.Args {
-	if adopted {
-		return nexus.Disown{}
-	}
-	return nexus.DropSite{}
-}
-
-// onBench runs an operation with a token of its own, which beats those of
-// whatever may still run.
-func (t tools) onBench(ctx context.Context, f tasks.Finding, args nexus.Args) error {
-	above := nexus.Gen(0)
-	for range 3 {
-		gen, err := t.store.MintGen(ctx, above)
-		if err != nil {
-			return err
-		}
-		_, err = t.bench.Run(ctx, nexus.Op{Site: f.Site, DB: f.DB, Owner: f.Job, Gen: gen, Args: args})
-		refused, ok := errors.AsType[*nexus.Error](err)
-		if !ok || refused.Code != nexus.Fenced {
-			return err
-		}
-		above = refused.Seen // Redis was restored from an older copy
-	}
-	return &nexus.Error{Code: nexus.Fenced, Op: "app.doctor", Msg: "Others keep working on this site."}
 }
 
 // rebuild makes a tenant's row from what the site's marker says now.
@@ -257,7 +217,7 @@ func (t tools) rebuild(ctx context.Context, f tasks.Finding) error {
 		plan = nexus.DefaultPlan
 	}
 	return t.store.Rebuild(ctx, nexus.Tenant{Site: site.Site, State: state, Plan: plan, Email: site.Email, Bench: t.name, DB: site.DB,
-		MadeBy: site.Job, CreatedAt: site.MadeAt})
+		MadeBy: site.Job, StateGen: site.StateGen, CreatedAt: site.MadeAt})
 }
 
 // How often the findings are counted, and how soon after a worker's start.

@@ -247,6 +247,11 @@ func testMark(t *testing.T, n *tenant) {
 	n.refused(t, n.verify(), nexus.Unavailable)
 	n.again(t, nexus.Mark{State: nexus.TenantActive})
 	n.run(t, n.verify())
+	*n = *n.newer()
+	n.run(t, nexus.Mark{State: nexus.TenantActive})
+	if site := n.run(t, nexus.Inspect{}).Site; site.State != string(nexus.TenantActive) || site.StateGen != n.gen {
+		t.Errorf("active as of %d, marked at %d", site.StateGen, n.gen)
+	}
 }
 
 func testInventory(t *testing.T, n *tenant) {

@@ -311,12 +311,16 @@ func (s *Sandbox) issueKey(op nexus.Op, site *siteState) (nexus.Result, error) {
 func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.Mark)
 	if site.State == string(args.State) {
-		return nexus.Result{}, nil
+		if site.Gen == op.Gen {
+			return nexus.Result{}, nil
+		}
+		site.Gen = op.Gen // it says as of when the state holds
+		return nexus.Result{}, s.folder.saveSite(site)
 	}
 	if site.State == string(nexus.TenantActive) { // only now an adoption is over for certain
 		site.Kept = nil
 	}
-	site.State = string(args.State)
+	site.State, site.Gen = string(args.State), op.Gen
 	return nexus.Result{Changed: true}, nil
 }
 

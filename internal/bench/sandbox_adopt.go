@@ -60,7 +60,8 @@ func (s *Sandbox) disown(op nexus.Op) (nexus.Result, error) {
 	if site.Kept != nil && slices.Contains(site.Kept.Given, site.User.pair) {
 		site.User.pair = site.Kept.Before
 	}
-	site.Job, site.Install, site.State, site.Plan, site.Adopted, site.Kept = "", "", "", nexus.ApplyPlan{}, false, nil
+	site.Job, site.Install, site.State, site.Gen = "", "", "", 0
+	site.Plan, site.Adopted, site.Kept = nexus.ApplyPlan{}, false, nil
 	return nexus.Result{Changed: true}, s.folder.saveSite(site)
 }
 

@@ -29,6 +29,7 @@ type siteState struct {
 	Install nexus.InstallID
 	Made    bool // false: a leftover of an operation that did not finish
 	State   string
+	Gen     nexus.Gen `json:",omitempty"` // of the last mark
 	MadeAt  time.Time
 	Apps    []string
 	User    *userState
@@ -67,7 +68,7 @@ func digest(text string) string {
 
 func (s *siteState) info() nexus.SiteInfo {
 	info := nexus.SiteInfo{Site: s.Site, Folder: true, DB: s.DB, Database: true, Install: s.Install, Job: s.Job,
-		State: s.State, MadeAt: s.MadeAt, Apps: s.Apps, Plan: s.Plan.Plan, Adopted: s.Adopted}
+		State: s.State, StateGen: s.Gen, MadeAt: s.MadeAt, Apps: s.Apps, Plan: s.Plan.Plan, Adopted: s.Adopted}
 	if s.User != nil {
 		info.Users = 1
 	}

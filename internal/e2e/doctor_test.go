@@ -152,13 +152,14 @@ func TestDoctor(t *testing.T) {
 	s.rdb.HSet(t.Context(), stuck, "state", "making", "madeBy", string(nexus.NewJobID()), "db", "")
 	s.rdb.ZAdd(t.Context(), "{nexus}:tenants", redis.Z{Member: "stuck.localhost"})
 
-	forPeople := []string{"missing_site one.localhost", "old_archive old.localhost"}
-	all := append([]string{"orphan_database theirs.localhost", "orphan_database theirs.localhost", "orphan_site dead.localhost", "other_state two.localhost",
+	forPeople := []string{"missing_site one.localhost", "old_archive old.localhost", "other_state two.localhost"}
+	all := append([]string{"orphan_database theirs.localhost", "orphan_database theirs.localhost", "orphan_site dead.localhost",
 		"stale_intent noted.localhost", "stale_trash going.localhost", "stuck_tenant stuck.localhost"}, forPeople...)
 	slices.Sort(all)
 	s.finds(all)
 	s.finds(all) // looking changes nothing
 	s.finds(forPeople, "--fix")
+	s.finds(forPeople[:2], "--open", "two")
 	for site, job := range map[string]nexus.JobID{"dead.localhost": dead, "noted.localhost": noted, "going.localhost": going} {
 		if left := s.box.Left(t, nexus.SiteName(site), s.db(string(job))); len(left) > 0 {
 			t.Errorf("%s: left behind: %v", site, left)

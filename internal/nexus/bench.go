@@ -329,6 +329,7 @@ type SiteInfo struct {
 	Install  InstallID `json:"install,omitempty"`
 	Job      JobID     `json:"job,omitempty"` // owner by marker, else by intent
 	State    string    `json:"state,omitempty"`
+	StateGen Gen       `json:"state_gen,omitempty"` // fencing token of the last mark; zero: not known
 	MadeAt   time.Time `json:"made_at,omitzero"`
 	Apps     []string  `json:"apps,omitempty"`
 	Users    int       `json:"users,omitempty"` // enabled system users, without Administrator and Guest

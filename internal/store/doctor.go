@@ -15,6 +15,7 @@ var (
 	mintScript    = script("mint")
 	rebuildScript = script("rebuild")
 	unstickScript = script("unstick")
+	restateScript = script("restate")
 )
 
 const genKey = prefix + "gen"
@@ -45,11 +46,34 @@ func (s *Store) Rebuild(ctx context.Context, t nexus.Tenant) error {
 		made = t.CreatedAt.UnixMilli()
 	}
 	r, err := s.run(ctx, "rebuild", rebuildScript(), tenantKey(t.Site), string(t.Site), string(t.State), string(t.Plan), t.Email,
-		t.Bench, t.DB, string(t.MadeBy), made)
+		t.Bench, t.DB, string(t.MadeBy), made, genText(t.StateGen))
 	if err == nil && r.word == "taken" {
 		return refuse("rebuild", nexus.Conflict, "The registry knows %s already.", t.Site)
 	}
 	return err
+}
+
+// Restate sets the state of a tenant that no job is on, if its row is still as read:
+// suspended with a purge date after the grace (zero: none), or active without one. Gen
+// is as of when the state holds; zero leaves what is known. Conflict if the row changed.
+func (s *Store) Restate(ctx context.Context, t nexus.Tenant, state nexus.TenantState, grace time.Duration, gen nexus.Gen) error {
+	purge := ""
+	if !t.PurgeAt.IsZero() {
+		purge = strconv.FormatInt(t.PurgeAt.UnixMilli(), 10)
+	}
+	r, err := s.run(ctx, "restate", restateScript(), tenantKey(t.Site), string(t.Site), string(t.MadeBy), string(t.State), purge,
+		string(state), grace.Milliseconds(), genText(gen))
+	if err == nil && r.word == "other" {
+		return refuse("restate", nexus.Conflict, "The tenant %s changed meanwhile; look again.", t.Site)
+	}
+	return err
+}
+
+func genText(gen nexus.Gen) string {
+	if gen <= 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(gen), 10)
 }
 
 // Unstick lets go a tenant's row that waits for a job which is over: one that was
@@ -109,6 +133,31 @@ func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (jobs map[nexus
 		ids = ids[n:]
 	}
 	return jobs, unseen, nil
+}
+
+// TenantRows reads all tenants' rows, by site name. Cost: two round trips for each
+// 500, whatever their states.
+func (s *Store) TenantRows(ctx context.Context) (rows []nexus.Tenant, err error) {
+	const many = 500
+	for from := "-"; ; {
+		names, err := s.rdb.ZRangeByLex(ctx, tenantsKey, &redis.ZRangeBy{Min: from, Max: "+", Count: many}).Result()
+		if err != nil {
+			return nil, classify("tenant_rows", err)
+		}
+		found, err := s.readTenants(ctx, names)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range found {
+			if row.State != "" { // else removed since
+				rows = append(rows, row)
+			}
+		}
+		if len(names) < many {
+			return rows, nil
+		}
+		from = "(" + names[many-1]
+	}
 }
 
 // Turn tells whether it is this process' turn to do what all workers do by turns:

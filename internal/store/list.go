@@ -276,14 +276,14 @@ func (s *Store) Tenant(ctx context.Context, site nexus.SiteName) (nexus.Tenant, 
 }
 
 func decodeTenant(site nexus.SiteName, f map[string]string) (nexus.Tenant, error) {
-	times, err := decodeJob(map[string]string{"createdAt": f["createdAt"], "nextAt": f["purgeAt"]})
+	numbers, err := decodeJob(map[string]string{"createdAt": f["createdAt"], "nextAt": f["purgeAt"], "gen": f["stateGen"]})
 	if err != nil {
 		return nexus.Tenant{}, err
 	}
 	return nexus.Tenant{
 		Site: site, State: nexus.TenantState(f["state"]), Plan: nexus.PlanName(f["plan"]), Email: f["email"],
 		Bench: f["bench"], DB: f["db"], MadeBy: nexus.JobID(f["madeBy"]), Job: nexus.JobID(f["job"]),
-		PurgeAt: times.NextAt, CreatedAt: times.CreatedAt,
+		PurgeAt: numbers.NextAt, StateGen: numbers.Gen, CreatedAt: numbers.CreatedAt,
 	}, nil
 }
 

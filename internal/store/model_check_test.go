@@ -133,6 +133,9 @@ func (r *ref) dump() dumped {
 		key := "{nexus}:tenant:" + string(site)
 		out.put(key, "site", site, "state", t.state, "plan", t.plan, "email", t.email, "bench", t.bench, "db", t.db, "madeBy", t.madeBy,
 			"job", t.job, "createdAt", t.created)
+		if t.stateGen != 0 {
+			out.put(key, "stateGen", t.stateGen)
+		}
 		if t.purge != 0 {
 			out.put(key, "purgeAt", t.purge)
 		}

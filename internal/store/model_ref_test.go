@@ -61,6 +61,7 @@ type refTenant struct {
 	bench, db         string
 	madeBy, job       nexus.JobID
 	purge, created    int64
+	stateGen          int64
 	email, plan, site string
 }
 
@@ -303,6 +304,9 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 func (r *ref) settle(j *refJob) {
 	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
 	t.job = ""
+	if j.Kind != nexus.KindRotateKey {
+		t.stateGen = max(t.stateGen, j.gen)
+	}
 	forget, stay := false, func(state nexus.TenantState, purges bool) {
 		t.state = state
 		if !purges {

@@ -109,7 +109,7 @@ def mark(op):
             # Only now an adoption is over for certain: a cancel may still beat the
             # end of a job whose site is active already.
             mapping(marker.get("adopted")).pop("key", None)
-        marker["state"] = state
+        marker["state"], marker["stateGen"] = state, op.gen  # as of when it holds: the doctor compares it with the registry's
         closed, closing = bool(config.get("maintenance_mode")), state != "active"
         for switch in ("maintenance_mode", "pause_scheduler"):
             if closing:

@@ -100,6 +100,8 @@ def describe(op, name, look):
             "state": text(marker.get("state")), "plan": text(mapping(config.get("nexus_plan")).get("name")),
             "apps": [app for app in marker.get("apps", []) if text(app)] if isinstance(marker.get("apps", []), list) else [],
             "adopted": "adopted" in marker}
+    if type(marker.get("stateGen")) is int and 0 < marker["stateGen"] < 2 ** 53:
+        info["state_gen"] = marker["stateGen"]
     if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text(marker.get("madeAt"))):
         info["made_at"] = marker["madeAt"]
     return info

@@ -240,6 +240,11 @@ local function settle(id, state)
   local tenant, done = P .. 'tenant:' .. site, state == 'succeeded'
   if redis.call('HGET', tenant, 'job') ~= id then return end
   redis.call('HSET', tenant, 'job', '')
+  -- As of when the state holds: the bench's marker has the token of its own last
+  -- change, so the doctor can tell which of the two was restored from a backup.
+  if kind ~= 'rotate_key' and num(id, 'gen') > (tonumber(redis.call('HGET', tenant, 'stateGen')) or 0) then
+    redis.call('HSET', tenant, 'stateGen', get(id, 'gen'))
+  end
   if kind == 'provision' or kind == 'adopt' then
     if not done then return forget_tenant(id, site) end
     move_tenant(site, 'active')

@@ -1,0 +1,120 @@
+//go:build service
+
+package e2e_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// changed asks for a change of a tenant and waits for its end.
+func (s *stack) changed(job gen.Job, err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if job := s.end(job.Id, time.Minute); job.State != gen.StateSucceeded {
+		s.t.Fatalf("the %s of %s is %s: %+v", job.Kind, job.Site, job.State, job.Error)
+	}
+}
+
+func (s *stack) suspend(site string) {
+	s.t.Helper()
+	s.changed(s.client.Delete(s.t.Context(), site, false))
+}
+
+func (s *stack) reopen(site string) {
+	s.t.Helper()
+	s.changed(s.client.Restore(s.t.Context(), site))
+}
+
+// row reads a field of a tenant's row.
+func (s *stack) row(site, field string) string {
+	s.t.Helper()
+	return s.rdb.HGet(s.t.Context(), "{nexus}:tenant:"+site, field).Val()
+}
+
+// overdue moves a tenant's purge date into the past, as if the grace were over.
+func (s *stack) overdue(site string) {
+	s.t.Helper()
+	at := time.Now().Add(-time.Hour).UnixMilli()
+	s.rdb.HSet(s.t.Context(), "{nexus}:tenant:"+site, "purgeAt", at)
+	s.rdb.ZAdd(s.t.Context(), "{nexus}:due", redis.Z{Score: float64(at), Member: "tenant:" + site})
+}
+
+// TestRestoredBackup restores a backup of Redis that is older than the last change of
+// three tenants, after the purge dates it knows: the doctor closes and opens nobody
+// unasked, no worker purges what the bench has open or has closed anew since, and an
+// operator says of each tenant what it shall be.
+func TestRestoredBackup(t *testing.T) {
+	t.Parallel()
+	s, r := frailStack(t, "", "NEXUS_APPS=erpnext")
+	s.onSandbox()
+	worker := s.worker()
+	const back, gone, anew = "back.localhost", "gone.localhost", "anew.localhost"
+	for _, name := range []string{"back", "gone", "anew"} {
+		if job := s.end(s.signup(name, name+"@example.com").JobId, time.Minute); job.State != gen.StateSucceeded {
+			t.Fatalf("%s is %s", job.Site, job.State)
+		}
+	}
+	s.suspend(back)
+	s.suspend(anew)
+	backup, folder := filepath.Join(t.TempDir(), "backup"), filepath.Join(s.dir, "appendonlydir")
+	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
+		t.Fatal(err)
+	}
+	s.reopen(back)
+	s.reopen(anew)
+	s.suspend(anew)
+	s.suspend(gone)
+
+	worker.end(os.Interrupt)
+	r.kill()
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(folder, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	r.start(s.log)
+	s.overdue(back)
+	s.overdue(anew)
+
+	asked := []string{"other_state back.localhost", "other_state gone.localhost"}
+	s.finds(append([]string{"other_state anew.localhost"}, asked...))
+	s.finds(asked, "--fix")
+	s.overdue(anew) // the next is a worker's to find
+	s.rdb.HDel(t.Context(), "{nexus}:tenant:"+anew, "stateGen")
+	s.worker()
+	for _, site := range []string{back, anew} {
+		eventually(t, time.Minute, "the purge is put off", func() bool {
+			purge, err := s.rdb.HGet(t.Context(), "{nexus}:tenant:"+site, "purgeAt").Int64()
+			return err != nil || purge > time.Now().UnixMilli()
+		})
+		if state := s.row(site, "state"); state != string(nexus.TenantSuspended) {
+			t.Errorf("%s is %q", site, state)
+		}
+	}
+	for site, want := range map[string]int{back: http.StatusOK, gone: http.StatusServiceUnavailable, anew: http.StatusServiceUnavailable} {
+		if status := s.ping(site); status != want {
+			t.Errorf("%s answers with %d, want %d", site, status, want)
+		}
+	}
+	s.finds(nil, "--open", "back", "--close", "gone")
+	s.sound()
+	for site, want := range map[string]nexus.TenantState{back: nexus.TenantActive, gone: nexus.TenantSuspended} {
+		if state := s.row(site, "state"); state != string(want) || (s.row(site, "purgeAt") == "") != (want == nexus.TenantActive) {
+			t.Errorf("%s is %q, to be purged at %q", site, state, s.row(site, "purgeAt"))
+		}
+	}
+	s.reopen(gone)
+	s.suspend(back)
+}
