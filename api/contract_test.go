@@ -233,6 +233,11 @@ func TestContract(t *testing.T) {
 			t.Errorf("half a request to %s: %d", path, status)
 		}
 	}
+	greedy := newServer(t, func(o *api.Options) { o.Streams = api.Streams{Each: 1, Heartbeat: time.Hour} })
+	greedy.seen = s.seen
+	watched := greedy.signup("watched")
+	greedy.watch(t.Context(), greedy.http.URL, watched).expect("snapshot", watched)
+	greedy.ask("GET", "/jobs/"+watched+"/events", "")
 	s.redis.SetError("LOADING the server starts")
 	for _, call := range []string{"GET /jobs", "GET /tenants", "POST /tenants", "GET /tenants/a.example.com", "DELETE /tenants/a.example.com",
 		"POST /signup", "GET /subdomains/acme", "GET /jobs/" + strings.Repeat("a", 32), "GET /jobs/" + strings.Repeat("a", 32) + "/events", "POST /jobs/" + strings.Repeat("a", 32) + "/cancel",
@@ -296,7 +301,8 @@ func driveJobs(s *server) {
 	s.ask("POST", creds, "{}", bearer(claim)...)
 	s.ask("POST", path+"/resume", "", bearer(operator)...)
 	s.finish(id, nexus.Succeeded)
-	s.events(id)
+	told := s.events(id)
+	s.ask("GET", "/jobs/"+id+"/events", "", "Last-Event-ID", told[len(told)-1].id)
 	twice := s.watch(s.t.Context(), s.http.URL, id, "Last-Event-ID", "1", "Last-Event-ID", "2")
 	problem, _ := io.ReadAll(twice.b)
 	s.hold(twice.Request, twice.Response, problem)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nexus-erp/provisioner/api/gen"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -20,29 +21,77 @@ import (
 // Streams are the bounds of the live streams; zero fields mean the usual.
 type Streams struct {
 	Max       int           // open at once in this process; 0: 1000
+	Each      int           // of them by one client (a token, else an address); 0: 200
 	Heartbeat time.Duration // between two signs of life when nothing happens; 0: 15 s
 	Patience  time.Duration // for a client to take what it is sent; 0: 10 s
 }
 
 func (s Streams) orUsual() Streams {
-	return Streams{Max: cmp.Or(s.Max, 1000), Heartbeat: cmp.Or(s.Heartbeat, 15*time.Second), Patience: cmp.Or(s.Patience, 10*time.Second)}
+	return Streams{Max: cmp.Or(s.Max, 1000), Each: cmp.Or(s.Each, 200), Heartbeat: cmp.Or(s.Heartbeat, 15*time.Second), Patience: cmp.Or(s.Patience, 10*time.Second)}
+}
+
+// openStreams counts the streams that are open, in all and by client.
+type openStreams struct {
+	mu    sync.Mutex
+	all   int
+	by    map[string]int
+	gauge prometheus.Gauge
+}
+
+func newOpenStreams(reg prometheus.Registerer) *openStreams {
+	o := &openStreams{by: map[string]int{}, gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexus_event_streams",
+		Help: "Streams of events that are open at this API."})}
+	reg.MustRegister(o.gauge)
+	return o
+}
+
+// enter takes a place for a client's stream, or says in words that there is none.
+func (o *openStreams) enter(client string, bounds Streams) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.all >= bounds.Max:
+		return &nexus.Error{Code: nexus.Unavailable, Op: "api.events", RetryAfter: 10 * time.Second,
+			Msg: "Too many are watching jobs just now; please try again in a moment, or ask for the job without its events."}
+	case o.by[client] >= bounds.Each:
+		return &nexus.Error{Code: nexus.Limit, Op: "api.events", RetryAfter: 10 * time.Second,
+			Msg: "You are watching too many jobs at once; end some of these streams, or ask for the job without its events."}
+	}
+	o.all++
+	o.by[client]++
+	o.gauge.Set(float64(o.all))
+	return nil
+}
+
+func (o *openStreams) leave(client string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all--
+	if o.by[client]--; o.by[client] == 0 {
+		delete(o.by, client)
+	}
+	o.gauge.Set(float64(o.all))
 }
 
 // JobEvents streams a job's events until it is over; whoever knows the id may ask.
 func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsParams) error {
-	_, refused := s.need(c, ScopeRead)
+	actor, refused := s.need(c, ScopeRead)
 	key := shownKey{nexus.JobID(id), refused == nil}
 	shown, err := s.show(c.Request().Context(), key)
 	if err != nil {
 		return err
 	}
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
-		return &nexus.Error{Code: nexus.Unavailable, Op: "api.events", RetryAfter: 10 * time.Second,
-			Msg: "Too many are watching jobs just now; please try again in a moment, or ask for the job without its events."}
+	if shown.over && value(params.LastEventID) == strconv.FormatInt(shown.rev, 10) {
+		return c.NoContent(http.StatusNoContent) // this ends an EventSource, which asks again after every end
 	}
+	client := "address " + network(c.RealIP())
+	if refused == nil {
+		client = "token " + actor
+	}
+	if err := s.streams.enter(client, s.Streams); err != nil {
+		return err
+	}
+	defer s.streams.leave(client)
 	after := seen(value(params.LastEventID), shown.rev)
 	events, err := s.Store.Events(c.Request().Context(), key.id, after)
 	if err != nil {
@@ -76,35 +125,31 @@ func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown sho
 		if over {
 			return
 		}
-		job, err := s.changed(ctx, out, key.id, rev)
+		job, fresh, err := s.changed(ctx, out, key.id, rev)
 		if err != nil {
 			return
 		}
-		// Read after the record: none of those up to its rev is missed.
-		if events, err = s.Store.Events(ctx, key.id, rev); err != nil {
-			return
-		}
-		rev, over = job.Rev, job.State.Terminal()
+		events, rev, over = fresh, job.Rev, job.State.Terminal()
 	}
 }
 
 // changed waits for a job to have a later rev than the given one or to be over, and
 // gives signs of life meanwhile.
-func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev int64) (nexus.Job, error) {
+func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev int64) (nexus.Job, []nexus.Event, error) {
 	for {
 		beat, cancel := context.WithTimeout(ctx, s.Streams.Heartbeat)
-		job, err := s.Store.Watch(beat, id, rev)
+		job, events, err := s.Store.Follow(beat, id, rev)
 		cancel()
 		switch {
 		case err != nil || ctx.Err() != nil:
-			return job, cmp.Or(err, ctx.Err())
+			return job, nil, cmp.Or(err, ctx.Err())
 		case job.Rev < rev: // the registry lost its last writes: what was sent did not happen
-			return job, fmt.Errorf("rev %d after %d", job.Rev, rev)
+			return job, nil, fmt.Errorf("rev %d after %d", job.Rev, rev)
 		case job.Rev > rev || job.State.Terminal():
-			return job, nil
+			return job, events, nil
 		}
 		if err := out.send(": nothing new\n\n"); err != nil {
-			return job, err
+			return job, nil, err
 		}
 	}
 }

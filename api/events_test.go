@@ -314,6 +314,12 @@ func TestEventsReplay(t *testing.T) {
 		if f.id != strconv.Itoa(i+1) || !strings.HasPrefix(f.data, `{"rev":`+f.id+`,"at":"20`) {
 			t.Errorf("event %d: %+v", i, f)
 		}
+		if i == len(all)-1 { // there is nothing more: a browser would ask for ever
+			if status, _, _ := s.ask("GET", "/jobs/"+id+"/events", "", "Last-Event-ID", f.id); status != 204 {
+				t.Errorf("after the last event: %d", status)
+			}
+			continue
+		}
 		rest := s.events(id, "Last-Event-ID", f.id)
 		if got := slices.Concat(all[:i+1], rest[1:]); !slices.Equal(got, all) || rest[0] != snapshot {
 			t.Errorf("split after %s: %+v", f.id, got)
@@ -453,6 +459,29 @@ func TestEventsAreBounded(t *testing.T) {
 		return err == nil && string(first) == "HTTP/1.1 200"
 	})
 	s.eventually("a client that does not read made room", room)
+}
+
+// TestEventsOfOneClient: one client leaves room for the others, and the gauge shows
+// how many are open.
+func TestEventsOfOneClient(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(o *api.Options) { o.Streams = api.Streams{Max: 3, Each: 2, Heartbeat: time.Hour} })
+	id := s.signup("greedy")
+	for range 2 {
+		s.watch(t.Context(), s.http.URL, id).expect("snapshot", id)
+	}
+	status, header, problem := s.ask("GET", "/jobs/"+id+"/events", "")
+	if status != 429 || header.Get("Retry-After") != "10" || problem["code"] != "limit" {
+		t.Errorf("one too many of a client: %d %v %v", status, header, problem)
+	}
+	s.watch(t.Context(), s.http.URL, id, "Authorization", "Bearer "+reader).expect("snapshot", id)
+	if status, _, _ := s.ask("GET", "/jobs/"+id+"/events", "", "Authorization", "Bearer "+reader); status != 503 {
+		t.Errorf("one too many of all: %d", status)
+	}
+	_, _, text := s.text("GET", "/metrics", "", "")
+	if !strings.Contains(text, "nexus_event_streams 3\n") {
+		t.Error("the gauge does not show three")
+	}
 }
 
 // TestEventsEndAtLeave: a process that leaves is not kept by those who watch, and

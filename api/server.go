@@ -52,7 +52,7 @@ type Server struct {
 	requests *prometheus.HistogramVec
 	gauges   *gauges
 	shown    *lru.Cache[shownKey, shownJob]
-	streams  chan struct{} // one entry for each that is open
+	streams  *openStreams
 	scrape   sync.Mutex
 }
 
@@ -76,11 +76,11 @@ func New(o Options) *Server {
 		o.Tokens = &Tokens{}
 	}
 	o.Streams = o.Streams.orUsual()
-	s := &Server{Options: o, echo: echo.New(), streams: make(chan struct{}, o.Streams.Max), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	s := &Server{Options: o, echo: echo.New(), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
 	o.Registry.MustRegister(s.requests)
-	s.gauges = newGauges(o.Registry)
+	s.gauges, s.streams = newGauges(o.Registry), newOpenStreams(o.Registry)
 	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)

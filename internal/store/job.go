@@ -292,11 +292,19 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 
 // Events reads a job's events with a rev above the given one, oldest first.
 func (s *Store) Events(ctx context.Context, id nexus.JobID, after int64) ([]nexus.Event, error) {
-	from := fmt.Sprintf("(%d-0", max(after, 0))
-	entries, err := s.rdb.XRange(ctx, prefix+"events:"+string(id), from, "+").Result()
+	entries, err := s.rdb.XRange(ctx, eventsKey(id), afterRev(after), "+").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, classify("events", err)
 	}
+	return decodeEvents(entries)
+}
+
+func eventsKey(id nexus.JobID) string { return prefix + "events:" + string(id) }
+
+// afterRev begins a range of events behind a rev.
+func afterRev(rev int64) string { return fmt.Sprintf("(%d-0", max(rev, 0)) }
+
+func decodeEvents(entries []redis.XMessage) ([]nexus.Event, error) {
 	out := make([]nexus.Event, 0, len(entries))
 	for _, entry := range entries {
 		var e nexus.Event

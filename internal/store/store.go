@@ -28,7 +28,7 @@ type Store struct {
 	o     Options
 
 	mu       sync.Mutex
-	watchers map[nexus.JobID][]chan struct{}
+	watched  map[nexus.JobID]*topic
 	installs sync.Map // "" → nexus.InstallID, once known
 	probes   probes
 	shelved  atomic.Bool // the lists by state are there, see listed
@@ -42,7 +42,7 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	if o.Retention <= 0 {
 		o.Retention = 30 * 24 * time.Hour
 	}
-	return &Store{rdb: rdb, o: o, watchers: map[nexus.JobID][]chan struct{}{}, queue: newQueue(rdb)}
+	return &Store{rdb: rdb, o: o, watched: map[nexus.JobID]*topic{}, queue: newQueue(rdb)}
 }
 
 // Ping asks Redis whether it is there; unavailable if not.
@@ -190,76 +190,4 @@ func (s *Store) keyProblems(ctx context.Context, all map[string]string, now time
 		}
 	}
 	return out
-}
-
-// Watch blocks until a job's rev is another than the given one, or until the
-// context ends, and answers with the job as it is then. A negative rev waits
-// for the end of the job. Listen makes it prompt; without, it looks every 15 s.
-func (s *Store) Watch(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, error) {
-	woken, stop := s.subscribe(id)
-	defer stop()
-	for {
-		job, err := s.Job(context.WithoutCancel(ctx), id)
-		done := err != nil || job.State.Terminal() || (rev >= 0 && job.Rev != rev) || (rev < 0 && job.State == nexus.RollbackFailed)
-		if done || ctx.Err() != nil {
-			return job, err
-		}
-		again := time.NewTimer(15 * time.Second)
-		select {
-		case <-woken:
-		case <-again.C:
-		case <-ctx.Done():
-		}
-		again.Stop()
-	}
-}
-
-func (s *Store) subscribe(id nexus.JobID) (<-chan struct{}, func()) {
-	c := make(chan struct{}, 1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.watchers[id] = append(s.watchers[id], c)
-	return c, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		kept := s.watchers[id][:0]
-		for _, other := range s.watchers[id] {
-			if other != c {
-				kept = append(kept, other)
-			}
-		}
-		if s.watchers[id] = kept; len(kept) == 0 {
-			delete(s.watchers, id)
-		}
-	}
-}
-
-// Listen wakes the watchers of this process until the context ends: one
-// subscription for all of them. It never gives up on an error.
-func (s *Store) Listen(ctx context.Context) error {
-	sub := s.rdb.Subscribe(ctx, wakeKey)
-	defer sub.Close() //nolint:errcheck // nothing to do about it
-	messages := sub.Channel()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m, ok := <-messages:
-			if !ok {
-				return errors.New("store: the subscription ended")
-			}
-			s.wakeWatchers(nexus.JobID(m.Payload))
-		}
-	}
-}
-
-func (s *Store) wakeWatchers(id nexus.JobID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.watchers[id] {
-		select {
-		case c <- struct{}{}:
-		default: // it will look anyway
-		}
-	}
 }

@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// topic is a job that somebody in this process watches: it is read once for all of
+// them.
+type topic struct {
+	wake  []chan struct{} // one for each watcher; guarded by the store's mutex
+	woken atomic.Uint64   // how many wake-ups came
+
+	mu     sync.Mutex // held while the job is read: who waits for it gets what was read
+	read   bool
+	tells  bool      // somebody wants the events too
+	at     time.Time // of the last look
+	seen   uint64    // the wake-ups that had come before it
+	job    nexus.Job
+	events []nexus.Event // those with a rev above from
+	from   int64
+}
+
+const (
+	lookAgain = 15 * time.Second // for a wake-up that was lost
+	lookKept  = time.Second      // a look without a wake-up serves others for so long
+	tailKept  = 256              // events that are kept for watchers who are behind
+)
+
+// Watch blocks until a job's rev is another than the given one, or until the
+// context ends, and answers with the job as it is then. A negative rev waits
+// for the end of the job. Listen makes it prompt; without, it looks every 15 s.
+// Cost: one round trip a change, however many watch.
+func (s *Store) Watch(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, error) {
+	job, _, err := s.watch(ctx, id, rev, false)
+	return job, err
+}
+
+// Follow is Watch for those who also want the events after the rev, oldest first.
+func (s *Store) Follow(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, []nexus.Event, error) {
+	return s.watch(ctx, id, rev, true)
+}
+
+func (s *Store) watch(ctx context.Context, id nexus.JobID, rev int64, follow bool) (nexus.Job, []nexus.Event, error) {
+	t, woken, stop := s.subscribe(id)
+	defer stop()
+	for {
+		job, events, whole, err := s.look(context.WithoutCancel(ctx), t, id, rev, follow)
+		done := err != nil || job.State.Terminal() || (rev >= 0 && job.Rev != rev) || (rev < 0 && job.State == nexus.RollbackFailed)
+		if done || ctx.Err() != nil {
+			if err == nil && follow && !whole {
+				events, err = s.Events(ctx, id, rev)
+			}
+			return job, events, err
+		}
+		again := time.NewTimer(lookAgain)
+		select {
+		case <-woken:
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+	}
+}
+
+// look reads a watched job and its new events, or answers with what another watcher
+// read since the last wake-up. Whole: the events are all there are after the rev.
+func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64, follow bool) (job nexus.Job, events []nexus.Event, whole bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if follow && !t.tells {
+		t.tells, t.read, t.events, t.from = true, false, nil, max(after, 0)
+	}
+	if woken := t.woken.Load(); !t.read || t.seen != woken || time.Since(t.at) > lookKept {
+		if err := s.refresh(ctx, t, id); err != nil {
+			t.read = false
+			return job, nil, false, err
+		}
+		t.read, t.seen, t.at = true, woken, time.Now()
+	}
+	if !follow || after < t.from {
+		return t.job, nil, false, nil
+	}
+	at, _ := slices.BinarySearchFunc(t.events, after+1, func(e nexus.Event, rev int64) int { return int(e.Rev - rev) })
+	return t.job, slices.Clone(t.events[at:]), true, nil
+}
+
+// refresh reads the record, and after it the events behind those that are known: none
+// up to its rev is missed. Cost: one round trip.
+func (s *Store) refresh(ctx context.Context, t *topic, id nexus.JobID) error {
+	newest := t.from
+	if len(t.events) > 0 {
+		newest = t.events[len(t.events)-1].Rev
+	}
+	pipe := s.rdb.Pipeline()
+	fields := pipe.HGetAll(ctx, jobKey(id))
+	entries := &redis.XMessageSliceCmd{}
+	if t.tells {
+		entries = pipe.XRange(ctx, eventsKey(id), afterRev(newest), "+")
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return classify("watch", err)
+	}
+	if len(fields.Val()) == 0 {
+		return noJob("watch")
+	}
+	job, err := decodeJob(fields.Val())
+	if err != nil {
+		return err
+	}
+	fresh, err := decodeEvents(entries.Val())
+	if err != nil {
+		return err
+	}
+	if t.job = job; job.Rev < newest && t.read { // the registry lost its last writes: these did not happen
+		t.events, t.from = nil, job.Rev
+		return nil
+	}
+	t.events = append(t.events, fresh...)
+	if many := len(t.events); many > tailKept {
+		t.from = t.events[many-tailKept-1].Rev
+		t.events = slices.Clone(t.events[many-tailKept:])
+	}
+	return nil
+}
+
+func (s *Store) subscribe(id nexus.JobID) (*topic, <-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.watched[id]
+	if t == nil {
+		t = &topic{}
+		s.watched[id] = t
+	}
+	t.wake = append(t.wake, c)
+	return t, c, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.wake = slices.DeleteFunc(t.wake, func(other chan struct{}) bool { return other == c }); len(t.wake) == 0 {
+			delete(s.watched, id)
+		}
+	}
+}
+
+// Listen wakes the watchers of this process until the context ends: one
+// subscription for all of them. It never gives up on an error.
+func (s *Store) Listen(ctx context.Context) error {
+	sub := s.rdb.Subscribe(ctx, wakeKey)
+	defer sub.Close() //nolint:errcheck // nothing to do about it
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m, ok := <-messages:
+			if !ok {
+				return errors.New("store: the subscription ended")
+			}
+			s.wakeWatchers(nexus.JobID(m.Payload))
+		}
+	}
+}
+
+func (s *Store) wakeWatchers(id nexus.JobID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.watched[id]
+	if t == nil {
+		return
+	}
+	t.woken.Add(1)
+	for _, c := range t.wake {
+		select {
+		case c <- struct{}{}:
+		default: // it will look anyway
+		}
+	}
+}
