@@ -299,7 +299,7 @@ func testExact(t *testing.T, b *standin.Box, n *tenant) {
 }
 
 // testThousands asks for one site where thousands of databases are registered.
-func testThousands(t *testing.T, b *standin.Box, m *standin.MariaDB, g *target) {
+func testThousands(t *testing.T, m *standin.MariaDB, g *target) {
 	n := g.tenant("many")
 	n.again(t, nexus.NewSite{})
 	look := func(args nexus.Args) time.Duration {

@@ -102,7 +102,7 @@ func TestRaiseIsAskedAgain(t *testing.T) {
 		if err := deaf.Raise(t.Context(), lease.Gen()-1); err != nil || deaf.Gen() != lease.Gen() {
 			t.Errorf("asked again, it has %d, not %d: %v", deaf.Gen(), lease.Gen(), err)
 		}
-		former := store.LeaseAt(f.Store, id, nexus.Gen(job.Gen))
+		former := store.LeaseAt(f.Store, id, job.Gen)
 		if err := deaf.GiveUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
