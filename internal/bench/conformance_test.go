@@ -163,9 +163,36 @@ func testHello(t *testing.T, g *target) {
 		!strings.HasPrefix(hello.Hello.Frappe, "1") || len(hello.Hello.Problems) > 0 {
 		t.Fatalf("%+v, %v", hello.Hello, err)
 	}
+	testKnows(t, hello.Hello.Knows)
 	init.Install = "0000"
 	if _, err := run(init); nexus.CodeOf(err) != nexus.Conflict {
 		t.Fatalf("the bench of another install: %v", err)
+	}
+}
+
+// testKnows looks for one of each kind in the bench's lists, and that nothing in them
+// is what Frappe could not use.
+func testKnows(t *testing.T, k *nexus.Knows) {
+	t.Helper()
+	if k == nil {
+		t.Fatal("the bench tells no countries")
+	}
+	korea, _ := k.Country("KR")
+	germany, _ := k.Country("Germany")
+	if korea.Name != "Korea, Republic of" || korea.Currency != "KRW" || germany.Code != "DE" || !slices.Contains(germany.TimeZones, "Europe/Berlin") {
+		t.Errorf("countries: %+v, %+v", korea, germany)
+	}
+	if !slices.Contains(k.Currencies, "EUR") || slices.Contains(k.Currencies, "KZ") || !slices.IsSorted(k.Currencies) ||
+		!slices.Contains(k.Languages, nexus.Language{Code: "de", Name: "Deutsch"}) {
+		t.Errorf("currencies %v, languages %v", k.Currencies, k.Languages)
+	}
+	for zone, want := range map[string]bool{"Europe/Berlin": true, "Asia/Calcutta": true, "America/Coyhaique": false} {
+		if slices.Contains(k.TimeZones, zone) != want {
+			t.Errorf("%s is a time zone of the bench: %t", zone, !want)
+		}
+	}
+	if want := (nexus.FieldLimits{Email: 140, FullName: 140, Organization: 140, Password: 512}); k.Limits != want {
+		t.Errorf("limits: %+v", k.Limits)
 	}
 }
 

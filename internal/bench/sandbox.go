@@ -331,8 +331,12 @@ func (s *Sandbox) Close() error {
 }
 
 func (s *Sandbox) hello() (nexus.Result, error) {
+	lists, err := knows()
+	if err != nil {
+		return nexus.Result{}, err
+	}
 	install, err := s.folder.install()
-	return nexus.Result{Hello: &nexus.HelloResult{Protocol: 1, Frappe: s.o.Apps["frappe"], Apps: maps.Clone(s.o.Apps), Install: install}}, err
+	return nexus.Result{Hello: &nexus.HelloResult{Protocol: 1, Frappe: s.o.Apps["frappe"], Apps: maps.Clone(s.o.Apps), Install: install, Knows: lists}}, err
 }
 
 func (s *Sandbox) init(args nexus.Init) (result nexus.Result, err error) {

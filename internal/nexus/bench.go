@@ -267,6 +267,7 @@ type HelloResult struct {
 	Database string            `json:"database,omitempty"` // server version
 	Schema   int               `json:"schema,omitempty"`   // version of our procedures in it; 1: of before there was any
 	Problems []Problem         `json:"problems,omitempty"` // empty: all is well
+	Knows    *Knows            `json:"knows,omitempty"`    // nil: a single site, or a runner of a former version
 }
 
 // Problem is one thing a bench lacks, and the command or deed that mends it.

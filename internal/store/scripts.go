@@ -53,6 +53,8 @@ func jobKey(id nexus.JobID) string { return prefix + "job:" + string(id) }
 
 func benchKey(name string) string { return prefix + "bench:" + name }
 
+func knowsKey(bench string) string { return prefix + "knows:" + bench }
+
 func tenantKey(site nexus.SiteName) string { return prefix + "tenant:" + string(site) }
 
 const (

@@ -58,6 +58,10 @@ def hello(op):
                   "Give the client its settings in the image's /etc/mysql, or the server what it asks for.")
     except Refusal as e:
         lacks(e.message.split(";")[0].rstrip(".") + f" ({e.detail}).", "Run: nexus bench init")
+    try:
+        answer["knows"] = knows()
+    except Exception as e:
+        lacks(f"Frappe's lists of countries, languages and time zones cannot be read ({type(e).__name__}).", "Use an image of Frappe 15 or 16.")
     answer["problems"] = problems
     return {"hello": answer}
 

@@ -1,0 +1,46 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// How often a worker brings what its bench knows into the registry; and after
+// it could not.
+const knowsEvery, knowsAgain = 10 * time.Minute, 30 * time.Second
+
+// tellKnows puts the bench's lists of countries, languages and the like into the
+// registry until the context ends, for the API to hold signups against.
+func (a *app) tellKnows(ctx context.Context, memory *store.Store, hands nexus.Bench) error {
+	if a.c.single() { // a single site tells none
+		return nil
+	}
+	t := tools{bench: hands, name: a.benchName(), store: memory}
+	for {
+		next := knowsEvery
+		if err := t.tellKnows(ctx); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "bench not asked what it knows", nexus.LogErr, err)
+			next = knowsAgain
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+func (t tools) tellKnows(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	hello, err := t.hello(short)
+	if err != nil || hello.Knows == nil {
+		return err
+	}
+	return t.store.SetKnows(short, t.name, *hello.Knows)
+}

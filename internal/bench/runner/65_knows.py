@@ -1,0 +1,56 @@
+# What sites of this bench can be set to: Frappe's own lists, and the sizes of the
+# fields that a signup fills.
+
+
+def knows():
+    from frappe.geo.country_info import get_all
+
+    countries = [{"code": text(info.get("code")).upper(), "name": name, "currency": iso_currency(info.get("currency")),
+                  "time_zones": [zone for zone in info.get("timezones") or [] if zone in usable_zones()]} for name, info in get_all().items()]
+    return {"countries": sorted((c for c in countries if re.fullmatch("[A-Z]{2}", c["code"])), key=lambda c: c["name"]),
+            "currencies": sorted({c["currency"] for c in countries if c["currency"]}), "languages": languages(),
+            "time_zones": sorted(usable_zones()), "limits": limits()}
+
+
+def iso_currency(value):
+    return value if re.fullmatch("[A-Z]{3}", text(value)) else ""  # Angola's is KZ in Frappe's list, which is none
+
+
+@functools.cache
+def usable_zones():
+    """Zones that Frappe's Python and its pages both know; with any other a site
+    runs on UTC, or its forms fail."""
+    from frappe.utils import momentjs
+
+    try:
+        from pytz import all_timezones as zones  # 15
+    except ImportError:
+        from zoneinfo import available_timezones
+
+        zones = available_timezones()
+    return frozenset(zones) & {*momentjs.data["zones"], *momentjs.data["links"]}
+
+
+def languages():
+    import csv
+
+    import frappe.geo
+
+    folder = os.path.dirname(frappe.geo.__file__)
+    rows = read_json(os.path.join(folder, "languages.json"))  # 15; 16 has a table
+    if rows is None:
+        with open(os.path.join(folder, "languages.csv"), encoding="utf-8") as f:
+            rows = [{"code": row["language_code"], "name": row["language_name"]} for row in csv.DictReader(f)]
+    return sorted(({"code": row["code"], "name": row["name"]} for row in rows), key=lambda row: row["code"])
+
+
+def limits():
+    """Characters; a Data field has 140 unless its DocType says otherwise
+    (base_document.py, _validate_length), a password 512 (password.py)."""
+    import frappe
+
+    path = os.path.join(os.path.dirname(frappe.__file__), "core", "doctype", "user", "user.json")
+    sizes = {field.get("fieldname"): int(field.get("length") or 140) for field in read_object(path).get("fields") or []}
+    # The address is the document's name as well, which has 140 whatever the field has.
+    return {"email": min(140, sizes.get("email", 140)), "full_name": min(sizes.get(name, 140) for name in ("first_name", "last_name", "full_name")),
+            "organization": 140, "password": 512}
