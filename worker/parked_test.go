@@ -128,3 +128,48 @@ func TestResumedForwardEndsWell(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedOneWayHasFailed: what the bench turns down before a job without a way back
+// changed anything ends it as failed, and the tenant is free. Once something may have
+// changed, it is parked.
+func TestRefusedOneWayHasFailed(t *testing.T) {
+	t.Parallel()
+	gone := func() error { return &nexus.Error{Code: nexus.NotFound, Op: "test", Msg: "There is no such user."} }
+	for _, kind := range []nexus.Kind{nexus.KindTeardown, nexus.KindRotateKey} {
+		for _, tc := range []struct {
+			name   string
+			first  []error // what the first step answers, one after the other
+			second error
+			want   nexus.State
+		}{
+			{"at once", []error{gone()}, nil, nexus.Failed},
+			{"after an outage that may have changed something", []error{plain(), gone()}, nil, nexus.RollbackFailed},
+			{"in the second step", []error{nil}, gone(), nexus.RollbackFailed},
+			{"not refused, but failed", []error{plain(), plain(), plain()}, nil, nexus.RollbackFailed},
+		} {
+			t.Run(string(kind)+" "+tc.name, func(t *testing.T) {
+				t.Parallel()
+				h := newHarness(t)
+				defer h.close()
+				fine := func(context.Context, *tasks.Kit) error { return nil }
+				made := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1, Do: fine}}}
+				h.live(t, made, h.submit(t, made).ID, func(int) {})
+				var asked atomic.Int32
+				p := tasks.Process{Kind: kind, Steps: []tasks.Step{
+					{Name: "one", Timeout: time.Minute, Attempts: 3, Do: func(context.Context, *tasks.Kit) error { return tc.first[asked.Add(1)-1] }},
+					{Name: "two", Timeout: time.Minute, Attempts: 3, Do: func(context.Context, *tasks.Kit) error { return tc.second }}}}
+				end := h.live(t, p, h.submit(t, p).ID, func(int) {})
+				if end.State != tc.want || end.Error == nil {
+					t.Fatalf("%s, %+v", end.State, end.Error)
+				}
+				row, err := h.store.Tenant(t.Context(), "acme.localhost")
+				if err != nil || (row.Job == "") != (tc.want == nexus.Failed) || tc.want == nexus.Failed && row.State != nexus.TenantActive {
+					t.Errorf("the tenant is %+v, %v", row, err)
+				}
+				if tc.want == nexus.Failed && (end.Error.Code != nexus.NotFound || !strings.HasPrefix(end.Error.Action, "Nothing was left behind.")) {
+					t.Errorf("%+v", end.Error)
+				}
+			})
+		}
+	}
+}

@@ -393,6 +393,12 @@ func TestSaga(t *testing.T) {
 	})
 }
 
+// begun tells whether a job may have changed anything: more than one start of its first
+// step, or one of a later step.
+func begun(job nexus.Job) bool {
+	return job.Steps[0].Starts > 1 || slices.ContainsFunc(job.Steps[1:], func(s nexus.Step) bool { return s.Starts > 0 })
+}
+
 // check holds the record and the tenant against how the job ended.
 func (s *simulation) check(ctx context.Context, end nexus.Job) {
 	faults := len(slices.DeleteFunc(slices.Clone(s.Redis), func(f string) bool { return f == "" })) // each may cost a lease
@@ -404,7 +410,7 @@ func (s *simulation) check(ctx context.Context, end nexus.Job) {
 		s.broken("canceled unasked")
 	case s.world.poisoned && end.State == nexus.Succeeded && !s.kind.OneWay():
 		s.broken("a step cost six workers, and was tried again")
-	case end.State == nexus.Failed && (s.canceled && unhurt || s.kind.OneWay()), end.State != nexus.Succeeded && unhurt && !s.canceled:
+	case end.State == nexus.Failed && (s.canceled && unhurt || s.kind.OneWay() && begun(end)), end.State != nexus.Succeeded && unhurt && !s.canceled:
 		s.broken("%s for no reason", end.State)
 	case end.State == nexus.Canceled && end.Gen == 0: // at once, never taken
 	case end.State != nexus.Succeeded && (end.Error == nil || end.Error.Message == "" || end.Error.Action == "" || end.Error.First != nil):

@@ -9,14 +9,14 @@ import (
 )
 
 // turn begins the way back: the reason is journalled, then the steps are undone.
-// A process without a way back is parked instead.
+// A process without a way back is parked instead, unless nothing was changed yet.
 func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 	r.job.Error = reasonFor(at, why)
 	if err := r.job.To(nexus.RollingBack); err != nil {
 		return r.leave(ctx, err)
 	}
 	r.job.WaitingFor, r.job.WaitNote = "", ""
-	if r.job.Kind.OneWay() {
+	if r.job.Kind.OneWay() && !untouched(&r.job) {
 		return r.park(ctx, at, r.job.Error.Message)
 	}
 	r.e.Log.WarnContext(ctx, "rollback started", nexus.LogStep, string(at), nexus.LogCode, string(r.job.Error.Code))
@@ -28,6 +28,22 @@ func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 	}
 	r.job.Rescues = 0
 	return r.backward(ctx)
+}
+
+// untouched tells whether a job was refused before it changed anything: in its first
+// step, at the first start of it, which the bench turned down for good.
+func untouched(job *nexus.Job) bool {
+	switch job.Error.Code {
+	case nexus.Invalid, nexus.Unauthenticated, nexus.Forbidden, nexus.NotFound, nexus.Conflict:
+	default:
+		return false
+	}
+	for i, step := range job.Steps {
+		if step.State != nexus.StepPending && (i > 0 || step.State != nexus.StepFailed || step.Starts > 1) {
+			return false
+		}
+	}
+	return true
 }
 
 // backward undoes every step that may have left something, last one first. It

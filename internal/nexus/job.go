@@ -73,7 +73,8 @@ func Kinds() []Kind {
 
 // OneWay kinds have no way back: what cannot be finished is parked for an
 // operator and resumed forward, and what has begun cannot be canceled. A deletion
-// cannot be taken back, and of an old key nobody knows the secret.
+// cannot be taken back, and of an old key nobody knows the secret. What the bench
+// refuses before anything was changed has failed, and is not parked.
 func (k Kind) OneWay() bool { return k == KindTeardown || k == KindRotateKey }
 
 // StepName identifies a step of a job in the journal. Names are a stored

@@ -18,9 +18,9 @@ import (
 var transitions = map[nexus.State][]nexus.State{
 	nexus.Queued:         {nexus.Running, nexus.Waiting, nexus.RollingBack, nexus.Canceled},
 	nexus.Running:        {nexus.Waiting, nexus.Succeeded, nexus.RollingBack},
-	nexus.Waiting:        {nexus.Running, nexus.RollingBack},
+	nexus.Waiting:        {nexus.Running, nexus.RollingBack, nexus.Canceled},
 	nexus.RollingBack:    {nexus.Failed, nexus.Canceled, nexus.RollbackFailed},
-	nexus.RollbackFailed: {nexus.RollingBack, nexus.Running},
+	nexus.RollbackFailed: {nexus.RollingBack, nexus.Running, nexus.Canceled},
 	nexus.Succeeded:      nil,
 	nexus.Failed:         nil,
 	nexus.Canceled:       nil,

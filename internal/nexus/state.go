@@ -31,11 +31,11 @@ func (s State) Next() []State {
 	case Running:
 		return []State{Waiting, Succeeded, RollingBack}
 	case Waiting:
-		return []State{Running, RollingBack}
+		return []State{Running, RollingBack, Canceled} // canceled: superseded while it rests
 	case RollingBack:
 		return []State{Failed, Canceled, RollbackFailed}
 	case RollbackFailed:
-		return []State{RollingBack, Running}
+		return []State{RollingBack, Running, Canceled} // canceled: superseded, or given up
 	default:
 		return nil
 	}

@@ -54,7 +54,9 @@ var ErrKeyReused = errors.New("idempotency key reused")
 var ErrGone = errors.New("credentials gone")
 
 // Submit records a job and hands it to asynq, or finds the job an equal request
-// made (replay). Conflict: the name is taken, or a live job is on it, or
+// made (replay). A suspension or a teardown supersedes a parked job on the tenant, and
+// a new key that waits: that job ends canceled, and each names the other.
+// Conflict: the name is taken, or a live job is on it, or
 // the tenant is in no state for it, or ErrKeyReused. Not_found: the tenant is
 // unknown. Limit: ErrLimited, with RetryAfter. A refusal stores nothing.
 // Keys: job, tenant, input, idem, due, jobs, tenants, events, rate; one script.
@@ -71,6 +73,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
 		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
 		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
+	args = append(args, s.superseding(sub)...)
 	for _, limit := range sub.Limits {
 		args = append(args, limit.Bucket, limit.Max)
 	}
@@ -92,6 +95,14 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		nexus.FaultPoint("submit: after the task")
 	}
 	return job, r.word == "replay", nil
+}
+
+// superseding are the words on the job that a submission may supersede, and on its own.
+func (s *Store) superseding(sub Submission) []any {
+	words := fmt.Sprintf("superseded by the %s %s", sub.Kind, sub.ID)
+	return []any{eventBody(nexus.Event{Note: words, Actor: sub.Actor}),
+		encode(nexus.Failure{Code: nexus.CodeCanceled, Message: "The job was " + words + ".", Action: "That job says what becomes of the tenant."}),
+		eventBody(nexus.Event{Note: "supersedes the job {job}", Actor: sub.Actor}), s.o.Retention.Milliseconds()}
 }
 
 // refusal is Submit's answer in words; nil if the job stands.
@@ -147,13 +158,16 @@ func (s *Store) Rev(ctx context.Context, id nexus.JobID) (int64, error) {
 }
 
 // Cancel asks for a job's end; asking twice is fine. Conflict once it is over,
-// parked, or a teardown that has begun.
+// parked (but for a new key, which has nothing to clean up), or a teardown that has begun.
 // The event names the actor who asked.
 func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
 	asked := eventBody(nexus.Event{Note: "cancel was asked", Actor: actor})
 	ended := eventBody(nexus.Event{Note: "canceled before it began", Actor: actor})
+	givenUp := eventBody(nexus.Event{Note: "given up while parked", Actor: actor})
 	r, err := s.run(ctx, "cancel", cancelScript(), jobKey(id), string(id),
-		s.o.Retention.Milliseconds(), asked, ended, encode(nexus.WhyCanceled("")))
+		s.o.Retention.Milliseconds(), asked, ended, encode(nexus.WhyCanceled("")), givenUp,
+		encode(nexus.Failure{Code: nexus.CodeCanceled, Message: "The parked rotation of the key was given up.",
+			Action: "The former key may no longer work: once the cause is mended, rotate the key again."}))
 	if err != nil {
 		return nexus.Job{}, err
 	}

@@ -117,8 +117,13 @@ func (r *ref) emit(j *refJob, notes ...string) {
 }
 
 // tell is an event about what somebody asked for.
-func (r *ref) tell(j *refJob, note string) {
-	j.events = append(j.events, fmt.Sprintf(`%s {"note":%q,"actor":"op"}`, j.state, note))
+func (r *ref) tell(j *refJob, note string) { r.tellBy(j, note, "op") }
+
+func (r *ref) tellBy(j *refJob, note, actor string) {
+	if note = `{"note":` + text(note); actor != "" {
+		note += `,"actor":` + text(actor)
+	}
+	j.events = append(j.events, string(j.state)+" "+note+"}")
 	j.updated = r.now
 }
 
@@ -152,9 +157,12 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		return "conflict", false
 	case !makes && t == nil:
 		return "not_found", false
-	case !makes && (t.job != "" || !slices.Contains(from, t.state)):
+	}
+	other, state := r.supersedes(sub, t)
+	switch {
+	case !makes && (t.job != "" && other == nil || !slices.Contains(from, state)):
 		return "conflict", false
-	case strings.HasPrefix(sub.IdempotencyKey, "purge:") && (t.state != nexus.TenantSuspended || sub.IdempotencyKey != purgeKey(sub.Site, t.purge-r.offset)):
+	case strings.HasPrefix(sub.IdempotencyKey, "purge:") && (t.state != nexus.TenantSuspended || other != nil && other.Kind != nexus.KindSuspend || sub.IdempotencyKey != purgeKey(sub.Site, t.purge-r.offset)):
 		return "conflict", false
 	}
 	for _, l := range sub.Limits {
@@ -178,7 +186,13 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		t = &refTenant{state: nexus.TenantMaking, madeBy: sub.ID, created: r.now, email: sub.Spec.Email, plan: string(sub.Spec.Plan), site: string(sub.Site)}
 		r.tenants[sub.Site] = t
 	} else {
-		j.owner, j.bench, j.db, j.was = t.madeBy, t.bench, t.db, string(t.state)
+		if other != nil {
+			words := fmt.Sprintf("superseded by the %s %s", sub.Kind, sub.ID)
+			other.cancel, other.failure = true, text(nexus.Failure{Code: nexus.CodeCanceled, Message: "The job was " + words + ".",
+				Action: "That job says what becomes of the tenant."})
+			r.end(other, nexus.Canceled, words, func(o *refJob, note string) { r.tellBy(o, note, sub.Actor) })
+		}
+		j.owner, j.bench, j.db, j.was = t.madeBy, t.bench, t.db, string(state)
 		switch sub.Kind {
 		case nexus.KindTeardown:
 			t.state = nexus.TenantDeleting
@@ -196,9 +210,42 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		r.keys[sub.IdempotencyKey] = &lived[[2]string]{[2]string{sub.Fingerprints[0], string(sub.ID)}, r.now + 24*hour}
 	}
 	r.dueAt(j, r.now+1000)
-	r.emit(j, "")
+	if other == nil {
+		r.emit(j, "")
+	} else {
+		r.tellBy(j, "supersedes the job "+string(other.ID), sub.Actor)
+	}
 	r.tasks[r.task(j, 1)] = true
 	return "", false
+}
+
+// supersedes is the job on the tenant that gives way to this one, nil if none does, and
+// what the tenant is without it.
+func (r *ref) supersedes(sub store.Submission, t *refTenant) (*refJob, nexus.TenantState) {
+	if t == nil || t.job == "" {
+		return nil, stateOr(t)
+	}
+	o, closes := r.jobs[t.job], sub.Kind == nexus.KindSuspend || sub.Kind == nexus.KindTeardown
+	switch {
+	case !closes:
+	case o.Kind == nexus.KindRotateKey && (o.parked() || o.state == nexus.Waiting || o.state == nexus.Queued && o.taken == 0):
+		return o, nexus.TenantActive
+	case !o.parked():
+	case o.Kind == nexus.KindSuspend, o.Kind == nexus.KindRestore && sub.Kind == nexus.KindSuspend:
+		return o, nexus.TenantActive
+	case o.Kind == nexus.KindRestore:
+		return o, nexus.TenantSuspended
+	case o.Kind == nexus.KindTeardown && sub.Kind == nexus.KindTeardown:
+		return o, nexus.TenantState(o.was)
+	}
+	return nil, t.state
+}
+
+func stateOr(t *refTenant) nexus.TenantState {
+	if t == nil {
+		return ""
+	}
+	return t.state
 }
 
 func purgeKey(site nexus.SiteName, at int64) string { return fmt.Sprintf("purge:%s:%d", site, at) }
@@ -324,7 +371,13 @@ func (r *ref) settle(j *refJob) {
 			delete(r.pairs, j.owner)
 			delete(r.pickups, j.owner)
 		} else {
-			stay(nexus.TenantState(j.was), j.Rest == 0)
+			stay(nexus.TenantState(j.was), j.Rest == 0 || j.state != nexus.Canceled)
+			if t.purge != 0 {
+				r.due["tenant:"+string(j.Site)] = t.purge
+				if j.Rest > 0 {
+					r.due["tenant:"+string(j.Site)] = r.now + 24*hour
+				}
+			}
 		}
 	case nexus.KindSuspend:
 		if !done {
@@ -401,6 +454,10 @@ func (r *ref) cancel(id nexus.JobID) string {
 	switch {
 	case j == nil:
 		return "not_found"
+	case j.parked() && j.Kind == nexus.KindRotateKey:
+		j.cancel, j.failure = true, text(nexus.Failure{Code: nexus.CodeCanceled, Message: "The parked rotation of the key was given up.",
+			Action: "The former key may no longer work: once the cause is mended, rotate the key again."})
+		r.end(j, nexus.Canceled, "given up while parked", r.tell)
 	case j.over() || j.parked(), j.Kind.OneWay() && (j.state != nexus.Queued || j.cancel):
 		return "conflict"
 	case j.state == nexus.Queued && j.taken == 0:

@@ -1,12 +1,17 @@
 -- Asks for a job's end. A job never taken ends at once; one that rests is made
 -- due; one that runs learns it by its next renewal.
--- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event and 5 reason of the end
+-- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event and 5 reason of the end, 6 event and 7 reason of a parked one's
 -- returns {'ok', fields} | {'absent'} | {'over'} | {'parked'} | {'running'}
 local id, now = ARGV[1], now_ms()
 local state = get(id, 'state')
 if state == '' then return { 'absent' } end
 if over(state) then return { 'over' } end
-if state == 'rollback_failed' then return { 'parked' } end
+if state == 'rollback_failed' then
+  if get(id, 'kind') ~= 'rotate_key' then return { 'parked' } end
+  redis.call('HSET', KEYS[1], 'cancel', '1', 'error', ARGV[7])
+  end_job(id, 'canceled', now, ARGV[2], ARGV[6])
+  return { 'ok', redis.call('HGETALL', KEYS[1]) }
+end
 local one_way = get(id, 'kind') == 'teardown' or get(id, 'kind') == 'rotate_key'
 if one_way and (state ~= 'queued' or get(id, 'cancel') == '1') then return { 'running' } end
 if state == 'queued' and get(id, 'taken') == '0' then

@@ -3,7 +3,11 @@
 -- ARGV 1 id, 2 kind, 3 site, 4 actor, 5 spec, 6 steps, 7 give up after ms,
 --      8 key id, 9 sealed input or '', 10 trace parent, 11 idempotency key or '',
 --      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
---      17 ms until a suspended tenant is purged, 18 ms a removed name rests, 19… pairs: what is limited, how many an hour
+--      17 ms until a suspended tenant is purged, 18 ms a removed name rests,
+--      19 event and 20 error of a job that this one supersedes, 21 event of this one then ({job}: the other's id),
+--      22 retention ms, 23… pairs: what is limited, how many an hour
+-- What closes or removes a tenant supersedes a job on it that is parked, and a new key
+-- that has not been taken up or waits: in this script the other ends, canceled.
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
 --      | {'unfit', state of the tenant} | {'limited', what, ms until the hour is over}
 local id, kind, site = ARGV[1], ARGV[2], ARGV[3]
@@ -35,27 +39,50 @@ local moves = {
 }
 local fit = moves[kind]
 local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
+
+-- superseded tells whether the job on the tenant gives way, and what the tenant is
+-- without it.
+local function superseded(other)
+  if other == '' or (kind ~= 'suspend' and kind ~= 'teardown') then return nil end
+  local its, state = get(other, 'kind'), get(other, 'state')
+  if its == 'rotate_key' and (state == 'queued' and get(other, 'taken') == '0' or state == 'waiting' or state == 'rollback_failed') then
+    return 'active'
+  end
+  if state ~= 'rollback_failed' then return nil end
+  if its == 'suspend' then return 'active' end
+  if its == 'restore' then return kind == 'suspend' and 'active' or 'suspended' end
+  if its == 'teardown' and kind == 'teardown' then return get(other, 'was') end
+  return nil
+end
+
+local other
 if not fit then
   if row[2] or redis.call('EXISTS', P .. 'resting:' .. site) == 1 then return { 'taken' } end
 else
   if not row[2] then return { 'unknown' } end
-  if row[1] ~= '' then return { 'busy' } end
+  if row[1] ~= '' then
+    local without = superseded(row[1])
+    if not without then return { 'busy' } end
+    other, row[2] = row[1], without
+  end
   if not fit.from[row[2]] then return { 'unfit', row[2] } end
-  -- A purge is of one purge date: the tenant may have been restored since it was found due.
-  if string.sub(ARGV[11], 1, 6) == 'purge:' and (row[2] ~= 'suspended'
+  -- A purge is of one purge date: the tenant may have been restored since it was found
+  -- due, or somebody asked for that in vain.
+  if string.sub(ARGV[11], 1, 6) == 'purge:' and (redis.call('HGET', tenant, 'state') ~= 'suspended'
+    or other and get(other, 'kind') ~= 'suspend'
     or ARGV[11] ~= 'purge:' .. site .. ':' .. (redis.call('HGET', tenant, 'purgeAt') or '')) then
     return { 'unfit', row[2] }
   end
 end
 
 -- Fixed windows of an hour. All are asked before any is charged.
-for i = 19, #ARGV, 2 do
+for i = 23, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if tonumber(redis.call('GET', window) or '0') >= tonumber(ARGV[i + 1]) then
     return { 'limited', ARGV[i], int(redis.call('PTTL', window)) }
   end
 end
-for i = 19, #ARGV, 2 do
+for i = 23, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if redis.call('INCR', window) == 1 then redis.call('PEXPIRE', window, 3600000) end
 end
@@ -67,6 +94,10 @@ if not fit then
   move_tenant(site, 'making')
   redis.call('ZADD', P .. 'tenants', 0, site)
 else
+  if other then
+    redis.call('HSET', job_key(other), 'cancel', '1', 'error', ARGV[20])
+    end_job(other, 'canceled', now, ARGV[22], ARGV[19])
+  end
   was, owner, bench, db = row[2], row[3], row[4], row[5]
   move_tenant(site, fit.to)
   redis.call('HSET', tenant, 'job', id)
@@ -93,5 +124,5 @@ if ARGV[11] ~= '' then
   redis.call('PEXPIRE', idem, 86400000)
 end
 redis.call('ZADD', DUE, int(now + 1000), id)
-emit(id, now, ARGV[16])
+emit(id, now, other and (string.gsub(ARGV[21], '{job}', other)) or ARGV[16])
 return { 'ok', redis.call('HGETALL', key) }
