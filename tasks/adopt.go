@@ -17,7 +17,7 @@ func adopt() Process {
 		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "api_key", Do: newKey, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "verify", Do: verifyNewKey, Timeout: 15 * time.Second, Attempts: Forever},
-		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever},
+		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever, Proven: true},
 	}}
 }
 

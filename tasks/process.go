@@ -24,6 +24,7 @@ type Step struct {
 	Undo     func(context.Context, *Kit) error
 	Timeout  time.Duration // of one attempt, of Do and of Undo alike
 	Attempts int           // answers of Do; after the last failure the saga turns back
+	Proven   bool          // the steps before have shown that all works: what nobody foresaw is waited out, not undone
 	Inward   bool          // Do is one write of the job's record and no more: its start is journalled with its end
 }
 

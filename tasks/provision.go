@@ -24,7 +24,7 @@ func provision() Process {
 		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "api_key", Do: issueKey, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "verify", Do: verify, Timeout: 15 * time.Second, Attempts: Forever},
-		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever},
+		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever, Proven: true},
 	}}
 }
 

@@ -42,6 +42,7 @@ type Engine struct {
 
 	mu   sync.Mutex
 	runs map[*run]struct{} // at work now
+	left chan struct{}     // one of them is not any more
 }
 
 // NewEngine makes an engine.
@@ -71,7 +72,7 @@ func NewEngine(o Options) *Engine {
 		o.Grace = 7 * 24 * time.Hour
 	}
 	e := &Engine{Options: o, processes: map[nexus.Kind]tasks.Process{}, draining: make(chan struct{}), turned: make(chan struct{}, 1),
-		runs: map[*run]struct{}{}}
+		runs: map[*run]struct{}{}, left: make(chan struct{}, 1)}
 	for _, p := range o.Processes {
 		e.processes[p.Kind] = p
 	}
@@ -140,6 +141,10 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		delete(e.runs, r)
+		select {
+		case e.left <- struct{}{}:
+		default: // who waits counts the runs, not the signals
+		}
 	}()
 	return r.work(ctx)
 }
@@ -152,6 +157,24 @@ func (e *Engine) linger() {
 	select {
 	case <-t.C:
 	case <-e.draining:
+	}
+}
+
+// quiet waits until no run is at work, or the context ends. asynq does not wait for a
+// task whose lease of its own ended, as it does while Redis is away.
+func (e *Engine) quiet(ctx context.Context) {
+	for {
+		e.mu.Lock()
+		count := len(e.runs)
+		e.mu.Unlock()
+		if count == 0 {
+			return
+		}
+		select {
+		case <-e.left:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -21,6 +22,11 @@ func unbegun() error {
 
 func plain() error {
 	return &nexus.Error{Code: nexus.Unavailable, Op: "test", Wait: nexus.WaitBench, Msg: "The connection was lost."}
+}
+
+// busy is a bench that says when it may be asked again.
+func busy() error {
+	return &nexus.Error{Code: nexus.Limit, Op: "test", RetryAfter: time.Minute, Msg: "Too many requests."}
 }
 
 func refusal() error {
@@ -52,6 +58,10 @@ func TestOutageChargesNothing(t *testing.T) {
 			want: nexus.Failed, attempts: 1, dos: 1, undos: 28},
 		{name: "away for twenty undos, before seven that failed", do: times(1, refusal()), undo: slices.Concat(times(20, unbegun()), times(7, plain())),
 			want: nexus.Failed, attempts: 1, dos: 1, undos: 28},
+		{name: "one that nobody foresaw, after outages", do: slices.Concat(times(2, plain()), times(1, errors.New("unforeseen"))), want: nexus.Succeeded, attempts: 4, dos: 4},
+		{name: "three that nobody foresaw, among outages", do: slices.Concat(times(1, plain()), times(2, errors.New("unforeseen")), times(1, plain()), times(2, errors.New("unforeseen"))),
+			want: nexus.Failed, attempts: 5, dos: 5, undos: 1},
+		{name: "undos that are put off", do: times(1, refusal()), undo: times(20, busy()), want: nexus.Failed, attempts: 1, dos: 1, undos: 21},
 		{name: "undos that fail", do: times(1, refusal()), undo: times(20, plain()), want: nexus.RollbackFailed, attempts: 1, dos: 1, undos: 8},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -99,17 +99,22 @@ func TestResumedForwardEndsWell(t *testing.T) {
 				t.Fatalf("no tenant: %s", end.State)
 			}
 			var mended atomic.Bool
+			tries := 0
 			p := tasks.Process{Kind: kind, Steps: []tasks.Step{
 				{Name: "one", Timeout: time.Minute, Attempts: 1, Do: fine},
 				{Name: "two", Timeout: time.Minute, Attempts: 2, Do: func(context.Context, *tasks.Kit) error {
 					if mended.Load() {
 						return nil
 					}
+					tries++
 					return plain()
 				}}}}
 			id := h.submit(t, p).ID
-			for range 2 {
+			for round := range 2 {
 				job := h.parked(t, p, id, func(int) {})
+				if tries != 2*(round+1) {
+					t.Errorf("parked after %d tries, %d times", tries, round+1)
+				}
 				if job.Error.Step != "two" || !strings.Contains(job.Error.Message, "The connection was lost.") {
 					t.Errorf("parked for %+v", job.Error)
 				}

@@ -126,6 +126,21 @@ func (a *away) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		a.failed = a.failed || fault != "" && fault != "slow"
 		switch {
+		case fault == "stuck": // the client gives up; what it sent arrives all the same
+			a.hurt = true
+			a.slow++
+			d, copied := 2*time.Second+time.Duration(a.slow)*time.Microsecond, redis.NewCmd(ctx, cmd.Args()...)
+			a.sim.runs.Go(func() {
+				<-time.After(d)
+				a.sim.mu.Lock()
+				defer a.sim.mu.Unlock()
+				if !a.sim.over() {
+					a.redis.SetTime(time.Now())
+					_ = next(context.WithoutCancel(ctx), copied)
+					a.look(n, copied)
+				}
+			})
+			return errAway
 		case fault == "before" || a.out() || a.sim.over():
 			return errAway
 		case fault == "lost" || fault == "twice":

@@ -66,7 +66,7 @@ var (
 			GiveUp: rapid.SampledFrom([]int{86400, 86400, 86400, 90, 20, 5}).Draw(t, "give up"),
 			Calls: append(make([]call, rapid.SampledFrom([]int{0, 0, 1, 2, 3, 4}).Draw(t, "fine")),
 				rapid.SliceOfN(calls, 0, 14).Draw(t, "calls")...),
-			Redis: rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "", "", "", "", "", "slow", "slow", "before", "lost", "twice"}),
+			Redis: rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "", "", "", "", "", "slow", "slow", "before", "lost", "twice", "stuck"}),
 				0, 40).Draw(t, "redis"),
 			Blows:   rapid.SliceOfN(blows, 0, 3).Draw(t, "blows"),
 			Workers: rapid.SliceOfN(rapid.IntRange(0, nodes-1), 1, 8).Draw(t, "workers"),

@@ -89,9 +89,13 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 	}
 	if charges(err) {
 		entry.Attempts++
+		if nexus.CodeOf(err) == nexus.Internal {
+			entry.Internals++
+		}
 	}
 	decide := func(err error) Verdict {
-		return Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Allowed: step.Attempts, Raised: r.raised, Jitter: r.e.Jitter()})
+		return Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Attempts, Internals: entry.Internals, Allowed: step.Attempts,
+			Proven: step.Proven, Raised: r.raised, Jitter: r.e.Jitter()})
 	}
 	v := decide(err)
 	if v.Do == ActRaise {
@@ -217,6 +221,12 @@ func (r *run) succeed(ctx context.Context) (over bool) {
 		return true
 	}
 	r.job.State = nexus.Running
+	if nexus.CodeOf(err) == nexus.Internal && !errors.Is(err, nexus.ErrDraining) {
+		// All is made and proven; only the record of it cannot be written.
+		r.e.Log.ErrorContext(ctx, "end not written", nexus.LogErr, err)
+		r.job.State = nexus.Waiting
+		return r.rest(ctx, Verdict{Do: ActWait, After: longestDelay, For: nexus.WaitRetry}, r.job.Current(), nexus.MessageOf(err))
+	}
 	return r.turnOrLeave(ctx, r.job.Current(), err)
 }
 

@@ -59,10 +59,13 @@ func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (*
 		}
 	}
 	e.Log.InfoContext(ctx, "draining", "at_most", drain.String())
+	limit, stop := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer stop()
 	e.Drain()
 	if server != nil {
 		server.Shutdown()
 	}
+	e.quiet(limit)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LeaseTime)
 	defer cancel()
 	e.abandon(last)

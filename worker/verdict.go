@@ -29,13 +29,15 @@ type Verdict struct {
 
 // Facts are all a verdict depends on.
 type Facts struct {
-	Cause    error   // why the run's context ended; nil if it did not
-	Err      error   // what Do or Undo answered
-	Attempts int     // failed answers so far, this one included
-	Allowed  int     // the step's budget of answers
-	Undo     bool    // it is an Undo that failed
-	Raised   bool    // its token was raised already, and was still too low
-	Jitter   float64 // 0 ≤ Jitter < 1, drawn by the caller
+	Cause     error   // why the run's context ended; nil if it did not
+	Err       error   // what Do or Undo answered
+	Attempts  int     // failed answers so far, this one included
+	Internals int     // how many of them nobody foresaw
+	Allowed   int     // the step's budget of answers
+	Proven    bool    // all before this step was seen to work
+	Undo      bool    // it is an Undo that failed
+	Raised    bool    // its token was raised already, and was still too low
+	Jitter    float64 // 0 ≤ Jitter < 1, drawn by the caller
 }
 
 const (
@@ -43,6 +45,7 @@ const (
 	internalAttempts = 3 // of a Do that failed in a way nobody foresaw
 	firstDelay       = time.Second
 	longestDelay     = time.Minute
+	longestAdvice    = time.Hour // of a bench, to a rollback
 )
 
 // Decide is the one place where errors become actions. It is pure.
@@ -55,10 +58,10 @@ func Decide(f Facts) Verdict {
 		return Verdict{Do: ActRaise}
 	case errors.Is(f.Cause, nexus.ErrDraining) || errors.Is(f.Err, nexus.ErrDraining) || code == nexus.Draining:
 		return Verdict{Do: ActLeave}
-	case f.Undo && f.Attempts >= undoAttempts && !unbegun(f.Err):
+	case f.Undo && f.Attempts >= undoAttempts && !unbegun(f.Err) && code != nexus.Limit:
 		return Verdict{Do: ActPark}
-	case f.Undo:
-		return Verdict{Do: ActWait, After: backoff(f), For: nexus.WaitRetry}
+	case f.Undo: // nothing else bounds the time of a rollback
+		return Verdict{Do: ActWait, After: min(adviceOr(f, backoff(f)), longestAdvice), For: reason(f)}
 	case errors.Is(f.Cause, nexus.ErrCanceled):
 		return Verdict{Do: ActCompensate}
 	}
@@ -67,13 +70,20 @@ func Decide(f Facts) Verdict {
 		return Verdict{Do: ActCompensate}
 	case nexus.Limit:
 		return Verdict{Do: ActWait, After: adviceOr(f, backoff(f)), For: reason(f)}
-	case nexus.Internal:
-		f.Allowed = min(f.Allowed, internalAttempts)
 	}
-	if f.Attempts >= f.Allowed && !unbegun(f.Err) {
+	if spent(f, code) && !unbegun(f.Err) {
 		return Verdict{Do: ActCompensate}
 	}
 	return Verdict{Do: ActWait, After: adviceOr(f, backoff(f)), For: reason(f)}
+}
+
+// spent tells whether the step may fail no more in this way: outages use up its own
+// budget, what nobody foresaw one of three. The later a step, the dearer is the undo.
+func spent(f Facts, code nexus.Code) bool {
+	if code != nexus.Internal {
+		return f.Attempts-f.Internals >= f.Allowed
+	}
+	return !f.Proven && f.Internals >= min(f.Allowed, internalAttempts)
 }
 
 // backoff doubles from one second to one minute; the upper half is jitter, so

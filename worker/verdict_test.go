@@ -34,7 +34,7 @@ var coded = []struct {
 	{nexus.Forbidden, compensate, compensate, compensate, wait, park},
 	{nexus.NotFound, compensate, compensate, compensate, wait, park},
 	{nexus.Conflict, compensate, compensate, compensate, wait, park},
-	{nexus.Limit, wait, wait, compensate, wait, park},
+	{nexus.Limit, wait, wait, compensate, wait, wait},
 	{nexus.Unavailable, wait, compensate, compensate, wait, park},
 	{nexus.Timeout, wait, compensate, compensate, wait, park},
 	{nexus.CodeCanceled, wait, compensate, compensate, wait, park}, // who canceled is the cause's to say
@@ -70,7 +70,11 @@ func TestDecide(t *testing.T) {
 			err := codedError(tc.name)
 			for _, cause := range []error{nil, nexus.ErrStepTimeout, context.DeadlineExceeded, context.Canceled} { // none of them turns back
 				wantAction(t, worker.Facts{Cause: cause, Err: err, Attempts: 1, Allowed: 4}, tc.first)
-				wantAction(t, worker.Facts{Cause: cause, Err: err, Attempts: 4, Allowed: 4}, tc.last)
+				last := worker.Facts{Cause: cause, Err: err, Attempts: 4, Allowed: 4}
+				if tc.name == nexus.Internal {
+					last.Attempts, last.Internals = 3, 3
+				}
+				wantAction(t, last, tc.last)
 				wantAction(t, worker.Facts{Cause: cause, Err: err, Attempts: 1, Undo: true}, tc.undo)
 				wantAction(t, worker.Facts{Cause: cause, Err: err, Attempts: 7, Undo: true}, tc.undo)
 				wantAction(t, worker.Facts{Cause: cause, Err: err, Attempts: 8, Undo: true}, tc.undid)
@@ -105,8 +109,17 @@ func TestDecideSpecials(t *testing.T) {
 		{"the answer itself is the fence", worker.Facts{Err: fmt.Errorf("store: %w", nexus.ErrFenced), Attempts: 1, Allowed: 4}, stop},
 		{"a fence beats a cancel", worker.Facts{Cause: nexus.ErrCanceled, Err: nexus.ErrFenced, Attempts: 1, Allowed: 4}, stop},
 		{"nobody's error", worker.Facts{Err: errors.New("x"), Attempts: 2, Allowed: 4}, wait},
-		{"nobody's error, third time", worker.Facts{Err: errors.New("x"), Attempts: 3, Allowed: 4}, compensate},
-		{"nobody foresaw it, however long the step may try", worker.Facts{Err: codedError(nexus.Internal), Attempts: 3, Allowed: tasks.Forever}, compensate},
+		{"nobody's error, third time", worker.Facts{Err: errors.New("x"), Attempts: 3, Internals: 3, Allowed: 4}, compensate},
+		{"nobody foresaw it, however long the step may try", worker.Facts{Err: codedError(nexus.Internal), Attempts: 3, Internals: 3, Allowed: tasks.Forever}, compensate},
+		{"the first of its kind, after outages", worker.Facts{Err: codedError(nexus.Internal), Attempts: 500, Internals: 1, Allowed: tasks.Forever}, wait},
+		{"the first of its kind, after the outages that were allowed", worker.Facts{Err: codedError(nexus.Internal), Attempts: 4, Internals: 1, Allowed: 4}, wait},
+		{"the third of its kind, among outages", worker.Facts{Err: codedError(nexus.Internal), Attempts: 500, Internals: 3, Allowed: tasks.Forever}, compensate},
+		{"an outage after what nobody foresaw", worker.Facts{Err: codedError(nexus.Unavailable), Attempts: 4, Internals: 2, Allowed: 4}, wait},
+		{"the last outage after what nobody foresaw", worker.Facts{Err: codedError(nexus.Unavailable), Attempts: 6, Internals: 2, Allowed: 4}, compensate},
+		{"nobody foresaw it, one answer allowed", worker.Facts{Err: codedError(nexus.Internal), Attempts: 1, Internals: 1, Allowed: 1}, compensate},
+		{"nobody foresaw it, on a site that is proven", worker.Facts{Err: codedError(nexus.Internal), Attempts: 50, Internals: 50, Allowed: tasks.Forever, Proven: true}, wait},
+		{"a refusal, on a site that is proven", worker.Facts{Err: codedError(nexus.Conflict), Attempts: 1, Allowed: tasks.Forever, Proven: true}, compensate},
+		{"a cancel, of a site that is proven", worker.Facts{Cause: nexus.ErrCanceled, Err: codedError(nexus.Internal), Attempts: 1, Internals: 1, Allowed: 4, Proven: true}, compensate},
 		{"an outage is waited out", worker.Facts{Err: codedError(nexus.Unavailable), Attempts: 1_000_000, Allowed: tasks.Forever}, wait},
 		{"a token raised in vain waits", worker.Facts{Err: codedError(nexus.Fenced), Attempts: 1, Allowed: 4, Raised: true}, wait},
 		{"a token raised in vain in an undo waits", worker.Facts{Err: codedError(nexus.Fenced), Attempts: 1, Undo: true, Raised: true}, wait},
@@ -137,8 +150,12 @@ func TestDecideWait(t *testing.T) {
 		{"for the bench", worker.Facts{Err: advised(nexus.Unavailable, 0, nexus.WaitBench), Attempts: 1}, worker.Verdict{After: 500 * time.Millisecond, For: nexus.WaitBench}},
 		{"for room", worker.Facts{Err: advised(nexus.Limit, time.Minute, nexus.WaitCapacity), Attempts: 9}, worker.Verdict{After: time.Minute, For: nexus.WaitCapacity}},
 		{"as long as advised", worker.Facts{Err: advised(nexus.Unavailable, 7*time.Second, ""), Attempts: 9}, worker.Verdict{After: 7 * time.Second, For: nexus.WaitRetry}},
-		{"an undo asks nobody", worker.Facts{Err: advised(nexus.Unavailable, time.Hour, nexus.WaitBench), Attempts: 1, Undo: true},
-			worker.Verdict{After: 500 * time.Millisecond, For: nexus.WaitRetry}},
+		{"an undo, too", worker.Facts{Err: advised(nexus.Unavailable, 10*time.Minute, nexus.WaitBench), Attempts: 1, Undo: true},
+			worker.Verdict{After: 10 * time.Minute, For: nexus.WaitBench}},
+		{"an undo, for a limit", worker.Facts{Err: advised(nexus.Limit, 10*time.Minute, ""), Attempts: 8, Undo: true},
+			worker.Verdict{After: 10 * time.Minute, For: nexus.WaitRetry}},
+		{"an undo, not for days", worker.Facts{Err: advised(nexus.Limit, 80*time.Hour, ""), Attempts: 8, Undo: true},
+			worker.Verdict{After: time.Hour, For: nexus.WaitRetry}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

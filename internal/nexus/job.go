@@ -172,7 +172,8 @@ const (
 type Step struct {
 	Name      StepName   `json:"name"`
 	State     StepState  `json:"state"`
-	Attempts  int        `json:"attempts"` // answers of Do that were failures or the success, not starts
+	Attempts  int        `json:"attempts"`            // answers of Do that were failures or the success, not starts
+	Internals int        `json:"internals,omitempty"` // how many of the attempts failed in a way nobody foresaw
 	Starts    int        `json:"starts,omitempty"`
 	StartedAt *time.Time `json:"startedAt,omitempty"`
 	EndedAt   *time.Time `json:"endedAt,omitempty"`

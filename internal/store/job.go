@@ -198,8 +198,11 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 	if job.State != nexus.RollbackFailed || job.To(next) != nil {
 		return job, refuse("resume", nexus.Conflict, "Only a job whose rollback failed can be resumed; this one is %s.", job.State)
 	}
-	for i := range job.Steps {
-		job.Steps[i].Undos = 0
+	for i := range job.Steps { // an operator has looked: all tries are new
+		step := &job.Steps[i]
+		if step.Undos = 0; step.State != nexus.StepDone {
+			step.Attempts, step.Internals = 0, 0
+		}
 	}
 	// From here on the job is again what it was before it was parked.
 	switch {

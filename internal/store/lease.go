@@ -41,6 +41,7 @@ type Lease struct {
 	s   *Store
 	id  nexus.JobID
 	gen atomic.Int64
+	seq atomic.Int64 // of the last write of the journal
 	at  atomic.Pointer[moment]
 }
 
@@ -99,12 +100,17 @@ func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 
 // Checkpoint journals steps, state and error of the job as given, with events.
 // Ended names a step that came to its end, which forgets the rescues; empty: none.
+// Conflict if a later one of this lease is written already: what an earlier one says
+// is no longer so. Not to be called twice at once, but for what may be lost.
 func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) (cancelAsked bool, err error) {
-	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended)}
+	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1)}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}
 	r, err := l.run(ctx, "checkpoint", checkpointScript, args...)
+	if err == nil && r.word == "late" {
+		return false, refuse("checkpoint", nexus.Conflict, "A later write of this run came first.")
+	}
 	if err == nil {
 		job.Rev, _ = strconv.ParseInt(r.text(1), 10, 64)
 	}

@@ -272,6 +272,9 @@ func (r *ref) slot(j *refJob) bool {
 	case r.cleans(j.ID):
 		room++
 	}
+	if !has && j.askedAt == 0 {
+		j.askedAt, j.asked = r.now, "main"
+	}
 	free := room - len(r.slots)
 	if has || free > 0 && (r.cleans(j.ID) || r.ahead(j, free) < free) {
 		r.slots[j.ID] = r.now + slotTime
@@ -280,9 +283,6 @@ func (r *ref) slot(j *refJob) bool {
 			delete(r.asking, j.ID)
 		}
 		return true
-	}
-	if j.askedAt == 0 {
-		j.askedAt, j.asked = r.now, "main"
 	}
 	if _, stands := r.line[j.ID]; !stands {
 		r.line[j.ID] = j.askedAt

@@ -1,17 +1,20 @@
 -- Journals the steps under the fencing token, with any number of events. It is
 -- the script that runs most: few commands, each on the one record. The same write
--- again is one whose answer was lost: it is answered, and not journalled twice.
+-- again is one whose answer was lost: it is answered, and not journalled twice. One
+-- that comes after a later one of the same run was long on its way: the connection it
+-- was sent on may outlive the client's patience.
 -- KEYS[1] job record
--- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that came to its end or '', 7… events
--- returns {'ok', '1' if cancel was asked, rev} | {'stale'}
+-- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that came to its end or '', 7 number of the write, 8… events
+-- returns {'ok', '1' if cancel was asked, rev} | {'stale'} | {'late'}
 local id, now = ARGV[1], now_ms()
-local was, newest, cancel, wrote, rev, bench = unpack(redis.call('HMGET', KEYS[1], 'state', 'gen', 'cancel', 'wrote', 'rev', 'bench'))
+local was, newest, cancel, wrote, rev, bench, seq = unpack(redis.call('HMGET', KEYS[1], 'state', 'gen', 'cancel', 'wrote', 'rev', 'bench', 'seq'))
 if newest ~= ARGV[2] or over(was) or was == 'rollback_failed' then return { 'stale' } end
-local mark = redis.sha1hex(table.concat(ARGV, '\n'))
+local mark = redis.sha1hex(table.concat(ARGV, '\n', 1, 6) .. '\n' .. table.concat(ARGV, '\n', 8))
 if wrote == mark then return { 'ok', cancel or '', rev } end
+if tonumber(ARGV[7]) <= (tonumber(seq) or 0) then return { 'late' } end
 if was ~= ARGV[4] then move(id, ARGV[4]) end
-rev = int(tonumber(rev) + #ARGV - 6)
-local fields = { 'steps', ARGV[3], 'wrote', mark, 'rev', rev, 'updatedAt', int(now) }
+rev = int(tonumber(rev) + #ARGV - 7)
+local fields = { 'steps', ARGV[3], 'wrote', mark, 'rev', rev, 'updatedAt', int(now), 'seq', ARGV[7] }
 if ARGV[5] ~= '' then
   fields[#fields + 1] = 'error'
   fields[#fields + 1] = ARGV[5]
@@ -22,5 +25,5 @@ if ARGV[6] ~= '' then
 end
 redis.call('HSET', KEYS[1], unpack(fields))
 if ARGV[6] ~= '' and ARGV[4] == 'running' then worked(bench or '', ARGV[6], now) end
-announce(id, now, rev, ARGV[4], unpack(ARGV, 7))
+announce(id, now, rev, ARGV[4], unpack(ARGV, 8))
 return { 'ok', cancel or '', rev }

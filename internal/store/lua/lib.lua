@@ -209,17 +209,19 @@ local function slot(id, bench, cap, now)
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     return true
   end
+  -- The first time it asked is its place in line for good: what is half made, and gave
+  -- its slot back for a retry, goes before all that has not begun.
+  local first = num(id, 'askedAt')
+  if first == 0 then
+    first = now
+    redis.call('HSET', job_key(id), 'askedAt', int(now), 'asked', bench)
+  end
   local free = capacity(id, bench, cap, now) - redis.call('ZCARD', slots)
   if free > 0 and (cleans(id) or ahead(bench, id, now, free) < free) then
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     redis.call('ZREM', P .. 'waiters:' .. bench, id)
     redis.call('HDEL', P .. 'asking:' .. bench, id)
     return true
-  end
-  local first = num(id, 'askedAt')
-  if first == 0 then
-    first = now
-    redis.call('HSET', job_key(id), 'askedAt', int(now), 'asked', bench)
   end
   redis.call('ZADD', P .. 'waiters:' .. bench, 'NX', int(first), id)
   redis.call('HSET', P .. 'asking:' .. bench, id, int(now))

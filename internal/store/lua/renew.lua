@@ -1,5 +1,6 @@
 -- Renews the lease and the slot while the record's gen is mine, even after the
--- lease has run out: only a newer owner fences.
+-- lease has run out: only a newer owner fences. A run that could not renew for long gets
+-- its slot back even if others have all of them by now: it is at work, so it counts.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 lease ms
 -- returns {'ok', '1' if cancel was asked, Redis' time in ms} | {'stale'}
 local id, now = ARGV[1], now_ms()
@@ -8,5 +9,5 @@ local till = int(now + tonumber(ARGV[3]))
 redis.call('HSET', KEYS[1], 'leaseUntil', till)
 redis.call('ZADD', DUE, 'XX', till, id)
 local bench = get(id, 'bench')
-if bench ~= '' then redis.call('ZADD', P .. 'slots:' .. bench, 'XX', int(now + SLOT_TTL), id) end
+if bench ~= '' then redis.call('ZADD', P .. 'slots:' .. bench, int(now + SLOT_TTL), id) end
 return { 'ok', get(id, 'cancel'), int(now) }

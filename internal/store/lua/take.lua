@@ -26,7 +26,7 @@ end
 local rested = get(id, 'waitingFor') ~= ''
 redis.call('HDEL', key, 'former')
 redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(ARGV[3])),
-  'waitingFor', '', 'waitNote', '', 'nextAt', '0')
+  'waitingFor', '', 'waitNote', '', 'nextAt', '0', 'seq', '0')
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
   move(id, 'running')
