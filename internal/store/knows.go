@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,7 +20,7 @@ func (s *Store) SetKnows(ctx context.Context, bench string, k nexus.Knows) error
 		return classify("set_knows", err)
 	}
 	have, err := s.rdb.Get(ctx, knowsKey(bench)).Bytes()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return classify("set_knows", err)
 	}
 	if bytes.Equal(have, text) {
