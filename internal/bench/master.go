@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -202,7 +201,7 @@ func (m *Master) unmade(ctx context.Context, op nexus.Op, email string) (gone bo
 	if !marked || left.state != nexus.TenantMaking || left.install != m.o.Install || left.gen > op.Gen {
 		return false, nil
 	}
-	return true, m.remove(ctx, user.Name)
+	return true, m.remove(ctx, user)
 }
 
 // issueKey sets the pair; the same again is fine, so a lost answer is too.
@@ -240,16 +239,7 @@ func (m *Master) dropUser(ctx context.Context, op nexus.Op) (nexus.Result, error
 	if err != nil || !found {
 		return nexus.Result{}, err
 	}
-	return nexus.Result{Changed: true}, m.remove(ctx, user.Name)
-}
-
-// remove deletes a user; one that is gone already is fine.
-func (m *Master) remove(ctx context.Context, name string) error {
-	err := m.ask(ctx, call{method: http.MethodDelete, path: userPath + url.PathEscape(name)}, nil)
-	if nexus.CodeOf(err) == nexus.NotFound {
-		return nil
-	}
-	return err
+	return nexus.Result{Changed: true}, m.remove(ctx, user)
 }
 
 func (m *Master) inspect(ctx context.Context, op nexus.Op) (nexus.Result, error) {

@@ -94,6 +94,8 @@ func (f *frappe) serve(w http.ResponseWriter, r *http.Request) {
 		respond(w, 401, map[string]any{"exc_type": "AuthenticationError", "exception": "frappe.exceptions.AuthenticationError"})
 	case r.URL.Path == "/api/resource/User":
 		f.list(w, r)
+	case r.URL.Path == "/api/method/run_doc_method":
+		f.rename(w, r)
 	case r.Method == http.MethodPost:
 		f.insert(w, r)
 	case user == nil:
@@ -111,6 +113,29 @@ func (f *frappe) serve(w http.ResponseWriter, r *http.Request) {
 		fallthrough
 	default:
 		respond(w, 200, map[string]any{"data": user})
+	}
+}
+
+// rename is Document.rename, called by run_doc_method: compared with what was read.
+func (f *frappe) rename(w http.ResponseWriter, r *http.Request) {
+	body := read(r)
+	var doc struct{ Doctype, Name, Modified string }
+	if err := json.Unmarshal([]byte(body["docs"].(string)), &doc); err != nil || doc.Doctype != "User" || body["method"] != "rename" {
+		f.t.Errorf("asked to %v %v", body["method"], body["docs"])
+	}
+	user := f.users[doc.Name]
+	switch {
+	case user == nil:
+		respond(w, 404, map[string]any{"exc_type": "DoesNotExistError"})
+	case user["modified"] != doc.Modified:
+		respond(w, 417, said("TimestampMismatchError", "Message", "Error: Document has been modified after you have opened it"))
+	default:
+		name := body["args"].(map[string]any)["name"].(string)
+		delete(f.users, doc.Name)
+		f.clock++
+		user["name"], user["modified"] = name, fmt.Sprint(f.clock)
+		f.users[name] = user
+		respond(w, 200, map[string]any{"message": nil})
 	}
 }
 
