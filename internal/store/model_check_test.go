@@ -167,6 +167,9 @@ func (r *ref) dump() dumped {
 			out.put("{nexus}:"+name+":main", id, at)
 		}
 	}
+	for id, at := range r.leases {
+		out.put("{nexus}:leases", id, at)
+	}
 	out.put("{nexus}:benches", "", "main")
 	if out.put("{nexus}:bench:main", "slots", refSlots); r.mode != nexus.BenchOpen {
 		out.put("{nexus}:bench:main", "mode", r.mode, "by", "op")

@@ -60,6 +60,7 @@ func (m *machine) renewed(t *rapid.T, l *store.Lease, j *refJob) {
 	m.does(t, "renew", err, j, func() string {
 		j.lease = m.ref.now + lease
 		m.ref.dueAt(j, j.lease)
+		m.ref.leases[j.ID] = j.lease
 		if j.bench != "" {
 			m.ref.slots[j.ID] = m.ref.now + slotTime
 		}
@@ -122,6 +123,7 @@ func (m *machine) wait(t *rapid.T) {
 			j.next = m.ref.now
 		}
 		m.ref.dueAt(j, j.next)
+		delete(m.ref.leases, j.ID)
 		if j.bench != "" {
 			m.ref.leaveSlot(j)
 		}
@@ -135,6 +137,7 @@ func (m *machine) giveUp(t *rapid.T) {
 	m.does(t, "give up", l.GiveUp(t.Context()), j, func() string {
 		j.lease, j.gen = 0, 0
 		m.ref.dueAt(j, m.ref.now)
+		delete(m.ref.leases, j.ID)
 		return ""
 	})
 }

@@ -31,6 +31,7 @@ type ref struct {
 	pickups map[nexus.JobID]*lived[string]
 	tasks   map[string]bool // asynq's: pending, or archived
 	due     map[string]int64
+	leases  map[nexus.JobID]int64 // when they run out
 	slots   map[nexus.JobID]int64
 	line    map[nexus.JobID]int64 // who waits, since when
 	asking  map[nexus.JobID]int64 // and when it asked last
@@ -77,7 +78,7 @@ const (
 func newRef() *ref {
 	return &ref{jobs: map[nexus.JobID]*refJob{}, tenants: map[nexus.SiteName]*refTenant{}, keys: map[string]*lived[[2]string]{},
 		rates: map[string]*lived[int64]{}, resting: map[nexus.SiteName]*lived[nexus.JobID]{}, inputs: map[nexus.JobID]*lived[string]{},
-		pairs: map[nexus.JobID]*lived[string]{}, pickups: map[nexus.JobID]*lived[string]{}, tasks: map[string]bool{}, due: map[string]int64{},
+		pairs: map[nexus.JobID]*lived[string]{}, pickups: map[nexus.JobID]*lived[string]{}, tasks: map[string]bool{}, due: map[string]int64{}, leases: map[nexus.JobID]int64{},
 		slots: map[nexus.JobID]int64{}, line: map[nexus.JobID]int64{}, asking: map[nexus.JobID]int64{}, mode: nexus.BenchOpen}
 }
 
@@ -276,7 +277,7 @@ func (r *ref) slot(j *refJob) bool {
 		j.askedAt, j.asked = r.now, "main"
 	}
 	free := room - len(r.slots)
-	if has || free > 0 && (r.cleans(j.ID) || r.ahead(j, free) < free) {
+	if has || free > 0 && (r.cleans(j.ID) || len(r.live(free, j.ID)) < free) {
 		r.slots[j.ID] = r.now + slotTime
 		if !has {
 			delete(r.line, j.ID)
@@ -291,30 +292,52 @@ func (r *ref) slot(j *refJob) bool {
 	return false
 }
 
-// ahead counts who stands before a job, up to a limit; who has not asked for 90 s
-// loses its place.
-func (r *ref) ahead(j *refJob, limit int) (count int) {
+// live names who stands first, up to a limit or to a job; who has not asked for 90 s
+// though its time has come loses its place.
+func (r *ref) live(limit int, till nexus.JobID) (ids []nexus.JobID) {
 	for _, id := range r.queue() {
 		switch {
-		case count == limit || id == j.ID:
-			return count
-		case r.asking[id]+90_000 < r.now:
+		case len(ids) == limit || id == till:
+			return ids
+		case max(r.asking[id], r.jobs[id].next)+90_000 < r.now:
 			delete(r.line, id)
 			delete(r.asking, id)
 		default:
-			count++
+			ids = append(ids, id)
 		}
 	}
-	return count
+	return ids
+}
+
+// rouse makes due who rests.
+func (r *ref) rouse(id nexus.JobID) {
+	if j := r.jobs[id]; j.taken == j.dispatch && j.lease == 0 && j.next != 0 {
+		j.next, r.asking[id] = 0, r.now
+		r.nudge(j, r.now)
+	}
 }
 
 // wake lets look again who may have a slot now.
-func (r *ref) wake(all bool) {
-	room := max(1, refSlots-len(r.slots))
-	for i, id := range r.queue() {
-		if all || i < room || r.cleans(id) {
-			r.jobs[id].next = 0
-			r.nudge(r.jobs[id], r.now)
+func (r *ref) wake() {
+	for _, id := range r.live(max(1, refSlots-len(r.slots)), "") {
+		r.rouse(id)
+	}
+	for _, id := range r.queue() {
+		if r.cleans(id) {
+			r.rouse(id)
+		}
+	}
+}
+
+// tend lets look again who may have a slot that nobody gave back.
+func (r *ref) tend() {
+	if len(r.line) == 0 {
+		return
+	}
+	maps.DeleteFunc(r.slots, func(_ nexus.JobID, until int64) bool { return until <= r.now })
+	if free := refSlots - len(r.slots); free > 0 && r.mode == nexus.BenchOpen {
+		for _, id := range r.live(free, "") {
+			r.rouse(id)
 		}
 	}
 }
@@ -322,7 +345,7 @@ func (r *ref) wake(all bool) {
 func (r *ref) leaveSlot(j *refJob) {
 	if _, had := r.slots[j.ID]; had {
 		delete(r.slots, j.ID)
-		r.wake(false)
+		r.wake()
 	}
 }
 
@@ -330,6 +353,7 @@ func (r *ref) leaveSlot(j *refJob) {
 func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, string)) {
 	j.state, j.lease, j.next, j.wait, j.note = state, 0, 0, "", ""
 	delete(r.due, string(j.ID))
+	delete(r.leases, j.ID)
 	delete(r.line, j.ID)
 	delete(r.asking, j.ID)
 	r.leaveSlot(j)
@@ -420,6 +444,7 @@ func (r *ref) take(id nexus.JobID, dispatch int64) store.Taken {
 		if r.mode != nexus.BenchOpen {
 			j.wait, j.note = "bench", noteShut
 		}
+		delete(r.leases, j.ID)
 		r.dueAt(j, j.next)
 		r.emit(j, j.note)
 		return store.TakeCapacity
@@ -427,6 +452,7 @@ func (r *ref) take(id nexus.JobID, dispatch int64) store.Taken {
 	rested := j.wait != ""
 	j.gen, j.former, j.lease, j.next, j.wait, j.note = r.mint(0), 0, r.now+lease, 0, "", ""
 	r.dueAt(j, j.lease)
+	r.leases[j.ID] = j.lease
 	if j.state == nexus.Queued || j.state == nexus.Waiting {
 		j.state, rested = nexus.Running, true
 	}
@@ -493,6 +519,17 @@ func (r *ref) resume(id nexus.JobID) string {
 
 // tick looks at the due index.
 func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
+	for id, until := range r.leases {
+		if j := r.jobs[id]; rescue && until <= r.now {
+			delete(r.leases, id)
+			if j.taken == j.dispatch {
+				j.rescues++
+				rescued = append(rescued, id)
+				r.next(j)
+			}
+		}
+	}
+	r.tend()
 	for _, member := range slices.Sorted(maps.Keys(r.due)) {
 		if r.due[member] > r.now {
 			continue
@@ -525,14 +562,20 @@ func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
 			continue
 		case j.lease > 0:
 			j.rescues++
+			delete(r.leases, j.ID)
 			rescued = append(rescued, j.ID)
 		}
-		j.dispatch++
-		j.looks = 0
-		r.dueAt(j, r.now+5000)
-		r.deliver(j)
+		r.next(j)
 	}
 	return rescued, purges
+}
+
+// next names the next dispatch, and delivers it.
+func (r *ref) next(j *refJob) {
+	j.dispatch++
+	j.looks = 0
+	r.dueAt(j, r.now+5000)
+	r.deliver(j)
 }
 
 // deliver hands a dispatch to asynq; one that it knows and does not hold ready is

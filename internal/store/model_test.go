@@ -280,7 +280,7 @@ func (m *machine) bench(t *rapid.T) {
 		t.Fatal(err)
 	}
 	if m.ref.mode == nexus.BenchOpen {
-		m.ref.wake(true)
+		m.ref.wake()
 	}
 }
 

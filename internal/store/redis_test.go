@@ -117,7 +117,7 @@ func shift(t testing.TB, rdb *redis.Client, d time.Duration) {
 	must(err)
 	for _, key := range keys {
 		switch name := strings.TrimPrefix(key, "{nexus}:"); {
-		case name == "due" || strings.HasPrefix(name, "slots:") || strings.HasPrefix(name, "waiters:"):
+		case name == "due" || name == "leases" || strings.HasPrefix(name, "slots:") || strings.HasPrefix(name, "waiters:"):
 			members, err := rdb.ZRange(ctx, key, 0, -1).Result()
 			must(err)
 			for _, member := range members {

@@ -1,5 +1,7 @@
 -- Hands out what is due, each entry to one looker: it is moved on before it is
--- returned, so a looker that dies costs a few seconds and nothing else.
+-- returned, so a looker that dies costs a few seconds and nothing else. Leases that
+-- ran out go first: they never wait behind a long queue for a bench. Then who stands
+-- first in such a queue is roused, if there is room.
 -- KEYS[1] due index; ARGV 1 limit, 2 '1' to rescue expired leases
 -- returns a list of {id, dispatch, kind, 'again' | 'rescue' | 'go'}, and
 -- {site, ms of the purge date, '', 'purge'} for a tenant whose time is over
@@ -30,6 +32,7 @@ local function look(id)
   elseif lease > 0 then
     if ARGV[2] == '1' then
       redis.call('HINCRBY', key, 'rescues', 1)
+      redis.call('ZREM', LEASES, id)
       why = 'rescue'
     else
       next_look = now + 250
@@ -47,6 +50,22 @@ local function look(id)
   if why then out[#out + 1] = { id, get(id, 'dispatch'), get(id, 'kind'), why } end
 end
 
+-- A former version's workers keep no index of leases: an entry may be out of date.
+local function ran_out(id)
+  local lease = num(id, 'leaseUntil')
+  if lease == 0 or num(id, 'taken') < num(id, 'dispatch') then
+    redis.call('ZREM', LEASES, id)
+  elseif lease > now then
+    redis.call('ZADD', LEASES, int(lease), id)
+  else
+    look(id)
+  end
+end
+
+if ARGV[2] == '1' then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do ran_out(id) end
+end
+for _, bench in ipairs(redis.call('SMEMBERS', P .. 'benches')) do tend(bench, now) end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do
   local site = string.match(member, '^tenant:(.+)$')
   if site then purge(site) else look(member) end

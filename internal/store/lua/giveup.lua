@@ -5,4 +5,5 @@ local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end
 redis.call('HSET', KEYS[1], 'leaseUntil', '0', 'gen', '0') -- it owns nothing from now on
 redis.call('ZADD', DUE, 'XX', int(now), id)
+redis.call('ZREM', LEASES, id)
 return { 'ok' }

@@ -4,6 +4,7 @@
 -- No script encodes JSON: real Redis rounds large numbers and turns [] into {}.
 local P = '{nexus}:'
 local DUE = P .. 'due'
+local LEASES = P .. 'leases' -- when they run out: a rescue waits behind nothing else that is due
 
 local function int(n) return string.format('%.0f', n) end
 
@@ -102,9 +103,11 @@ local function mint(above)
   return gen
 end
 
--- A waiter that has not asked for this long is passed over: its job is stuck
--- elsewhere, and must not block the queue behind it. Its own look is each 60 s.
+-- A waiter that has not asked for this long, though its time has come, is passed over:
+-- its job is stuck elsewhere, and must not block the queue behind it.
 local WAITER_STALE = 90000
+-- How many waiters one script looks at, however long the queue is.
+local LOOKS = 64
 local SLOT_TTL = 20000
 
 local function purge_slots(bench, now)
@@ -118,17 +121,59 @@ local function cleans(id)
   return kind ~= 'provision' or state == 'rolling_back' or cancel == '1' or (tonumber(till) or 0) < now_ms()
 end
 
+-- rouse makes a waiter due that rests. What is on its way to a worker, or at work,
+-- looks by itself.
+local function rouse(bench, id, now)
+  local taken, dispatch, lease, at = unpack(redis.call('HMGET', job_key(id), 'taken', 'dispatch', 'leaseUntil', 'nextAt'))
+  if taken ~= dispatch or lease ~= '0' or at == '0' then return end
+  redis.call('HSET', job_key(id), 'nextAt', '0')
+  redis.call('HSET', P .. 'asking:' .. bench, id, int(now))
+  redis.call('ZADD', DUE, 'XX', int(now), id)
+end
+
+-- line names the first live waiters, up to a limit or to one of them. Stale ones lose
+-- their place until they ask again. Nil: there are too many of those to tell now.
+local function line(bench, now, limit, till)
+  local waiters, asking, out, gone = P .. 'waiters:' .. bench, P .. 'asking:' .. bench, {}, 0
+  while #out < limit do
+    local w = redis.call('ZRANGE', waiters, #out, #out)[1]
+    if not w or w == till then return out end
+    local asked = tonumber(redis.call('HGET', asking, w) or '0')
+    if asked + WAITER_STALE < now and num(w, 'nextAt') + WAITER_STALE < now then
+      if gone == LOOKS then return nil end
+      gone = gone + 1
+      redis.call('ZREM', waiters, w)
+      redis.call('HDEL', asking, w)
+    else
+      out[#out + 1] = w
+    end
+  end
+  return out
+end
+
+-- room is how many slots a bench has free, by what its workers announced.
+local function room(bench)
+  local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench, 'slots') or '1')
+  return slots - redis.call('ZCARD', P .. 'slots:' .. bench)
+end
+
 -- wake makes due whoever may have a slot now: as many of the first waiters as
 -- there is room, and what cleans up among the first fifty.
 local function wake(bench, now)
-  local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench, 'slots') or '1')
-  local room = math.max(1, slots - redis.call('ZCARD', P .. 'slots:' .. bench))
-  for i, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, math.max(room, 50) - 1)) do
-    if i <= room or cleans(id) then
-      redis.call('HSET', job_key(id), 'nextAt', '0')
-      redis.call('ZADD', DUE, 'XX', int(now), id)
-    end
+  for _, id in ipairs(line(bench, now, math.min(LOOKS, math.max(1, room(bench)))) or {}) do rouse(bench, id, now) end
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, 49)) do
+    if cleans(id) then rouse(bench, id, now) end
   end
+end
+
+-- patience is when a waiter looks again by itself: each minute near the head of the
+-- queue, up to once an hour far behind. It is roused when it may have a slot.
+local function patience(bench, id, now)
+  local rank = redis.call('ZRANK', P .. 'waiters:' .. bench, id) or 0
+  local at = now + math.min(3600000, 60000 * (1 + math.floor(rank / 200)))
+  local till = num(id, 'giveUpAt')
+  if rank >= 200 and till > now then at = math.min(at, till) end
+  return at
 end
 
 -- mode is whether a bench admits: 'open', an operator's 'paused' or 'drained', or
@@ -150,14 +195,12 @@ local function capacity(id, bench, cap, now)
   return cap
 end
 
--- reopen lets everybody who waits for a bench look again at once.
+-- reopen lets who waits for a bench look again: the first at once, the others as
+-- there is room for them, see tend.
 local function reopen(bench, now)
   redis.call('DEL', P .. 'blamers:' .. bench)
   redis.call('HDEL', P .. 'bench:' .. bench, 'mode', 'by', 'until', 'trips', 'step', 'code', 'failures')
-  for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, -1)) do
-    redis.call('HSET', job_key(id), 'nextAt', '0')
-    redis.call('ZADD', DUE, 'XX', int(now), id)
-  end
+  wake(bench, now)
 end
 
 -- worked closes the breaker for a success of the step that failed in a row. While
@@ -181,23 +224,24 @@ local function free_slot(id, now)
   if removed == 1 then wake(bench, now) end
 end
 
--- ahead counts the live waiters before me, up to a limit; stale ones lose their
--- place until they ask again.
-local function ahead(bench, id, now, limit)
-  local waiters, asking = P .. 'waiters:' .. bench, P .. 'asking:' .. bench
-  local count, from = 0, 0
-  while count < limit do
-    local w = redis.call('ZRANGE', waiters, from, from)[1]
-    if not w or w == id then return count end
-    local asked = tonumber(redis.call('HGET', asking, w) or '0')
-    if asked + WAITER_STALE < now then
-      redis.call('ZREM', waiters, w)
-      redis.call('HDEL', asking, w)
-    else
-      count, from = count + 1, from + 1
-    end
-  end
-  return count
+-- turn tells whether a job may take one of so many free slots: it is its turn, or it
+-- cleans up.
+local function turn(bench, id, now, free)
+  if free <= 0 then return false end
+  if cleans(id) then return true end
+  local before = line(bench, now, free, id)
+  return before ~= nil and #before < free
+end
+
+-- tend rouses the first waiters of a bench that has room: a slot that ran out wakes
+-- nobody, and one script wakes few. It costs little while there is no room.
+local function tend(bench, now)
+  if redis.call('ZCARD', P .. 'waiters:' .. bench) == 0 then return end
+  purge_slots(bench, now)
+  local is, free = mode(bench, now), room(bench)
+  if is == 'trying' then free = 1 - redis.call('ZCARD', P .. 'slots:' .. bench) end
+  if free <= 0 or is ~= 'open' and is ~= 'trying' then return end
+  for _, id in ipairs(line(bench, now, math.min(LOOKS, free)) or {}) do rouse(bench, id, now) end
 end
 
 -- slot takes or renews an admission slot, first asked first served. True if the
@@ -217,7 +261,7 @@ local function slot(id, bench, cap, now)
     redis.call('HSET', job_key(id), 'askedAt', int(now), 'asked', bench)
   end
   local free = capacity(id, bench, cap, now) - redis.call('ZCARD', slots)
-  if free > 0 and (cleans(id) or ahead(bench, id, now, free) < free) then
+  if turn(bench, id, now, free) then
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     redis.call('ZREM', P .. 'waiters:' .. bench, id)
     redis.call('HDEL', P .. 'asking:' .. bench, id)
@@ -279,6 +323,7 @@ local function end_job(id, state, now, retention, body)
   move(id, state)
   redis.call('HSET', key, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
   redis.call('ZREM', DUE, id)
+  redis.call('ZREM', LEASES, id)
   free_slot(id, now)
   emit(id, now, body)
   if state == 'rollback_failed' then return end

@@ -8,6 +8,7 @@ if not owned(id, ARGV[2]) and not raised(id, ARGV[2]) then return { 'stale' } en
 local till = int(now + tonumber(ARGV[3]))
 redis.call('HSET', KEYS[1], 'leaseUntil', till)
 redis.call('ZADD', DUE, 'XX', till, id)
+redis.call('ZADD', LEASES, till, id)
 local bench = get(id, 'bench')
 if bench ~= '' then redis.call('ZADD', P .. 'slots:' .. bench, int(now + SLOT_TTL), id) end
 return { 'ok', get(id, 'cancel'), int(now) }

@@ -14,11 +14,12 @@ redis.call('HSET', key, 'taken', ARGV[2], 'looks', '0')
 
 local bench = get(id, 'bench')
 if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
-  local open = mode(bench, now) == 'open'
+  local open, at = mode(bench, now) == 'open', patience(bench, id, now)
   if state ~= 'rolling_back' then move(id, 'waiting') end
   redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
-    'nextAt', int(now + 60000), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot
-  redis.call('ZADD', DUE, int(now + 60000), id)
+    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot
+  redis.call('ZADD', DUE, int(at), id)
+  redis.call('ZREM', LEASES, id)
   emit(id, now, open and ARGV[6] or ARGV[8])
   return { 'capacity' }
 end
@@ -28,6 +29,7 @@ redis.call('HDEL', key, 'former')
 redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(ARGV[3])),
   'waitingFor', '', 'waitNote', '', 'nextAt', '0', 'seq', '0')
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
+redis.call('ZADD', LEASES, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
   move(id, 'running')
   emit(id, now, ARGV[5])

@@ -1,16 +1,24 @@
 -- Puts a job to rest until a time: the lease and the slot go, the due index is
--- the only timer. A cancel asked meanwhile makes it due at once.
+-- the only timer. A cancel asked meanwhile makes it due at once, as does a slot that
+-- was freed since it asked for one.
 -- KEYS[1] job record
 -- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 waiting for, 6 sentence, 7 delay ms, 8… events
 -- returns {'ok'} | {'stale'}
 local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end
 local at = now + tonumber(ARGV[7])
+local asked = get(id, 'asked')
+if (ARGV[5] == 'capacity' or ARGV[5] == 'bench') and asked ~= '' and redis.call('ZSCORE', P .. 'waiters:' .. asked, id) then
+  at = math.max(at, patience(asked, id, now))
+  local slots = tonumber(redis.call('HGET', P .. 'bench:' .. asked, 'slots') or '1')
+  if turn(asked, id, now, capacity(id, asked, slots, now) - redis.call('ZCARD', P .. 'slots:' .. asked)) then at = now end
+end
 if get(id, 'cancel') == '1' and ARGV[4] ~= 'rolling_back' then at = now end
 move(id, ARGV[4])
 redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'waitingFor', ARGV[5], 'waitNote', ARGV[6],
   'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- a renewal on its way brings nothing back
 redis.call('ZADD', DUE, int(at), id)
+redis.call('ZREM', LEASES, id)
 local bench = get(id, 'bench')
 if bench ~= '' and redis.call('ZREM', P .. 'slots:' .. bench, id) == 1 then wake(bench, now) end
 emit(id, now, unpack(ARGV, 8))
