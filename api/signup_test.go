@@ -168,3 +168,32 @@ func TestPage(t *testing.T) {
 		}
 	}
 }
+
+// TestIdempotencyKeyTellsNobody holds that the names of Redis' keys name no person,
+// and that a key which was stored in clear, or under an older key of ours, still counts.
+func TestIdempotencyKeyTellsNobody(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	_, _, first := s.ask("POST", "/signup", signupBody(""), "Idempotency-Key", "my-own-key")
+	hashed := ""
+	for _, name := range s.redis.Keys() {
+		if strings.Contains(name, "jane") || strings.Contains(name, "my-own-key") {
+			t.Errorf("%s says who signed up, with what key", name)
+		}
+		if strings.HasPrefix(name, "{nexus}:idem:") {
+			hashed = name
+		}
+	}
+	if _, _, again := s.ask("POST", "/signup", signupBody(""), "Idempotency-Key", "my-own-key"); again["jobId"] != first["jobId"] {
+		t.Error("the same key made another job")
+	}
+	if err := s.rdb.Rename(t.Context(), hashed, "{nexus}:idem:jane@example.com/my-own-key").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, again := s.ask("POST", "/signup", signupBody(""), "Idempotency-Key", "my-own-key"); again["jobId"] != first["jobId"] {
+		t.Error("a key that a former version stored was not found")
+	}
+	if status, _, _ := s.ask("POST", "/signup", signupBody(`{"fullName":"Joe"}`), "Idempotency-Key", "my-own-key"); status != 422 {
+		t.Errorf("another request under a key that a former version stored: %d", status)
+	}
+}

@@ -136,6 +136,16 @@ func (k *Keyring) Fingerprints(text []byte) []string {
 	return out
 }
 
+// IdempotencyNames are the names an idempotency key is stored under, by each key
+// held, the writing one first. They do not tell whose it is.
+func (k *Keyring) IdempotencyNames(scope, key string) []string {
+	out := make([]string, len(k.ids))
+	for i, id := range k.ids {
+		out[i] = hex.EncodeToString(k.mac(id, "idempotency", scope+"/"+key)[:24])
+	}
+	return out
+}
+
 // Bucket names what a rate limit counts, an address or e-mail, so that the text
 // cannot be read from the name.
 func (k *Keyring) Bucket(text string) string {

@@ -26,7 +26,8 @@ type Submission struct {
 	Input string // sealed; empty: none
 	KeyID string // the key it is sealed with, and claims are made with
 
-	IdempotencyKey string   // scoped to its asker; empty: none
+	IdempotencyKey string   // scoped to its asker, and hashed if it names a person; empty: none
+	FormerKeys     []string // the same key as other versions and older keys write it
 	Fingerprints   []string // of the request, under every key held, the writing one first
 
 	GiveUpAfter time.Duration
@@ -73,7 +74,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
 		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
 		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
-	args = append(args, s.superseding(sub)...)
+	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"))
 	for _, limit := range sub.Limits {
 		args = append(args, limit.Bucket, limit.Max)
 	}
@@ -126,7 +127,8 @@ func refusal(sub Submission, r reply) error {
 			Msg: "This Idempotency-Key was used for another request; use a new one."}
 	case "limited":
 		left, _ := strconv.ParseInt(r.text(1), 10, 64) // of ours: a number
-		return &nexus.Error{Code: nexus.Limit, Op: "store.submit", Err: ErrLimited, RetryAfter: time.Duration(left) * time.Millisecond,
+		what, _, _ := strings.Cut(r.text(0), ":")
+		return &nexus.Error{Code: nexus.Limit, Op: "store.submit", Limit: what, Err: ErrLimited, RetryAfter: time.Duration(left) * time.Millisecond,
 			Msg: "Too many signups came in the last hour; please try again later."}
 	}
 	return nil

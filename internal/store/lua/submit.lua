@@ -5,7 +5,7 @@
 --      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
 --      17 ms until a suspended tenant is purged, 18 ms a removed name rests,
 --      19 event and 20 error of a job that this one supersedes, 21 event of this one then ({job}: the other's id),
---      22 retention ms, 23… pairs: what is limited, how many an hour
+--      22 retention ms, 23 other names of the idempotency key, one a line, 24… pairs: what is limited, how many an hour
 -- What closes or removes a tenant supersedes a job on it that is parked, and a new key
 -- that has not been taken up or waits: in this script the other ends, canceled.
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
@@ -22,8 +22,8 @@ if redis.acl_check_cmd and not redis.acl_check_cmd('XADD', P .. 'events:' .. id)
   return redis.error_reply('NOPERM no right to XADD')
 end
 
-if ARGV[11] ~= '' then
-  local seen = redis.call('HMGET', idem, 'job', 'fingerprint')
+for name in string.gmatch(ARGV[11] ~= '' and ARGV[11] .. '\n' .. ARGV[23] or '', '[^\n]+') do
+  local seen = redis.call('HMGET', P .. 'idem:' .. name, 'job', 'fingerprint')
   if seen[1] and redis.call('EXISTS', job_key(seen[1])) == 1 then
     if not string.find('|' .. ARGV[13] .. '|', '|' .. seen[2] .. '|', 1, true) then return { 'reused' } end
     return { 'replay', redis.call('HGETALL', job_key(seen[1])) }
@@ -76,13 +76,13 @@ else
 end
 
 -- Fixed windows of an hour. All are asked before any is charged.
-for i = 23, #ARGV, 2 do
+for i = 24, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if tonumber(redis.call('GET', window) or '0') >= tonumber(ARGV[i + 1]) then
     return { 'limited', ARGV[i], int(redis.call('PTTL', window)) }
   end
 end
-for i = 23, #ARGV, 2 do
+for i = 24, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if redis.call('INCR', window) == 1 then redis.call('PEXPIRE', window, 3600000) end
 end
