@@ -25,11 +25,11 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 		return err
 	}
 	_, refused := s.need(c, ScopeRead)
-	key, known := shownKey{nexus.JobID(id), refused == nil}, value(params.IfNoneMatch)
+	key, match := shownKey{nexus.JobID(id), refused == nil}, value(params.IfNoneMatch)
 	shown, err := s.show(c.Request().Context(), key)
-	if err == nil && wait > 0 && (known == "" && !shown.over || known == shown.etag) {
+	if err == nil && wait > 0 && (match == "" && !shown.over || hasTag(match, shown.etag)) {
 		rev := int64(-1)
-		if known != "" {
+		if match != "" {
 			rev = shown.rev
 		}
 		ctx, stop := s.staying(c.Request().Context())
@@ -44,7 +44,7 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 		return err
 	}
 	c.Response().Header().Set("ETag", shown.etag)
-	if known == shown.etag {
+	if hasTag(match, shown.etag) {
 		return c.NoContent(http.StatusNotModified)
 	}
 	return c.JSONBlob(http.StatusOK, shown.body)
@@ -195,7 +195,7 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt}
 	for i, step := range j.Steps {
 		out.Steps[i] = gen.Step{Name: string(step.Name), State: gen.StepState(step.State), Attempts: step.Attempts,
-			StartedAt: step.StartedAt, EndedAt: step.EndedAt, Note: optional(step.Note), Percent: optional(step.Percent)}
+			StartedAt: millis(step.StartedAt), EndedAt: millis(step.EndedAt), Note: optional(step.Note), Percent: optional(step.Percent)}
 	}
 	if operator {
 		out.Actor = optional(j.Actor)
@@ -214,4 +214,13 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 			Action: optional(f.Action), RequestId: optional(strings.TrimSpace(f.RequestID))}
 	}
 	return out
+}
+
+// millis is a time as precise as all others of a job.
+func millis(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	short := t.Truncate(time.Millisecond)
+	return &short
 }

@@ -1,12 +1,18 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
@@ -23,23 +29,56 @@ var DefaultLimits = Limits{Address: 20, Email: 5, All: 500}
 // addresses finds the caller's address: the peer's, or what proxies that are
 // trusted by name say (the last address in X-Forwarded-For that is none of them).
 func addresses(proxies []*net.IPNet) echo.IPExtractor {
-	if len(proxies) == 0 {
-		return echo.ExtractIPDirect()
+	return func(r *http.Request) string {
+		caller, _ := forwarded(r, proxies)
+		return caller
 	}
-	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-	for _, network := range proxies {
-		trust = append(trust, echo.TrustIPRange(network))
+}
+
+// forwarded reads X-Forwarded-For from its end, as far as proxies vouch for it. It
+// answers with the caller, and with what the caller says of those before it.
+func forwarded(r *http.Request, proxies []*net.IPNet) (caller string, before []string) {
+	caller = hop(r.RemoteAddr)
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values(echo.HeaderXForwardedFor), ","), ",") {
+		before = append(before, hop(part))
 	}
-	return echo.ExtractIPFromXFFHeader(trust...)
+	trusted := func(ip net.IP) bool {
+		return slices.ContainsFunc(proxies, func(n *net.IPNet) bool { return n.Contains(ip) })
+	}
+	for len(before) > 0 && trusted(net.ParseIP(caller)) {
+		last := before[len(before)-1]
+		if last == "" { // no address: the proxy itself is all we know
+			break
+		}
+		caller, before = last, before[:len(before)-1]
+	}
+	return caller, slices.DeleteFunc(before, func(text string) bool { return text == "" })
+}
+
+// hop is one address of a chain: proxies write it with or without a port, and an
+// IPv6 address with or without brackets. Empty: it is none.
+func hop(text string) string {
+	text = strings.Trim(strings.TrimSpace(text), `"`)
+	if withPort, err := netip.ParseAddrPort(text); err == nil {
+		return withPort.Addr().Unmap().String()
+	}
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
+		return ip.Unmap().String()
+	}
+	return ""
 }
 
 // charges are the limits that a signup counts against. A caller with a token is a
-// server of somebody we know: only the address of its own user counts, if it
-// passes one in X-Forwarded-For.
-func (s *Server) charges(c echo.Context, email string, known bool) []store.Limit {
-	address := c.RealIP()
-	if known {
-		address, _, _ = strings.Cut(c.Request().Header.Get(echo.HeaderXForwardedFor), ",")
+// server of somebody we know: only the address of its own user counts, by itself,
+// if it passes one in X-Forwarded-For. What a proxy of ours puts there is the
+// server, which all its users share, and is not counted.
+func (s *Server) charges(c echo.Context, email string, who asker) []store.Limit {
+	address := network(c.RealIP())
+	if who.known {
+		address = ""
+		if _, users := forwarded(c.Request(), s.Proxies); len(users) > 0 {
+			address = who.actor + " " + network(users[0])
+		}
 	}
 	var out []store.Limit
 	add := func(kind, text string, limit int) {
@@ -47,10 +86,30 @@ func (s *Server) charges(c echo.Context, email string, known bool) []store.Limit
 			out = append(out, store.Limit{Bucket: kind + ":" + s.Keys.Bucket(text), Max: limit})
 		}
 	}
-	add("address", network(address), s.Limits.Address)
+	add("address", address, s.Limits.Address)
 	add("email", strings.ToLower(email), s.Limits.Email)
 	add("all", "all", s.Limits.All)
 	return out
+}
+
+// announceLimits tells what is limited (draft-ietf-httpapi-ratelimit-headers), and
+// of a refusal what was used up.
+func (s *Server) announceLimits(h http.Header, refused error) {
+	var policy []string
+	for _, l := range []struct {
+		name  string
+		limit int
+	}{{"address", s.Limits.Address}, {"email", s.Limits.Email}, {"all", s.Limits.All}} {
+		if l.limit > 0 {
+			policy = append(policy, fmt.Sprintf(`"%s";q=%d;w=3600`, l.name, l.limit))
+		}
+	}
+	if len(policy) > 0 {
+		h.Set("RateLimit-Policy", strings.Join(policy, ", "))
+	}
+	if e, ok := errors.AsType[*nexus.Error](refused); ok && errors.Is(refused, store.ErrLimited) {
+		h.Set("RateLimit", fmt.Sprintf(`"%s";r=0;t=%d`, e.Limit, int((e.RetryAfter+time.Second-1)/time.Second)))
+	}
 }
 
 // network is what of an address tells one caller from another: all of an IPv4

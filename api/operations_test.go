@@ -119,6 +119,16 @@ func TestLimitsCountTheRightCaller(t *testing.T) {
 		{"one person behind our proxy", proxied, []string{"X-Forwarded-For", "9.9.9.1"}, []string{"X-Forwarded-For", "1.1.1.1, 9.9.9.1"}, 429},
 		{"two addresses of one IPv6 network", proxied, []string{"X-Forwarded-For", "2001:db8::1"}, []string{"X-Forwarded-For", "2001:db8::ffff:2"}, 429},
 		{"two IPv6 networks", proxied, []string{"X-Forwarded-For", "2001:db8::1"}, []string{"X-Forwarded-For", "2001:db8:0:1::1"}, 202},
+		{"one person whose proxy writes ports", proxied, []string{"X-Forwarded-For", "9.9.9.1:5012"}, []string{"X-Forwarded-For", "9.9.9.1:6077"}, 429},
+		{"two people whose proxy writes ports", proxied, []string{"X-Forwarded-For", "9.9.9.1:5012"}, []string{"X-Forwarded-For", "9.9.9.2:5012"}, 202},
+		{"two IPv6 networks with ports", proxied, []string{"X-Forwarded-For", "[2001:db8::1]:5012"}, []string{"X-Forwarded-For", "[2001:db8:0:1::1]:5012"}, 202},
+		{"one IPv6 address, with and without brackets", proxied, []string{"X-Forwarded-For", "[2001:db8::1]"}, []string{"X-Forwarded-For", "2001:db8::1"}, 429},
+		{"an IPv4 address written as IPv6", proxied, []string{"X-Forwarded-For", "::ffff:9.9.9.1"}, []string{"X-Forwarded-For", "9.9.9.1"}, 429},
+		{"behind our proxy, not an address", proxied, []string{"X-Forwarded-For", "9.9.9.1, unknown"}, []string{"X-Forwarded-For", "9.9.9.2, unknown"}, 429},
+		{"two users of a backend behind our proxy", proxied, append(bearer(signer), "X-Forwarded-For", "9.9.9.1, 5.5.5.5"), append(bearer(signer), "X-Forwarded-For", "9.9.9.2, 5.5.5.5"), 202},
+		{"one user of a backend behind our proxy", proxied, append(bearer(signer), "X-Forwarded-For", "9.9.9.1, 5.5.5.5"), append(bearer(signer), "X-Forwarded-For", "9.9.9.1:99, 5.5.5.5"), 429},
+		{"a backend behind our proxy that names no users", proxied, append(bearer(signer), "X-Forwarded-For", "5.5.5.5"), append(bearer(signer), "X-Forwarded-For", "5.5.5.5"), 202},
+		{"one person, by a backend and directly", direct, append(bearer(signer), "X-Forwarded-For", "127.0.0.1"), nil, 202},
 		{"a backend with a token", direct, bearer(signer), bearer(signer), 202},
 		{"one user of a backend with a token", direct, append(bearer(signer), "X-Forwarded-For", "9.9.9.1"), append(bearer(signer), "X-Forwarded-For", "9.9.9.1"), 429},
 	} {
@@ -129,7 +139,8 @@ func TestLimitsCountTheRightCaller(t *testing.T) {
 				t.Fatalf("the first: %d %v", status, body)
 			}
 			status, header, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"two-sites"}`), tc.second...)
-			if status != tc.want || status == 429 && header.Get("Retry-After") == "" {
+			if status != tc.want || status == 429 && (header.Get("Retry-After") == "" || !strings.HasPrefix(header.Get("RateLimit"), `"address";r=0;t=3`)) ||
+				header.Get("RateLimit-Policy") != `"address";q=1;w=3600` {
 				t.Errorf("the second: %d %v", status, body)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -39,9 +40,9 @@ func (s *Server) servePage() {
 		sum := sha256.Sum256(body)
 		h := c.Response().Header()
 		h.Set("Content-Security-Policy", policy)
-		h.Set("Cache-Control", "no-cache") // keep it, but ask
-		h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
-		if c.Request().Header.Get("If-None-Match") == h.Get("ETag") {
+		h.Set("Cache-Control", "no-cache")                   // keep it, but ask
+		h.Set("ETag", `W/"`+hex.EncodeToString(sum[:8])+`"`) // weak: it may be compressed
+		if hasTag(strings.Join(c.Request().Header.Values("If-None-Match"), ","), h.Get("ETag")) {
 			return c.NoContent(http.StatusNotModified)
 		}
 		return c.Blob(http.StatusOK, mime.TypeByExtension(path.Ext(name)), body)

@@ -85,13 +85,13 @@ func New(o Options) *Server {
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
 	s.echo.Pre(once)
-	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, s.guard(routes()), legible, s.protect)
+	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, joined, s.guard(routes()), legible, s.protect)
 	if len(o.CORSOrigins) > 0 {
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
-			ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"}}))
+			ExposeHeaders: []string{"ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"}}))
 	}
-	s.echo.Use(middleware.BodyLimit("64K"))
+	s.echo.Use(middleware.BodyLimit("64K"), compressed())
 	gen.RegisterHandlers(withHead{s.echo}, s)
 	s.servePage()
 	s.serveQueues()

@@ -25,6 +25,7 @@ func (s *Server) Signup(c echo.Context, params gen.SignupParams) error {
 		return err
 	}
 	job, err := s.ask(c, asker{actor: actor, known: actor != anonymous}, params.IdempotencyKey)
+	s.announceLimits(c.Response().Header(), err)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 		return nexus.Job{}, err
 	}
 	if !who.operator {
-		submission.Limits = s.charges(c, sub.Email, who.known)
+		submission.Limits = s.charges(c, sub.Email, who)
 	}
 	if s.Single {
 		return s.join(c.Request().Context(), submission)
@@ -162,7 +163,9 @@ func (s *Server) idempotent(sub *store.Submission, scope string, key *string, ca
 	if !printable(*key, 128) {
 		return invalid("Idempotency-Key", "The Idempotency-Key must be 1 to 128 printable characters without spaces.")
 	}
-	sub.IdempotencyKey = scope + "/" + *key
+	names := s.Keys.IdempotencyNames(scope, *key)
+	sub.IdempotencyKey = names[0]
+	sub.FormerKeys = append(names[1:], scope+"/"+*key) // written in clear before; such a name lives for 24 h
 	sub.Fingerprints = s.Keys.Fingerprints(canonical)
 	return nil
 }
@@ -261,14 +264,19 @@ func failure(job nexus.Job) error {
 		error: &nexus.Error{Code: f.Code, Op: "api.signup", Msg: strings.TrimSpace(f.Message + " " + f.Action)}}
 }
 
-// preferred reads "wait=N" (RFC 7240), 30 s at most.
+// preferred reads "wait=N", 30 s at most, from a list of preferences. Names are in
+// any case, and each preference may have parameters (RFC 7240).
 func preferred(prefer *string) time.Duration {
 	for part := range strings.SplitSeq(value(prefer), ",") {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(part), "wait="); ok {
-			if n, err := strconv.Atoi(text); err == nil && n > 0 {
-				return time.Duration(min(n, 30)) * time.Second
-			}
+		preference, _, _ := strings.Cut(part, ";")
+		name, text, _ := strings.Cut(preference, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+			continue
 		}
+		if n, err := strconv.Atoi(strings.Trim(strings.TrimSpace(text), `"`)); err == nil && n > 0 {
+			return min(time.Duration(min(n, 3600))*time.Second, longest)
+		}
+		return 0 // the first one counts
 	}
 	return 0
 }

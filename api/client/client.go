@@ -21,11 +21,12 @@ type Client struct {
 	base  string
 	token nexus.Secret
 	http  *http.Client
+	pause time.Duration // after a wait that was answered at once, though nothing changed
 }
 
 // New makes a client of the server at base; an empty token sends none.
 func New(base string, token nexus.Secret) *Client {
-	return &Client{base: strings.TrimSuffix(base, "/"), token: token, http: &http.Client{
+	return &Client{base: strings.TrimSuffix(base, "/"), token: token, pause: time.Second, http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second}}}
 }
 
@@ -47,18 +48,31 @@ func (c *Client) Subdomain(ctx context.Context, name string) (out gen.Subdomain,
 
 // Job reads a job. Known is the ETag of what the caller has ("" for nothing);
 // with wait the server answers at the next change, or at the end of the job if
-// nothing is known. An unchanged job comes back as ok false.
+// nothing is known. An unchanged job comes back as ok false. An answer without
+// a change that comes at once is held back a second: whatever stands between, a
+// caller's loop must not become a hot one.
 func (c *Client) Job(ctx context.Context, id, known string, wait time.Duration) (job gen.Job, etag string, ok bool, err error) {
 	path := "/jobs/" + url.PathEscape(id)
 	if wait > 0 {
 		path += "?wait=" + wait.String()
 	}
+	started := time.Now()
 	response := call{method: "GET", path: path, match: known, etag: &etag}
 	err = c.do(ctx, response, &job)
-	if errors.Is(err, errNotModified) {
-		return job, known, false, nil
+	same := errors.Is(err, errNotModified)
+	if same {
+		etag, err = known, nil
 	}
-	return job, etag, err == nil, err
+	if (same || err == nil && etag == known) && wait > 0 && time.Since(started) < min(wait, c.pause) {
+		rest := time.NewTimer(c.pause)
+		defer rest.Stop()
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			return job, etag, false, ctx.Err()
+		}
+	}
+	return job, etag, err == nil && !same, err
 }
 
 // Credentials picks the key and secret up; bind makes a repeated call safe.

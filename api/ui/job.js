@@ -36,15 +36,18 @@ export async function follow(id, claim, succeeded) {
   let etag = '"0"'; // older than any job: the first answer comes at once
   for (let delay = 1000; mine === following;) {
     try {
+      const asked = performance.now();
       const { status, body, etag: fresh } = await ask(`/jobs/${encodeURIComponent(id)}?wait=20s`, { headers: { "If-None-Match": etag } });
       if (mine !== following) return;
       if (status === 404) return lost();
       if (status !== 200 && status !== 304) throw new Error(status);
       delay = 1000;
-      if (status === 200) [job, etag] = [body, fresh];
+      const same = status === 304 || job?.updatedAt === body.updatedAt;
+      if (status === 200) [job, etag] = [body, fresh || etag];
       draw(job);
       if (job.state === "succeeded") return succeeded(job);
       if (over.includes(job.state) && job.state !== "rollback_failed") return; // that one may be resumed
+      if (same && performance.now() - asked < 1000) await pause(1000); // something between us does not let the server wait
     } catch {
       if (mine !== following) return;
       note("We cannot be reached just now. Your site goes on being made; we look again in a moment.");

@@ -60,6 +60,7 @@ type Error struct {
 
 	Fields     []FieldError  // for invalid input, one per field
 	Suggestion string        // a name that would do instead
+	Limit      string        // of a caller's: which one was used up
 	RetryAfter time.Duration // zero: no advice
 	Wait       Wait          // what a limit or an outage waits for; empty: retry
 	Unbegun    bool          // an outage that kept the deed from beginning: charges no attempt

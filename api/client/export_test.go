@@ -1,0 +1,6 @@
+package client
+
+import "time"
+
+// SetPause changes how long an answer is held back that came too soon.
+func (c *Client) SetPause(d time.Duration) { c.pause = d }
