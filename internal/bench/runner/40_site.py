@@ -78,11 +78,12 @@ class Site:
 
     @contextlib.contextmanager
     def locked_config(self):
-        """Frappe's own lock on the config, by the file it uses (FACTS: fcntl file
-        locks/site_config.lock); yields the config, to be written whole."""
-        locks = os.path.join(self.folder, "locks")
-        os.makedirs(locks, exist_ok=True)
-        fd = flock(os.path.join(locks, "site_config.lock"), 30, mode=0o644)
+        """Frappe's own lock on the config, by the file it uses (synchronization.py,
+        filelock); yields the config, to be written whole. As of Frappe 16 the file goes
+        with the lock: an adopted site is given back as it was."""
+        path = os.path.join(self.folder, "locks", "site_config.lock")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = flock(path, 30, mode=0o644)
         if fd is None:
             raise Refusal("unavailable", "Frappe holds the site's config too long.")
         os.set_inheritable(fd, False)
@@ -95,6 +96,8 @@ class Site:
             if json.dumps(config, sort_keys=True) != before:
                 write_json(self.config_path, config, self.config_mode())
         finally:
+            if frappe_major() >= 16:
+                remove(path)
             os.close(fd)
 
     def query(self, sql, *values):
