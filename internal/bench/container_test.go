@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -19,7 +21,11 @@ import (
 // container is a target in a container; its runner ends with the test.
 func container(t *testing.T, b *standin.Box, addr, app string, install nexus.InstallID) *target {
 	t.Helper()
-	const account, secret = "nexus_test", "WorkerPassw0rdOfTheTests"
+	// An account of its own, which goes with the test: the bench may be a product's.
+	account, secret := "nexus_test_"+string(nexus.NewJobID()[:8]), nexus.Secret(nexus.NewJobID())
+	t.Cleanup(func() {
+		b.SQL(t, fmt.Sprintf("DROP USER IF EXISTS %[1]s; DELETE FROM nexus.accounts WHERE account = '%[1]s'", account))
+	})
 	docker, err := bench.NewDocker(bench.DockerOptions{Service: b.Name, Install: install, DBAccount: account, DBPassword: secret,
 		VerifyAddr: addr, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -48,10 +54,16 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 // cannot read, as lost+found is on a disk of its own: it is in the way of nothing.
 func unreadable(t *testing.T, b *standin.Box) {
 	t.Helper()
+	there := strings.Fields(b.Sh(t, "ls -d archived archived/sites 2>/dev/null || true"))
 	b.Sh(t, "mkdir -p sites/ct-lost+found sites/ct-unread.localhost archived/sites/ct-lost+found && touch sites/ct-unread.localhost/site_config.json && "+
 		"chmod 0 sites/ct-lost+found sites/ct-unread.localhost/site_config.json archived/sites/ct-lost+found")
 	t.Cleanup(func() {
-		b.Sh(t, "rmdir sites/ct-lost+found && rm -r sites/ct-unread.localhost && rmdir -p --ignore-fail-on-non-empty archived/sites/ct-lost+found")
+		b.Sh(t, "rmdir sites/ct-lost+found archived/sites/ct-lost+found && rm -r sites/ct-unread.localhost")
+		for _, made := range []string{"archived/sites", "archived"} { // what was there before stays, empty or not
+			if !slices.Contains(there, made) {
+				b.Sh(t, "rmdir --ignore-fail-on-non-empty "+made)
+			}
+		}
 	})
 }
 

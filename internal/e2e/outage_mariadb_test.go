@@ -75,6 +75,12 @@ func (s *dockerStack) ofDatabase(m *standin.MariaDB) []outage {
 			j.let()
 			m.Start(s.t)
 		}},
+		{name: "frozen", hurt: func(j *staged) {
+			m.Freeze(s.t)
+			s.waits(j, "cannot be used just now")
+			pass(20 * time.Second) // asked again in vain
+			m.Thaw(s.t)
+		}},
 		{name: "killed in DDL", hurt: func(j *staged) { s.databaseKilled(m, j) }, early: true},
 		{name: "out of connections", hurt: func(j *staged) { s.databaseCrowded(m, j) }},
 	}
@@ -98,7 +104,8 @@ func (s *dockerStack) more(m *standin.MariaDB) map[string]map[string]func() {
 	return map[string]map[string]func(){
 		"site": {"an undo behind its deed": func() { s.undoBehindItsDeed(s, m) }, "a worker dead before its deed": s.deadBeforeItsDeed},
 		"drop": {"the name's lock": s.nameInUse},
-		"user": {"locks held": s.locksHeldInTenant, "lock kept": func() { s.lockKeptInTenant(m) }},
+		"user": {"locks held": s.locksHeldInTenant, "lock kept": func() { s.lockKeptInTenant(m) },
+			"frozen": func() { s.frozenInTenant(m) }},
 	}
 }
 
@@ -177,6 +184,23 @@ func (s *dockerStack) locksHeldInTenant() {
 	s.startedAgain(&staged{Accepted: j.Accepted, step: "plan"}, 1)
 	letPlan()
 	s.whole(j.JobId, map[string]int{"apps": 1, "user": 2, "plan": 2})
+	s.over(j)
+}
+
+// frozenInTenant freezes the server in the middle of a short step, for longer than
+// the attempts of the step would last.
+func (s *dockerStack) frozenInTenant(m *standin.MariaDB) {
+	j := s.begun("apps", "frozen", false)
+	s.middle(j)
+	let := s.holdLock("LOCK TABLES " + s.dbOf(j) + ".__Auth READ")
+	s.waitsForStatement("%INTO%__Auth%")
+	m.Freeze(s.t)
+	j.step = "user"
+	s.waits(j)
+	pass(90 * time.Second)
+	m.Thaw(s.t)
+	let()
+	s.whole(j.JobId, map[string]int{"apps": 1, "user": 3})
 	s.over(j)
 }
 

@@ -22,6 +22,7 @@ import socket
 import string
 import subprocess
 import sys
+import threading
 import time
 import traceback
 

@@ -142,6 +142,42 @@ def ended_well(op):
             write_json(base + ".gen", {**now, "clean": True}, durable=False)
 
 
+def forget_fence(db, gen=None):
+    """Removes the files of a database that is gone; to be called by who holds its
+    lock, with the token he has. A token below the last one is still refused, by the
+    register."""
+    base = os.path.join(our_folder("fence"), db)
+    with short_lock(base + ".meta"):
+        if gen is not None and published(read_object(base + ".gen")) != gen:
+            return  # somebody newer is there, and waits for us
+        forget_unfinished(base + ".gen")
+        for end in (".gen", ".lock", ".meta"):
+            remove(base + end)
+
+
+def sweep_fences(live):
+    """Removes files of a day or more whose database, or site, is not there any more:
+    of operations that found nothing, and of former versions, which removed none."""
+    folder = our_folder("fence")
+    for name in os.listdir(folder):
+        path, (stem, end) = os.path.join(folder, name), os.path.splitext(name)
+        site = stem.removeprefix("site-") if stem.startswith("site-") and end == ".lock" else ""
+        with contextlib.suppress(FileNotFoundError):
+            if stem in live or site in live or time.time() - os.stat(path).st_mtime < 86400:
+                continue
+            if site:
+                forget_site_lock(site)
+            elif end in (".lock", ".gen", ".meta") and (lock := flock(os.path.join(folder, stem + ".lock"), 0)) is not None:
+                forget_fence(stem)
+                os.close(lock)
+
+
+def forget_site_lock(site):
+    with site_lock(site):
+        if not os.path.lexists(os.path.join(SITES, site)) and not os.path.lexists(os.path.join(OURS, "intent", site)):
+            remove(os.path.join(our_folder("fence"), f"site-{site}.lock"))
+
+
 def site_lock(site):
     """The short lock of a name: a name may come back under another database."""
     return short_lock(os.path.join(our_folder("fence"), f"site-{site}.lock"))

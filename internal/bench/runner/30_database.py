@@ -2,60 +2,72 @@
 # as root where an operator gave its password.
 
 
+GREETING = 6  # seconds that MariaDB may take to let somebody in
+
+
 def connect(user, secret, database=None):
     """One connection of the child's own; the parent never holds any, since a
     child that closes an inherited one kills it for all."""
     import pymysql
 
     config = common_config()
+    # A server that is stopped as a process still takes connections: who waits for its
+    # first word must not wait for ever.
+    options = {"host": config.get("db_host") or "127.0.0.1", "port": int(config.get("db_port") or 3306), "user": user, "password": secret, "database": database,
+               "autocommit": True, "charset": "utf8mb4", "ssl": tls(config), "connect_timeout": GREETING, "read_timeout": GREETING, "write_timeout": GREETING,
+               "cursorclass": pymysql.cursors.DictCursor}
     try:
-        db = pymysql.connect(host=config.get("db_host") or "127.0.0.1", port=int(config.get("db_port") or 3306),
-                             user=user, password=secret, database=database, autocommit=True, charset="utf8mb4",
-                             connect_timeout=10, cursorclass=pymysql.cursors.DictCursor)
+        db = pymysql.connect(**options)
         with db.cursor() as cursor:
             cursor.execute("SET SESSION lock_wait_timeout = 30")
+        db._read_timeout = None  # what is asked may take its time; watch_database sees whether anybody works on it
         return db
     except pymysql.err.MySQLError as e:
-        raise database_error(e) from None
+        raise wants_tls(e, options) or database_error(e) from None
 
 
-THEFT = "Who has the workers' database account? Change NEXUS_DB_PASSWORD, then run: nexus bench init"
-MISSING = (1305, 1370)  # no such procedure, or no right to it: root has to run bench init again
+def wants_tls(e, options):
+    """MariaDB refuses who comes without TLS by the number of a wrong password (1045):
+    the same over TLS tells them apart. None: it is not that."""
+    import pymysql
+
+    if e.args[:1] != (1045,) or options["ssl"]:
+        return None
+    try:
+        pymysql.connect(**{**options, "ssl": {"check_hostname": False, "verify_mode": "none"}}).close()
+    except pymysql.err.MySQLError:
+        return None
+    return refused_as(TLS, f"MariaDB 1045: {e.args[1]}; over TLS it lets {options['user']} in")
 
 
-def database_error(e):
-    refused = sorted_error(e)
-    refused.number = e.args[0] if e.args else 0
-    return refused
+def watch_database(op):
+    """Ends the operation once MariaDB lets nobody in any more, and says nothing about
+    it: a process that is stopped keeps its connections, and whoever waits for an
+    answer on one, Frappe above all, would do so until the step's time is over."""
+    def watch():
+        silent = 0
+        while silent < 3:
+            time.sleep(5)
+            began = time.monotonic()
+            with contextlib.suppress(Refusal):
+                connect(op.secrets["db_account"], op.secrets["db_password"]).close()
+            silent = silent + 1 if time.monotonic() - began >= GREETING else 0
+        op.tell(failure(op, refused_as(BUSY, "MariaDB lets nobody in")))
+        os._exit(0)
+
+    if op.secrets.get("db_account"):
+        threading.Thread(target=watch, daemon=True).start()
 
 
-def sorted_error(e):
-    number = e.args[0] if e.args else 0
-    detail = f"MariaDB {number}: {e.args[1] if len(e.args) > 1 else e}"
-    if number in (31001,):
-        return Refusal("invalid", "The database's name is not one of ours.", detail)
-    if number in (31002,):
-        return Refusal("conflict", "The database was not made by this job; it was left alone.", detail)
-    if number == 31006:
-        return Refusal("internal", "Somebody else made or changed the site's database while it was made. " + THEFT, detail)
-    if number == 31007:  # the owner has a new token minted, if it is the owner still
-        return Refusal("fenced", "The site was removed meanwhile.", detail, int(re.search(r"\d+$", detail).group()) - 1)
-    if number == 31008:
-        return Refusal("internal", "Somebody left in the site's new database what runs by itself, or rights of their own; it is not used. " + THEFT, detail)
-    if number in (31005,):  # a retry makes the site anew
-        return Refusal("internal", "The site's database has its last password already; it cannot be changed any more.", detail)
-    if number in (31004, 1045, 1044, 1370, 1305, 1318, 1049):
-        return Refusal("unavailable", "The worker's database account is not set up; run: nexus bench init", detail)
-    return outage(number, detail)
-
-
-# Errors of MariaDB that pass by themselves: it is away, or somebody is in the way.
-AWAY, LOCKED = (2002, 2003, 2006, 2013, 1040), (1205, 1213, 31003)
-
-
-def outage(number, detail):
-    message = "Somebody else holds a lock in the database." if number in LOCKED else "The database server cannot be used just now."
-    return Refusal("unavailable", message, detail)
+def tls(config):
+    """How Frappe is told to use TLS; None: not at all. 15 wants all three files, 16
+    the authority's alone, and checks the name only if it is told to."""
+    if not config.get("db_ssl_ca"):
+        return None
+    out = {"ca": config["db_ssl_ca"], "check_hostname": bool(config.get("db_ssl_check_hostname"))}
+    if config.get("db_ssl_cert") and config.get("db_ssl_key"):
+        out.update(cert=config["db_ssl_cert"], key=config["db_ssl_key"])
+    return out
 
 
 def call(op, procedure, *arguments):
@@ -71,6 +83,9 @@ def call(op, procedure, *arguments):
         raise database_error(e) from None
     finally:
         db.close()
+
+
+MISSING = (1305, 1370)  # no such procedure, or no right to it: root has to run bench init again
 
 
 def call_either(op, new, old):
@@ -135,7 +150,7 @@ def connect_root(op):
     try:
         return connect(op.args.get("root_user") or "root", op.secrets["root_password"])
     except Refusal as e:
-        if "1045" in e.detail:
+        if e.number == 1045:
             raise Refusal("invalid", "The database refused the root password; check it and run this again.", e.detail) from None
         raise
 
@@ -160,6 +175,9 @@ def set_up_database(op):
             for procedure in GRANTED:
                 cursor.execute(f"GRANT EXECUTE ON PROCEDURE nexus.{procedure} TO {user}")
     except pymysql.err.MySQLError as e:
-        raise Refusal("invalid", "The database server refused the set-up; is this really its administrator?", str(e)) from None
+        refused = database_error(e)
+        if refused.code == "internal" or refused.number in (1044, 1045, 1142, 1227):
+            refused = Refusal("invalid", "The database server refused the set-up; is this really its administrator?", refused.detail)
+        raise refused from None
     finally:
         db.close()

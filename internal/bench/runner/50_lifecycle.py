@@ -59,20 +59,6 @@ def set_administrator(site, admin):
         check_password("Administrator", admin)
 
 
-# A number as Frappe's driver shows it, "(2013, '…", or MariaDB's client program,
-# which new-site feeds the first tables to and prints as bytes: "ERROR 2013 (HY000)".
-SQL_ERROR = re.compile(r"(?:\(|ERROR )(\d{4})(?=, | \()")
-
-
-def cli_error(command, code, tail):
-    if "No space left on device" in tail:
-        return Refusal("unavailable", "The bench's disk is full.", f"exit {code}\n{tail}")
-    for number in map(int, SQL_ERROR.findall(tail)):
-        if number in AWAY + LOCKED:
-            return outage(number, f"{command}: exit {code}\n{tail}")
-    return Refusal("internal", f"The bench could not finish {command}.", f"exit {code}\n{tail}")
-
-
 def install_app(op):
     site = Site(op.site).ours(op)
     app = op.args["app"]
@@ -126,7 +112,8 @@ def mark(op):
 
 
 def drop_site(op):
-    return {"changed": sweep(op, Site(op.site), last=True)}
+    changed = sweep(op, Site(op.site), last=True)
+    return {"changed": changed, "gone": our_database(op, op.db) is None}
 
 
 def sweep(op, site, last=False):

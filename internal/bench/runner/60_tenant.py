@@ -25,28 +25,6 @@ def frappe_site(site):
             frappe.destroy()
 
 
-# What Frappe has against the data derives from one of these; the exceptions below
-# do too, but the next try may get through (frappe/exceptions.py).
-REFUSED = {"ValidationError", "DataError"}
-PASSING = ("TimestampMismatchError", "UniqueValidationError", "DocumentLockedError", "InReadOnlyMode", "QueueOverloaded",
-           "RateLimitExceededError", "SessionBootFailed", "DoesNotExistError", "PageDoesNotExistError", "ImplicitCommitError")
-
-
-def api_error(e):
-    """Sorts Frappe's errors by MariaDB's numbers and by kind of exception."""
-    number = e.args[0] if e.args else 0
-    if isinstance(number, Exception) and number.args:  # Frappe wraps 1205 and 1213 in errors of its own
-        number = number.args[0]
-    detail = "".join(traceback.format_exception_only(type(e), e))
-    if number in AWAY + LOCKED:
-        return outage(number, detail)
-    if type(e).__module__.startswith("redis"):
-        return Refusal("unavailable", "The bench's Redis cannot be reached.", detail)
-    if REFUSED.intersection(kind.__name__ for kind in type(e).__mro__) and type(e).__name__ not in PASSING:
-        return Refusal("invalid", "Frappe refused the data.", detail)
-    return Refusal("internal", "The bench failed in a way nobody foresaw.", detail + "".join(traceback.format_tb(e.__traceback__)))
-
-
 NOT_GIVEN = ("Administrator", "Guest", "All", "Desk User")
 
 

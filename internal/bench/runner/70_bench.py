@@ -57,7 +57,8 @@ def hello(op):
             lacks(f"The MariaDB client program cannot use the server, and new-site needs it ({said}).",
                   "Give the client its settings in the image's /etc/mysql, or the server what it asks for.")
     except Refusal as e:
-        lacks(e.message.split(";")[0].rstrip(".") + f" ({e.detail}).", "Run: nexus bench init")
+        what, _, mend = e.message.partition("; ")
+        lacks(f"{what.rstrip('.')} ({e.detail}).", mend[:1].upper() + mend[1:] if mend else "Look whether the database server runs, and whether db_host and db_port are its.")
     try:
         answer["knows"] = knows()
     except Exception as e:
@@ -132,6 +133,7 @@ PAGE = 1000  # entries: an answer must fit into a line that the worker takes
 def inventory(op):
     """What is on the bench, in pages: what follows the entry that args name."""
     databases = our_databases(op)
+    sweep_fences({*databases, *os.listdir(SITES), *os.listdir(our_folder("intent"))})
     entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases.get)) for name in os.listdir(SITES)
                if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))}
     for name in filter(SITE_NAME.match, os.listdir(our_folder("intent"))):

@@ -50,31 +50,33 @@ def perform(op):
         if e.unbegun or e.code in ("invalid", "not_found", "conflict"):  # a last word as well: nothing runs on
             ended_well(op)
         raise
-    ended_well(op)
+    if result.pop("gone", False):
+        with contextlib.suppress(OSError, Refusal):  # the next inventory takes them away
+            forget_fence(op.db, op.gen)
+            forget_site_lock(op.site)
+    else:
+        ended_well(op)
     return result
 
 
-def refusal(e):
-    """Any error as one that knows its code; to be called where it was caught."""
-    if isinstance(e, Refusal):
-        return e
-    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Refusal("unavailable", "The bench's disk is full.", traceback.format_exc())
-    return Refusal("internal", "The bench failed in a way nobody foresaw.", traceback.format_exc())
+def failure(op, e):
+    """The last frame of an operation that was refused, or failed."""
+    error = {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}
+    if e.unbegun:
+        error["unbegun"] = True
+    if e.seen is not None:
+        error["seen"] = str(e.seen)
+    return {"ok": False, "error": error}
 
 
 def child(op, out):
     """Runs in the forked process; never returns."""
     op.out = out
     try:
+        watch_database(op)
         answer = {"ok": True, "result": perform(op)}
     except BaseException as e:
-        e = refusal(e)
-        answer = {"ok": False, "error": {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}}
-        if e.unbegun:
-            answer["error"]["unbegun"] = True
-        if e.seen is not None:
-            answer["error"]["seen"] = str(e.seen)
+        answer = failure(op, refusal(e))
     with contextlib.suppress(BaseException):
         data = (json.dumps(answer) + "\n").encode()
         while data:

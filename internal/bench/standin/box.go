@@ -146,10 +146,10 @@ func (b *Box) Password(t testing.TB, site nexus.SiteName) string {
 }
 
 // Left looks for anything of a site and its database where it may hide: folder,
-// intent, trash, archive, database, users, register, threads, Redis, processes.
+// intent, trash, fence, archive, database, users, register, threads, Redis, processes.
 func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string) {
 	t.Helper()
-	files := b.Sh(t, fmt.Sprintf("ls -d sites/%s sites/.nexus/intent/%s sites/.nexus/trash/%s* archived/sites/%s* 2>/dev/null || true", site, site, db, site))
+	files := b.Sh(t, fmt.Sprintf("ls -d sites/%[1]s sites/.nexus/intent/%[1]s sites/.nexus/trash/%[2]s* sites/.nexus/fence/%[2]s.* sites/.nexus/fence/site-%[1]s.lock archived/sites/%[1]s* 2>/dev/null || true", site, db))
 	rows := b.SQL(t, fmt.Sprintf("SELECT schema_name FROM information_schema.schemata WHERE schema_name='%[1]s' UNION ALL "+
 		"SELECT CONCAT('user@', Host) FROM mysql.global_priv WHERE User='%[1]s' UNION ALL SELECT CONCAT('registered ', name) FROM nexus.register WHERE name='%[1]s' "+
 		"UNION ALL SELECT CONCAT('thread ', id) FROM information_schema.processlist WHERE user='%[1]s' OR db='%[1]s'", db))
@@ -261,12 +261,12 @@ func (b *Box) Plant(t testing.TB, site nexus.SiteName) (look func() string) {
 // it looks often and gives up loudly.
 func Await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline, tick := time.After(4*time.Minute), time.NewTicker(50*time.Millisecond)
+	deadline, tick := time.After(15*time.Minute), time.NewTicker(50*time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline:
-			t.Fatalf("not within four minutes: %s", what)
+			t.Fatalf("not within a quarter of an hour: %s", what)
 		case <-tick.C:
 		}
 	}

@@ -19,15 +19,16 @@ import (
 type MariaDB struct {
 	Addr string // host:port
 	dir  string
+	args []string      // of the server, besides the usual
 	cmd  *exec.Cmd     // nil: it never ran
 	done chan struct{} // closed when the process has ended
 }
 
 // NewMariaDB starts one, and names it to the stand-in that is started next. Its
 // sessions wait for a lock for 30 s.
-func NewMariaDB(t *testing.T) *MariaDB {
+func NewMariaDB(t *testing.T, args ...string) *MariaDB {
 	t.Helper()
-	m := &MariaDB{Addr: "127.0.0.1:" + freePort(t), dir: t.TempDir()}
+	m := &MariaDB{Addr: "127.0.0.1:" + freePort(t), dir: t.TempDir(), args: args}
 	run(t, "mariadb-install-db", "--no-defaults", "--datadir="+m.dir, "--user="+me(t),
 		"--auth-root-authentication-method=normal", "--skip-test-db")
 	t.Cleanup(func() { m.end(t, syscall.SIGKILL) })
@@ -44,9 +45,10 @@ func NewMariaDB(t *testing.T) *MariaDB {
 func (m *MariaDB) Start(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(m.Addr)
-	cmd := exec.Command("mariadbd", "--no-defaults", "--user="+me(t), "--datadir="+m.dir, "--socket="+m.socket(),
+	cmd := exec.Command("mariadbd", "--no-defaults", "--user="+me(t), "--datadir="+m.dir, "--socket="+m.Socket(),
 		"--bind-address="+host, "--port="+port, "--skip-name-resolve", "--lock-wait-timeout=30", "--log-error="+m.log(),
 		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
+	cmd.Args = append(cmd.Args, m.args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,7 @@ func (m *MariaDB) Start(t testing.TB) {
 			t.Fatalf("MariaDB ended:\n%s", said)
 		default:
 		}
-		return exec.Command("mariadb", "-uroot", "-S", m.socket(), "-e", "select 1").Run() == nil
+		return exec.Command("mariadb", "-uroot", "-S", m.Socket(), "-e", "select 1").Run() == nil
 	})
 }
 
@@ -74,6 +76,20 @@ func (m *MariaDB) Databases(t testing.TB, names ...string) {
 		if err := os.Mkdir(filepath.Join(m.dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Freeze stops its process; it keeps its connections, and takes new ones, but says
+// nothing. Thaw lets it go on.
+func (m *MariaDB) Freeze(t testing.TB) { t.Helper(); m.signal(t, syscall.SIGSTOP) }
+
+// Thaw lets a frozen one go on.
+func (m *MariaDB) Thaw(t testing.TB) { t.Helper(); m.signal(t, syscall.SIGCONT) }
+
+func (m *MariaDB) signal(t testing.TB, signal os.Signal) {
+	t.Helper()
+	if err := m.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -99,14 +115,15 @@ func (m *MariaDB) end(t testing.TB, signal os.Signal) {
 // SQL asks it as its root; rows are lines, columns tabs.
 func (m *MariaDB) SQL(t testing.TB, query string) string {
 	t.Helper()
-	out, err := exec.Command("mariadb", "-uroot", "-S", m.socket(), "-N", "-e", query).CombinedOutput()
+	out, err := exec.Command("mariadb", "-uroot", "-S", m.Socket(), "-N", "-e", query).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", query, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
 
-func (m *MariaDB) socket() string { return filepath.Join(m.dir, "s") }
+// Socket is where its root gets in without a password.
+func (m *MariaDB) Socket() string { return filepath.Join(m.dir, "s") }
 func (m *MariaDB) log() string    { return filepath.Join(m.dir, "error.log") }
 
 func me(t testing.TB) string {
