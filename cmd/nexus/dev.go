@@ -13,14 +13,16 @@ import (
 )
 
 func devCommand() *cobra.Command {
-	return &cobra.Command{
+	dev := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process: API, worker, sandbox and an embedded Redis",
 		Long: `Runs the API with the signup page, a worker, the sandbox bench and, unless
 REDIS_URL is set, an embedded Redis, in one process and in the foreground. Nothing
 is kept after it ends, unless NEXUS_SANDBOX_DIR and REDIS_URL are set (both, or
-neither: they belong together).`,
-		Example: "  nexus dev\n  NEXUS_SANDBOX_DELAY=500ms nexus dev",
+neither: they belong together).
+
+In another shell, eval "$(nexus dev env)" tells the other commands where it is.`,
+		Example: "  nexus dev\n  NEXUS_SANDBOX_DELAY=500ms nexus dev\n  eval \"$(nexus dev env)\"",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			environ, token := os.Environ(), ""
@@ -28,13 +30,18 @@ neither: they belong together).`,
 				token = freshToken()
 				environ = append(environ, "NEXUS_TOKENS=dev:operate:"+token)
 			}
+			note := &devNote{}
+			defer note.remove()
 			parts := app.Parts{API: true, Worker: true, Sandbox: os.Getenv("NEXUS_BENCH") != "docker", Dev: true}
 			code := app.Process(cmd.Context(), "nexus dev", parts, environ, os.Stderr, func(c app.Config, at app.Addresses) {
+				note.write(at, token)
 				welcome(cmd, c, at, token)
 			})
 			return failed(code)
 		},
 	}
+	dev.AddCommand(devEnvCommand())
+	return dev
 }
 
 // welcome tells a newcomer what to do next.
@@ -48,7 +55,7 @@ func welcome(cmd *cobra.Command, c app.Config, at app.Addresses, token string) {
 	if token != "" {
 		fmt.Fprintf(&b, "  Operator:  curl -H 'Authorization: Bearer %s' %s/tenants\n", token, at.API)
 	}
-	b.WriteString("  Stop it with Ctrl-C.\n\n")
+	b.WriteString("  Commands:  in another shell, first: eval \"$(nexus dev env)\"\n  Stop it with Ctrl-C.\n\n")
 	fmt.Fprint(cmd.OutOrStdout(), b.String())
 }
 

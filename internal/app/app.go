@@ -34,6 +34,8 @@ type Parts struct {
 type Addresses struct {
 	API     string // base URL
 	Sandbox string // host:port
+	Redis   string // URL of the embedded Redis of nexus dev
+	Folder  string // where the sandbox keeps its sites
 }
 
 // drainTime is how long a leaving worker waits for its runs to reach a boundary.
@@ -89,6 +91,7 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 		if at.Sandbox, err = a.serveSandbox(ctx); err != nil {
 			return at, err
 		}
+		at.Folder = a.c.SandboxDir
 	}
 	if !a.parts.API && !a.parts.Worker {
 		return at, nil
@@ -97,6 +100,9 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 		return at, err
 	}
 	a.closers = append(a.closers, a.redis.close)
+	if a.redis.embedded {
+		at.Redis = "redis://" + a.redis.server.Addr() + "/0"
+	}
 	memory := a.newStore(a.redis.worker)
 	if err = memory.Fit(ctx); err != nil {
 		return at, unfit{errors.New(nexus.MessageOf(err))}
@@ -141,7 +147,7 @@ func (a *app) folder() error {
 	}
 	if !a.parts.Dev {
 		if a.parts.Worker || a.parts.Sandbox {
-			return errors.New("NEXUS_SANDBOX_DIR is not set; workers and `nexus sandbox` need the same folder")
+			return errors.New("NEXUS_SANDBOX_DIR is not set: the folder of the sandbox's sites, the same for all processes; where nexus dev runs: eval \"$(nexus dev env)\"")
 		}
 		return nil
 	}

@@ -19,8 +19,8 @@ import (
 
 // The manual's blocks of code say behind their fence what they are:
 //
-//	sh        run, in the document's order, in a folder of its own against a
-//	          stack; each line ends with 0, or as "# exit N" behind it says
+//	sh        run, in the document's order, in a folder of its own and the set-up
+//	          that the page tells its reader to be in; each line ends with 0, or as "# exit N" behind it says
 //	sh bench  needs a real bench, root or Docker Compose: only what it calls is
 //	          looked up: commands and flags of nexus, files, make targets
 //	console   a sample session, with what was printed
@@ -113,32 +113,65 @@ func TestDocsCommands(t *testing.T) {
 				ran++
 			}
 			t.Logf("%d commands run, %d looked up", ran, read)
-			if ran > 0 {
-				s := newStack(t, 1)
-				eventually(t, 20*time.Second, "the worker and its bench are known", func() bool {
-					benches, err := s.client.Benches(t.Context())
-					return err == nil && len(benches.Benches) == 1
-				})
-				s.follow(script.String())
+			switch {
+			case ran == 0:
+			case slices.Contains(operated, file):
+				follow(t, t.TempDir(), script.String(), operatorShell(t))
+			default:
+				home := t.TempDir()
+				beside(t, home)
+				follow(t, home, script.String(), nil)
 			}
 		})
 	}
 }
 
+// operated are the pages that tell their reader to have the environment of a worker,
+// and the API's address and token. The reader of any other page has "nexus dev" in
+// another shell, and in this one nothing but what the page says.
+var operated = []string{"docs/OPERATIONS.md"}
+
+// operatorShell starts separate processes, and is the environment of their operator.
+func operatorShell(t *testing.T) []string {
+	t.Helper()
+	s := newStack(t, 1)
+	eventually(t, 20*time.Second, "the worker and its bench are known", func() bool {
+		benches, err := s.client.Benches(t.Context())
+		return err == nil && len(benches.Benches) == 1
+	})
+	return append([]string{"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator}, s.env...)
+}
+
+// beside starts "nexus dev" as make run does, but for its ports, and waits for its
+// word to its user.
+func beside(t *testing.T, home string) {
+	t.Helper()
+	log := &logs{}
+	dev := start(t, log, []string{"HOME=" + home, "NEXUS_HTTP_ADDR=127.0.0.1:0", "NEXUS_SANDBOX_ADDR=127.0.0.1:0"}, filepath.Join(binaries, "nexus"), "dev")
+	t.Cleanup(func() {
+		dev.end(syscall.SIGTERM)
+		if t.Failed() {
+			t.Log(strings.Join(log.all(), "\n"))
+		}
+	})
+	eventually(t, 20*time.Second, "nexus dev runs", func() bool {
+		return slices.ContainsFunc(log.all(), func(line string) bool { return strings.Contains(line, "Stop it with Ctrl-C") })
+	})
+}
+
 // follow runs the lines of a document in one shell, in a folder of their own.
-func (s *stack) follow(script string) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 4*time.Minute)
+func follow(t *testing.T, dir, script string, env []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	const head = "set -uo pipefail\nended() { [ \"$3\" = \"$2\" ] && return; echo \"$1: exit $3, want $2\"; exit 99; }\n"
 	cmd := exec.CommandContext(ctx, "bash", "-c", head+script)
-	cmd.Dir = s.t.TempDir()
-	cmd.Env = append([]string{"PATH=" + binaries + ":" + os.Getenv("PATH"), "HOME=" + cmd.Dir,
-		"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator}, s.env...)
+	cmd.Dir = dir
+	cmd.Env = append([]string{"PATH=" + binaries + ":" + os.Getenv("PATH"), "HOME=" + dir}, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Errorf("%v\n%s", err, out)
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
