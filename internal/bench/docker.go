@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
 
@@ -79,9 +79,13 @@ type Docker struct {
 var _ nexus.Bench = (*Docker)(nil)
 
 // NewDocker opens the driver; the Docker daemon is found as the docker command
-// finds it (DOCKER_HOST and so on).
+// finds it: DOCKER_HOST, else the context of DOCKER_CONTEXT or of its config file.
 func NewDocker(o DockerOptions) (*Docker, error) {
-	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	daemon, err := daemonOptions(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	docker, err := client.NewClientWithOpts(append(daemon, client.WithAPIVersionNegotiation())...)
 	if err != nil { // its text repeats DOCKER_HOST, which may hold a user and a password
 		return nil, errors.New("docker: the client cannot be set up; DOCKER_HOST must be an address such as unix:///var/run/docker.sock, and DOCKER_CERT_PATH a folder with certificates")
 	}
@@ -289,47 +293,6 @@ func (d *Docker) attach(ctx context.Context, id string) (types.HijackedResponse,
 		}()
 		return types.HijackedResponse{}, context.Cause(ctx)
 	}
-}
-
-// find looks for the container by its Compose service, else by its name: the
-// lowest number of a scaled service runs the runner. "project/service" tells one
-// Compose project's service from another's.
-func (d *Docker) find(ctx context.Context) (container.InspectResponse, error) {
-	project, service, ok := strings.Cut(d.o.Service, "/")
-	if !ok {
-		project, service = "", d.o.Service
-	}
-	labels := filters.NewArgs(filters.Arg("label", "com.docker.compose.service="+service))
-	if project != "" {
-		labels.Add("label", "com.docker.compose.project="+project)
-	}
-	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: labels})
-	if err != nil {
-		return container.InspectResponse{}, gone("Docker cannot be reached; is the daemon running, and may this process use its socket?", err)
-	}
-	slices.SortFunc(list, func(a, b container.Summary) int {
-		return number(a) - number(b)
-	})
-	id := service
-	for _, each := range list {
-		if each.State == "running" {
-			id = each.ID
-			break
-		}
-	}
-	box, err := d.docker.ContainerInspect(ctx, id)
-	switch {
-	case err != nil:
-		return box, gone(fmt.Sprintf("There is no container of the service %s; start the bench, or set DOCKER_SERVICE.", d.o.Service), err)
-	case box.State == nil || !box.State.Running:
-		return box, gone(fmt.Sprintf("The container %s does not run; start it.", strings.TrimPrefix(box.Name, "/")), nil)
-	}
-	return box, nil
-}
-
-func number(c container.Summary) int {
-	n, _ := strconv.Atoi(c.Labels["com.docker.compose.container-number"]) // absent: 0
-	return n
 }
 
 // execStream is an exec's standard input and output as one stream; what it

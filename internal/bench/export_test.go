@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -45,4 +48,20 @@ func (s *Sandbox) SetAdmin(site nexus.SiteName, email string, key nexus.IssueKey
 		state.User.pair = pair{digest(key.Key.Reveal()), digest(key.Secret.Reveal())}
 	}
 	return s.folder.saveSite(state)
+}
+
+// Choose names the container of a service.
+func Choose(service string, list []container.Summary) (string, error) { return choose(service, list) }
+
+// DaemonHost is the address of the daemon that an environment means.
+func DaemonHost(getenv func(string) string) (string, error) {
+	options, err := daemonOptions(getenv)
+	if err != nil {
+		return "", err
+	}
+	docker, err := client.NewClientWithOpts(options...)
+	if err != nil {
+		return "", err
+	}
+	return docker.DaemonHost(), docker.Close()
 }
