@@ -1,9 +1,11 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 const requestIDHeader = "X-Request-Id"
@@ -25,7 +28,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			id = strings.ToLower(rand.Text())
 		}
 		c.Response().Header().Set(requestIDHeader, id)
-		c.SetRequest(r.WithContext(nexus.WithLog(r.Context(), slog.String(nexus.LogRequest, id))))
+		about := &subject{}
+		ctx := context.WithValue(r.Context(), subjectKey{}, about)
+		c.SetRequest(r.WithContext(nexus.WithLog(ctx, slog.String(nexus.LogRequest, id))))
 		if err := next(c); err != nil {
 			c.Error(err)
 		}
@@ -39,11 +44,50 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if r.Method == http.MethodGet && status < http.StatusBadRequest { // polls would drown the rest
 			level = slog.LevelDebug
 		}
-		s.Log.Log(c.Request().Context(), level, "request done", "method", r.Method, "route", route,
-			"status", status, nexus.LogDur, took.Milliseconds())
+		attrs := append(about.attrs(c), slog.String("method", r.Method), slog.String("route", route),
+			slog.Int("status", status), slog.Int64(nexus.LogDur, took.Milliseconds()))
+		s.Log.LogAttrs(c.Request().Context(), level, "request done", attrs...)
 		return nil
 	}
 }
+
+// subject is the job that a request recorded, for its log line.
+type (
+	subject    struct{ job nexus.Job }
+	subjectKey struct{}
+)
+
+// record submits a job, which keeps the request's id for the workers' log, as the
+// request's own line gets the job.
+func (s *Server) record(ctx context.Context, sub store.Submission) (nexus.Job, error) {
+	sub.TraceParent = nexus.LogText(ctx, nexus.LogRequest)
+	job, _, err := s.Store.Submit(ctx, sub)
+	if about, ok := ctx.Value(subjectKey{}).(*subject); ok && err == nil {
+		about.job = job
+	}
+	return job, err
+}
+
+// attrs name job and site: those that were recorded, else those of the path. What
+// is none, or may be anything that somebody typed, is not logged.
+func (about *subject) attrs(c echo.Context) (out []slog.Attr) {
+	job, site := about.job.ID, string(about.job.Site)
+	if id := nexus.JobID(c.Param("id")); job == "" && id.Valid() {
+		job = id
+	}
+	if name := c.Param("site"); site == "" && siteName.MatchString(name) {
+		site = name
+	}
+	if job != "" {
+		out = append(out, slog.String(nexus.LogJob, string(job)))
+	}
+	if site != "" {
+		out = append(out, slog.String(nexus.LogTenant, site))
+	}
+	return out
+}
+
+var siteName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,252}$`)
 
 // method is a label: what is none of ours must not make a series of its own.
 func method(name string) string {

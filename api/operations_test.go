@@ -177,3 +177,33 @@ func networks(t *testing.T, texts ...string) (out []*net.IPNet) {
 	}
 	return out
 }
+
+// TestRequestIsJoinedToItsJob: the line of a request names the job it recorded, or
+// the one of its path, and the job keeps the request's id for the workers' lines.
+func TestRequestIsJoinedToItsJob(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	_, header, answer := s.ask("POST", "/signup", signupBody(""))
+	id, _ := answer["jobId"].(string)
+	job, err := s.store.Job(t.Context(), nexus.JobID(id))
+	if err != nil || job.TraceParent == "" || job.TraceParent != header.Get("X-Request-Id") {
+		t.Errorf("the job keeps the request %q of %q: %v", job.TraceParent, header.Get("X-Request-Id"), err)
+	}
+	s.ask("POST", "/jobs/"+id+"/cancel", "")                   // refused: no token
+	s.ask("DELETE", "/tenants/No-Name!secret-of-somebody", "") // refused, and no site's name
+	s.ask("DELETE", "/tenants/acme.example.com", "")           // refused: no token
+	s.ask("POST", "/jobs/no-job-but-a-secret/cancel", "")      // refused, and no job's id
+	s.http.Close()                                             // the lines are written behind the answers
+	for _, want := range []string{
+		`"msg":"request done","job":"` + id + `","tenant":"` + string(job.Site) + `","method":"POST","route":"/signup"`,
+		`"msg":"request done","job":"` + id + `","method":"POST","route":"/jobs/:id/cancel"`,
+		`"msg":"request done","tenant":"acme.example.com","method":"DELETE"`,
+	} {
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("the log does not have %s:\n%s", want, s.log.String())
+		}
+	}
+	if strings.Contains(s.log.String(), "secret") {
+		t.Errorf("the log has what somebody typed into a path:\n%s", s.log.String())
+	}
+}

@@ -115,8 +115,7 @@ func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain str
 		return nexus.Job{}, &nexus.Error{Code: nexus.Conflict, Op: "api.submit", Msg: reservedName}
 	}
 	sub.Spec.URL = s.url(sub.Site)
-	job, _, err := s.Store.Submit(ctx, sub)
-	return job, err
+	return s.record(ctx, sub)
 }
 
 // join records a job for a user of the master site. Each e-mail has one name in
@@ -124,7 +123,7 @@ func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain str
 func (s *Server) join(ctx context.Context, sub store.Submission) (nexus.Job, error) {
 	sub.Site = PersonSite(sub.Spec.Email, s.Master)
 	sub.Spec.URL = s.url(s.Master)
-	job, _, err := s.Store.Submit(ctx, sub)
+	job, err := s.record(ctx, sub)
 	e, ok := errors.AsType[*nexus.Error](err)
 	if !ok || e.Code != nexus.Conflict || errors.Is(err, store.ErrKeyReused) {
 		return job, err

@@ -129,8 +129,7 @@ func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *str
 	if err := s.idempotent(&sub, actor, key, canonical); err != nil {
 		return nexus.Job{}, err
 	}
-	job, _, err := s.Store.Submit(c.Request().Context(), sub)
-	return job, err
+	return s.record(c.Request().Context(), sub)
 }
 
 // recorded answers an operator with the job that was recorded.

@@ -133,6 +133,9 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	}
 	ctx = nexus.WithLog(ctx, slog.String(nexus.LogKind, string(job.Kind)),
 		slog.String(nexus.LogTenant, string(job.Site)), slog.Int64(nexus.LogGen, int64(job.Gen)))
+	if job.TraceParent != "" {
+		ctx = nexus.WithLog(ctx, slog.String(nexus.LogRequest, job.TraceParent))
+	}
 	r := newRun(e, lease, job)
 	e.mu.Lock()
 	e.runs[r] = struct{}{}

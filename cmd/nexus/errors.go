@@ -8,6 +8,7 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/client"
 	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/app"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -78,6 +79,9 @@ func refuse(err error) refusal {
 	if wrong, ok := errors.AsType[usageError](err); ok {
 		return refusal{Code: "usage", Message: wrong.text}
 	}
+	if wrong, ok := errors.AsType[app.Misconfigured](err); ok {
+		return refusal{Code: "usage", Message: "The environment lacks what this command needs: " + wrong.Error()}
+	}
 	if job, ok := errors.AsType[failedJob](err); ok {
 		return job.refusal()
 	}
@@ -121,8 +125,10 @@ func action(e *nexus.Error) string {
 		return "Set NEXUS_API_TOKEN to a token that may do this."
 	case e.RetryAfter > 0:
 		return "Try again in " + e.RetryAfter.Round(time.Second).String() + "."
-	case e.Code == nexus.Unavailable && !answered:
+	case e.Code == nexus.Unavailable && !answered && e.Op == "client":
 		return "Say where it is with --server or NEXUS_API_URL."
+	case e.Code == nexus.Unavailable && strings.HasPrefix(e.Op, "store."):
+		return "Start Redis, or say where it is with REDIS_URL, as the workers know it."
 	}
 	return ""
 }
@@ -166,6 +172,9 @@ func exitCode(err error) int {
 		return int(code)
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[app.Misconfigured](err); ok {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[failedJob](err); ok {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 // TestHelp: whoever asks for help on a command finds what it does, and an
@@ -75,6 +77,21 @@ func TestShellPath(t *testing.T) {
 	for file, want := range map[string]string{".env": "./.env", "x/.env": "./x/.env", "./a": "./a", "../a": "../a", "/etc/a": "/etc/a", "..a": "./..a"} {
 		if got := shellPath(file); got != want {
 			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+}
+
+// TestAction: the hint names the setting of what did not answer.
+func TestAction(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ op, want string }{
+		{"client", "NEXUS_API_URL"},
+		{"store.install", "REDIS_URL"},
+		{"bench.docker", ""},
+	} {
+		got := refuse(&nexus.Error{Code: nexus.Unavailable, Op: tc.op, Msg: "away"}).Action
+		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %q, want %q", tc.op, got, tc.want)
 		}
 	}
 }

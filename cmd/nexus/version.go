@@ -1,27 +1,16 @@
 package main
 
 import (
-	"runtime"
-	"runtime/debug"
-
 	"github.com/spf13/cobra"
-)
 
-// version is what this binary says of itself.
-type version struct {
-	Version  string `json:"version"`
-	Commit   string `json:"commit,omitempty"`
-	At       string `json:"at,omitempty"` // of the commit
-	Modified bool   `json:"modified"`     // built from a tree that differs from it
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
+	"github.com/nexus-erp/provisioner/internal/app"
+)
 
 func versionCommand(s *shared) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Say which version this is", Example: "  nexus version\n  nexus version -o json", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := built()
+			v := app.Built()
 			commit := v.Commit
 			if v.Modified {
 				commit += " and changes"
@@ -33,25 +22,4 @@ func versionCommand(s *shared) *cobra.Command {
 			return s.print(cmd.OutOrStdout(), v, rows)
 		},
 	}
-}
-
-// built reads what the compiler noted.
-func built() version {
-	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	v.Version = info.Main.Version
-	for _, setting := range info.Settings {
-		switch setting.Key {
-		case "vcs.revision":
-			v.Commit = setting.Value
-		case "vcs.time":
-			v.At = setting.Value
-		case "vcs.modified":
-			v.Modified = setting.Value == "true"
-		}
-	}
-	return v
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -105,7 +104,7 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 	}
 	memory := a.newStore(a.redis.worker)
 	if err = memory.Fit(ctx); err != nil {
-		return at, unfit{errors.New(nexus.MessageOf(err))}
+		return at, Misconfigured{errors.New(nexus.MessageOf(err))}
 	}
 	if a.install, err = memory.Install(ctx); err != nil {
 		return at, err
@@ -124,31 +123,22 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 	return at, err
 }
 
-// secrets makes what `nexus dev` was not given; the other processes need theirs.
+// secrets makes what `nexus dev` was not given; the other processes have theirs.
 func (a *app) secrets() (err error) {
-	switch {
-	case a.c.SecretKeys != "":
-		a.keys, err = nexus.ParseKeyring(a.c.SecretKeys)
-		if err != nil {
-			return fmt.Errorf("NEXUS_SECRET_KEYS: %w", err)
-		}
-	case a.parts.Dev:
-		a.keys, _ = nexus.NewKeyring()
-	case a.parts.API || a.parts.Worker:
-		return errors.New("NEXUS_SECRET_KEYS is not set; the API and the workers need the same keys, such as: k1:$(openssl rand -base64 32)")
+	if err := a.c.needs(a.parts); err != nil {
+		return Misconfigured{err}
 	}
-	return nil
-}
-
-// folder makes sure that a sandbox has a place to keep its state.
-func (a *app) folder() error {
-	if a.c.Bench != "sandbox" || a.c.SandboxDir != "" {
+	if a.c.SecretKeys == "" {
+		a.keys, _ = nexus.NewKeyring()
 		return nil
 	}
-	if !a.parts.Dev {
-		if a.parts.Worker || a.parts.Sandbox {
-			return errors.New("NEXUS_SANDBOX_DIR is not set: the folder of the sandbox's sites, the same for all processes; where nexus dev runs: eval \"$(nexus dev env)\"")
-		}
+	a.keys, err = nexus.ParseKeyring(a.c.SecretKeys)
+	return err
+}
+
+// folder makes the sandbox's folder in nexus dev, unless it was given one.
+func (a *app) folder() error {
+	if a.c.Bench != "sandbox" || a.c.SandboxDir != "" || !a.parts.Dev {
 		return nil
 	}
 	dir, err := os.MkdirTemp("", "nexus-sandbox-")
@@ -222,8 +212,8 @@ func (a *app) work(ctx context.Context) error {
 	}
 	memory := a.newStore(a.redis.worker)
 	engine := worker.NewEngine(worker.Options{
-		Store: memory, Bench: hands, Keys: a.keys, Log: a.log, Metrics: worker.NewMetrics(a.registry),
-		Settings:    tasks.Settings{Bench: a.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
+		Store: memory, Bench: hands, Keys: a.keys, Log: a.log.With(nexus.LogWorker, processName()), Metrics: worker.NewMetrics(a.registry),
+		Settings:    tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
 		GiveUpAfter: a.c.ProvisionTimeout, Grace: a.c.DeleteGrace,
 	})
 	if a.c.MetricsAddr != "" {
@@ -236,14 +226,6 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return a.watchDoctor(ctx, memory, hands) })
 	a.group.Go(func() error { return a.tellKnows(ctx, memory, hands) })
 	return nil
-}
-
-// benchName is the bench's name in the registry: its service, without the project.
-func (a *app) benchName() string {
-	if a.c.Bench == "docker" {
-		return a.c.Service[strings.LastIndex(a.c.Service, "/")+1:]
-	}
-	return a.c.Bench
 }
 
 // bench is the hands of this process; they keep off the master site.
@@ -295,7 +277,7 @@ func (a *app) hands() (nexus.Bench, error) {
 		DBPassword: a.c.DBPassword, VerifyAddr: a.c.VerifyAddr, OutputLimit: a.c.OutputLimit, Log: a.log,
 		Up: func(up bool) { runners.Set(map[bool]float64{true: 1}[up]) }})
 	if err != nil {
-		return nil, err
+		return nil, Misconfigured{err}
 	}
 	a.closers = append(a.closers, func() { _ = docker.Close() })
 	return docker, nil
@@ -337,11 +319,16 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	return "http://" + at, nil
 }
 
+// processName is this process among all: its host and its number there.
+func processName() string {
+	host, _ := os.Hostname()
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
 // announce tells the others again and again that we live: which sealing keys we
 // hold, and as a worker which bench we serve.
 func (a *app) announce(ctx context.Context, memory *store.Store, role string) error {
-	host, _ := os.Hostname()
-	name := strings.Join([]string{host, fmt.Sprint(os.Getpid())}, "-")
+	name := processName()
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
@@ -350,7 +337,7 @@ func (a *app) announce(ctx context.Context, memory *store.Store, role string) er
 			err = memory.Announce(ctx, store.Presence{Role: role, Name: name, Keys: a.keys.IDs(), Skew: skew})
 		}
 		if err == nil && role == "worker" {
-			err = memory.AnnounceBench(ctx, a.benchName())
+			err = memory.AnnounceBench(ctx, a.c.benchName())
 		}
 		if err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "presence not announced", nexus.LogErr, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
 )
@@ -16,9 +17,6 @@ import (
 // password is used once. See nexus.Init.
 func InitBench(ctx context.Context, environ []string, rootUser string, root nexus.Secret) (result nexus.Result, err error) {
 	err = withTools(ctx, environ, func(t tools) error {
-		if t.c.Bench == "docker" && t.c.DBPassword == "" {
-			return errors.New("NEXUS_DB_PASSWORD is not set: choose a password for the worker's database account, and give it to the workers too")
-		}
 		result, err = t.bench.Run(ctx, nexus.Op{Args: nexus.Init{Install: t.install, Account: t.c.DBAccount, RootUser: rootUser,
 			RootPassword: root, Password: t.c.DBPassword}})
 		return err
@@ -51,6 +49,7 @@ func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult,
 		if hello, err = t.hello(ctx); err != nil {
 			return err
 		}
+		hello.Problems = append(hello.Problems, t.unreachable(ctx)...)
 		benches, err := t.store.Benches(ctx)
 		for _, b := range benches {
 			if b.Name == t.name {
@@ -60,6 +59,26 @@ func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult,
 		return err
 	})
 	return hello, status, err
+}
+
+// unreachable says what is wrong with the address at which workers check new sites.
+func (t tools) unreachable(ctx context.Context) []nexus.Problem {
+	if t.c.single() {
+		return nil
+	}
+	var site nexus.SiteName
+	if open, _, err := t.store.Tenants(ctx, store.TenantFilter{State: nexus.TenantActive, Limit: 1}); err == nil && len(open) > 0 {
+		site = open[0].Site
+	}
+	err := bench.Answers(ctx, t.c.VerifyAddr, site)
+	if err == nil {
+		return nil
+	}
+	mend := "Correct NEXUS_VERIFY_ADDR: host:port of the bench's web server as this machine reaches it, such as backend:8000; or start that server."
+	if t.c.Bench == "sandbox" {
+		mend = "Run nexus sandbox with the same NEXUS_SANDBOX_ADDR, or correct NEXUS_VERIFY_ADDR."
+	}
+	return []nexus.Problem{{What: "New sites cannot be checked: " + err.Error() + ".", Mend: mend}}
 }
 
 // tools are what an operator's command works with: those of a worker.
@@ -85,14 +104,12 @@ func (t tools) hello(ctx context.Context) (nexus.HelloResult, error) {
 // withTools opens bench and registry for one command; the install's id is in Redis.
 func withTools(ctx context.Context, environ []string, use func(tools) error) error {
 	c, _, err := Load(environ)
-	if err != nil {
-		return err
+	parts := Parts{Worker: true}
+	if err = errors.Join(append([]error{err}, c.benchNeeds(parts)...)...); err != nil {
+		return Misconfigured{err}
 	}
-	a := &app{c: c, parts: Parts{Worker: true}, log: NewLog(io.Discard, slog.LevelError), registry: prometheus.NewRegistry()}
+	a := &app{c: c, parts: parts, log: NewLog(io.Discard, slog.LevelError), registry: prometheus.NewRegistry()}
 	defer a.close()
-	if err := a.folder(); err != nil {
-		return err
-	}
 	if a.redis, err = connect(c.RedisURL.Reveal(), false); err != nil {
 		return err
 	}
@@ -101,9 +118,9 @@ func withTools(ctx context.Context, environ []string, use func(tools) error) err
 	if a.install, err = memory.Install(ctx); err != nil {
 		return err
 	}
-	bench, err := a.bench()
+	hands, err := a.bench()
 	if err != nil {
 		return err
 	}
-	return use(tools{c: a.c, install: a.install, bench: bench, name: a.benchName(), store: memory})
+	return use(tools{c: a.c, install: a.install, bench: hands, name: a.c.benchName(), store: memory})
 }

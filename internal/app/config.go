@@ -129,6 +129,9 @@ func (c *Config) problems() []error {
 		if c.VerifyAddr == "" {
 			say("NEXUS_VERIFY_ADDR is needed with NEXUS_BENCH=docker: the bench's internal host:port, e.g. backend:8000")
 		}
+		if n := len(c.DBPassword.Reveal()); n > 0 && n < shortestDBPassword {
+			say("NEXUS_DB_PASSWORD is too short: %d characters or more, such as $(openssl rand -hex 24); a new one takes effect with: nexus bench init", shortestDBPassword)
+		}
 		if weak := weakPassword(c.AdminPassword); weak {
 			say("ADMIN_PASSWORD is too weak: 8 characters or more, with small and capital letters and digits; or leave it unset")
 		}
@@ -164,6 +167,14 @@ func (c *Config) problems() []error {
 		say("NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h")
 	}
 	return out
+}
+
+// benchName is the bench's name in the registry: its service, without the project.
+func (c *Config) benchName() string {
+	if c.Bench == "docker" {
+		return c.Service[strings.LastIndex(c.Service, "/")+1:]
+	}
+	return c.Bench
 }
 
 // masterBench is the name of the bench in single-tenant mode.

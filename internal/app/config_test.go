@@ -80,7 +80,7 @@ func TestLoadKnows(t *testing.T) {
 		"REDIS_URL": "redis://127.0.0.1:7000/1", "DOCKER_SERVICE": "bench", "ADMIN_PASSWORD": "Secret-Horse-7",
 		"NEXUS_HTTP_ADDR": ":1", "NEXUS_METRICS_ADDR": ":3", "NEXUS_SANDBOX_ADDR": ":2", "NEXUS_SANDBOX_DIR": "/srv", "NEXUS_SANDBOX_DELAY": "2s", "NEXUS_BENCH": "docker",
 		"NEXUS_BENCH_SLOTS": "7", "NEXUS_DOMAIN": "example.com", "NEXUS_SITE_URL": "https://{site}", "NEXUS_VERIFY_ADDR": "backend:8000",
-		"NEXUS_APPS": "erpnext", "NEXUS_ADMIN_ROLES": "System Manager,Sales User", "NEXUS_DB_ACCOUNT": "acct", "NEXUS_DB_PASSWORD": "p",
+		"NEXUS_APPS": "erpnext", "NEXUS_ADMIN_ROLES": "System Manager,Sales User", "NEXUS_DB_ACCOUNT": "acct", "NEXUS_DB_PASSWORD": "p234567890123456",
 		"NEXUS_DB_PASSWORD_FILE": file, "NEXUS_SECRET_KEYS": "k1:x", "NEXUS_SECRET_KEYS_FILE": file, "NEXUS_TOKENS": "a:read:x",
 		"NEXUS_TOKENS_FILE": file, "NEXUS_SIGNUP": "closed", "NEXUS_CORS_ORIGINS": "https://example.com",
 		"NEXUS_RATE_LIMIT": "off", "NEXUS_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1,2001:db8::1", "NEXUS_PROVISION_TIMEOUT": "1h",

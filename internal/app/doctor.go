@@ -235,7 +235,7 @@ func (a *app) watchDoctor(ctx context.Context, memory *store.Store, hands nexus.
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "nexus_doctor_findings",
 		Help: "Differences between registry and bench, by kind; nexus doctor tells them. Only one worker counts, the others say nothing."}, []string{"kind"})
 	a.registry.MustRegister(gauge)
-	t := tools{c: a.c, install: a.install, bench: hands, name: a.benchName(), store: memory}
+	t := tools{c: a.c, install: a.install, bench: hands, name: a.c.benchName(), store: memory}
 	timer := time.NewTimer(doctorFirst)
 	defer timer.Stop()
 	for {

@@ -87,7 +87,7 @@ var meanings = map[string]string{ //nolint:gosec // words on secrets are none
 	"NEXUS_ADMIN_ROLES":       "Roles of a site's admin, with commas between. Unset: all enabled ones.",
 	"ADMIN_PASSWORD":          "Password of the Administrator of new sites. Unset: a random one that nobody keeps.",
 	"NEXUS_DB_ACCOUNT":        "The workers' account in the bench's database (nexus bench init makes it).",
-	"NEXUS_DB_PASSWORD":       "Its password.",
+	"NEXUS_DB_PASSWORD":       "Its password, of 16 characters or more; nexus bench init and all workers need the same.",
 	"NEXUS_DB_PASSWORD_FILE":  "Or the file that holds it.",
 	"NEXUS_SECRET_KEYS":       "Keys that seal passwords and API keys, as id:base64-of-32-bytes, with commas\nbetween; the first one seals. API and workers need the same. Lost, the jobs under\nway are lost too.",
 	"NEXUS_SECRET_KEYS_FILE":  "Or the file that holds them.",

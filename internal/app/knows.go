@@ -18,7 +18,7 @@ func (a *app) tellKnows(ctx context.Context, memory *store.Store, hands nexus.Be
 	if a.c.single() { // a single site tells none
 		return nil
 	}
-	t := tools{bench: hands, name: a.benchName(), store: memory}
+	t := tools{bench: hands, name: a.c.benchName(), store: memory}
 	for {
 		next := knowsEvery
 		if err := t.tellKnows(ctx); err != nil && ctx.Err() == nil {

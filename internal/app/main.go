@@ -17,9 +17,37 @@ import (
 // environment, runs its parts until a signal comes, and answers with the exit
 // code: 0 after a drain, 1 after a failure, 2 for a configuration that will not do.
 func Main(name string, parts Parts) int {
+	if len(os.Args) > 1 {
+		return Arguments(name, os.Args[1:], os.Stdout, os.Stderr)
+	}
 	ctx := Signals(context.Background()) //nolint:forbidigo // the root of the process
 	return Process(ctx, name, parts, os.Environ(), os.Stderr, nil)
 }
+
+// Arguments answers whoever gives some: help, the version, or a refusal. A process
+// that ran all the same would surprise who asked for help, and hide a setting that
+// was meant for it.
+func Arguments(name string, args []string, stdout, stderr io.Writer) int {
+	switch strings.TrimLeft(args[0], "-") {
+	case "help", "h":
+		fmt.Fprintf(stdout, usageText, name)
+		return 0
+	case "version", "v":
+		fmt.Fprintf(stdout, "%s %s\n", name, Built())
+		return 0
+	}
+	fmt.Fprintf(stderr, "%s: it takes no arguments, and was given %q; its settings are in the environment. See: %[1]s --help\n", name, args[0])
+	return 2
+}
+
+const usageText = `Usage: %[1]s [--help | --version]
+
+%[1]s runs in the foreground until SIGTERM. It takes no arguments: its settings are
+in the environment. "nexus init" writes a file with all of them; the manual's
+docs/QUICKREF.md lists them. It logs to standard error.
+
+Exit codes: 0 stopped by a signal; 1 failed; 2 the configuration will not do.
+`
 
 // Signals ends a context at the first SIGINT or SIGTERM. A second one kills, but
 // not at once: npm and timeout send the same one twice, and what a process has to
@@ -37,33 +65,53 @@ func Signals(parent context.Context) context.Context {
 	return ctx
 }
 
-// unfit is a set-up that no waiting mends.
-type unfit struct{ error }
-
 // Process runs the parts of a named process with a given environment.
 func Process(ctx context.Context, name string, parts Parts, environ []string, stderr io.Writer, ready func(Config, Addresses)) int {
 	c, warnings, err := Load(environ)
-	if err != nil {
-		fmt.Fprintf(stderr, "%s: the configuration will not do:\n  %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
-		return 2
+	if err = errors.Join(err, c.needs(parts)); err != nil {
+		return unusable(stderr, name, err)
 	}
 	log := NewLog(stderr, c.LogLevel)
 	for _, warning := range warnings {
 		log.WarnContext(ctx, warning)
 	}
 	err = Run(ctx, c, parts, log, func(at Addresses) {
-		log.InfoContext(ctx, name+" started", "api", at.API, "sandbox", at.Sandbox)
+		log.InfoContext(ctx, name+" started", c.startedAttrs(parts, at)...)
 		if ready != nil {
 			ready(c, at)
 		}
 	})
+	if _, ok := errors.AsType[Misconfigured](err); ok {
+		return unusable(stderr, name, err)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
-		if _, ok := errors.AsType[unfit](err); ok {
-			return 2
-		}
 		return 1
 	}
 	log.InfoContext(ctx, name+" stopped")
 	return 0
+}
+
+func unusable(stderr io.Writer, name string, err error) int {
+	fmt.Fprintf(stderr, "%s: the configuration will not do:\n  %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	return 2
+}
+
+// startedAttrs say in the log what was started: the addresses, and of a worker
+// the bench it works on, the container it looks for and where that one's sites answer.
+func (c *Config) startedAttrs(parts Parts, at Addresses) []any {
+	attrs := []any{"version", Built().String()}
+	for _, each := range []struct {
+		key, value string
+		shown      bool
+	}{
+		{"api", at.API, parts.API}, {"sandbox", at.Sandbox, parts.Sandbox}, {"bench", c.benchName(), parts.Worker},
+		{"container", c.Service, parts.Worker && c.Bench == "docker"}, {"sites_at", c.VerifyAddr, parts.Worker && !parts.Sandbox && !c.single()},
+		{"metrics", c.MetricsAddr, parts.Worker && c.MetricsAddr != ""},
+	} {
+		if each.shown {
+			attrs = append(attrs, each.key, each.value)
+		}
+	}
+	return attrs
 }

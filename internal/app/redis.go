@@ -63,7 +63,7 @@ func redisOptions(at string) (*redis.Options, error) {
 			return o, nil
 		}
 	}
-	return nil, unfit{errors.New("REDIS_URL is not an address such as redis://user:password@host:6379/0 (rediss:// with TLS); " +
+	return nil, Misconfigured{errors.New("REDIS_URL is not an address such as redis://user:password@host:6379/0 (rediss:// with TLS); " +
 		"in user and password, write % as %25, / as %2F, @ as %40, : as %3A, ? as %3F and # as %23")}
 }
 

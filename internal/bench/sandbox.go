@@ -336,7 +336,8 @@ func (s *Sandbox) hello() (nexus.Result, error) {
 		return nexus.Result{}, err
 	}
 	install, err := s.folder.install()
-	return nexus.Result{Hello: &nexus.HelloResult{Protocol: 1, Frappe: s.o.Apps["frappe"], Apps: maps.Clone(s.o.Apps), Install: install, Knows: lists}}, err
+	return nexus.Result{Hello: &nexus.HelloResult{Protocol: 1, Frappe: s.o.Apps["frappe"], Apps: maps.Clone(s.o.Apps), Install: install, Knows: lists,
+		Problems: s.folder.problems()}}, err
 }
 
 func (s *Sandbox) init(args nexus.Init) (result nexus.Result, err error) {

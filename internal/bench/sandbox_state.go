@@ -268,8 +268,24 @@ func (s *Sandbox) inventory(args nexus.Inventory) (nexus.Result, error) {
 	return nexus.Result{Inventory: out}, err
 }
 
+// broken is a folder that cannot be used: an outage of the bench as a whole, which
+// kept the deed from beginning, as a full disk does on a real one.
 func broken(err error) error {
-	return &nexus.Error{Code: nexus.Unavailable, Op: "sandbox.folder", Msg: "The sandbox's folder cannot be used just now.", Err: err}
+	msg := "The sandbox's folder cannot be used just now."
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		msg = "The sandbox's disk is full."
+	}
+	return &nexus.Error{Code: nexus.Unavailable, Op: "sandbox.folder", Wait: nexus.WaitBench, Unbegun: true, RetryAfter: outagePause, Msg: msg, Err: err}
+}
+
+// problems tries what every operation needs: to write a file.
+func (f folder) problems() []nexus.Problem {
+	path := f.path("probe")
+	err := replace(path, make([]byte, 64<<10))
+	if err = errors.Join(err, remove(path)); err == nil {
+		return nil
+	}
+	return []nexus.Problem{{What: fmt.Sprintf("%s (%v)", nexus.MessageOf(err), err), Mend: "Make room for the folder NEXUS_SANDBOX_DIR, and let this user write it: " + f.root}}
 }
 
 func fail(code nexus.Code, op nexus.OpName, format string, args ...any) error {

@@ -76,6 +76,33 @@ func (v *verifier) run(ctx context.Context, site nexus.SiteName, args nexus.Veri
 	return nexus.Result{Note: v.public(ctx, args.PublicURL)}, nil
 }
 
+// Answers asks for sites at an address, as workers check a new one there: one that
+// is open must answer; with no site to ask for, any answer by HTTP will do. The
+// error says in words what is wrong.
+func Answers(ctx context.Context, addr string, site nexus.SiteName) error {
+	v := newVerifier(addr)
+	defer v.close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	host := site
+	if host == "" {
+		host = "no-such-site.invalid"
+	}
+	var pong struct{ Message string }
+	status, err := v.get(ctx, host, "/api/method/ping", "", &pong)
+	switch {
+	case status == 0:
+		return fmt.Errorf("nothing answers at %s (%s)", addr, reason(err))
+	case site == "" && status < http.StatusInternalServerError:
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s answers, but not as the site %s does (%w)", addr, host, err)
+	case site != "" && pong.Message != "pong":
+		return fmt.Errorf("%s answers, but not as the site %s does (its ping was answered with %q)", addr, host, pong.Message)
+	}
+	return nil
+}
+
 // same tells whether a public address is the one that was just asked: below
 // localhost, on the bench's own port.
 func (v *verifier) same(site nexus.SiteName, base string) bool {
@@ -86,9 +113,23 @@ func (v *verifier) same(site nexus.SiteName, base string) bool {
 // ask does one request and sorts its answer: what an outage explains is waited
 // out, anything else is a wrong answer.
 func (v *verifier) ask(ctx context.Context, site nexus.SiteName, path, token string, into any) error {
+	status, err := v.get(ctx, site, path, token, into)
+	switch {
+	case err == nil:
+		return nil
+	case status == 0 || status >= 500 || status == http.StatusNotFound || status == http.StatusTooManyRequests:
+		// 404 is how a bench says that it does not know the host (yet).
+		return away(ctx, err)
+	}
+	return wrong("%w", err)
+}
+
+// get does one request; the status is 0 unless all of the answer came, and anything
+// but an answer of 200 in JSON is an error.
+func (v *verifier) get(ctx context.Context, site nexus.SiteName, path, token string, into any) (status int, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.addr+path, nil)
 	if err != nil {
-		return wrong("the address %q cannot be asked: %w", v.addr, err)
+		return http.StatusBadRequest, fmt.Errorf("the address %q cannot be asked: %w", v.addr, err)
 	}
 	request.Host = string(site)
 	request.Header.Set("Accept", "application/json")
@@ -97,23 +138,20 @@ func (v *verifier) ask(ctx context.Context, site nexus.SiteName, path, token str
 	}
 	response, err := v.client.Do(request)
 	if err != nil {
-		return away(ctx, err)
+		return 0, err
 	}
 	defer response.Body.Close() //nolint:errcheck // read-only
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	switch status := response.StatusCode; {
-	case err != nil:
-		return away(ctx, err)
-	case status >= 500 || status == http.StatusNotFound || status == http.StatusTooManyRequests:
-		// 404 is how a bench says that it does not know the host (yet).
-		return away(ctx, fmt.Errorf("%s: status %d", path, status))
-	case status != http.StatusOK:
-		return wrong("%s was answered with status %d", path, status)
+	if err != nil {
+		return 0, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return response.StatusCode, fmt.Errorf("%s was answered with status %d", path, response.StatusCode)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return wrong("%s was not answered in JSON: %w", path, err)
+		return response.StatusCode, fmt.Errorf("%s was not answered in JSON: %w", path, err)
 	}
-	return nil
+	return response.StatusCode, nil
 }
 
 // public looks whether the site answers at its public address too: a remark,

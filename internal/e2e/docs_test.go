@@ -116,7 +116,8 @@ func TestDocsCommands(t *testing.T) {
 			switch {
 			case ran == 0:
 			case slices.Contains(operated, file):
-				follow(t, t.TempDir(), script.String(), operatorShell(t))
+				dir := t.TempDir()
+				follow(t, dir, script.String(), operatorShell(t, dir))
 			default:
 				home := t.TempDir()
 				beside(t, home)
@@ -131,10 +132,16 @@ func TestDocsCommands(t *testing.T) {
 // another shell, and in this one nothing but what the page says.
 var operated = []string{"docs/OPERATIONS.md"}
 
-// operatorShell starts separate processes, and is the environment of their operator.
-func operatorShell(t *testing.T) []string {
+// operatorShell starts separate processes, and is the environment of their operator,
+// who has their log in the file nexus.log.
+func operatorShell(t *testing.T, dir string) []string {
 	t.Helper()
 	s := newStack(t, 1)
+	file, err := os.Create(filepath.Join(dir, "nexus.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.log.copyTo(file)
 	eventually(t, 20*time.Second, "the worker and its bench are known", func() bool {
 		benches, err := s.client.Benches(t.Context())
 		return err == nil && len(benches.Benches) == 1

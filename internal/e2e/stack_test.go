@@ -62,7 +62,8 @@ type process struct {
 
 // logs keeps what processes wrote, to be searched and shown on failure.
 type logs struct {
-	also  *logs // gets every line too
+	also  *logs     // gets every line too
+	file  io.Writer // and so does this, unless nil
 	mu    sync.Mutex
 	lines []string
 }
@@ -74,6 +75,19 @@ func (l *logs) add(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
+	if l.file != nil {
+		fmt.Fprintln(l.file, line)
+	}
+}
+
+// copyTo writes what there is, and every line that comes, to a file as well.
+func (l *logs) copyTo(w io.Writer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		fmt.Fprintln(w, line)
+	}
+	l.file = w
 }
 
 func (l *logs) all() []string {

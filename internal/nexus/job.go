@@ -135,7 +135,7 @@ type Job struct {
 	Rev        int64     // counts every change; the ETag and the event id
 
 	KeyID       string // the sealing key of its secrets
-	TraceParent string
+	TraceParent string // the id of the request that recorded it, for the log; empty: none did
 }
 
 // Spec is what a provision job shall make; empty for teardown. Not secret, but

@@ -19,6 +19,7 @@ const (
 	LogCode    = "code"
 	LogDur     = "dur_ms"
 	LogRequest = "request"
+	LogWorker  = "worker"
 	LogErr     = "err"
 )
 
@@ -38,6 +39,17 @@ type logAttrsKey struct{}
 func WithLog(ctx context.Context, attrs ...slog.Attr) context.Context {
 	old, _ := ctx.Value(logAttrsKey{}).([]slog.Attr)
 	return context.WithValue(ctx, logAttrsKey{}, append(old[:len(old):len(old)], attrs...))
+}
+
+// LogText is the text that WithLog put into the context under a key; empty without.
+func LogText(ctx context.Context, key string) (text string) {
+	attrs, _ := ctx.Value(logAttrsKey{}).([]slog.Attr)
+	for _, attr := range attrs {
+		if attr.Key == key {
+			text = attr.Value.String()
+		}
+	}
+	return text
 }
 
 // LogHandler wraps a handler so that it adds what WithLog put into the context.

@@ -1,6 +1,9 @@
 # What the bench says of itself.
 
 
+ROOM = 256 << 20  # bytes on the disk of sites/ below which a bench is not ready
+
+
 def app_versions():
     out = {}
     with contextlib.suppress(OSError), open(os.path.join(SITES, "apps.txt"), encoding="utf-8") as f:
@@ -46,6 +49,9 @@ def hello(op):
         lacks(f"The bench belongs to the install {answer['install']}, not to {op.install}.", "Use the Redis that it was set up with, or another bench.")
     if os.path.isdir(OURS) and os.stat(OURS).st_dev != os.stat(SITES).st_dev:
         lacks("sites/.nexus is on another file system than sites/.", "Put it on the volume of sites/: sites are moved by rename.")
+    disk = os.statvfs(SITES)
+    if disk.f_bavail * disk.f_frsize < ROOM:
+        lacks(f"The bench's disk has {disk.f_bavail * disk.f_frsize >> 20} MiB left; a new site takes about 100.", "Make room below sites/.")
     try:
         our_database(op, op.db)  # whether the account is one of this install
         answer["schema"] = schema_version(op)
