@@ -20,7 +20,8 @@ import (
 // Config is all there is to configure, read from the environment; secrets may
 // also come from files (…_FILE). The zero value is not usable: Load makes one.
 type Config struct {
-	RedisURL nexus.Secret `env:"REDIS_URL"` // may hold a password; empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
+	RedisURLFile nexus.Secret `env:"REDIS_URL_FILE,file"`
+	RedisURL     nexus.Secret `env:"REDIS_URL"` // may hold a password; empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
 
 	HTTPAddr     string        `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
 	MetricsAddr  string        `env:"NEXUS_METRICS_ADDR"` // where a worker serves /metrics and /healthz; empty: nowhere
@@ -93,7 +94,7 @@ func Load(environ []string) (c Config, warnings []string, err error) {
 
 func (c *Config) mergeFiles() {
 	for _, m := range []struct{ direct, file *nexus.Secret }{
-		{&c.DBPassword, &c.DBPassFile}, {&c.SecretKeys, &c.SecretKeysFile}, {&c.Tokens, &c.TokensFile},
+		{&c.RedisURL, &c.RedisURLFile}, {&c.DBPassword, &c.DBPassFile}, {&c.SecretKeys, &c.SecretKeysFile}, {&c.Tokens, &c.TokensFile},
 		{&c.MasterSecret, &c.MasterSecretFile},
 	} {
 		if *m.direct == "" {

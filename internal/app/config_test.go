@@ -77,7 +77,7 @@ func TestLoadKnows(t *testing.T) {
 		t.Fatal(err)
 	}
 	values := map[string]string{
-		"REDIS_URL": "redis://127.0.0.1:7000/1", "DOCKER_SERVICE": "bench", "ADMIN_PASSWORD": "Secret-Horse-7",
+		"REDIS_URL": "redis://127.0.0.1:7000/1", "REDIS_URL_FILE": file, "DOCKER_SERVICE": "bench", "ADMIN_PASSWORD": "Secret-Horse-7",
 		"NEXUS_HTTP_ADDR": ":1", "NEXUS_METRICS_ADDR": ":3", "NEXUS_SANDBOX_ADDR": ":2", "NEXUS_SANDBOX_DIR": "/srv", "NEXUS_SANDBOX_DELAY": "2s", "NEXUS_BENCH": "docker",
 		"NEXUS_BENCH_SLOTS": "7", "NEXUS_DOMAIN": "example.com", "NEXUS_SITE_URL": "https://{site}", "NEXUS_VERIFY_ADDR": "backend:8000",
 		"NEXUS_APPS": "erpnext", "NEXUS_ADMIN_ROLES": "System Manager,Sales User", "NEXUS_DB_ACCOUNT": "acct", "NEXUS_DB_PASSWORD": "p234567890123456",

@@ -41,6 +41,8 @@ func TestRefuseSubdomain(t *testing.T) {
 		{"two hyphens in a row", "ac--me", "The address must not hold two hyphens in a row."},
 		{"punycode", "xn--acme", "The address must not begin with xn--."},
 		{"a host of the platform", "www", reserved},
+		{"a folder beside the sites", "assets", reserved},
+		{"a path that a bench serves", "desk", reserved},
 		{"mail by RFC 2142", "postmaster", reserved},
 		{"would mislead", "erpnext", reserved},
 	} {

@@ -94,6 +94,57 @@ func TestRedisKeepsEveryJob(t *testing.T) {
 	}
 }
 
+// A tenant's template can send lines of his choice to any address of the bench's
+// network, and whoever writes into a Redis of the bench runs code there.
+func TestRedisWantsAPassword(t *testing.T) {
+	p := load(t)
+	script := read(t, "scripts/make-secrets")
+	servers := 0
+	for name, s := range p.Services {
+		if !strings.HasPrefix(s.Image, "redis:") {
+			continue
+		}
+		servers++
+		if len(s.Command) < 2 || len(s.Secrets) != 1 || s.Command[1] != "/run/secrets/"+s.Secrets[0].Source {
+			t.Errorf("%s does not begin with a secret for its configuration: %v", name, s.Command)
+			continue
+		}
+		user := regexp.MustCompile(`\nkeep ` + s.Secrets[0].Source + ` "user default on >\$\(random 24\) ([^"]*)"`).FindStringSubmatch(script)
+		if user == nil || strings.Contains(user[1], "nopass") {
+			t.Errorf("%s: scripts/make-secrets gives it no user with a password", name)
+		} else if _, bench := s.Networks["bench"]; bench && !strings.Contains(user[1], " -@admin") {
+			t.Errorf("%s: the bench may reconfigure it: %s", name, user[1])
+		}
+	}
+	if servers != 3 {
+		t.Errorf("%d Redis servers, want 3", servers)
+	}
+	told := strings.Join(service(t, p, "configurator").Command, "\n")
+	for _, url := range regexp.MustCompile(`redis://\S*`).FindAllString(told, -1) {
+		if !strings.HasPrefix(url, "redis://:$$word@") && !strings.HasPrefix(url, "redis://:$word@") {
+			t.Errorf("the bench is told %s: no password", url)
+		}
+	}
+	if strings.Contains(told, "bench set-config") {
+		t.Error("the configurator writes passwords into the bench's log")
+	}
+}
+
+// What a tenant can make the bench ask over HTTP: itself, its servers, and workers
+// that listen nowhere by default.
+func TestTenantsCodeReachesLittle(t *testing.T) {
+	p := load(t)
+	allowed := []string{"db", "redis-cache", "redis-queue", "worker"}
+	for name, s := range p.Services {
+		if _, bench := s.Networks["bench"]; bench && !strings.HasPrefix(s.Image, "frappe/") && !slices.Contains(allowed, name) {
+			t.Errorf("%s is on the tenants' network", name)
+		}
+	}
+	if addr := service(t, p, "worker").Environment["NEXUS_METRICS_ADDR"]; addr == nil || *addr != "" {
+		t.Error("workers listen on the tenants' network by default")
+	}
+}
+
 func TestTenantsCodeCannotReachTheJobs(t *testing.T) {
 	p := load(t)
 	jobs := service(t, p, "redis")
