@@ -252,7 +252,7 @@ func TestContract(t *testing.T) {
 		if path == "/signup" || path == "/tenants" && method == "POST" {
 			body = signupBody(`{"subdomain":"acme-x"}`)
 		}
-		if status, header, _ := s.ask(method, path, body, bearer(operator)...); status != 503 || header.Get("Retry-After") == "" {
+		if status, header, _ := s.ask(method, path, body, append(bearer(operator), "Idempotency-Key", "away")...); status != 503 || header.Get("Retry-After") == "" {
 			t.Errorf("%s with Redis away: %d", call, status)
 		}
 	}
@@ -287,7 +287,7 @@ func driveSignup(s *server) {
 }
 
 func driveJobs(s *server) {
-	_, _, job := s.ask("POST", "/signup", signupBody(`{"subdomain":"watched"}`))
+	_, _, job := s.ask("POST", "/signup", signupBody(`{"subdomain":"watched"}`), "Idempotency-Key", "watched")
 	id, claim := job["jobId"].(string), job["claimToken"].(string)
 	path := "/jobs/" + id
 	_, header, _ := s.ask("GET", path, "")
@@ -308,6 +308,7 @@ func driveJobs(s *server) {
 	s.hold(twice.Request, twice.Response, problem)
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "me")...)
 	s.ask("POST", creds, "{}", append(bearer(claim), "Idempotency-Key", "you")...)
+	s.ask("POST", "/signup", signupBody(`{"subdomain":"watched"}`), "Idempotency-Key", "watched", "Prefer", "wait=1")
 	for _, deed := range []string{"/cancel", "/resume"} {
 		s.ask("POST", path+deed, "")
 		s.ask("POST", path+deed, "", bearer(reader)...)

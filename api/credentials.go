@@ -24,10 +24,7 @@ func (s *Server) PickUpCredentials(c echo.Context, id gen.JobID, params gen.Pick
 	if !s.Keys.ClaimEqual(job.KeyID, job.ID, bearer(c)) {
 		return &nexus.Error{Code: nexus.NotFound, Op: "api.credentials", Msg: "There is no such job."}
 	}
-	if !printable(value(params.IdempotencyKey), 128) {
-		return invalid("Idempotency-Key", "Send an Idempotency-Key of 1 to 128 printable characters; a second call with the same one gets the same answer.")
-	}
-	pair, err := s.credentials(c.Request().Context(), job, *params.IdempotencyKey)
+	pair, err := s.credentials(c.Request().Context(), job, params.IdempotencyKey)
 	if err != nil {
 		return err
 	}

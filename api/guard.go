@@ -13,6 +13,7 @@ import (
 type rule struct {
 	scope Scope    // of the token; empty: the handler decides
 	query []string // the parameters it knows
+	keyed bool     // an Idempotency-Key must come
 }
 
 // routes are the contract's routes as Echo writes them. A test holds them against
@@ -24,7 +25,7 @@ func routes() map[string]rule {
 		"GET /jobs":                   {scope: ScopeRead, query: []string{"state", "kind", "cursor", "limit"}},
 		"GET /jobs/:id":               {query: []string{"wait"}},
 		"GET /jobs/:id/events":        {},
-		"POST /jobs/:id/credentials":  {},
+		"POST /jobs/:id/credentials":  {keyed: true},
 		"POST /jobs/:id/cancel":       {},
 		"POST /jobs/:id/resume":       {scope: ScopeOperate},
 		"GET /tenants":                {scope: ScopeRead, query: []string{"state", "cursor", "limit"}},
@@ -62,6 +63,9 @@ func (s *Server) guard(rules map[string]rule) echo.MiddlewareFunc {
 				if !slices.Contains(r.query, name) {
 					return unknownParameter(name, r.query)
 				}
+			}
+			if r.keyed && !printable(c.Request().Header.Get("Idempotency-Key"), 128) {
+				return invalid("Idempotency-Key", "Send an Idempotency-Key of 1 to 128 printable characters; a second call with the same one gets the same answer.")
 			}
 			return next(c)
 		}

@@ -69,7 +69,8 @@ func (s *Server) problem(err error, c echo.Context) gen.Problem {
 		status = http.StatusGone
 	}
 	p.Status, p.Title, p.Type = status, http.StatusText(status), manual+string(e.Code)
-	p.Suggestion = optional(e.Suggestion)
+	p.Suggestion, p.Action = optional(e.Suggestion), optional(e.Action)
+	p.Reason = optional(gen.Reason(e.Reason))
 	after := e.RetryAfter
 	if status == http.StatusServiceUnavailable && after == 0 {
 		after = 2 * time.Second

@@ -53,7 +53,7 @@ func (s *Server) CreateTenant(c echo.Context, params gen.CreateTenantParams) err
 func (s *Server) mayAsk(c echo.Context) (actor string, err error) {
 	switch {
 	case s.Options.Signup == "closed":
-		return "", &nexus.Error{Code: nexus.Forbidden, Op: "api.signup", Msg: "Signing up is closed here; please ask the operator."}
+		return "", &nexus.Error{Code: nexus.Forbidden, Reason: nexus.ReasonSignupClosed, Op: "api.signup", Msg: "Signing up is closed here; please ask the operator."}
 	case s.Options.Signup == "token" || bearer(c) != "":
 		return s.need(c, ScopeSignup)
 	}
@@ -112,7 +112,7 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain string) (nexus.Job, error) {
 	sub.Site = s.site(subdomain)
 	if sub.Site == s.Master {
-		return nexus.Job{}, &nexus.Error{Code: nexus.Conflict, Op: "api.submit", Msg: reservedName}
+		return nexus.Job{}, &nexus.Error{Code: nexus.Conflict, Reason: nexus.ReasonNameReserved, Op: "api.submit", Msg: reservedName}
 	}
 	sub.Spec.URL = s.url(sub.Site)
 	return s.record(ctx, sub)
@@ -260,7 +260,7 @@ func failure(job nexus.Job) error {
 		status = http.StatusServiceUnavailable
 	}
 	return problemError{jobID: job.ID, status: status,
-		error: &nexus.Error{Code: f.Code, Op: "api.signup", Msg: strings.TrimSpace(f.Message + " " + f.Action)}}
+		error: &nexus.Error{Code: f.Code, Op: "api.signup", Action: f.Action, Msg: strings.TrimSpace(f.Message + " " + f.Action)}}
 }
 
 // preferred reads "wait=N", 30 s at most, from a list of preferences. Names are in

@@ -114,6 +114,48 @@ func (e Kind) Valid() bool {
 	}
 }
 
+// Defines values for Reason.
+const (
+	ReasonBusy         Reason = "busy"
+	ReasonGone         Reason = "gone"
+	ReasonJobState     Reason = "job_state"
+	ReasonKeyReused    Reason = "key_reused"
+	ReasonNameReserved Reason = "name_reserved"
+	ReasonNameTaken    Reason = "name_taken"
+	ReasonNotReady     Reason = "not_ready"
+	ReasonRateLimited  Reason = "rate_limited"
+	ReasonSignupClosed Reason = "signup_closed"
+	ReasonTenantState  Reason = "tenant_state"
+)
+
+// Valid indicates whether the value is a known member of the Reason enum.
+func (e Reason) Valid() bool {
+	switch e {
+	case ReasonBusy:
+		return true
+	case ReasonGone:
+		return true
+	case ReasonJobState:
+		return true
+	case ReasonKeyReused:
+		return true
+	case ReasonNameReserved:
+		return true
+	case ReasonNameTaken:
+		return true
+	case ReasonNotReady:
+		return true
+	case ReasonRateLimited:
+		return true
+	case ReasonSignupClosed:
+		return true
+	case ReasonTenantState:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for State.
 const (
 	StateCanceled       State = "canceled"
@@ -354,11 +396,16 @@ type Kind string
 
 // Problem defines model for Problem.
 type Problem struct {
-	Code      string        `json:"code"`
-	Detail    *string       `json:"detail,omitempty"`
-	Errors    *[]FieldError `json:"errors,omitempty"`
-	JobId     *string       `json:"jobId,omitempty"`
-	RequestId string        `json:"requestId"`
+	// Action What to do, as the job says it; also at the end of detail.
+	Action *string       `json:"action,omitempty"`
+	Code   string        `json:"code"`
+	Detail *string       `json:"detail,omitempty"`
+	Errors *[]FieldError `json:"errors,omitempty"`
+	JobId  *string       `json:"jobId,omitempty"`
+
+	// Reason Tells problems of one code apart. New ones may come; then the code says enough.
+	Reason    *Reason `json:"reason,omitempty"`
+	RequestId string  `json:"requestId"`
 
 	// RetryAfter Seconds.
 	RetryAfter *int    `json:"retryAfter,omitempty"`
@@ -367,6 +414,9 @@ type Problem struct {
 	Title      string  `json:"title"`
 	Type       string  `json:"type"`
 }
+
+// Reason Tells problems of one code apart. New ones may come; then the code says enough.
+type Reason string
 
 // SignupRequest defines model for SignupRequest.
 type SignupRequest struct {
@@ -475,13 +525,10 @@ type ShowJobParams struct {
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
-// PickUpCredentialsJSONBody defines parameters for PickUpCredentials.
-type PickUpCredentialsJSONBody = map[string]interface{}
-
 // PickUpCredentialsParams defines parameters for PickUpCredentials.
 type PickUpCredentialsParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
-	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+	// IdempotencyKey 1–128 printable ASCII characters. The first one binds.
+	IdempotencyKey string `json:"Idempotency-Key"`
 }
 
 // JobEventsParams defines parameters for JobEvents.
@@ -543,9 +590,6 @@ type RestoreTenantParams struct {
 	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
-
-// PickUpCredentialsJSONRequestBody defines body for PickUpCredentials for application/json ContentType.
-type PickUpCredentialsJSONRequestBody = PickUpCredentialsJSONBody
 
 // SignupJSONRequestBody defines body for Signup for application/json ContentType.
 type SignupJSONRequestBody = SignupRequest
@@ -782,20 +826,22 @@ func (w *ServerInterfaceWrapper) PickUpCredentials(ctx echo.Context) error {
 	var params PickUpCredentialsParams
 
 	headers := ctx.Request().Header
-	// ------------- Optional header parameter "Idempotency-Key" -------------
+	// ------------- Required header parameter "Idempotency-Key" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
-		var IdempotencyKey IdempotencyKey
+		var IdempotencyKey string
 		n := len(valueList)
 		if n != 1 {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
 		}
 
-		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
 		if err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
 		}
 
-		params.IdempotencyKey = &IdempotencyKey
+		params.IdempotencyKey = IdempotencyKey
+	} else {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter Idempotency-Key is required, but not found"))
 	}
 
 	// Invoke the callback with all the unmarshaled arguments

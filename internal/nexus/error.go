@@ -26,6 +26,23 @@ const (
 	Internal        Code = "internal"
 )
 
+// Reason tells refusals of one code apart, for programs. The text is sent.
+type Reason string
+
+// The reasons; docs/PROBLEMS.md says what to do about each.
+const (
+	ReasonNameTaken    Reason = "name_taken"    // conflict: the address, or the e-mail in single-tenant mode
+	ReasonNameReserved Reason = "name_reserved" // conflict: nobody may have the address
+	ReasonBusy         Reason = "busy"          // conflict: another job works on the tenant
+	ReasonTenantState  Reason = "tenant_state"  // conflict: the tenant is in no state for the call
+	ReasonKeyReused    Reason = "key_reused"    // conflict: an idempotency key with another request
+	ReasonGone         Reason = "gone"          // conflict: the credentials can no longer be picked up
+	ReasonNotReady     Reason = "not_ready"     // conflict: there are no credentials yet
+	ReasonJobState     Reason = "job_state"     // conflict: the job is in no state for the call
+	ReasonRateLimited  Reason = "rate_limited"  // limit: too many signups in an hour
+	ReasonSignupClosed Reason = "signup_closed" // forbidden: nobody may sign up
+)
+
 // HTTPStatus is the status an API answers with for a code. Draining and fenced
 // are never sent; they map to 503 so that a slip is at least retryable.
 func (c Code) HTTPStatus() int {
@@ -58,6 +75,8 @@ type Error struct {
 	Msg  string // one or two sentences, safe for people
 	Err  error  // the cause, for operators; redacted by who made it; may be nil
 
+	Reason     Reason        // what it is, more closely than the code says; empty: the code says all
+	Action     string        // what to do about it, if Msg does not say it
 	Fields     []FieldError  // for invalid input, one per field
 	Suggestion string        // a name that would do instead
 	Limit      string        // of a caller's: which one was used up

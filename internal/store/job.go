@@ -110,25 +110,25 @@ func (s *Store) superseding(sub Submission) []any {
 func refusal(sub Submission, r reply) error {
 	switch r.word {
 	case "taken":
-		return refuse("submit", nexus.Conflict, "The address %s is taken.", sub.Site)
+		return conflict("submit", nexus.ReasonNameTaken, "The address %s is taken.", sub.Site)
 	case "busy":
-		return refuse("submit", nexus.Conflict, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
+		return conflict("submit", nexus.ReasonBusy, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
 	case "unknown":
 		return refuse("submit", nexus.NotFound, "There is no tenant %s.", sub.Site)
 	case "unfit":
-		return refuse("submit", nexus.Conflict, "%s is %s; %s.", sub.Site, r.text(0), map[nexus.Kind]string{
+		return conflict("submit", nexus.ReasonTenantState, "%s is %s; %s.", sub.Site, r.text(0), map[nexus.Kind]string{
 			nexus.KindRestore:   "only a suspended tenant can be restored",
 			nexus.KindSuspend:   "it is removed when its grace is over, or at once with purge=now",
 			nexus.KindRotateKey: "restore it first",
 			nexus.KindTeardown:  "its removal has begun",
 		}[sub.Kind])
 	case "reused":
-		return &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Err: ErrKeyReused,
+		return &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Reason: nexus.ReasonKeyReused, Err: ErrKeyReused,
 			Msg: "This Idempotency-Key was used for another request; use a new one."}
 	case "limited":
 		left, _ := strconv.ParseInt(r.text(1), 10, 64) // of ours: a number
 		what, _, _ := strings.Cut(r.text(0), ":")
-		return &nexus.Error{Code: nexus.Limit, Op: "store.submit", Limit: what, Err: ErrLimited, RetryAfter: time.Duration(left) * time.Millisecond,
+		return &nexus.Error{Code: nexus.Limit, Op: "store.submit", Reason: nexus.ReasonRateLimited, Limit: what, Err: ErrLimited, RetryAfter: time.Duration(left) * time.Millisecond,
 			Msg: "Too many signups came in the last hour; please try again later."}
 	}
 	return nil
@@ -177,11 +177,11 @@ func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus
 	case "absent":
 		return nexus.Job{}, noJob("cancel")
 	case "over":
-		return nexus.Job{}, refuse("cancel", nexus.Conflict, "This job is over; there is nothing to cancel.")
+		return nexus.Job{}, conflict("cancel", nexus.ReasonJobState, "This job is over; there is nothing to cancel.")
 	case "parked":
-		return nexus.Job{}, refuse("cancel", nexus.Conflict, "This job is parked; an operator must resume it.")
+		return nexus.Job{}, conflict("cancel", nexus.ReasonJobState, "This job is parked; an operator must resume it.")
 	case "running":
-		return nexus.Job{}, refuse("cancel", nexus.Conflict, "A deletion or a new key that has begun cannot be canceled.")
+		return nexus.Job{}, conflict("cancel", nexus.ReasonJobState, "A deletion or a new key that has begun cannot be canceled.")
 	}
 	return r.job()
 }
@@ -198,7 +198,7 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 		next = nexus.Running
 	}
 	if job.State != nexus.RollbackFailed || job.To(next) != nil {
-		return job, refuse("resume", nexus.Conflict, "Only a job whose rollback failed can be resumed; this one is %s.", job.State)
+		return job, conflict("resume", nexus.ReasonJobState, "Only a job whose rollback failed can be resumed; this one is %s.", job.State)
 	}
 	for i := range job.Steps { // an operator has looked: all tries are new
 		step := &job.Steps[i]
@@ -219,7 +219,7 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 		return job, err
 	}
 	if r.word != "ok" {
-		return job, refuse("resume", nexus.Conflict, "The job changed just now; look again.")
+		return job, conflict("resume", nexus.ReasonJobState, "The job changed just now; look again.")
 	}
 	return r.job()
 }
@@ -236,10 +236,10 @@ func (s *Store) Credentials(ctx context.Context, id nexus.JobID, bind string) (s
 	case "absent":
 		return "", noJob("credentials")
 	case "early":
-		return "", &nexus.Error{Code: nexus.Conflict, Op: "store.credentials", RetryAfter: 2 * time.Second,
+		return "", &nexus.Error{Code: nexus.Conflict, Op: "store.credentials", Reason: nexus.ReasonNotReady, RetryAfter: 2 * time.Second,
 			Msg: "The site is still being made; ask again when the job has succeeded."}
 	case "gone":
-		return "", &nexus.Error{Code: nexus.Conflict, Op: "store.credentials", Err: ErrGone,
+		return "", &nexus.Error{Code: nexus.Conflict, Op: "store.credentials", Reason: nexus.ReasonGone, Err: ErrGone,
 			Msg: "The API key was picked up already, or nobody came for it in time. Sign in with your e-mail and password, or ask the operator for a new key."}
 	}
 	return r.text(0), nil

@@ -110,3 +110,8 @@ func (r reply) text(i int) string {
 func refuse(op string, code nexus.Code, format string, args ...any) error {
 	return &nexus.Error{Code: code, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
 }
+
+// conflict is a refusal that programs tell apart from others of its code.
+func conflict(op string, reason nexus.Reason, format string, args ...any) error {
+	return &nexus.Error{Code: nexus.Conflict, Reason: reason, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
+}
