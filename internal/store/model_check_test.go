@@ -100,6 +100,8 @@ func (m *machine) read(t *rapid.T) dumped {
 	for key := range out {
 		delete(out[key], "wrote") // the mark of the last write, by which its like is known
 		delete(out[key], "seq")   // and its number
+		delete(out[key], "waitKey")
+		delete(out[key], "waitFrom")
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -127,7 +128,7 @@ func (m *machine) wait(t *rapid.T) {
 		if j.bench != "" {
 			m.ref.leaveSlot(j)
 		}
-		m.ref.emit(j, "v", "w")
+		m.ref.emitWait(j, "retry", "v", "w")
 		return ""
 	})
 }
@@ -210,4 +211,15 @@ func (m *machine) poison(t *rapid.T) {
 		t.Fatal(err)
 	}
 	m.ref.forget()
+}
+
+// emitWait tells what a job waits for; the same again takes the place of the last time.
+func (r *ref) emitWait(j *refJob, why string, notes ...string) {
+	for i := j.waitFrom; why == j.waitKey && i < len(j.events); i++ {
+		if !strings.Contains(j.events[i], `"actor"`) {
+			j.events[i] = ""
+		}
+	}
+	j.waitKey, j.waitFrom = why, len(j.events)
+	r.emit(j, notes...)
 }

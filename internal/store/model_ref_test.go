@@ -53,6 +53,8 @@ type refJob struct {
 	dispatch, taken, gen, lease, next, askedAt   int64
 	rescues, looks, giveUp, created, updated, to int64 // to: the end of the record
 	former                                       int64 // the gen that was raised
+	waitKey                                      string
+	waitFrom                                     int // the place of the first event of the last wait
 	cancel                                       bool
 	events                                       []string
 }
@@ -354,6 +356,7 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 	j.state, j.lease, j.next, j.wait, j.note = state, 0, 0, "", ""
 	delete(r.due, string(j.ID))
 	delete(r.leases, j.ID)
+	j.waitKey = ""
 	delete(r.line, j.ID)
 	delete(r.asking, j.ID)
 	r.leaveSlot(j)
@@ -446,7 +449,7 @@ func (r *ref) take(id nexus.JobID, dispatch int64) store.Taken {
 		}
 		delete(r.leases, j.ID)
 		r.dueAt(j, j.next)
-		r.emit(j, j.note)
+		r.emitWait(j, j.wait+j.note, j.note)
 		return store.TakeCapacity
 	}
 	rested := j.wait != ""

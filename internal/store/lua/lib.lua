@@ -84,6 +84,25 @@ local function emit(id, now, ...)
   announce(id, now, rev, get(id, 'state'), ...)
 end
 
+-- emit_wait journals what a job waits for. The same again is one event, renewed: what was
+-- told of the last wait and of the try since goes, and only the rev has grown. A step that
+-- came to an end meanwhile, and what somebody asked for, stay.
+local function emit_wait(id, now, why, ...)
+  local key, stream = job_key(id), P .. 'events:' .. id
+  local was, from, rev = unpack(redis.call('HMGET', key, 'waitKey', 'waitFrom', 'rev'))
+  if was == why and from then
+    for _, entry in ipairs(redis.call('XRANGE', stream, from .. '-0', '+', 'COUNT', 50)) do
+      local body = entry[2][6]
+      if not string.find(body, '"actor"', 1, true) and not string.find(body, '"stepState":"done"', 1, true)
+        and not string.find(body, '"stepState":"undone"', 1, true) then
+        redis.call('XDEL', stream, entry[1])
+      end
+    end
+  end
+  redis.call('HSET', key, 'waitKey', why, 'waitFrom', int(tonumber(rev) + 1))
+  emit(id, now, ...)
+end
+
 -- How far ahead of our clock, in us, a token may be that somebody has seen (nexus.GenAhead
 -- in Go). The last one minted may be a day further, since clocks turn. Beyond, and above
 -- 2^53 where numbers stop growing, no token is ours.
@@ -324,6 +343,7 @@ local function end_job(id, state, now, retention, body)
   redis.call('HSET', key, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
   redis.call('ZREM', DUE, id)
   redis.call('ZREM', LEASES, id)
+  redis.call('HDEL', key, 'waitKey', 'waitFrom')
   free_slot(id, now)
   emit(id, now, body)
   if state == 'rollback_failed' then return end

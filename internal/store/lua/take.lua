@@ -20,7 +20,7 @@ if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
     'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot
   redis.call('ZADD', DUE, int(at), id)
   redis.call('ZREM', LEASES, id)
-  emit(id, now, open and ARGV[6] or ARGV[8])
+  emit_wait(id, now, (open and 'capacity' or 'bench') .. (open and ARGV[6] or ARGV[8]), open and ARGV[6] or ARGV[8])
   return { 'capacity' }
 end
 

@@ -21,5 +21,5 @@ redis.call('ZADD', DUE, int(at), id)
 redis.call('ZREM', LEASES, id)
 local bench = get(id, 'bench')
 if bench ~= '' and redis.call('ZREM', P .. 'slots:' .. bench, id) == 1 then wake(bench, now) end
-emit(id, now, unpack(ARGV, 8))
+emit_wait(id, now, ARGV[5] .. ARGV[#ARGV], unpack(ARGV, 8))
 return { 'ok' }
