@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -119,6 +120,7 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	}
 	if why != "" {
 		e.Log.WarnContext(ctx, "job left to another worker", "why", why)
+		e.noteLeft(ctx, &job, task.Dispatch, why)
 		e.linger()
 		return false
 	}
@@ -150,6 +152,21 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 		}
 	}()
 	return r.work(ctx)
+}
+
+// leftAfter is how long a job may find no worker that may do it before that is said: in
+// passing, the next one to get its task does it.
+const leftAfter = 15 * time.Second
+
+// noteLeft says of a job that stands still why it does.
+func (e *Engine) noteLeft(ctx context.Context, job *nexus.Job, dispatch int64, why string) {
+	if e.Now().Sub(job.UpdatedAt) < leftAfter {
+		return
+	}
+	text := fmt.Sprintf("No worker that runs may do it: %s. Start one that can, or give it what it lacks.", why)
+	if err := e.Store.NoteLeft(ctx, job.ID, dispatch, text); err != nil {
+		e.Log.WarnContext(ctx, "job not noted as left", nexus.LogErr, err)
+	}
 }
 
 // linger keeps a task that is not for us a while: who gave it back at once would
@@ -203,6 +220,10 @@ func (e *Engine) foreign(ctx context.Context, job *nexus.Job) (why string, err e
 		if _, ok := process.Find(step.Name); !ok {
 			return "unknown step " + string(step.Name), nil
 		}
+	}
+	// On another bench nothing of the tenant would be found, and a removal would succeed.
+	if own := e.Settings.Bench; own != "" && job.Bench != "" && job.Bench != own {
+		return fmt.Sprintf("it is on the bench %s, not on %s", job.Bench, own), nil
 	}
 	// A job that rolls back, or has to, needs no sealing key, so a lost key never blocks
 	// the job or its site name.

@@ -344,6 +344,11 @@ func (a *app) announce(ctx context.Context, memory *store.Store, role string) er
 		}
 		select {
 		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if err := memory.Leave(last, role, name); err != nil { // it counts for two minutes more
+				a.log.WarnContext(last, "presence not taken back", nexus.LogErr, err)
+			}
 			return nil
 		case <-tick.C:
 		}

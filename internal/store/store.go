@@ -130,7 +130,7 @@ func (s *Store) Ready(ctx context.Context) (problems, warnings []string) {
 	for _, a := range s.probed(ctx) {
 		problems = append(problems, a.say)
 	}
-	return append(problems, s.keyProblems(ctx, said.Val(), now.Val())...), s.benchWarnings(ctx, names.Val())
+	return append(problems, s.keyProblems(ctx, said.Val(), now.Val())...), append(s.benchWarnings(ctx, names.Val()), s.leftWarnings(ctx)...)
 }
 
 // benchWarnings names the benches that take on nothing new.

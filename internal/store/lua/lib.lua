@@ -344,6 +344,7 @@ local function end_job(id, state, now, retention, body)
   redis.call('ZREM', DUE, id)
   redis.call('ZREM', LEASES, id)
   redis.call('HDEL', key, 'waitKey', 'waitFrom')
+  redis.call('HDEL', P .. 'left', id)
   free_slot(id, now)
   emit(id, now, body)
   if state == 'rollback_failed' then return end

@@ -11,6 +11,7 @@ if over(state) or state == 'rollback_failed' then return { 'over' } end
 if get(id, 'dispatch') ~= ARGV[2] or num(id, 'taken') >= tonumber(ARGV[2]) then return { 'stale' } end
 if num(id, 'leaseUntil') > now then return { 'held' } end
 redis.call('HSET', key, 'taken', ARGV[2], 'looks', '0')
+redis.call('HDEL', P .. 'left', id)
 
 local bench = get(id, 'bench')
 if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then

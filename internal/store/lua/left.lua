@@ -1,0 +1,15 @@
+-- Notes why a job stands still: the worker that got its task may not do it. Shown with
+-- the job, and by the readiness of the API, until a worker takes it or it ends.
+-- KEYS[1] job record; ARGV 1 id, 2 dispatch, 3 why, 4 event, 5 how many are noted at most
+-- returns {'ok'} | {'stale'} when the dispatch is not the job's, or was taken
+local id, left = ARGV[1], P .. 'left'
+local state = get(id, 'state')
+if state == '' or over(state) or state == 'rollback_failed' or get(id, 'dispatch') ~= ARGV[2] or num(id, 'taken') >= tonumber(ARGV[2]) then
+  return { 'stale' }
+end
+local noted = redis.call('HGET', left, id)
+if noted or #redis.call('HGETALL', left) >= 2 * tonumber(ARGV[5]) then return { 'ok' } end -- the first word counts
+redis.call('HSET', left, id, ARGV[3])
+redis.call('HSET', KEYS[1], 'waitingFor', 'operator', 'waitNote', ARGV[3])
+emit(id, now_ms(), ARGV[4])
+return { 'ok' }
