@@ -36,6 +36,7 @@ type Options struct {
 	Grace       time.Duration  // from a deletion to the purge; 0: 7 days
 	Limits      Limits         // of signups; the zero value limits nothing
 	Slowest     time.Duration  // how long a request's body may take to arrive; 0: 10 s
+	Sent        time.Duration  // until a client must have taken its answer, streams aside; 0: 1 min
 	Proxies     []*net.IPNet   // whose X-Forwarded-For is believed
 	CORSOrigins []string
 	Streams     Streams              // of events; the zero value is the usual
@@ -68,6 +69,9 @@ func New(o Options) *Server {
 	}
 	if o.Slowest == 0 {
 		o.Slowest = 10 * time.Second
+	}
+	if o.Sent == 0 {
+		o.Sent = time.Minute
 	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
@@ -125,11 +129,14 @@ func (s *Server) recovered() echo.MiddlewareFunc {
 
 // prompt bounds the time in which a body must be here, read by its handler or
 // not: who sends it slowly must not hold a connection. The server itself takes the
-// deadline off before the next request.
+// deadline off before the next request. Nor must one that does not take its answer;
+// a stream gives its client time anew for each event.
 func (s *Server) prompt(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		control := http.NewResponseController(c.Response())
+		_ = control.SetWriteDeadline(time.Now().Add(s.Sent)) // not every test's connection has deadlines
 		if c.Request().ContentLength != 0 {
-			_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Now().Add(s.Slowest)) // not every test's connection has deadlines
+			_ = control.SetReadDeadline(time.Now().Add(s.Slowest))
 		}
 		return next(c)
 	}

@@ -41,6 +41,8 @@ type Engine struct {
 	clock  atomic.Int32  // what we know of ours: clockUnknown, …
 	turned chan struct{} // it is another than it was
 
+	repeats nexus.Repeats // lines that an outage would repeat
+
 	mu   sync.Mutex
 	runs map[*run]struct{} // at work now
 	left chan struct{}     // one of them is not any more

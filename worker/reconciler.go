@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 		if err := e.tick(ctx, !e.Now().Before(calm), purges); err != nil && ctx.Err() == nil {
 			calm = e.Now().Add(afterOutage)
 			e.Metrics.skips.Inc()
-			e.Log.WarnContext(ctx, "due index not read", nexus.LogErr, err)
+			e.repeats.Log(ctx, e.Log, slog.LevelWarn, "tick", "due index not read", nexus.LogErr, err)
 		}
 	}
 }
@@ -96,7 +97,7 @@ func (e *Engine) checkClock(ctx context.Context) bool {
 func (e *Engine) tick(ctx context.Context, rescue bool, purges chan<- store.Purge) error {
 	found, err := e.Store.Tick(ctx, rescue)
 	if found.Late != nil {
-		e.Log.WarnContext(ctx, "due jobs not delivered yet", nexus.LogErr, found.Late)
+		e.repeats.Log(ctx, e.Log, slog.LevelWarn, "late", "due jobs not delivered yet", nexus.LogErr, found.Late)
 	}
 	for _, id := range found.Rescued {
 		e.Metrics.rescued.Inc()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -29,7 +30,7 @@ func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concur
 			TaskCheckInterval: 20 * time.Millisecond,
 			Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
 			ShutdownTimeout:   drain,
-			Logger:            asynqLog{e.Log, ctx},
+			Logger:            asynqLog{e.Log, ctx, &e.repeats},
 			LogLevel:          asynq.ErrorLevel, // its warnings are our RevokeTask
 		})
 		return server, server.Start(asynq.HandlerFunc(e.handle))
@@ -90,12 +91,18 @@ func (e *Engine) handle(ctx context.Context, t *asynq.Task) error {
 type asynqLog struct {
 	log *slog.Logger
 	ctx context.Context //nolint:containedctx // asynq's logger has none to give
+
+	repeats *nexus.Repeats
 }
 
 func (l asynqLog) Debug(args ...any) { l.log.DebugContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
 func (l asynqLog) Info(args ...any)  { l.log.InfoContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
 func (l asynqLog) Warn(args ...any)  { l.log.WarnContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
-func (l asynqLog) Error(args ...any) { l.log.ErrorContext(l.ctx, "asynq", "line", fmt.Sprint(args...)) }
+func (l asynqLog) Error(args ...any) {
+	line := fmt.Sprint(args...)
+	kind, _, _ := strings.Cut(line, ":")
+	l.repeats.Log(l.ctx, l.log, slog.LevelError, "asynq "+kind, "asynq", "line", line)
+}
 func (l asynqLog) Fatal(args ...any) {
 	l.log.ErrorContext(l.ctx, "asynq", "line", fmt.Sprint(args...), nexus.LogCode, string(nexus.Internal))
 }

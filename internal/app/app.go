@@ -29,6 +29,10 @@ type Parts struct {
 	Dev     bool // embedded Redis, temporary folder and fresh keys where none are given
 }
 
+// interactive parts are run by a person at a terminal, who is told in plain text why
+// they do not start; all others say it in their log.
+func (p Parts) interactive() bool { return p.Dev || p.Sandbox }
+
 // Addresses are where a running app listens; empty for parts it does not run.
 type Addresses struct {
 	API     string // base URL

@@ -5,10 +5,23 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
 )
+
+// LogRedis lets tests see what go-redis says.
+var LogRedis = logRedis
+
+// Embedded is a client of a dev process' embedded Redis.
+func Embedded() (rdb redis.UniversalClient, stop func(), err error) {
+	c, err := connect("", true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.api, c.close, nil
+}
 
 // PlanCleanup lets tests plan without a bench.
 var PlanCleanup = planCleanup

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 	_ "time/tzdata" // time zones are checked on hosts that have no list of them
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 // Main is the whole of a process that takes no arguments: it reads the
@@ -69,9 +72,10 @@ func Signals(parent context.Context) context.Context {
 func Process(ctx context.Context, name string, parts Parts, environ []string, stderr io.Writer, ready func(Config, Addresses)) int {
 	c, warnings, err := Load(environ)
 	if err = errors.Join(err, c.needs(parts)); err != nil {
-		return unusable(stderr, name, err)
+		return unusable(ctx, stderr, name, parts, err)
 	}
 	log := NewLog(stderr, c.LogLevel)
+	logRedis(log)
 	for _, warning := range warnings {
 		log.WarnContext(ctx, warning)
 	}
@@ -82,18 +86,27 @@ func Process(ctx context.Context, name string, parts Parts, environ []string, st
 		}
 	})
 	if _, ok := errors.AsType[Misconfigured](err); ok {
-		return unusable(stderr, name, err)
+		return unusable(ctx, stderr, name, parts, err)
+	}
+	if err != nil && parts.interactive() {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return 1
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		log.ErrorContext(ctx, name+" failed", nexus.LogErr, err)
 		return 1
 	}
 	log.InfoContext(ctx, name+" stopped")
 	return 0
 }
 
-func unusable(stderr io.Writer, name string, err error) int {
-	fmt.Fprintf(stderr, "%s: the configuration will not do:\n  %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+func unusable(ctx context.Context, stderr io.Writer, name string, parts Parts, err error) int {
+	const msg = "the configuration will not do"
+	if parts.interactive() {
+		fmt.Fprintf(stderr, "%s: %s:\n  %s\n", name, msg, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	} else {
+		NewLog(stderr, slog.LevelInfo).ErrorContext(ctx, msg, "process", name, "problems", strings.Split(err.Error(), "\n"))
+	}
 	return 2
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -21,6 +22,30 @@ type connection struct {
 	embedded    bool
 	patient     redis.Options
 	server      *miniredis.Miniredis // nil unless embedded
+	stopAging   func()
+}
+
+const ageEvery = time.Second
+
+// age has the embedded server's keys expire, each second: by itself it has them stay
+// for ever, or goes through all of them at each command.
+func (c *connection) age() {
+	stop, last := make(chan struct{}), time.Now()
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(ageEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case now := <-tick.C:
+				c.server.FastForward(now.Sub(last))
+				last = now
+			}
+		}
+	})
+	c.stopAging = func() { close(stop); done.Wait() }
 }
 
 // connect opens the clients; with no URL a dev process embeds a server, the
@@ -29,10 +54,10 @@ func connect(at string, dev bool) (*connection, error) {
 	c := &connection{}
 	if at == "" && dev {
 		c.server = miniredis.NewMiniRedis()
-		c.server.ClockTTL(true) // else nothing would ever expire
 		if err := c.server.Start(); err != nil {
 			return nil, fmt.Errorf("embedded redis: %w", err)
 		}
+		c.age()
 		c.embedded, at = true, "redis://"+c.server.Addr()
 	}
 	o, err := redisOptions(at)
@@ -74,6 +99,7 @@ func (c *connection) close() {
 	_ = c.api.Close()
 	_ = c.worker.Close()
 	if c.server != nil {
+		c.stopAging()
 		c.server.Close()
 	}
 }

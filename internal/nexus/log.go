@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
+	"time"
 )
 
 // Keys of log attributes, so that one thing has one name in every line.
@@ -21,6 +23,8 @@ const (
 	LogRequest = "request"
 	LogWorker  = "worker"
 	LogErr     = "err"
+
+	LogRepeated = "left_out" // how many lines like this one were left out since the last
 )
 
 // PanicText is what a log may tell of a recovered value: the text of the runtime's
@@ -69,3 +73,43 @@ func (h ctxHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (h ctxHandler) WithGroup(name string) slog.Handler { return ctxHandler{h.Handler.WithGroup(name)} }
+
+// repeatEvery is how often a line that repeats itself is written.
+const repeatEvery = 30 * time.Second
+
+// Repeats keeps lines that come again and again, as in an outage, from filling a log:
+// each is written the first time, and then each half minute with the number of those
+// left out since. The zero value is ready. Safe for concurrent use.
+type Repeats struct {
+	mu   sync.Mutex
+	said map[string]*repeat
+}
+
+type repeat struct {
+	at   time.Time
+	left int
+}
+
+// Log writes a line, unless one with the same key was written in the last half minute.
+func (r *Repeats) Log(ctx context.Context, log *slog.Logger, level slog.Level, key, msg string, args ...any) {
+	r.mu.Lock()
+	now := time.Now()
+	last := r.said[key]
+	if last == nil {
+		if r.said == nil || len(r.said) >= 1000 { // keys are few; this is for the one that is not
+			r.said = map[string]*repeat{}
+		}
+		last = &repeat{}
+		r.said[key] = last
+	} else if now.Sub(last.at) < repeatEvery {
+		last.left++
+		r.mu.Unlock()
+		return
+	}
+	if last.left > 0 {
+		args = append(args[:len(args):len(args)], LogRepeated, last.left)
+	}
+	last.at, last.left = now, 0
+	r.mu.Unlock()
+	log.Log(ctx, level, msg, args...)
+}

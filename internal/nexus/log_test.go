@@ -1,9 +1,13 @@
 package nexus_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -31,4 +35,25 @@ func TestPanicText(t *testing.T) {
 			t.Errorf("%q, want %q", got, tc.want)
 		}
 	}
+}
+
+// TestRepeats: a line that repeats itself is written once and then each half minute,
+// with the number of those left out; others are not in its way.
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		log, repeats := slog.New(slog.NewTextHandler(&said, nil)), nexus.Repeats{}
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for range 130 { // 32.5 s
+			repeats.Log(t.Context(), log, slog.LevelWarn, "tick", "due index not read")
+			<-tick.C
+		}
+		repeats.Log(t.Context(), log, slog.LevelWarn, "other", "something else")
+		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+		if len(lines) != 3 || strings.Contains(lines[0], nexus.LogRepeated) || !strings.HasSuffix(lines[1], nexus.LogRepeated+"=119") || !strings.Contains(lines[2], "something else") {
+			t.Errorf("%q", lines)
+		}
+	})
 }
