@@ -62,6 +62,7 @@ func Dotenv(given map[string]nexus.Secret) []byte {
 var meanings = map[string]string{ //nolint:gosec // words on secrets are none
 	"REDIS_URL": "The Redis that API and workers share, with the user and password in the URL.\n" +
 		"Unset: redis://127.0.0.1:6379/0; nexus dev embeds one.",
+	"REDIS_URL_FILE":      "Or the file that holds it.",
 	"NEXUS_HTTP_ADDR":     "Where the API listens.",
 	"NEXUS_METRICS_ADDR":  "Where a worker serves /metrics and /healthz, as host:port. Unset: nowhere.",
 	"NEXUS_SANDBOX_ADDR":  "Where the sandbox's sites answer.",

@@ -69,9 +69,21 @@ func TestProcessRefuses(t *testing.T) {
 			if code != 2 {
 				t.Errorf("exit %d, want 2", code)
 			}
+			// A person at a terminal gets plain text, the log of a deployment a line of JSON.
+			said := errs.String()
+			if !tc.parts.Dev && !tc.parts.Sandbox {
+				var line struct {
+					Msg, Process string
+					Problems     []string
+				}
+				if err := json.Unmarshal(errs.Bytes(), &line); err != nil {
+					t.Fatalf("%v\n%s", err, said)
+				}
+				said = line.Process + ": " + line.Msg + ":\n  " + strings.Join(line.Problems, "\n  ")
+			}
 			for _, want := range append(tc.want, "worker: the configuration will not do:\n  ") {
-				if !strings.Contains(errs.String(), want) {
-					t.Errorf("it does not say %q:\n%s", want, errs.String())
+				if !strings.Contains(said, want) {
+					t.Errorf("it does not say %q:\n%s", want, said)
 				}
 			}
 		})
