@@ -7,8 +7,12 @@ CONFIG_KEPT = 60.0  # seconds
 
 
 def frappe_major():
-    import frappe
-
+    """The release; 0 where Frappe cannot be imported: then it keeps nothing in memory,
+    and what is left of a site can be removed all the same."""
+    try:
+        import frappe
+    except ImportError:
+        return 0
     return int(frappe.__version__.split(".")[0])
 
 
@@ -17,7 +21,7 @@ def await_web(op, changed_at):
     at that time (of the epoch). A web server in another container than ours is out
     of reach: then its memory has to run out, and the operation is to be asked again."""
     left = changed_at + CONFIG_KEPT - time.time()
-    if frappe_major() < 16 or left <= 0 or reload_web(op):
+    if left <= 0 or frappe_major() < 16 or reload_web(op):
         return
     e = Refusal("unavailable", f"The web server may serve the former config of {op.site} for another {left:.0f} s; then this goes on.")
     e.unbegun = True  # what was begun is done, and this costs no attempt
