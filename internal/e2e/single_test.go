@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -442,8 +443,12 @@ func TestSingleNeeds(t *testing.T) {
 			if cmd.ProcessState.ExitCode() != 2 || strings.Contains(string(out), "hush-hush") {
 				t.Errorf("%s, %s: %v\n%s", tc.name, name, cmd.ProcessState, out)
 			}
+			var line struct{ Problems []string }
+			if err := json.Unmarshal(out, &line); err != nil {
+				t.Errorf("%s, %s: not one line of JSON: %v\n%s", tc.name, name, err, out)
+			}
 			for want := range strings.SplitSeq(tc.want, "; ") {
-				if !strings.Contains(string(out), want) {
+				if !strings.Contains(strings.Join(line.Problems, "\n"), want) {
 					t.Errorf("%s, %s: nothing of %q in\n%s", tc.name, name, want, out)
 				}
 			}
