@@ -171,12 +171,17 @@ func (s *dockerStack) lockKept(m *standin.MariaDB, j *staged, statement string) 
 	s.t.Logf("%s: %s %s", job.Error.Code, job.Error.Message, value(job.Error.Action))
 }
 
+// userLock is in the way of a new user, and of nothing that installs an app.
+func (s *dockerStack) userLock(j *staged) string {
+	return "LOCK TABLES " + s.dbOf(j) + ".`tabNotification Settings` READ"
+}
+
 // locksHeldInTenant has locks in the way of the user, then of the plan.
 func (s *dockerStack) locksHeldInTenant() {
 	j := s.begun("apps", "held", false)
 	s.middle(j)
-	letUser := s.holdLock("LOCK TABLES " + s.dbOf(j) + ".__Auth READ")
-	s.waitsForStatement("%INTO%__Auth%")
+	letUser := s.holdLock(s.userLock(j))
+	s.waitsForStatement("%INTO%tabNotification Settings%")
 	s.startedAgain(&staged{Accepted: j.Accepted, step: "user"}, 1)
 	letPlan := s.holdLock("LOCK TABLES " + s.dbOf(j) + ".tabSingles READ")
 	letUser()
@@ -192,8 +197,8 @@ func (s *dockerStack) locksHeldInTenant() {
 func (s *dockerStack) frozenInTenant(m *standin.MariaDB) {
 	j := s.begun("apps", "frozen", false)
 	s.middle(j)
-	let := s.holdLock("LOCK TABLES " + s.dbOf(j) + ".__Auth READ")
-	s.waitsForStatement("%INTO%__Auth%")
+	let := s.holdLock(s.userLock(j))
+	s.waitsForStatement("%INTO%tabNotification Settings%")
 	m.Freeze(s.t)
 	j.step = "user"
 	s.waits(j)
@@ -209,7 +214,7 @@ func (s *dockerStack) lockKeptInTenant(m *standin.MariaDB) {
 	j := s.begun("apps", "kept", false)
 	s.middle(j)
 	j.step = "user"
-	s.lockKept(m, j, "LOCK TABLES "+s.dbOf(j)+".__Auth READ")
+	s.lockKept(m, j, s.userLock(j))
 	s.over(j)
 	if n := s.record(j.JobId).step("user").Attempts; n != 4 {
 		s.t.Errorf("given up after %d attempts", n)
