@@ -90,7 +90,7 @@ func (s *dockerStack) database(job nexus.JobID, user bool) (db string) {
 
 func (s *dockerStack) install() string {
 	s.t.Helper()
-	return s.rdb.Get(s.t.Context(), "{nexus}:install").Val()
+	return fromRedis(s.t, s.rdb.Get(s.t.Context(), "{nexus}:install"))
 }
 
 // note writes an intent.
@@ -165,7 +165,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("%s: left behind: %v", site, left)
 		}
 	}
-	if s.rdb.Exists(t.Context(), stuck).Val() != 0 {
+	if fromRedis(t, s.rdb.Exists(t.Context(), stuck)) != 0 {
 		t.Error("a row that waited for nothing is left")
 	}
 	if status := s.ping("two.localhost"); status != http.StatusOK {

@@ -41,7 +41,7 @@ func TestFaultBacklog(t *testing.T) {
 	s.rdb.Set(ctx, "asynq:{provision}:paused", time.Now().Unix(), 0)
 	s.startWorkers(2)
 	most := 0
-	last := s.rdb.ZRange(ctx, "{nexus}:jobs", -1, -1).Val()[0]
+	last := fromRedis(t, s.rdb.ZRange(ctx, "{nexus}:jobs", -1, -1))[0]
 	eventually(t, 90*time.Second, "every job was looked at while the queue is paused", func() bool {
 		live, kept := s.tasks()
 		most = max(most, live+kept)
@@ -52,7 +52,8 @@ func TestFaultBacklog(t *testing.T) {
 	eventually(t, 2*time.Minute, "all jobs are over", func() bool {
 		live, kept := s.tasks()
 		most = max(most, live+kept)
-		return s.rdb.ZCard(ctx, "{nexus}:due").Val() == 0
+		n, err := s.rdb.ZCard(ctx, "{nexus}:due").Result()
+		return err == nil && n == 0
 	})
 	took := time.Since(opened)
 	t.Logf("all were done in %s, %.0f a second; at most %d tasks were there", took, jobs/took.Seconds(), most)
@@ -74,7 +75,7 @@ func (s *stack) firstCome(t *testing.T, want int) {
 	}
 	var lives []life
 	again := 0 // looked at in the moment between asynq's queue and the lease
-	ids := s.rdb.ZRange(t.Context(), "{nexus}:jobs", 0, -1).Val()
+	ids := fromRedis(t, s.rdb.ZRange(t.Context(), "{nexus}:jobs", 0, -1))
 	for _, id := range ids {
 		r := s.record(id)
 		if r.State != nexus.Succeeded || r.Rescues != 0 {

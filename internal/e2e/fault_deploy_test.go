@@ -98,7 +98,7 @@ func (s *stack) leftAlone(w *process, jobs []gen.Accepted, why string, more int)
 			s.t.Errorf("%s was not left alone:\n%+v\n%+v", a.Site, was.Fields, now.Fields)
 		}
 	}
-	alive := int(s.rdb.ZCard(s.t.Context(), "{nexus}:due").Val())
+	alive := int(fromRedis(s.t, s.rdb.ZCard(s.t.Context(), "{nexus}:due")))
 	if live, kept := s.tasks(); live > 2*alive { // one that is kept back a while, and the next
 		s.t.Errorf("%d live jobs have %d tasks, and %d are kept", alive, live, kept)
 	}

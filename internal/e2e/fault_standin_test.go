@@ -214,7 +214,7 @@ func (s *dockerStack) drainLimit() {
 		longest := s.takenOver(jobs, told, 25*time.Second+takeover)
 		<-worker.done
 		s.t.Logf("deploy %d: taken over after %s, gone after %s with %d", deploy, longest, time.Since(told), worker.cmd.ProcessState.ExitCode())
-		if failures := s.rdb.HGet(s.t.Context(), "{nexus}:bench:"+s.box.Name, "failures").Val(); failures != "" && failures != "0" {
+		if failures := fromRedis(s.t, s.rdb.HGet(s.t.Context(), "{nexus}:bench:"+s.box.Name, "failures")); failures != "" && failures != "0" {
 			s.t.Errorf("deploy %d: the bench was blamed for it %s times", deploy, failures)
 		}
 		worker = next
@@ -231,9 +231,14 @@ func (s *dockerStack) drainLimit() {
 			}
 		}
 	}
-	for _, what := range []string{"lease expired", `"step failed"`, "rollback started", "paused by its breaker"} {
-		if n := s.log.count(what) - s.log.count(what, `"verdict":"leave"`); n > 0 {
-			s.t.Errorf("two deploys, and %d times: %s", n, what)
+	for what, n := range map[string]int{
+		"a lease expired":      s.log.count("lease expired"),
+		"a step failed":        s.log.count(`"step failed"`) - s.log.count(`"step failed"`, `"verdict":"leave"`),
+		"a rollback started":   s.log.count("rollback started"),
+		"the bench was paused": s.log.count("paused by its breaker"),
+	} {
+		if n > 0 {
+			s.t.Errorf("two deploys, and %d times %s", n, what)
 		}
 	}
 	s.keysOpenTheirOwn(accepted)

@@ -215,21 +215,24 @@ func (s *stack) asFound(round, i int, known map[string]string) (free int) {
 func (s *stack) allEnd(t *testing.T) {
 	t.Helper()
 	rows := map[string]string{} // job → site
-	eventually(t, 60*time.Second, "nothing is due any more", func() bool { return s.rdb.ZCard(t.Context(), "{nexus}:due").Val() == 0 })
-	for _, site := range s.rdb.ZRange(t.Context(), "{nexus}:tenants", 0, -1).Val() {
-		row := s.rdb.HGetAll(t.Context(), "{nexus}:tenant:"+site).Val()
+	eventually(t, 60*time.Second, "nothing is due any more", func() bool {
+		n, err := s.rdb.ZCard(t.Context(), "{nexus}:due").Result()
+		return err == nil && n == 0
+	})
+	for _, site := range fromRedis(t, s.rdb.ZRange(t.Context(), "{nexus}:tenants", 0, -1)) {
+		row := fromRedis(t, s.rdb.HGetAll(t.Context(), "{nexus}:tenant:"+site))
 		if row["state"] != "active" || row["job"] != "" {
 			t.Errorf("%s: %v", site, row)
 		}
 		rows[row["madeBy"]] = site
 	}
-	ids := s.rdb.ZRange(t.Context(), "{nexus}:jobs", 0, -1).Val()
+	ids := fromRedis(t, s.rdb.ZRange(t.Context(), "{nexus}:jobs", 0, -1))
 	for _, id := range ids {
 		if r := s.record(id); r.State != nexus.Succeeded || rows[id] != r.Fields["site"] {
 			t.Errorf("job %s of %s is %s, and the tenant is %q", id, r.Fields["site"], r.State, rows[id])
 		}
 	}
-	for _, key := range s.rdb.Keys(t.Context(), "{nexus}:job:*").Val() {
+	for _, key := range fromRedis(t, s.rdb.Keys(t.Context(), "{nexus}:job:*")) {
 		if !slices.Contains(ids, strings.TrimPrefix(key, "{nexus}:job:")) {
 			t.Errorf("half a job: %s", key)
 		}

@@ -24,7 +24,7 @@ import (
 // the site that a job made.
 func (s *stack) fenceSeen(id string) int64 {
 	s.t.Helper()
-	install := nexus.InstallID(s.rdb.Get(context.WithoutCancel(s.t.Context()), "{nexus}:install").Val())
+	install := nexus.InstallID(fromRedis(s.t, s.rdb.Get(context.WithoutCancel(s.t.Context()), "{nexus}:install")))
 	text, err := os.ReadFile(filepath.Join(s.dir, "sandbox", "fence", nexus.JobID(id).Database(install)))
 	if err != nil {
 		s.t.Fatal(err)

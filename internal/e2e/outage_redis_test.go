@@ -105,7 +105,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 		t.Errorf("the long step was started %d times", r.step("site").Starts)
 	}
 	// What was asked for and never promised is at most one job a person.
-	if all := s.rdb.ZCard(t.Context(), "{nexus}:jobs").Val(); all > int64(len(people.promised)+1+3+1) {
+	if all := fromRedis(t, s.rdb.ZCard(t.Context(), "{nexus}:jobs")); all > int64(len(people.promised)+1+3+1) {
 		t.Errorf("%d jobs of %d promises", all, len(people.promised))
 	}
 	t.Logf("%d promises kept, %d refusals", len(people.promised), len(people.refusals))
@@ -156,7 +156,7 @@ func TestOutageRedisUnderSite(t *testing.T) {
 
 // leased tells whether every job has a lease that is valid by Redis' clock.
 func (s *stack) leased(jobs []gen.Accepted) bool {
-	now := s.rdb.Time(context.WithoutCancel(s.t.Context())).Val().UnixMilli()
+	now := fromRedis(s.t, s.rdb.Time(context.WithoutCancel(s.t.Context()))).UnixMilli()
 	for _, a := range jobs {
 		var until int64
 		_, _ = fmt.Sscan(s.record(a.JobId).Fields["leaseUntil"], &until) // absent: 0
@@ -227,7 +227,7 @@ func (s *stack) keysOf() string {
 		out = append(out, fmt.Sprintf("%s %d", pattern, len(keys)))
 	}
 	for _, index := range []string{"due", "jobs", "tenants"} {
-		out = append(out, fmt.Sprintf("%s %d", index, s.rdb.ZCard(ctx, "{nexus}:"+index).Val()))
+		out = append(out, fmt.Sprintf("%s %d", index, fromRedis(s.t, s.rdb.ZCard(ctx, "{nexus}:"+index))))
 	}
 	return strings.Join(out, ", ")
 }

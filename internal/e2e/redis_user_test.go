@@ -69,7 +69,7 @@ func TestRedisUserWithFewRights(t *testing.T) {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}
 	}
-	if n := s.rdb.ACLLog(t.Context(), 10).Val(); len(n) > 0 && slices.ContainsFunc(s.log.all(), func(line string) bool { return strings.Contains(line, "NOPERM") }) {
+	if n := fromRedis(t, s.rdb.ACLLog(t.Context(), 10)); len(n) > 0 && slices.ContainsFunc(s.log.all(), func(line string) bool { return strings.Contains(line, "NOPERM") }) {
 		t.Errorf("a right was missing: %+v", n[0])
 	}
 	s.sound()

@@ -39,7 +39,7 @@ func (s *stack) reopen(site string) {
 // row reads a field of a tenant's row.
 func (s *stack) row(site, field string) string {
 	s.t.Helper()
-	return s.rdb.HGet(s.t.Context(), "{nexus}:tenant:"+site, field).Val()
+	return fromRedis(s.t, s.rdb.HGet(s.t.Context(), "{nexus}:tenant:"+site, field))
 }
 
 // overdue moves a tenant's purge date into the past, as if the grace were over.

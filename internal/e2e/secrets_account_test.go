@@ -32,7 +32,7 @@ func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 	if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.make_database('nx%sopen', '%[1]s', '%s', '1', 'Open1234567890abcdef')", install, nobody)); !ok {
 		t.Fatal(out)
 	}
-	accounts := "SELECT User, Host, Priv FROM mysql.global_priv UNION ALL SELECT name, install, CONCAT(job, sealed, adopted) FROM nexus.register ORDER BY 1, 2"
+	accounts := accountsOf(victims, db, install)
 	before := s.box.SQL(t, accounts)
 	var said strings.Builder
 	for _, statement := range append(direct(db, install, ours.JobId), newPasswords(victims, install)...) {
@@ -83,6 +83,18 @@ func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 			t.Errorf("%s logs in with the password that was tried", v.user)
 		}
 	}
+}
+
+// accountsOf asks for the users and the rows of the register that an attack could
+// change or make; other tests use the same server, and change theirs.
+func accountsOf(victims []victim, db, install string) string {
+	names := []string{"'" + db + "'", "'mallory'"}
+	for _, v := range victims {
+		names = append(names, "'"+v.user+"'")
+	}
+	ours := fmt.Sprintf(" IN (%s) OR %%[1]s LIKE 'nx%s%%%%'", strings.Join(names, ", "), install)
+	return "SELECT User, Host, Priv FROM mysql.global_priv WHERE User" + fmt.Sprintf(ours, "User") +
+		" UNION ALL SELECT name, install, CONCAT(job, sealed, adopted) FROM nexus.register WHERE name" + fmt.Sprintf(ours, "name") + " ORDER BY 1, 2"
 }
 
 // victims makes databases and users that are not the account's to touch, and

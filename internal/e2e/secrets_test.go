@@ -4,10 +4,12 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -44,19 +46,56 @@ func traces(secret string) (out [][]byte) {
 	return out
 }
 
+// find looks for a secret: each place that it stands in, and what is around it there.
+func (p places) find(secret string) map[string]string {
+	found := map[string]string{}
+	for place, text := range p {
+		for _, trace := range traces(secret) {
+			if at := bytes.Index(text, trace); at >= 0 {
+				around := text[max(0, at-200):min(len(text), at+len(trace)+100)]
+				found[place] = string(bytes.ReplaceAll(around, trace, []byte("<HERE>")))
+				break
+			}
+		}
+	}
+	return found
+}
+
 // free holds that a secret is nowhere.
 func (p places) free(t *testing.T, name, secret string) {
 	t.Helper()
 	if len(secret) < 12 {
 		t.Fatalf("%s is too short to be looked for", name)
 	}
+	for place, around := range p.find(secret) {
+		t.Errorf("%s stands in %s: %q", name, place, around)
+	}
+}
+
+// looked holds that the search finds what does stand in each place: the control that
+// was planted there, or else what every such place has.
+func (p places) looked(t *testing.T, control string, others map[string]string) {
+	t.Helper()
 	for place, text := range p {
-		for _, trace := range traces(secret) {
-			if at := bytes.Index(text, trace); at >= 0 {
-				around := text[max(0, at-200):min(len(text), at+len(trace)+100)]
-				t.Errorf("%s stands in %s: %q", name, place, bytes.ReplaceAll(around, trace, []byte("<HERE>")))
-				break
-			}
+		want := cmp.Or(others[place], control)
+		if len((places{place: text}).find(want)) == 0 {
+			t.Errorf("%q was not found in %s, where it stands: nothing else would be found there", want, place)
+		}
+	}
+}
+
+// TestSecretsAreFound holds that the search sees a secret in each way that it may be
+// written down.
+func TestSecretsAreFound(t *testing.T) {
+	t.Parallel()
+	const secret = "CanaryPassw0rd+/=é"
+	for name, text := range map[string]string{
+		"plain": secret, "in hexadecimal": hex.EncodeToString([]byte(secret)), "in a URL": url.QueryEscape(secret),
+		"in base64": base64.StdEncoding.EncodeToString([]byte("user:" + secret)), "in base64 of URLs": base64.URLEncoding.EncodeToString([]byte("u:" + secret)),
+		"in base64, in the middle": base64.StdEncoding.EncodeToString([]byte("x" + secret + "and more")),
+	} {
+		if found := (places{name: []byte("before " + text + " after")}).find(secret); len(found) != 1 {
+			t.Errorf("%s: %v", name, found)
 		}
 	}
 }
@@ -68,15 +107,22 @@ func redisOf(t testing.TB, addr string) []byte {
 	defer func() { _ = rdb.Close() }()
 	var out bytes.Buffer
 	ctx := context.WithoutCancel(t.Context())
-	for keys := rdb.Scan(ctx, 0, "*", 1000).Iterator(); keys.Next(ctx); {
+	keys := rdb.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
 		key := keys.Val()
-		kind := rdb.Type(ctx, key).Val()
+		kind := fromRedis(t, rdb.Type(ctx, key))
 		read := map[string][]any{"string": {"GET", key}, "hash": {"HGETALL", key}, "list": {"LRANGE", key, 0, -1}, "set": {"SMEMBERS", key},
 			"zset": {"ZRANGE", key, 0, -1, "WITHSCORES"}, "stream": {"XRANGE", key, "-", "+"}}[kind]
-		if read == nil {
+		if kind == "none" {
 			continue // it is gone again
 		}
-		fmt.Fprintf(&out, "%s %s %v\n", kind, key, rdb.Do(ctx, read...).Val())
+		if read == nil {
+			t.Fatalf("%s is a %s, which nobody looks into", key, kind)
+		}
+		fmt.Fprintf(&out, "%s %s %v\n", kind, key, fromRedis(t, rdb.Do(ctx, read...)))
+	}
+	if err := keys.Err(); err != nil {
+		t.Fatal(err)
 	}
 	return out.Bytes()
 }
@@ -86,11 +132,17 @@ func readFolder(t testing.TB, root string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // files come and go
+			return nil
+		}
 		if err != nil || d.IsDir() {
-			return nil //nolint:nilerr // files come and go
+			return err
 		}
 		text, err := os.ReadFile(path)
-		fmt.Fprintf(&out, "\n== %s %v\n%s", path, err, text)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		fmt.Fprintf(&out, "\n== %s\n%s", path, text)
 		return nil
 	})
 	if err != nil {
@@ -225,14 +277,19 @@ func TestSecretsNowhere(t *testing.T) {
 		t.Fatalf("the job that was to die is %s: %+v", job.State, job.Error)
 	}
 
+	control := "C0ntrol" + string(nexus.NewJobID())
+	d.plant(control)
 	seen := places{"the api's answers": s.asked(accepted, died, admin), "the worker's metrics": s.page(metrics, "/metrics")}
+	eventually(t, 20*time.Second, "docker tells of the control", func() bool { return events.count(control) > 0 })
 	seen["docker events"] = []byte(strings.Join(events.all(), "\n"))
 	var inspected []byte
 	if inspected, err = exec.Command("docker", "inspect", d.box.Name).Output(); err != nil {
 		t.Fatal(err)
 	}
 	seen["docker inspect"] = inspected
-	seen["docker logs"], _ = exec.Command("docker", "logs", d.box.Name).CombinedOutput()
+	if seen["docker logs"], err = exec.Command("docker", "logs", d.box.Name).CombinedOutput(); err != nil {
+		t.Fatalf("docker logs: %v\n%s", err, seen["docker logs"])
+	}
 	argv, env := argvAndEnv.end()
 	seen["argv"], seen["environments"] = argv, env
 	worker.end(os.Interrupt)
@@ -240,6 +297,8 @@ func TestSecretsNowhere(t *testing.T) {
 	d.kept(seen)
 	t.Logf("looked at %d argv, %d environments, %s", len(argvAndEnv.argv), len(argvAndEnv.env), sizes(seen))
 
+	seen.looked(t, control, map[string]string{"the api's answers": accepted.JobId, "the worker's metrics": "nexus_jobs_ended_total",
+		"docker inspect": d.box.Name, "logs": accepted.JobId})
 	seen.free(t, "the password", core)
 	seen.free(t, "the API key", pair.ApiKey)
 	seen.free(t, "the API secret", pair.ApiSecret)
@@ -320,6 +379,32 @@ def update_password(user, pwd, *rest, **more):
 PY`)
 }
 
+// plant writes a control to each place that takes one: an argv and an environment of
+// the container, the daemon's events and logs, every Redis, and the bench's files.
+func (s *dockerStack) plant(control string) {
+	s.t.Helper()
+	lines := "echo " + control + " > /proc/1/fd/1; echo " + control + " > logs/control.log; sleep 0.5"
+	if out, err := exec.Command("docker", "exec", "-e", "CONTROL="+control, s.box.Name, "sh", "-c", lines).CombinedOutput(); err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
+	}
+	for _, addr := range append(s.benchRedis(), s.rdb.Options().Addr) {
+		rdb := redis.NewClient(&redis.Options{Addr: addr})
+		fromRedis(s.t, rdb.Set(s.t.Context(), "control", control, time.Hour))
+		_ = rdb.Close()
+	}
+}
+
+// benchRedis are the addresses of the bench's own Redis servers.
+func (s *dockerStack) benchRedis() []string {
+	s.t.Helper()
+	urls := s.box.Sh(s.t, `grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u`)
+	addrs := strings.Fields(strings.ReplaceAll(urls, "redis://", ""))
+	if len(addrs) == 0 {
+		s.t.Fatal("the bench names no Redis")
+	}
+	return addrs
+}
+
 // page reads a page of another process of ours.
 func (s *stack) page(addr, path string) []byte {
 	s.t.Helper()
@@ -350,13 +435,12 @@ func (s *dockerStack) kept(seen places) {
 		s.t.Fatal(err)
 	}
 	eventually(s.t, 30*time.Second, "the AOF is rewritten", func() bool {
-		info := s.rdb.Info(ctx, "persistence").Val()
+		info := fromRedis(s.t, s.rdb.Info(ctx, "persistence"))
 		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
 	})
 	seen["redis' files, rewritten"] = readFolder(s.t, folder)
-	urls := s.box.Sh(s.t, `grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u`)
-	for _, at := range strings.Fields(urls) {
-		seen["the bench's "+at] = redisOf(s.t, strings.TrimPrefix(at, "redis://"))
+	for _, addr := range s.benchRedis() {
+		seen["the bench's Redis at "+addr] = redisOf(s.t, addr)
 	}
 	files, err := exec.Command("docker", "exec", s.box.Name, "tar", "-c", "logs", "sites", "archived", "config").Output()
 	if err != nil {

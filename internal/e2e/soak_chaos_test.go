@@ -80,28 +80,33 @@ func (b *breaker) faults() []fault {
 	}
 }
 
-// run breaks things until it is told to rest. It draws from a shuffled deck, so
-// that a short run sees every fault too.
+// run breaks things until it is told to rest: each once, so that a short run on a
+// slow machine sees every fault too, and from then on as often as they are in a deck.
 func (b *breaker) run() {
-	var deck []fault
+	deck := shuffled(b.faults())
 	for {
 		if len(deck) == 0 {
 			for _, f := range b.faults() {
 				deck = append(deck, slices.Repeat([]fault{f}, f.times)...)
 			}
-			rand.Shuffle(len(deck), func(i, k int) { deck[i], deck[k] = deck[k], deck[i] })
+			deck = shuffled(deck)
 		}
 		select {
 		case <-b.stop:
 			return
 		case <-time.After(soakPace/2 + rand.N(soakPace)):
 		}
+		deck[0].do()
 		b.k.mu.Lock()
 		b.k.faults[deck[0].what]++
 		b.k.mu.Unlock()
-		deck[0].do()
 		deck = deck[1:]
 	}
+}
+
+func shuffled(deck []fault) []fault {
+	rand.Shuffle(len(deck), func(i, k int) { deck[i], deck[k] = deck[k], deck[i] })
+	return deck
 }
 
 // freeze stops a process for a while. Redis' is waited for; a worker's time
@@ -123,10 +128,16 @@ func (b *breaker) freeze(p *process, d time.Duration) {
 	b.frozen.Go(thaw)
 }
 
-// rest breaks no more, and leaves a system that works.
+// rest breaks no more, and leaves a system that works. Each fault has happened, or
+// the run showed too little.
 func (b *breaker) rest() {
 	close(b.stop)
 	b.done.Wait()
 	b.frozen.Wait()
 	b.up()
+	for _, f := range b.faults() {
+		if b.k.faults[f.what] == 0 {
+			b.k.t.Errorf("no %s: this showed too little", f.what)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -247,6 +248,17 @@ func (s *stack) sound() {
 		return err == nil && !slices.ContainsFunc(due, func(entry string) bool { return !strings.HasPrefix(entry, "tenant:") })
 	})
 	s.finds(nil)
+}
+
+// fromRedis is what Redis answers, nil being the zero value. An error of it ends the
+// test: it is not the nothing that many a test waits for.
+func fromRedis[T any](t testing.TB, cmd interface{ Result() (T, error) }) T {
+	t.Helper()
+	out, err := cmd.Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func (s *stack) startRedis() {
