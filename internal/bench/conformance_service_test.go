@@ -3,7 +3,9 @@
 package bench_test
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,82 @@ func TestConformanceStandin(t *testing.T) {
 			conformance(t, g)
 			t.Run("web server", func(t *testing.T) { testWeb(t, b, g) })
 		})
+	}
+}
+
+// TestAttackedStandin holds what becomes of a bench whose environment or whose tenants
+// are not as they should be.
+func TestAttackedStandin(t *testing.T) {
+	s := standin.Start(t, 300*time.Millisecond)
+	b := standin.NewBox(t, s.Name, s.RootPassword)
+	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	t.Run("Redis without a password", func(t *testing.T) { testRedisWithoutPassword(t, b, g) })
+	t.Run("its volume is away", func(t *testing.T) { testUnmounted(t, b, g) })
+}
+
+// testUnmounted takes away what says whose the bench is, as a volume that is mounted
+// late does, and puts another install's in its place: nothing has begun, so that a job
+// and its undo wait, uncharged. Nobody is told either that a site is not there.
+func testUnmounted(t *testing.T, b *standin.Box, g *target) {
+	const file = "sites/.nexus/install"
+	n := g.tenant("away")
+	n.run(t, nexus.NewSite{})
+	kept := b.Sh(t, "cat "+file)
+	for name, change := range map[string]string{"away": "mv %[1]s %[1]s.kept", "unreadable": "cp %[1]s %[1]s.kept && chmod 0 %[1]s", "empty": "cp %[1]s %[1]s.kept && : > %[1]s",
+		"another's": `cp %[1]s %[1]s.kept && printf '"0000"' > %[1]s`} {
+		b.Sh(t, fmt.Sprintf(change, file))
+		for _, args := range []nexus.Args{nexus.NewSite{}, nexus.Mark{State: nexus.TenantActive}, nexus.DropSite{}, nexus.Disown{}, nexus.Inspect{}, nexus.Inventory{}, nexus.Stop{}} {
+			_, err := n.try(t, args)
+			e, _ := errors.AsType[*nexus.Error](err)
+			if nexus.CodeOf(err) != nexus.Unavailable || !e.Unbegun || e.Wait != nexus.WaitBench {
+				t.Errorf("%s, its install %s: %v", args.Op(), name, err)
+			}
+		}
+		hello, err := g.bench.Run(t.Context(), nexus.Op{Args: nexus.Hello{}})
+		if err != nil || len(hello.Hello.Problems) != 1 {
+			t.Errorf("its install %s: hello %+v, %v", name, hello.Hello, err)
+		}
+		b.Sh(t, fmt.Sprintf("mv -f %[1]s.kept %[1]s", file))
+	}
+	if now := b.Sh(t, "cat "+file); now != kept {
+		t.Fatalf("the install is %s, was %s", now, kept)
+	}
+	testDrop(t, n)
+}
+
+// testRedisWithoutPassword holds that a bench is told so if its Redis servers do what
+// anybody says, whatever it says itself to them.
+func testRedisWithoutPassword(t *testing.T, b *standin.Box, g *target) {
+	const config, mine = "sites/common_site_config.json", "default:" + standin.RedisPassword + "@"
+	const kept = "kept:" + standin.RedisPassword + "@"
+	before := b.Sh(t, "cat "+config)
+	defer b.Sh(t, "cat > "+config+" <<'END'\n"+before+"\nEND")
+	urls := regexp.MustCompile(`"redis_(?:cache|queue)": "redis://`+mine+`(.*)"`).FindAllStringSubmatch(before, -1)
+	for _, step := range []struct {
+		name, as, rule, urls string // who gives the rule to the servers, and what the bench's URLs then hold
+		want                 int    // servers that are told of
+	}{
+		{"its own are asked for one", mine, "kept on ALLKEYS ALLCHANNELS ALLCOMMANDS >" + standin.RedisPassword, mine, 0},
+		{"no password", mine, "default nopass", "", 2},
+		{"no password, but to one user", kept, "default nopass", kept, 2},
+		{"nothing without a password", kept, "default resetkeys -@all +ping", kept, 0},
+		{"no default user", kept, "default off", kept, 0},
+		{"a password again", kept, "default on resetpass ALLKEYS ALLCOMMANDS >" + standin.RedisPassword, mine, 0},
+	} {
+		for _, url := range urls {
+			b.Sh(t, fmt.Sprintf("redis-cli --no-auth-warning -u redis://%s%s ACL SETUSER %s", step.as, url[1], strings.ReplaceAll(step.rule, ">", `\>`)))
+		}
+		b.Sh(t, "cat > "+config+" <<'END'\n"+strings.ReplaceAll(before, mine, step.urls)+"\nEND")
+		hello, err := g.bench.Run(t.Context(), nexus.Op{Args: nexus.Hello{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := fmt.Sprint(hello.Hello.Problems)
+		if len(urls) != 2 || len(hello.Hello.Problems) != step.want || strings.Count(said, "without a password") != step.want || strings.Count(said, "requirepass") != step.want ||
+			strings.Contains(said, standin.RedisPassword) {
+			t.Errorf("%s: %s", step.name, said)
+		}
 	}
 }
 

@@ -103,7 +103,11 @@ func TestSecretsAreFound(t *testing.T) {
 // redisOf reads every key and value of a Redis.
 func redisOf(t testing.TB, addr string) []byte {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	options, err := redis.ParseURL("redis://" + addr) // with a password, if it has one
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(options)
 	defer func() { _ = rdb.Close() }()
 	var out bytes.Buffer
 	ctx := context.WithoutCancel(t.Context())

@@ -222,4 +222,7 @@ def common_config():
 
 
 def installed_id():
-    return read_json(os.path.join(OURS, "install")) or ""
+    """The install that the bench was set up for; empty: none, or its volume is away."""
+    with contextlib.suppress(OSError):
+        return text(read_json(os.path.join(OURS, "install")))
+    return ""

@@ -34,15 +34,7 @@ def hello(op):
         lacks("The MariaDB client program is missing; new-site needs it.", "Install the package mariadb-client in the image.")
     config = common_config()
     for name in ("redis_cache", "redis_queue"):
-        if not config.get(name):
-            lacks(f"{name} is not set in common_site_config.json.", f"Run on the bench: bench set-config -g {name} redis://HOST:PORT")
-            continue
-        try:
-            import redis
-
-            redis.Redis.from_url(config[name], socket_timeout=3, socket_connect_timeout=3).ping()
-        except Exception as e:
-            lacks(f"{name} does not answer ({type(e).__name__}).", "Start that Redis server, or correct common_site_config.json.")
+        look_at_redis(name, config, lacks)
     if not answer["install"]:
         lacks("The bench is not set up for Nexus.", "Run: nexus bench init")
     elif answer["install"] != op.install:
@@ -71,6 +63,38 @@ def hello(op):
         lacks(f"Frappe's lists of countries, languages and time zones cannot be read ({type(e).__name__}).", "Use an image of Frappe 15 or 16.")
     answer["problems"] = problems
     return {"hello": answer}
+
+
+def look_at_redis(name, config, lacks):
+    if not config.get(name):
+        return lacks(f"{name} is not set in common_site_config.json.", f"Run on the bench: bench set-config -g {name} redis://:PASSWORD@HOST:PORT")
+    try:
+        import redis
+
+        redis.Redis.from_url(config[name], socket_timeout=3, socket_connect_timeout=3).ping()
+        anybody = answers_anybody(config[name])
+    except Exception as e:
+        return lacks(f"{name} does not answer ({type(e).__name__}).", "Start that Redis server, or correct common_site_config.json.")
+    if anybody:
+        lacks(f"The Redis server of {name} takes commands without a password: the admin of any site can write into it by an e-mail template, and so run code on the bench.",
+              f"Give it a password (requirepass), then run on the bench: bench set-config -g {name} redis://:PASSWORD@HOST:PORT, and restart the bench.")
+
+
+def answers_anybody(url):
+    """Whether a Redis server does what it is told by somebody who knows no password,
+    and can send it lines: by a socket file nobody can but the bench's own processes."""
+    import redis
+
+    known = redis.connection.parse_url(url)
+    if "path" in known:
+        return False
+    for name in ("username", "password", "credential_provider"):
+        known.pop(name, None)
+    try:
+        # Not PING: who may say that alone does no harm.
+        return redis.Redis(connection_pool=redis.ConnectionPool(**{**known, "socket_timeout": 3, "socket_connect_timeout": 3})).exists("rq:queues") in (0, 1)
+    except redis.exceptions.RedisError:
+        return False
 
 
 def try_client(op, program):
@@ -211,4 +235,6 @@ def stop(op):
 READS = {"hello": hello, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
 WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
           "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown}
+# These ask, or set, whose the bench is.
+ANYWHERE = {"hello", "init", "register"}
 SLOW = {"new_site", "install_app", "drop_site"}

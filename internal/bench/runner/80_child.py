@@ -23,15 +23,28 @@ class Operation:
         os.write(self.out, (json.dumps(frame) + "\n").encode())
 
 
+def on_its_bench(op):
+    """Refuses what came to a bench of another install, or of none: a volume that is
+    mounted late, or the wrong container. Nothing has begun, so a job waits and is
+    charged nothing; and nobody takes the answer "there is no such site" for true."""
+    have = installed_id()
+    if have == op.install:
+        return
+    e = Refusal("unavailable", f"This bench belongs to the install {have}, not to {op.install}; is it the right container, and the right Redis?" if have else
+                "The bench is not set up for Nexus, or its volume of sites/ is not mounted; mount it, or for a new bench run: nexus bench init")
+    e.unbegun = True
+    raise e
+
+
 def perform(op):
+    if op.name not in READS and op.name not in WRITES:
+        raise Refusal("invalid", "This runner does not know the operation.", op.name)
+    if op.name not in ANYWHERE:
+        on_its_bench(op)
     if op.name in READS:
         return READS[op.name](op)
-    if op.name not in WRITES:
-        raise Refusal("invalid", "This runner does not know the operation.", op.name)
     if not OTHER_DB_NAME.fullmatch(op.db) or not re.fullmatch(r"[0-9a-f]{32}", op.owner) or op.gen <= 0:
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
-    if installed_id() != op.install:
-        raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
     try:
         known = bool(DB_NAME.match(op.db)) or bool(our_database(op, op.db))
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now

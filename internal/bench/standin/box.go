@@ -178,7 +178,7 @@ func (b *Box) Jobs(t testing.TB, site nexus.SiteName) (found []string) {
 // redis asks each Redis of the bench.
 func (b *Box) redis(t testing.TB, command string) string {
 	t.Helper()
-	return b.Sh(t, fmt.Sprintf(`for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u); do redis-cli -u "$u" --raw %s; done`, command))
+	return b.Sh(t, fmt.Sprintf(`for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u); do redis-cli --no-auth-warning -u "$u" --raw %s; done`, command))
 }
 
 // Root runs a shell script in the container as its root.

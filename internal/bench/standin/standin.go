@@ -86,10 +86,13 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-func startRedis(t testing.TB) (addr string) {
+// RedisPassword is that of the bench's two Redis servers.
+const RedisPassword = "OfTheBenchOnly"
+
+func startRedis(t testing.TB) (url string) {
 	t.Helper()
 	port := freePort(t)
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", RedisPassword)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(errors.Join(errors.New("redis-server is needed (Debian package redis-server)"), err))
 	}
@@ -98,8 +101,8 @@ func startRedis(t testing.TB) (addr string) {
 		_ = cmd.Wait()
 	})
 	Await(t, "redis answers", func() bool {
-		out, err := exec.Command("redis-cli", "-p", port, "ping").Output()
+		out, err := exec.Command("redis-cli", "--no-auth-warning", "-a", RedisPassword, "-p", port, "ping").Output()
 		return err == nil && strings.HasPrefix(string(out), "PONG")
 	})
-	return "127.0.0.1:" + port
+	return "redis://default:" + RedisPassword + "@127.0.0.1:" + port
 }
