@@ -227,8 +227,7 @@ func TestDocsSandbox(t *testing.T) {
 func TestDocsProblems(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
-	for _, code := range []nexus.Code{nexus.Invalid, nexus.Unauthenticated, nexus.Forbidden, nexus.NotFound, nexus.Conflict, nexus.Limit, nexus.Unavailable,
-		nexus.Timeout, nexus.CodeCanceled, nexus.Draining, nexus.Fenced, nexus.UndoFailed, nexus.Internal} {
+	for _, code := range nexus.Codes() {
 		if !all["docs/PROBLEMS.md"].anchors[string(code)] {
 			t.Errorf("docs/PROBLEMS.md has no heading %s, to which problems link", code)
 		}

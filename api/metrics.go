@@ -14,7 +14,7 @@ import (
 // registry when it is asked for.
 type gauges struct {
 	redis                                           prometheus.Gauge
-	due, dueAge, workers                            *prometheus.GaugeVec // without labels: they go while the registry is away
+	due, dueAge, workers, parked                    *prometheus.GaugeVec // without labels: they go while the registry is away
 	pending, active, age                            *prometheus.GaugeVec // by queue
 	mode, slots, used, waiting, failures, trippedTo *prometheus.GaugeVec // by bench
 }
@@ -35,6 +35,7 @@ func newGauges(reg prometheus.Registerer) *gauges {
 		due:       by("nexus_due_jobs", "Jobs and tenants that are due and not looked at yet."),
 		dueAge:    by("nexus_due_age_seconds", "How long the oldest of them has been due: above a second, no worker looks."),
 		workers:   by("nexus_workers", "Workers that announced themselves in the last two minutes."),
+		parked:    by("nexus_jobs_parked", "Jobs whose rollback failed and which nobody has resumed."),
 		pending:   by("nexus_queue_pending_tasks", "Tasks that wait for a worker, by queue.", "queue"),
 		active:    by("nexus_queue_active_tasks", "Tasks at work, by queue.", "queue"),
 		age:       by("nexus_queue_age_seconds", "Age of the oldest task that waits, by queue.", "queue"),
@@ -50,7 +51,7 @@ func newGauges(reg prometheus.Registerer) *gauges {
 // read fills the gauges; what cannot be read is left out of the scrape.
 func (s *Server) read(ctx context.Context) {
 	g := s.gauges
-	for _, v := range []*prometheus.GaugeVec{g.due, g.dueAge, g.workers, g.pending, g.active, g.age, g.mode, g.slots, g.used, g.waiting, g.failures, g.trippedTo} {
+	for _, v := range []*prometheus.GaugeVec{g.due, g.dueAge, g.workers, g.parked, g.pending, g.active, g.age, g.mode, g.slots, g.used, g.waiting, g.failures, g.trippedTo} {
 		v.Reset()
 	}
 	g.redis.Set(0)
@@ -63,6 +64,7 @@ func (s *Server) read(ctx context.Context) {
 	g.due.WithLabelValues().Set(float64(stats.Due))
 	g.dueAge.WithLabelValues().Set(stats.DueAge.Seconds())
 	g.workers.WithLabelValues().Set(float64(stats.Workers))
+	g.parked.WithLabelValues().Set(float64(stats.Parked))
 	for _, q := range stats.Queues {
 		g.pending.WithLabelValues(q.Name).Set(float64(q.Pending))
 		g.active.WithLabelValues(q.Name).Set(float64(q.Active))

@@ -16,7 +16,7 @@ func TestGaugesGoWithTheRegistry(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
 	s.signup("counted")
-	shown := regexp.MustCompile(`(?m)^nexus_(due_jobs|due_age_seconds|workers|queue_\w+|bench_\w+)[ {].*`)
+	shown := regexp.MustCompile(`(?m)^nexus_(due_jobs|due_age_seconds|workers|jobs_parked|queue_\w+|bench_\w+)[ {].*`)
 	if _, _, text := s.text("GET", "/metrics", "", ""); len(shown.FindAllString(text, -1)) < 3 {
 		t.Fatalf("with the registry: %s", text)
 	}

@@ -40,6 +40,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		status := c.Response().Status
 		s.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(status)).Observe(took.Seconds())
+		if status >= http.StatusInternalServerError {
+			s.errors.Inc()
+		}
 		level := slog.LevelInfo
 		if r.Method == http.MethodGet && status < http.StatusBadRequest { // polls would drown the rest
 			level = slog.LevelDebug

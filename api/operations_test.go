@@ -45,7 +45,7 @@ func TestMetricsShowTheSystem(t *testing.T) {
 	}
 	_, _, body := s.text("GET", "/metrics", "", "")
 	for _, line := range []string{
-		"nexus_redis_up 1", "nexus_workers 0", `nexus_queue_pending_tasks{queue="provision"} 1`,
+		"nexus_redis_up 1", "nexus_workers 0", "nexus_jobs_parked 0", "nexus_http_errors_total 0", `nexus_queue_pending_tasks{queue="provision"} 1`,
 		`nexus_bench_mode{bench="main",mode="paused"} 1`, `nexus_bench_mode{bench="main",mode="open"} 0`,
 		`nexus_bench_slots{bench="main"} 64`, `route="/signup",status="202"`,
 	} {
@@ -57,7 +57,10 @@ func TestMetricsShowTheSystem(t *testing.T) {
 		t.Error("a tenant's name is in the metrics")
 	}
 	s.redis.SetError("LOADING the server starts")
-	if status, _, body := s.text("GET", "/metrics", "", ""); status != 200 || !strings.Contains(body, "nexus_redis_up 0") || strings.Contains(body, "nexus_bench_mode{") {
+	if status, _, _ := s.text("GET", "/jobs/"+string(nexus.NewJobID()), "", ""); status != 503 {
+		t.Errorf("a job with Redis away: %d", status)
+	}
+	if status, _, body := s.text("GET", "/metrics", "", ""); status != 200 || !strings.Contains(body, "nexus_redis_up 0") || !strings.Contains(body, "nexus_http_errors_total 1") || strings.Contains(body, "nexus_bench_mode{") {
 		t.Errorf("with Redis away: %d", status)
 	}
 }

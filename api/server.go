@@ -51,6 +51,7 @@ type Server struct {
 	Options
 	echo     *echo.Echo
 	requests *prometheus.HistogramVec
+	errors   prometheus.Counter
 	gauges   *gauges
 	shown    *lru.Cache[shownKey, shownJob]
 	streams  *openStreams
@@ -82,8 +83,10 @@ func New(o Options) *Server {
 	o.Streams = o.Streams.orUsual()
 	s := &Server{Options: o, echo: echo.New(), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
-		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"})}
-	o.Registry.MustRegister(s.requests)
+		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"}),
+		errors: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_http_errors_total",
+			Help: "Requests that were answered with a status of 500 or more."})}
+	o.Registry.MustRegister(s.requests, s.errors)
 	s.gauges, s.streams = newGauges(o.Registry), newOpenStreams(o.Registry)
 	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one
 	s.echo.HTTPErrorHandler = s.writeError

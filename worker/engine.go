@@ -56,6 +56,9 @@ func NewEngine(o Options) *Engine {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
+	if o.Settings.Bench != "" {
+		o.Metrics.tripped.WithLabelValues(o.Settings.Bench)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -44,7 +44,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	if reg != nil {
 		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped, m.skew)
 	}
+	m.start()
 	return m
+}
+
+// start sets the series that alarms count to 0: of one that appears with its first
+// event, Prometheus does not see the increase. The breaker's series starts with the
+// engine, which knows its bench.
+func (m *Metrics) start() {
+	for _, kind := range nexus.Kinds() {
+		m.jobs.WithLabelValues(string(kind), string(nexus.Succeeded), "ok")
+		for _, code := range nexus.Codes() {
+			if code == nexus.Draining || code == nexus.Fenced { // no job ends so
+				continue
+			}
+			m.jobs.WithLabelValues(string(kind), string(nexus.Failed), string(code))
+			m.jobs.WithLabelValues(string(kind), string(nexus.RollbackFailed), string(code))
+		}
+	}
 }
 
 func (m *Metrics) ended(job nexus.Job) {

@@ -26,6 +26,12 @@ const (
 	Internal        Code = "internal"
 )
 
+// Codes lists all codes.
+func Codes() []Code {
+	return []Code{Invalid, Unauthenticated, Forbidden, NotFound, Conflict, Limit, Unavailable, Timeout, CodeCanceled, Draining, Fenced,
+		UndoFailed, Internal}
+}
+
 // Reason tells refusals of one code apart, for programs. The text is sent.
 type Reason string
 

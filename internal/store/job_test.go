@@ -279,12 +279,18 @@ func TestTeardown(t *testing.T) {
 		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
+		if stats, err := f.Stats(t.Context()); err != nil || stats.Parked != 1 {
+			t.Errorf("%d jobs are parked, %v", stats.Parked, err)
+		}
 		if free, _ := f.SiteFree(t.Context(), "acme.localhost"); free {
 			t.Fatal("a parked deletion must keep the name")
 		}
 		resumed, err := f.Resume(t.Context(), down.ID, "op")
 		if err != nil || resumed.State != nexus.Running {
 			t.Fatalf("resumed as %s, %v", resumed.State, err)
+		}
+		if stats, err := f.Stats(t.Context()); err != nil || stats.Parked != 0 {
+			t.Errorf("%d jobs are parked after it was resumed, %v", stats.Parked, err)
 		}
 		f.tick(t)
 		lease, job = f.take(t, down.ID)

@@ -16,6 +16,7 @@ import (
 type Stats struct {
 	Due     int           // jobs and tenants that are due and not looked at yet
 	DueAge  time.Duration // of the oldest of them; zero: none
+	Parked  int           // jobs whose rollback failed, which nobody has resumed
 	Queues  []QueueStats
 	Benches []nexus.BenchStatus
 	Workers int // that announced themselves lately
@@ -43,10 +44,17 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	due := pipe.ZCount(ctx, dueKey, "-inf", upper)
 	oldest := pipe.ZRangeByScoreWithScores(ctx, dueKey, &redis.ZRangeBy{Min: "-inf", Max: upper, Count: 1})
 	live := pipe.HGetAll(ctx, keysKey)
+	parked := make([]*redis.IntCmd, 0, len(nexus.Kinds()))
+	for _, kind := range nexus.Kinds() {
+		parked = append(parked, pipe.ZCard(ctx, shelfKey(kind, nexus.RollbackFailed)))
+	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return out, classify("stats", err)
 	}
 	out.Due = int(due.Val())
+	for _, n := range parked {
+		out.Parked += int(n.Val())
+	}
 	for _, z := range oldest.Val() {
 		out.DueAge = now.Sub(time.UnixMilli(int64(z.Score)))
 	}
