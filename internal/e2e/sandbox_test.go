@@ -213,3 +213,23 @@ func field(line, name string) time.Time {
 	at, _ := time.Parse(time.RFC3339Nano, text)
 	return at
 }
+
+// TestFinishedJobIsSmall measures what Redis keeps for a month of a job that is over:
+// its record and its events.
+func TestFinishedJobIsSmall(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 1, "NEXUS_APPS=erpnext")
+	a := s.signup("small", "jane@example.com")
+	if job := s.end(a.JobId, time.Minute); job.State != gen.StateSucceeded {
+		t.Fatalf("%s is %s: %+v", job.Site, job.State, job.Error)
+	}
+	bytes := int64(0)
+	for _, key := range []string{"{nexus}:job:" + a.JobId, "{nexus}:events:" + a.JobId} {
+		n := fromRedis(t, s.rdb.MemoryUsage(t.Context(), key, 0))
+		t.Logf("%s: %d bytes", key, n)
+		bytes += n
+	}
+	if bytes < 1000 || bytes > 5500 {
+		t.Errorf("a finished job takes %d bytes", bytes)
+	}
+}

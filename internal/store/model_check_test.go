@@ -122,6 +122,11 @@ func (r *ref) dump() dumped {
 		if j.askedAt != 0 {
 			out.put(key, "askedAt", j.askedAt)
 		}
+		if j.state.Terminal() { // what only a job under way needs
+			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote"} {
+				delete(out[key], field)
+			}
+		}
 		out.put(fmt.Sprintf("{nexus}:jobs:%s:%s", j.Kind, j.state), id, j.created)
 		events := "{nexus}:events:" + string(id)
 		for i, e := range j.events {

@@ -335,6 +335,15 @@ local function settle(id, state)
   end
 end
 
+-- condense makes what is kept of a job that is over small: it is kept for a month. What
+-- only a job under way needs goes. Redis gives a stream's last node 4 KB, used or not
+-- (STREAM_LISTPACK_MAX_PRE_ALLOCATE); a copy has what it needs.
+local function condense(id)
+  local stream, copy = P .. 'events:' .. id, P .. 'copy:' .. id
+  redis.call('HDEL', job_key(id), 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor', 'waitNote')
+  if redis.call('COPY', stream, copy, 'REPLACE') == 1 then redis.call('RENAME', copy, stream) end
+end
+
 -- end_job is what every end has in common: no timer, no slot, no sealed input.
 -- A terminal job gets its time to live; failed and canceled give the name back.
 local function end_job(id, state, now, retention, body)
@@ -355,6 +364,7 @@ local function end_job(id, state, now, retention, body)
   else
     redis.call('DEL', P .. 'credentials:' .. id)
   end
+  condense(id)
   redis.call('PEXPIRE', key, retention)
   redis.call('PEXPIRE', P .. 'events:' .. id, retention)
 end

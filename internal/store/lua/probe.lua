@@ -13,6 +13,8 @@ local function allowed(...)
 end
 
 for command in string.gmatch(plain, '%S+') do allowed(command, key) end
+allowed('COPY', key, key)
+allowed('RENAME', key, key)
 allowed('RPOPLPUSH', key, key)
 allowed('EVAL', 'return 1', '1', key)
 allowed('EVALSHA', string.rep('0', 40), '1', key)
