@@ -38,7 +38,7 @@ func (f JobFilter) lists() (out []string) {
 	}
 	for _, kind := range kinds {
 		for _, state := range states {
-			out = append(out, shelfKey(kind, state))
+			out = append(out, stateIndex(kind, state))
 		}
 	}
 	return out
@@ -175,8 +175,8 @@ func (s *Store) readJobs(ctx context.Context, at []place) ([]nexus.Job, error) {
 		} else if jobs[i], err = decodeJob(row.Val()); err != nil {
 			return nil, err
 		}
-		if list := at[i].list; len(row.Val()) > 0 && list != jobsKey && list != shelfKey(jobs[i].Kind, jobs[i].State) {
-			_ = s.shelve(ctx, list, "job", stateOf(list), at[i].id) // else the next look does it
+		if list := at[i].list; len(row.Val()) > 0 && list != jobsKey && list != stateIndex(jobs[i].Kind, jobs[i].State) {
+			_ = s.reindex(ctx, list, "job", stateOf(list), at[i].id) // else the next look does it
 		}
 	}
 	if len(gone) > 0 {

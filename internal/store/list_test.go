@@ -131,7 +131,7 @@ func TestListsAfterAFormerVersion(t *testing.T) {
 		// A worker of before ends a job beside us.
 		f.rdb.HSet(t.Context(), "{nexus}:job:"+string(ids[0]), "state", "failed")
 		f.rdb.HSet(t.Context(), "{nexus}:tenant:s0.localhost", "state", "active")
-		if err := fresh.Shelve(t.Context()); err != nil {
+		if err := fresh.Reindex(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := count(fresh, nexus.Failed, nexus.TenantActive); got != [2]int{1, 1} {

@@ -43,7 +43,7 @@ var (
 	failedScript      = script("failed")
 	benchScript       = script("bench")
 	probeScript       = script("probe")
-	shelveScript      = script("shelve")
+	reindexScript     = script("reindex")
 )
 
 // The keys that Go names itself; the scripts derive the rest.

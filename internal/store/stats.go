@@ -46,7 +46,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	live := pipe.HGetAll(ctx, keysKey)
 	parked := make([]*redis.IntCmd, 0, len(nexus.Kinds()))
 	for _, kind := range nexus.Kinds() {
-		parked = append(parked, pipe.ZCard(ctx, shelfKey(kind, nexus.RollbackFailed)))
+		parked = append(parked, pipe.ZCard(ctx, stateIndex(kind, nexus.RollbackFailed)))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return out, classify("stats", err)

@@ -31,7 +31,7 @@ type Store struct {
 	watched  map[nexus.JobID]*topic
 	installs sync.Map // "" → nexus.InstallID, once known
 	probes   probes
-	shelved  atomic.Bool // the lists by state are there, see listed
+	indexed  atomic.Bool // the lists by state are there, see listed
 }
 
 // New wraps a Redis client, which the caller closes after its last use.

@@ -23,15 +23,15 @@ local function num(id, field) return tonumber(get(id, field)) or 0 end
 
 -- A job is in the list of its kind and state, a tenant in that of its state, for
 -- whoever lists them. Only the next three functions change a state.
-local function shelf(kind, state) return P .. 'jobs:' .. kind .. ':' .. state end
+local function state_index(kind, state) return P .. 'jobs:' .. kind .. ':' .. state end
 
 -- move gives a job a state.
 local function move(id, state)
   local kind, was, at = unpack(redis.call('HMGET', job_key(id), 'kind', 'state', 'createdAt'))
   if was == state then return end
   redis.call('HSET', job_key(id), 'state', state)
-  redis.call('ZREM', shelf(kind, was), id)
-  redis.call('ZADD', shelf(kind, state), at, id)
+  redis.call('ZREM', state_index(kind, was), id)
+  redis.call('ZADD', state_index(kind, state), at, id)
 end
 
 -- move_tenant gives a tenant's row a state; '' takes it out of the lists, with the row.

@@ -115,9 +115,9 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
-redis.call('ZADD', shelf(kind, 'queued'), int(now), id)
+redis.call('ZADD', state_index(kind, 'queued'), int(now), id)
 sweep(P .. 'jobs')
-sweep(shelf(kind, ({ 'succeeded', 'failed', 'canceled' })[1 + now_us() % 3]))
+sweep(state_index(kind, ({ 'succeeded', 'failed', 'canceled' })[1 + now_us() % 3]))
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
 if ARGV[11] ~= '' then
   redis.call('HSET', idem, 'job', id, 'fingerprint', ARGV[12])

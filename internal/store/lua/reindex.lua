@@ -7,7 +7,7 @@ for i = 3, #ARGV do
   local name = ARGV[i]
   if ARGV[1] == 'job' then
     local kind, state, at = unpack(redis.call('HMGET', job_key(name), 'kind', 'state', 'createdAt'))
-    if state and ARGV[2] ~= state then moved = moved + redis.call('ZADD', shelf(kind, state), at, name) end
+    if state and ARGV[2] ~= state then moved = moved + redis.call('ZADD', state_index(kind, state), at, name) end
     if not state or ARGV[2] ~= '' and ARGV[2] ~= state then redis.call('ZREM', KEYS[1], name) end
   else
     local is = redis.call('HGET', P .. 'tenant:' .. name, 'state')

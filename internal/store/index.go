@@ -12,11 +12,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// shelvedKey holds a time (ms): all jobs recorded before are in the list of their
+// indexedKey holds a time (ms): all jobs recorded before are in the list of their
 // kind and state.
-const shelvedKey = prefix + "jobs:shelved"
+const indexedKey = prefix + "jobs:indexed"
 
-func shelfKey(kind nexus.Kind, state nexus.State) string {
+func stateIndex(kind nexus.Kind, state nexus.State) string {
 	return jobsKey + ":" + string(kind) + ":" + string(state)
 }
 
@@ -24,21 +24,21 @@ func shelfKey(kind nexus.Kind, state nexus.State) string {
 func stateOf(list string) string { return list[strings.LastIndexByte(list, ':')+1:] }
 
 const (
-	shelveAtOnce = 200
-	shelveAtMost = 3 * time.Second // within a call
-	shelveEvery  = time.Minute
+	indexAtOnce = 200
+	indexAtMost = 3 * time.Second // within a call
+	indexEvery  = time.Minute
 )
 
 // KeepLists puts jobs and tenants into the lists of their state until the context
 // ends, where a worker or an API of a former version beside this one did not. One
 // process at a time does it. Failed is told what went wrong; the next turn tries again.
 func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
-	tick := time.NewTicker(shelveEvery)
+	tick := time.NewTicker(indexEvery)
 	defer tick.Stop()
 	for {
-		mine, err := s.Turn(ctx, "turn:lists", shelveEvery*9/10)
+		mine, err := s.Turn(ctx, "turn:lists", indexEvery*9/10)
 		if err == nil && mine {
-			err = s.Shelve(ctx)
+			err = s.Reindex(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			failed(err)
@@ -54,51 +54,51 @@ func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
 // listed sees to it that the lists have ever been made: a registry of a former
 // version has none.
 func (s *Store) listed(ctx context.Context) error {
-	if s.shelved.Load() {
+	if s.indexed.Load() {
 		return nil
 	}
-	n, err := s.rdb.Exists(ctx, shelvedKey).Result()
+	n, err := s.rdb.Exists(ctx, indexedKey).Result()
 	if err != nil {
 		return classify("listed", err)
 	}
 	if n == 0 { // KeepLists is at it too; a small registry is done at once
-		short, stop := context.WithTimeout(ctx, shelveAtMost)
+		short, stop := context.WithTimeout(ctx, indexAtMost)
 		defer stop()
-		if err := s.Shelve(short); short.Err() != nil && ctx.Err() == nil {
+		if err := s.Reindex(short); short.Err() != nil && ctx.Err() == nil {
 			return &nexus.Error{Code: nexus.Unavailable, Op: "store.listed", Err: err, RetryAfter: 10 * time.Second,
 				Msg: "The lists are being made for this version; please try again in a moment."}
 		} else if err != nil {
 			return err
 		}
 	}
-	s.shelved.Store(true)
+	s.indexed.Store(true)
 	return nil
 }
 
-// Shelve puts right the lists of jobs and tenants by state. Cost: a script for each
+// Reindex puts right the lists of jobs and tenants by state. Cost: a script for each
 // 200 of: jobs recorded since the last time (all of them the first time), jobs that
 // are not over, tenants.
-func (s *Store) Shelve(ctx context.Context) error {
+func (s *Store) Reindex(ctx context.Context) error {
 	now, err := s.rdb.Time(ctx).Result()
 	if err != nil {
-		return classify("shelve", err)
+		return classify("reindex", err)
 	}
-	since, err := s.rdb.Get(ctx, shelvedKey).Int64()
+	since, err := s.rdb.Get(ctx, indexedKey).Int64()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return classify("shelve", err)
+		return classify("reindex", err)
 	}
 	if now.Sub(time.UnixMilli(since)) > time.Hour {
 		err = s.walk(ctx, jobsKey, "job", "")
 	} else {
 		var fresh []string
 		if fresh, err = s.rdb.ZRangeByScore(ctx, jobsKey, &redis.ZRangeBy{Min: strconv.FormatInt(since, 10), Max: "+inf"}).Result(); err == nil {
-			err = s.shelveAll(ctx, jobsKey, "job", "", fresh)
+			err = s.reindexAll(ctx, jobsKey, "job", "", fresh)
 		}
 	}
 	for _, kind := range nexus.Kinds() {
 		for _, state := range nexus.States() {
 			if err == nil && !state.Terminal() {
-				err = s.walk(ctx, shelfKey(kind, state), "job", string(state))
+				err = s.walk(ctx, stateIndex(kind, state), "job", string(state))
 			}
 		}
 	}
@@ -106,18 +106,18 @@ func (s *Store) Shelve(ctx context.Context) error {
 		err = s.walk(ctx, tenantsKey, "tenant", "")
 	}
 	if err == nil {
-		err = s.rdb.Set(ctx, shelvedKey, now.Add(-shelveEvery).UnixMilli(), 0).Err()
+		err = s.rdb.Set(ctx, indexedKey, now.Add(-indexEvery).UnixMilli(), 0).Err()
 	}
 	if err != nil {
-		return classify("shelve", err)
+		return classify("reindex", err)
 	}
 	return nil
 }
 
-// walk shelves all that is in a list while it is walked.
+// walk reindexes all that is in a list while it is walked.
 func (s *Store) walk(ctx context.Context, list, what, state string) error {
 	for at := uint64(0); ; {
-		entries, next, err := s.rdb.ZScan(ctx, list, at, "", shelveAtOnce).Result()
+		entries, next, err := s.rdb.ZScan(ctx, list, at, "", indexAtOnce).Result()
 		if err != nil {
 			return err
 		}
@@ -125,17 +125,17 @@ func (s *Store) walk(ctx context.Context, list, what, state string) error {
 		for i := 0; i < len(entries); i += 2 { // names and scores
 			names = append(names, entries[i])
 		}
-		if err := s.shelveAll(ctx, list, what, state, names); err != nil || next == 0 {
+		if err := s.reindexAll(ctx, list, what, state, names); err != nil || next == 0 {
 			return err
 		}
 		at = next
 	}
 }
 
-func (s *Store) shelveAll(ctx context.Context, list, what, state string, names []string) error {
+func (s *Store) reindexAll(ctx context.Context, list, what, state string, names []string) error {
 	for len(names) > 0 {
-		n := min(len(names), shelveAtOnce)
-		if err := s.shelve(ctx, list, what, state, names[:n]...); err != nil {
+		n := min(len(names), indexAtOnce)
+		if err := s.reindex(ctx, list, what, state, names[:n]...); err != nil {
 			return err
 		}
 		names = names[n:]
@@ -143,11 +143,11 @@ func (s *Store) shelveAll(ctx context.Context, list, what, state string, names [
 	return nil
 }
 
-func (s *Store) shelve(ctx context.Context, list, what, state string, names ...string) error {
+func (s *Store) reindex(ctx context.Context, list, what, state string, names ...string) error {
 	args := []any{what, state}
 	for _, name := range names {
 		args = append(args, name)
 	}
-	_, err := s.run(ctx, "shelve", shelveScript(), list, args...)
+	_, err := s.run(ctx, "reindex", reindexScript(), list, args...)
 	return err
 }
