@@ -21,8 +21,12 @@ func (s *Server) Healthz(c echo.Context) error {
 // bench that takes a break is a warning only: what is asked for meanwhile waits,
 // and no balancer shall take the API away for it.
 func (s *Server) Readyz(c echo.Context) error {
-	problems, warnings := s.Store.Ready(c.Request().Context())
+	ctx := c.Request().Context()
+	problems, warnings := s.Store.Ready(ctx)
 	answer, status := gen.Health{Status: gen.Ok}, http.StatusOK
+	if workers, err := s.Store.Workers(ctx); err == nil {
+		answer.Workers = &workers
+	}
 	if len(problems) > 0 {
 		answer.Status, answer.Problems, status = gen.Unready, &problems, http.StatusServiceUnavailable
 	}

@@ -40,7 +40,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		status := c.Response().Status
 		s.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(status)).Observe(took.Seconds())
-		if status >= http.StatusInternalServerError {
+		if status >= http.StatusInternalServerError && route != "/readyz" { // a 503 there is an answer
 			s.errors.Inc()
 		}
 		level := slog.LevelInfo

@@ -57,6 +57,9 @@ func TestMetricsShowTheSystem(t *testing.T) {
 		t.Error("a tenant's name is in the metrics")
 	}
 	s.redis.SetError("LOADING the server starts")
+	if status, _, _ := s.text("GET", "/readyz", "", ""); status != 503 {
+		t.Errorf("readiness with Redis away: %d", status)
+	}
 	if status, _, _ := s.text("GET", "/jobs/"+string(nexus.NewJobID()), "", ""); status != 503 {
 		t.Errorf("a job with Redis away: %d", status)
 	}

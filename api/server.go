@@ -85,7 +85,7 @@ func New(o Options) *Server {
 		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"}),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_http_errors_total",
-			Help: "Requests that were answered with a status of 500 or more."})}
+			Help: "Requests but those to /readyz that were answered with a status of 500 or more."})}
 	o.Registry.MustRegister(s.requests, s.errors)
 	s.gauges, s.streams = newGauges(o.Registry), newOpenStreams(o.Registry)
 	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one

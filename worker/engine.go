@@ -103,6 +103,11 @@ func (e *Engine) isDraining() bool {
 // the due index, which is never an error. Work outlives its context: only the
 // engine's own causes end a run.
 func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
+	return e.work(ctx, task, &nexus.Job{})
+}
+
+// work is Work; it leaves in end the job as the run left it.
+func (e *Engine) work(ctx context.Context, task store.Task, end *nexus.Job) (over bool) {
 	ctx = nexus.WithLog(context.WithoutCancel(ctx), slog.String(nexus.LogJob, string(task.Job)))
 	if e.isDraining() {
 		return false
@@ -156,7 +161,9 @@ func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 		default: // who waits counts the runs, not the signals
 		}
 	}()
-	return r.work(ctx)
+	over = r.work(ctx)
+	*end = r.job
+	return over
 }
 
 // leftAfter is how long a job may find no worker that may do it before that is said: in

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,10 +82,36 @@ func (e *Engine) handle(ctx context.Context, t *asynq.Task) error {
 		e.Log.WarnContext(ctx, "task of an unknown shape left alone", "type", t.Type())
 		return asynq.RevokeTask
 	}
-	if e.Work(ctx, task) {
-		return nil
+	var job nexus.Job
+	if !e.work(ctx, task, &job) {
+		return asynq.RevokeTask
 	}
-	return asynq.RevokeTask
+	if err := result(t, job); err != nil { // asynq's view lacks it; the record has it
+		e.Log.DebugContext(ctx, "result of a task not written", nexus.LogErr, err)
+	}
+	return nil
+}
+
+// ended is how a job stood when its task was over: what asynq's view shows as the
+// task's result, since there every task that was done is a success.
+type ended struct {
+	State      nexus.State    `json:"state"`
+	WaitingFor nexus.Wait     `json:"waitingFor,omitempty"`
+	Code       nexus.Code     `json:"code,omitempty"`
+	Step       nexus.StepName `json:"step,omitempty"`
+}
+
+func result(t *asynq.Task, job nexus.Job) error {
+	is := ended{State: job.State, WaitingFor: job.WaitingFor}
+	if job.Error != nil {
+		is.Code, is.Step = job.Error.Code, job.Error.Step
+	}
+	text, err := json.Marshal(is)
+	if err != nil || t.ResultWriter() == nil { // a task that no server handed out has none
+		return err
+	}
+	_, err = t.ResultWriter().Write(text)
+	return err
 }
 
 // asynqLog hands asynq's own lines to slog.

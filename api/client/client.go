@@ -149,6 +149,16 @@ func (c *Client) SetBench(ctx context.Context, name, verb string) (out gen.Bench
 	return out, err
 }
 
+// Workers tells how many workers take jobs; known is false if this server does not
+// tell, or does not answer.
+func (c *Client) Workers(ctx context.Context) (count int, known bool) {
+	var health gen.Health
+	if err := c.do(ctx, call{method: "GET", path: "/readyz", also: http.StatusServiceUnavailable}, &health); err != nil || health.Workers == nil {
+		return 0, false
+	}
+	return *health.Workers, true
+}
+
 // filters is the query of a list, without what is empty.
 func filters(query url.Values) string {
 	for name, values := range query {
@@ -184,6 +194,7 @@ type call struct {
 	body                     any
 	token                    nexus.Secret
 	etag                     *string
+	also                     int // a status that is an answer too
 }
 
 var errNotModified = errors.New("not modified")
@@ -241,7 +252,7 @@ func read(response *http.Response, what call, into any) error {
 	if err != nil {
 		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Msg: "The answer broke off; ask again.", Err: err}
 	}
-	if response.StatusCode < 300 {
+	if response.StatusCode < 300 || response.StatusCode == what.also {
 		if what.etag != nil {
 			*what.etag = response.Header.Get("ETag")
 		}

@@ -347,6 +347,9 @@ type Health struct {
 
 	// Warnings What is worth a look and keeps nothing from working, such as a paused bench.
 	Warnings *[]string `json:"warnings,omitempty"`
+
+	// Workers How many workers take jobs now. Not told while Redis cannot be read.
+	Workers *int `json:"workers,omitempty"`
 }
 
 // HealthStatus defines model for Health.Status.

@@ -28,6 +28,7 @@ type cleanup struct {
 	asksAPI bool
 	mu      sync.Mutex
 	out     cleaned
+	stopped bool // no worker runs, or somebody stopped it: nothing more is begun
 }
 
 // cleaned is what a cleanup did; a program reads it.
@@ -53,7 +54,8 @@ Runs on a host with the environment of a worker. It never touches the master sit
 (FRAPPE_SITE_NAME), a site of another maker or install, or an open site that has no
 record. More than a fifth of all tenants goes only if --max says so.
 
-Exit codes: 0 all removed, or nothing matched; 1 some were not, or refused.`,
+Exit codes: 0 all removed, or nothing matched; 1 some were not, or refused; 3 no
+worker runs, or it was interrupted: what was asked for is recorded and goes on.`,
 		Example: "  nexus cleanup 'test-*' 'demo-*'\n  nexus cleanup 'test-*' --dry-run\n  nexus cleanup '*' --max 20 --yes",
 		RunE:    func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
 	}
@@ -92,10 +94,15 @@ func (k *cleanup) run(cmd *cobra.Command, args []string) error {
 	if err == nil && k.output == "json" {
 		err = printJSON(cmd.OutOrStdout(), k.out)
 	}
-	if err == nil && len(k.out.Failed) > 0 {
-		err = exit(exitFailed)
+	switch {
+	case err != nil:
+		return err
+	case k.stopped:
+		return exit(exitAway)
+	case len(k.out.Failed) > 0:
+		return exit(exitFailed)
 	}
-	return err
+	return nil
 }
 
 // say writes for people; a program gets its object at the end.
@@ -141,16 +148,18 @@ func (k *cleanup) removeAll(cmd *cobra.Command, c *client.Client, plan app.Clean
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			err := ctx.Err()
+			err := k.mayBegin(ctx)
 			if err == nil {
 				err = k.remove(ctx, c, item, cleaner)
 			}
 			k.mu.Lock()
 			defer k.mu.Unlock()
+			k.stopped = k.stopped || wentOn(err)
 			done++
 			if err != nil {
-				k.out.Failed[item.Name] = refuse(err).Message
-				k.say(cmd, "  ✗ %d/%d  %s: %s", done, len(plan.Items), item.Name, refuse(err).Message)
+				why := refuse(err)
+				k.out.Failed[item.Name] = join(why.Message, why.Action)
+				k.say(cmd, "  ✗ %d/%d  %s: %s", done, len(plan.Items), item.Name, k.out.Failed[item.Name])
 				return
 			}
 			k.out.Removed = append(k.out.Removed, item.Name)
@@ -159,6 +168,19 @@ func (k *cleanup) removeAll(cmd *cobra.Command, c *client.Client, plan app.Clean
 	}
 	all.Wait()
 	k.say(cmd, "%d removed, %d failed.", len(k.out.Removed), len(k.out.Failed))
+	return nil
+}
+
+// mayBegin refuses one more item after somebody stopped the cleanup, or no worker runs.
+func (k *cleanup) mayBegin(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ctx.Err() != nil {
+		k.stopped = true
+	}
+	if k.stopped {
+		return &nexus.Error{Code: nexus.CodeCanceled, Op: "cleanup", Msg: "Not begun; run the command again."}
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,7 +17,7 @@ import (
 const (
 	exitFailed = 1 // failed or refused
 	exitUsage  = 2 // called wrongly
-	exitAway   = 3 // no answer from the API, or the wait was interrupted
+	exitAway   = 3 // no answer from the API, no worker, or the wait was interrupted
 )
 
 // exit is an exit code that has been explained already.
@@ -35,9 +36,10 @@ func usage(format string, args ...any) error { return usageError{fmt.Sprintf(for
 type interrupted struct {
 	job   string // empty: it is not known whether the job was recorded
 	again string // what to do to have the result in the end
+	idle  bool   // no worker runs
 }
 
-func (e interrupted) Error() string { return "the wait was interrupted" }
+func (e interrupted) Error() string { return e.refusal().Message }
 
 // errStopped is an interrupt where nothing goes on.
 var errStopped = &nexus.Error{Code: nexus.CodeCanceled, Op: "sandbox", Msg: "Stopped, and the sandbox with it; nothing was kept."}
@@ -76,6 +78,9 @@ func refuse(err error) refusal {
 	if stop, ok := errors.AsType[interrupted](err); ok {
 		return stop.refusal()
 	}
+	if left, ok := errors.AsType[app.Unfinished](err); ok {
+		return interrupted{job: string(left.Job), idle: left.Idle}.refusal()
+	}
 	if wrong, ok := errors.AsType[usageError](err); ok {
 		return refusal{Code: "usage", Message: wrong.text}
 	}
@@ -86,6 +91,9 @@ func refuse(err error) refusal {
 		return job.refusal()
 	}
 	e, ok := errors.AsType[*nexus.Error](err)
+	if ok && e.Op == "client" && errors.Is(err, context.Canceled) {
+		return interrupted{again: "Look with: nexus jobs list"}.refusal()
+	}
 	if !ok {
 		return refusal{Code: string(nexus.Internal), Message: err.Error()}
 	}
@@ -101,10 +109,14 @@ func refuse(err error) refusal {
 
 func (e interrupted) refusal() refusal {
 	if e.job == "" {
-		return refusal{Code: "interrupted", Message: "The call was interrupted; the job may have been recorded.", Action: e.again}
+		return refusal{Code: "interrupted", Message: "The call was interrupted; what it asked for may be under way.", Action: e.again}
 	}
-	return refusal{Code: "interrupted", Message: "The wait was ended; the job goes on.", JobID: e.job,
-		Action: join("Watch it with: nexus jobs watch "+e.job+".", e.again)}
+	watch := "Watch it with: nexus jobs watch " + e.job + "."
+	if e.idle {
+		return refusal{Code: "interrupted", Message: "No worker is running; the job is recorded and waits for one.", JobID: e.job,
+			Action: join("Start one with: worker.", watch, e.again)}
+	}
+	return refusal{Code: "interrupted", Message: "The wait was ended; the job goes on.", JobID: e.job, Action: join(watch, e.again)}
 }
 
 // action is what to do about an error that a server, or its absence, gave.
@@ -180,10 +192,17 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[failedJob](err); ok {
 		return exitFailed
 	}
-	if _, ok := errors.AsType[interrupted](err); ok || nexus.CodeOf(err) == nexus.Unavailable {
+	if wentOn(err) || nexus.CodeOf(err) == nexus.Unavailable {
 		return exitAway
 	}
 	return exitFailed
+}
+
+// wentOn tells whether an error is the end of a wait, and not of its job.
+func wentOn(err error) bool {
+	_, waited := errors.AsType[interrupted](err)
+	_, left := errors.AsType[app.Unfinished](err)
+	return waited || left
 }
 
 // join puts sentences side by side; empty ones leave no gap.

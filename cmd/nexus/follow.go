@@ -14,41 +14,88 @@ import (
 // a restart takes seconds.
 const patience = time.Minute
 
+// Between two looks whether workers run, while nothing changes; and how long none
+// may run until the wait for a job is given up. A deploy takes seconds.
+const (
+	lookEvery  = 5 * time.Second
+	idlePeriod = 10 * time.Second
+)
+
 // followJob shows a job until it is over; it lives through a restart of the API.
-// When the context ends or the API stays away, the error says that the job goes on.
+// When the context ends, the API stays away or no worker runs, the error says what
+// becomes of the job.
 func followJob(ctx context.Context, c *client.Client, id string, progress io.Writer) (gen.Job, error) {
 	w := newWatcher(progress)
 	defer w.end()
 	return follow(ctx, c, id, w)
 }
 
-func follow(ctx context.Context, c *client.Client, id string, w watcher) (job gen.Job, err error) {
+func follow(ctx context.Context, c *client.Client, id string, w watcher) (gen.Job, error) {
+	f := following{c: c, id: id, w: w}
+	return f.run(ctx)
+}
+
+// following is the wait for the end of one job.
+type following struct {
+	c         *client.Client
+	id        string
+	w         watcher
+	endless   bool      // wait for a worker, however long none runs
+	idleSince time.Time // when no worker was seen first; zero: one runs, or it is not known
+}
+
+func (f *following) run(ctx context.Context) (job gen.Job, err error) {
 	known, heard := `"0"`, time.Now() // no job has this ETag: the first answer comes at once
 	for {
-		now, etag, changed, err := c.Job(ctx, id, known, 20*time.Second)
+		now, etag, changed, err := f.c.Job(ctx, f.id, known, lookEvery)
 		switch {
 		case ctx.Err() != nil:
-			return job, interrupted{job: id}
+			return job, f.stopped(ctx)
 		case nexus.CodeOf(err) == nexus.Unavailable:
 			if time.Since(heard) > patience {
-				return job, interrupted{job: id, again: "The API has not answered for a minute."}
+				return job, interrupted{job: f.id, again: "The API has not answered for a minute."}
 			}
-			w.say("… no answer from the API; asking again")
+			f.w.say("… no answer from the API; asking again")
 			if pause(ctx, 2*time.Second) != nil {
-				return job, interrupted{job: id}
+				return job, interrupted{job: f.id}
 			}
 			continue
 		case err != nil:
 			return job, err
 		}
-		if heard = time.Now(); !changed {
+		heard = time.Now()
+		if !changed {
+			if f.idle(ctx) && !f.endless {
+				return job, interrupted{job: f.id, idle: true}
+			}
 			continue
 		}
 		job, known = now, etag
-		if w.show(job); over(job.State) {
+		if f.w.show(job); over(job.State) {
 			return job, nil
 		}
 	}
+}
+
+// idle tells whether no worker has been running for so long that the wait is over. The
+// first time that none runs is said.
+func (f *following) idle(ctx context.Context) bool {
+	switch count, known := f.c.Workers(ctx); {
+	case !known || count > 0:
+		f.idleSince = time.Time{}
+	case f.idleSince.IsZero():
+		f.idleSince = time.Now()
+		f.w.say("… no worker is running; start one with: worker")
+	}
+	return !f.idleSince.IsZero() && time.Since(f.idleSince) >= idlePeriod
+}
+
+// stopped is the end of a wait by its context: it says too if no worker runs.
+func (f *following) stopped(ctx context.Context) error {
+	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	count, known := f.c.Workers(short)
+	return interrupted{job: f.id, idle: known && count == 0}
 }
 
 // finish follows a job to its end, which must be a success.

@@ -179,7 +179,8 @@ the API, or interrupted: the job goes on.`,
 			if s.output == "json" {
 				w = records{json.NewEncoder(cmd.OutOrStdout()), cmd.ErrOrStderr()}
 			}
-			job, err := follow(cmd.Context(), c, args[0], w)
+			f := following{c: c, id: args[0], w: w, endless: true}
+			job, err := f.run(cmd.Context())
 			if err == nil && job.State != gen.StateSucceeded {
 				return exit(exitFailed) // the last line says why
 			}

@@ -67,7 +67,8 @@ set) and send the token in NEXUS_API_TOKEN. Each ends with one of these codes:
   0  done
   1  failed, or refused
   2  called wrongly
-  3  no answer from the API, or the wait was interrupted: the job goes on`,
+  3  no answer from the API, no worker runs, or the wait was interrupted: the job
+     is recorded and goes on`,
 		Example: `  nexus dev
   nexus provision acme jane@acme.com "Jane Doe" "Acme Inc."
   nexus tenants list`,

@@ -243,7 +243,7 @@ func (c Cleaner) Remove(ctx context.Context, item CleanupItem) error {
 	if item.Live != "" {
 		job, err := c.store.Cancel(ctx, item.Live, "cleanup")
 		if err == nil {
-			job, err = c.store.Watch(ctx, job.ID, -1)
+			job, err = c.ended(ctx, job.ID)
 		}
 		if err != nil || job.State != nexus.Succeeded {
 			return errors.Join(err, unless(job, nexus.Canceled, nexus.Failed))
@@ -257,7 +257,7 @@ func (c Cleaner) Remove(ctx context.Context, item CleanupItem) error {
 	if err != nil {
 		return err
 	}
-	if job, err = c.store.Watch(ctx, job.ID, -1); err != nil {
+	if job, err = c.ended(ctx, job.ID); err != nil {
 		return err
 	}
 	return unless(job, nexus.Succeeded)

@@ -86,6 +86,22 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	return out, all.Wait()
 }
 
+// Workers counts those that take jobs: they announced themselves lately, and their
+// clocks are right. Cost: one round trip.
+func (s *Store) Workers(ctx context.Context) (count int, err error) {
+	pipe := s.rdb.Pipeline()
+	all, now := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, classify("workers", err)
+	}
+	for name, value := range all.Val() {
+		if strings.HasPrefix(name, "worker/") && fresh(value, now.Val()) && skewOf(strings.Fields(value)).Abs() <= MaxSkew {
+			count++
+		}
+	}
+	return count, nil
+}
+
 // fresh tells whether an announcement ("<unix seconds> <key ids> <skew in ms>")
 // is of the last two minutes.
 func fresh(value string, now time.Time) bool {
