@@ -1,4 +1,4 @@
--- Sets what a bench takes on, by an operator's word; open lets who waits look again.
+-- Sets a bench's mode at an operator's request. Mode open schedules its waiters.
 -- KEYS[1] bench; ARGV 1 bench, 2 mode, 3 who; returns {'ok'} | {'absent'}
 if redis.call('SISMEMBER', P .. 'benches', ARGV[1]) == 0 then return { 'absent' } end
 if ARGV[2] == 'open' then

@@ -1,5 +1,5 @@
--- Asks for a job's end. A job never taken ends at once; one that rests is made
--- due; one that runs learns it by its next renewal.
+-- Asks for the cancel of a job. A job that was never taken ends at once, a waiting job
+-- is scheduled, a running job learns of it from its next renewal.
 -- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event and 5 reason of the end, 6 event and 7 reason of a parked one's
 -- returns {'ok', fields} | {'absent'} | {'over'} | {'parked'} | {'running'}
 local id, now = ARGV[1], now_ms()

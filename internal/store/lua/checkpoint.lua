@@ -1,10 +1,10 @@
--- Journals the steps under the fencing token, with any number of events. It is
--- the script that runs most: few commands, each on the one record. The same write
--- again is one whose answer was lost: it is answered, and not journalled twice. One
--- that comes after a later one of the same run was long on its way: the connection it
--- was sent on may outlive the client's patience.
+-- Writes the steps and appends events, if the caller's token is the newest. It runs more
+-- often than any other script, so it uses few commands. A repeated write is one whose
+-- answer was lost: it is answered again and not written twice. A write that arrives after
+-- a later one of the same run is refused: Redis may still read a connection that the
+-- client has given up.
 -- KEYS[1] job record
--- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that came to its end or '', 7 number of the write, 8… events
+-- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that ended or '', 7 number of the write, 8… events
 -- returns {'ok', '1' if cancel was asked, rev} | {'stale'} | {'late'}
 local id, now = ARGV[1], now_ms()
 local was, newest, cancel, wrote, rev, bench, seq = unpack(redis.call('HMGET', KEYS[1], 'state', 'gen', 'cancel', 'wrote', 'rev', 'bench', 'seq'))
@@ -24,6 +24,6 @@ if ARGV[6] ~= '' then
   fields[#fields + 1] = '0'
 end
 redis.call('HSET', KEYS[1], unpack(fields))
-if ARGV[6] ~= '' and ARGV[4] == 'running' then worked(bench or '', ARGV[6], now) end
+if ARGV[6] ~= '' and ARGV[4] == 'running' then breaker_success(bench or '', ARGV[6], now) end
 announce(id, now, rev, ARGV[4], unpack(ARGV, 8))
 return { 'ok', cancel or '', rev }

@@ -1,5 +1,5 @@
--- Hands the sealed credentials out. The first pick-up binds; the same one gets
--- the same answer for ten minutes, any other none.
+-- Returns the sealed credentials to the first pick-up only. That pick-up may repeat its
+-- request for ten minutes; every other one is refused.
 -- KEYS[1] job record; ARGV 1 id, 2 hash that names the pick-up
 -- returns {'ok', sealed} | {'absent'} | {'early'} | {'gone'}
 local id = ARGV[1]

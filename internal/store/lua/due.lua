@@ -1,10 +1,10 @@
--- Hands out what is due, each entry to one looker: it is moved on before it is
--- returned, so a looker that dies costs a few seconds and nothing else. Leases that
--- ran out go first: they never wait behind a long queue for a bench. Then who stands
--- first in such a queue is roused, if there is room.
+-- Returns what is due, each entry to one caller: its next time is written before it is
+-- returned, so a caller that dies delays the entry by seconds. Expired leases come first,
+-- since the due index may be long; then the first waiters of each bench with free slots
+-- are scheduled.
 -- KEYS[1] due index; ARGV 1 limit, 2 '1' to rescue expired leases
 -- returns a list of {id, dispatch, kind, 'again' | 'rescue' | 'go'}, and
--- {site, ms of the purge date, '', 'purge'} for a tenant whose time is over
+-- {site, ms of the purge date, '', 'purge'} for a tenant whose purge date has come
 local now, out = now_ms(), {}
 
 local function purge(site)
@@ -50,7 +50,7 @@ local function look(id)
   if why then out[#out + 1] = { id, get(id, 'dispatch'), get(id, 'kind'), why } end
 end
 
--- A former version's workers keep no index of leases: an entry may be out of date.
+-- Workers of a former version do not write this index, so an entry may be out of date.
 local function ran_out(id)
   local lease = num(id, 'leaseUntil')
   if lease == 0 or num(id, 'taken') < num(id, 'dispatch') then

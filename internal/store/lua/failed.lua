@@ -1,6 +1,6 @@
--- Counts a failure of the bench that the job is on: same step, same code, in a
--- row, each job once, since one job that keeps failing may be its own fault.
--- Enough of them trip the breaker, for a time that doubles from trip to trip.
+-- Counts a failure toward the breaker of the job's bench: failures in a row of the same
+-- step with the same code, each job once, since one job that keeps failing may be at
+-- fault itself. Enough of them trip the breaker, for a time that doubles with each trip.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 step, 4 code, 5 how many trip, 6 first pause ms, 7 longest pause ms
 -- returns {'ok'} | {'tripped', ms of its end} | {'stale'}
 local id, now = ARGV[1], now_ms()

@@ -1,5 +1,5 @@
--- Gives the lease up without an end: the job is due at once for another worker,
--- and this does not count as a rescue.
+-- Releases the lease of a job that goes on: it is due at once for another worker, and
+-- that does not count as a rescue.
 -- KEYS[1] job record; ARGV 1 id, 2 gen; returns {'ok'} | {'stale'}
 local id, now = ARGV[1], now_ms()
 if not owned(id, ARGV[2]) then return { 'stale' } end

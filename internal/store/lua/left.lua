@@ -1,6 +1,6 @@
--- Notes why a job stands still: the worker that got its task may not do it. Shown with
--- the job, and by the readiness of the API, until a worker takes it or it ends.
--- KEYS[1] job record; ARGV 1 id, 2 dispatch, 3 why, 4 event, 5 how many are noted at most
+-- Records why the worker that got a job's task left it alone. The job and /readyz show
+-- the reason until a worker takes the job or it ends.
+-- KEYS[1] job record; ARGV 1 id, 2 dispatch, 3 why, 4 event, 5 the most jobs that are recorded
 -- returns {'ok'} | {'stale'} when the dispatch is not the job's, or was taken
 local id, left = ARGV[1], P .. 'left'
 local state = get(id, 'state')

@@ -1,10 +1,11 @@
--- Prepended to every script. All keys share the hash tag {nexus}: one slot, so
--- that a script may touch any of them and is a transaction. Records are hashes
--- of strings; times are milliseconds of Redis' own clock; gens are µs as text.
--- No script encodes JSON: real Redis rounds large numbers and turns [] into {}.
+-- Prepended to every script. All keys share the hash tag {nexus}, so they are in one
+-- slot and a script may use any of them: a script is a transaction. Records are hashes
+-- of strings; times are milliseconds of Redis' own clock; gens (fencing tokens) are
+-- microseconds, as text. No script encodes JSON: real Redis rounds large numbers and
+-- turns [] into {}.
 local P = '{nexus}:'
 local DUE = P .. 'due'
-local LEASES = P .. 'leases' -- when they run out: a rescue waits behind nothing else that is due
+local LEASES = P .. 'leases' -- when each lease runs out; an index of its own, so that a rescue never waits behind other due jobs
 
 local function int(n) return string.format('%.0f', n) end
 
@@ -21,8 +22,8 @@ local function get(id, field) return redis.call('HGET', job_key(id), field) or '
 
 local function num(id, field) return tonumber(get(id, field)) or 0 end
 
--- A job is in the list of its kind and state, a tenant in that of its state, for
--- whoever lists them. Only the next three functions change a state.
+-- Each job is in the index of its kind and state, each tenant in the index of its state;
+-- the lists of the API read them. Only move, move_tenant and submit.lua change a state.
 local function state_index(kind, state) return P .. 'jobs:' .. kind .. ':' .. state end
 
 -- move gives a job a state.
@@ -34,7 +35,7 @@ local function move(id, state)
   redis.call('ZADD', state_index(kind, state), at, id)
 end
 
--- move_tenant gives a tenant's row a state; '' takes it out of the lists, with the row.
+-- move_tenant gives a tenant's row a state; '' deletes the row and its index entries.
 local function move_tenant(site, state)
   local row = P .. 'tenant:' .. site
   local was = redis.call('HGET', row, 'state')
@@ -49,8 +50,8 @@ local function move_tenant(site, state)
   end
 end
 
--- sweep drops entries whose records have expired from a list of jobs: among the
--- oldest, and some anywhere, since jobs at the head may live for long.
+-- sweep removes entries of expired records from an index of jobs. It looks at the ten
+-- oldest and at ten anywhere, since the oldest jobs may be the ones that do not expire.
 local function sweep(list)
   local many = redis.call('ZCARD', list)
   if many == 0 then return end
@@ -65,9 +66,9 @@ local function sweep(list)
   end
 end
 
--- announce appends events, the last one at this rev, and wakes who waits. A
--- stream entry's id is the rev. A wake-up that may not be sent fails no script:
--- watchers look by themselves, and the probe tells of the missing right.
+-- announce appends events, the last one with this rev, and publishes the job's id for
+-- its watchers. A stream entry's id is the rev. A refused PUBLISH does not fail the
+-- script: watchers also poll, and the probe reports the missing right.
 local function announce(id, now, rev, state, ...)
   local bodies = { ... }
   for i, body in ipairs(bodies) do
@@ -77,16 +78,16 @@ local function announce(id, now, rev, state, ...)
   redis.pcall('PUBLISH', P .. 'wake', id)
 end
 
--- emit journals events, at least one.
+-- emit raises the job's rev and appends events, at least one.
 local function emit(id, now, ...)
   local rev = redis.call('HINCRBY', job_key(id), 'rev', select('#', ...))
   redis.call('HSET', job_key(id), 'updatedAt', int(now))
   announce(id, now, rev, get(id, 'state'), ...)
 end
 
--- emit_wait journals what a job waits for. The same again is one event, renewed: what was
--- told of the last wait and of the try since goes, and only the rev has grown. A step that
--- came to an end meanwhile, and what somebody asked for, stay.
+-- emit_wait appends the events of a wait. If the job already waited for the same reason,
+-- the events of the last wait and of the attempt since are deleted first, so that a
+-- repeated wait keeps one event. Events of people, and of steps that ended, stay.
 local function emit_wait(id, now, why, ...)
   local key, stream = job_key(id), P .. 'events:' .. id
   local was, from, rev = unpack(redis.call('HMGET', key, 'waitKey', 'waitFrom', 'rev'))
@@ -103,15 +104,15 @@ local function emit_wait(id, now, why, ...)
   emit(id, now, ...)
 end
 
--- How far ahead of our clock, in us, a token may be that somebody has seen (nexus.GenAhead
--- in Go). The last one minted may be a day further, since clocks turn. Beyond, and above
--- 2^53 where numbers stop growing, no token is ours.
+-- How far ahead of Redis' clock, in microseconds, a token that a bench reports may be
+-- (nexus.GenAhead in Go). The last minted token may be a day further, since clocks are
+-- set back. A token beyond that is corrupt: above 2^53 Lua's numbers stop growing.
 local GEN_AHEAD = 7 * 86400 * 1000000
 local GEN_BROKEN = 8 * 86400 * 1000000
 
--- mint makes the next fencing token: it grows across owners, jobs, failovers and
--- restored backups. Nil if it should be above one that is none of ours. A last one that
--- is none of ours is forgotten.
+-- mint returns the next fencing token, above the last one and above the given one. It
+-- grows across owners, jobs, failovers and restored backups. Nil: the given token is
+-- corrupt. A corrupt last token is ignored.
 local function mint(above)
   local now = now_us()
   local last = tonumber(redis.call('GET', P .. 'gen') or '0') or 0
@@ -122,10 +123,10 @@ local function mint(above)
   return gen
 end
 
--- A waiter that has not asked for this long, though its time has come, is passed over:
--- its job is stuck elsewhere, and must not block the queue behind it.
+-- A waiter that is due and has not asked for this long (ms) loses its place: its job is
+-- stuck elsewhere, and must not block the queue behind it.
 local WAITER_STALE = 90000
--- How many waiters one script looks at, however long the queue is.
+-- The most waiters one script looks at, so that its cost does not grow with the queue.
 local LOOKS = 64
 local SLOT_TTL = 20000
 
@@ -133,16 +134,16 @@ local function purge_slots(bench, now)
   redis.call('ZREMRANGEBYSCORE', P .. 'slots:' .. bench, '-inf', int(now))
 end
 
--- cleans tells whether a job cleans up (or is about to, canceled or out of time), or
--- is an operator's on a tenant: it must never starve behind what is new.
-local function cleans(id)
+-- is_cleanup tells whether a job rolls back (or will, since it was canceled or is out of
+-- time) or is an operator's on a tenant. Such a job never waits behind new signups.
+local function is_cleanup(id)
   local kind, state, cancel, till = unpack(redis.call('HMGET', job_key(id), 'kind', 'state', 'cancel', 'giveUpAt'))
   return kind ~= 'provision' or state == 'rolling_back' or cancel == '1' or (tonumber(till) or 0) < now_ms()
 end
 
--- rouse makes a waiter due that rests. What is on its way to a worker, or at work,
--- looks by itself.
-local function rouse(bench, id, now)
+-- make_due schedules a waiting job at once. A job that is dispatched, or that a worker
+-- holds, is left alone: its worker asks for a slot by itself.
+local function make_due(bench, id, now)
   local taken, dispatch, lease, at = unpack(redis.call('HMGET', job_key(id), 'taken', 'dispatch', 'leaseUntil', 'nextAt'))
   if taken ~= dispatch or lease ~= '0' or at == '0' then return end
   redis.call('HSET', job_key(id), 'nextAt', '0')
@@ -150,9 +151,10 @@ local function rouse(bench, id, now)
   redis.call('ZADD', DUE, 'XX', int(now), id)
 end
 
--- line names the first live waiters, up to a limit or to one of them. Stale ones lose
--- their place until they ask again. Nil: there are too many of those to tell now.
-local function line(bench, now, limit, till)
+-- first_waiters returns the ids at the head of a bench's queue: at most `limit`, and
+-- only those before `till`, if given. Stale waiters are removed until they ask again.
+-- Nil: there were too many stale ones to look at all of them in one script.
+local function first_waiters(bench, now, limit, till)
   local waiters, asking, out, gone = P .. 'waiters:' .. bench, P .. 'asking:' .. bench, {}, 0
   while #out < limit do
     local w = redis.call('ZRANGE', waiters, #out, #out)[1]
@@ -170,24 +172,24 @@ local function line(bench, now, limit, till)
   return out
 end
 
--- room is how many slots a bench has free, by what its workers announced.
+-- room is the number of free slots of a bench, of those that its workers announced.
 local function room(bench)
   local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench, 'slots') or '1')
   return slots - redis.call('ZCARD', P .. 'slots:' .. bench)
 end
 
--- wake makes due whoever may have a slot now: as many of the first waiters as
--- there is room, and what cleans up among the first fifty.
+-- wake schedules the waiters that may now get a slot: the first `room` of the queue, and
+-- any clean-up job among its first 50.
 local function wake(bench, now)
-  for _, id in ipairs(line(bench, now, math.min(LOOKS, math.max(1, room(bench)))) or {}) do rouse(bench, id, now) end
+  for _, id in ipairs(first_waiters(bench, now, math.min(LOOKS, math.max(1, room(bench)))) or {}) do make_due(bench, id, now) end
   for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, 49)) do
-    if cleans(id) then rouse(bench, id, now) end
+    if is_cleanup(id) then make_due(bench, id, now) end
   end
 end
 
--- patience is when a waiter looks again by itself: each minute near the head of the
--- queue, up to once an hour far behind. It is roused when it may have a slot.
-local function patience(bench, id, now)
+-- next_ask is the time at which a waiter asks again by itself: after a minute near the
+-- head of the queue, after up to an hour far behind. wake schedules it earlier.
+local function next_ask(bench, id, now)
   local rank = redis.call('ZRANK', P .. 'waiters:' .. bench, id) or 0
   local at = now + math.min(3600000, 60000 * (1 + math.floor(rank / 200)))
   local till = num(id, 'giveUpAt')
@@ -195,8 +197,8 @@ local function patience(bench, id, now)
   return at
 end
 
--- mode is whether a bench admits: 'open', an operator's 'paused' or 'drained', or
--- the breaker's 'tripped', which after its time is 'trying' with one slot.
+-- mode is what a bench admits: 'open'; 'paused' or 'drained' by an operator; 'tripped'
+-- by the breaker, and 'trying', with one slot, once the breaker's time has passed.
 local function mode(bench, now)
   local set, till = unpack(redis.call('HMGET', P .. 'bench:' .. bench, 'mode', 'until'))
   if not set then return 'open' end
@@ -204,27 +206,27 @@ local function mode(bench, now)
   return set
 end
 
--- capacity is how many slots a bench gives to this job just now.
+-- capacity is the number of slots of a bench that this job may compete for now.
 local function capacity(id, bench, cap, now)
   local is = mode(bench, now)
   if is == 'drained' then return 0 end
-  if cleans(id) then return cap + 1 end
+  if is_cleanup(id) then return cap + 1 end
   if is == 'paused' or is == 'tripped' then return 0 end
   if is == 'trying' then return 1 end
   return cap
 end
 
--- reopen lets who waits for a bench look again: the first at once, the others as
--- there is room for them, see tend.
+-- reopen clears a bench's pause and breaker and schedules its first waiters; tend
+-- schedules the others as slots become free.
 local function reopen(bench, now)
   redis.call('DEL', P .. 'blamers:' .. bench)
   redis.call('HDEL', P .. 'bench:' .. bench, 'mode', 'by', 'until', 'trips', 'step', 'code', 'failures')
   wake(bench, now)
 end
 
--- worked closes the breaker for a success of the step that failed in a row. While
--- a bench is tripped it proves nothing: the step may have begun before.
-local function worked(bench, step, now)
+-- breaker_success resets the breaker when the step that had failed in a row succeeds.
+-- While the bench is tripped it does nothing: the step may have begun before.
+local function breaker_success(bench, step, now)
   if bench == '' or redis.call('HGET', P .. 'bench:' .. bench, 'step') ~= step then return end
   local is = mode(bench, now)
   if is == 'tripped' then return end
@@ -243,28 +245,29 @@ local function free_slot(id, now)
   if removed == 1 then wake(bench, now) end
 end
 
--- turn tells whether a job may take one of so many free slots: it is its turn, or it
--- cleans up.
-local function turn(bench, id, now, free)
+-- may_enter tells whether a job may take one of `free` slots: it is among the first
+-- `free` waiters, or it is a clean-up.
+local function may_enter(bench, id, now, free)
   if free <= 0 then return false end
-  if cleans(id) then return true end
-  local before = line(bench, now, free, id)
+  if is_cleanup(id) then return true end
+  local before = first_waiters(bench, now, free, id)
   return before ~= nil and #before < free
 end
 
--- tend rouses the first waiters of a bench that has room: a slot that ran out wakes
--- nobody, and one script wakes few. It costs little while there is no room.
+-- tend schedules the first waiters of a bench that has room. wake alone is not enough:
+-- no script runs when a slot expires, and one wake schedules a few waiters only. It
+-- costs little while there is no room.
 local function tend(bench, now)
   if redis.call('ZCARD', P .. 'waiters:' .. bench) == 0 then return end
   purge_slots(bench, now)
   local is, free = mode(bench, now), room(bench)
   if is == 'trying' then free = 1 - redis.call('ZCARD', P .. 'slots:' .. bench) end
   if free <= 0 or is ~= 'open' and is ~= 'trying' then return end
-  for _, id in ipairs(line(bench, now, math.min(LOOKS, free)) or {}) do rouse(bench, id, now) end
+  for _, id in ipairs(first_waiters(bench, now, math.min(LOOKS, free)) or {}) do make_due(bench, id, now) end
 end
 
--- slot takes or renews an admission slot, first asked first served. True if the
--- job has one now; else it stands in the queue.
+-- slot takes or renews an admission slot, in the order of first requests. True: the job
+-- has a slot; else it is in the queue.
 local function slot(id, bench, cap, now)
   local slots = P .. 'slots:' .. bench
   purge_slots(bench, now)
@@ -272,15 +275,15 @@ local function slot(id, bench, cap, now)
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     return true
   end
-  -- The first time it asked is its place in line for good: what is half made, and gave
-  -- its slot back for a retry, goes before all that has not begun.
+  -- The time of its first request stays its place in the queue, so that a half-made
+  -- site that gave its slot back for a retry goes before jobs that have not begun.
   local first = num(id, 'askedAt')
   if first == 0 then
     first = now
     redis.call('HSET', job_key(id), 'askedAt', int(now), 'asked', bench)
   end
   local free = capacity(id, bench, cap, now) - redis.call('ZCARD', slots)
-  if turn(bench, id, now, free) then
+  if may_enter(bench, id, now, free) then
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     redis.call('ZREM', P .. 'waiters:' .. bench, id)
     redis.call('HDEL', P .. 'asking:' .. bench, id)
@@ -291,7 +294,8 @@ local function slot(id, bench, cap, now)
   return false
 end
 
--- forget_tenant deletes a row and what hangs on it; after a purge the name rests.
+-- forget_tenant deletes a tenant's row and its timer; after a purge the name is reserved
+-- for the job's `rest` (ms).
 local function forget_tenant(id, site)
   move_tenant(site, '')
   redis.call('ZREM', DUE, 'tenant:' .. site)
@@ -299,14 +303,14 @@ local function forget_tenant(id, site)
   if rest > 0 then redis.call('SET', P .. 'resting:' .. site, id, 'PX', int(rest)) end
 end
 
--- settle gives the tenant's row back at the end of the job that held it.
-local function settle(id, state)
+-- settle_tenant updates the tenant's row at the end of the job that held it.
+local function settle_tenant(id, state)
   local kind, site = get(id, 'kind'), get(id, 'site')
   local tenant, done = P .. 'tenant:' .. site, state == 'succeeded'
   if redis.call('HGET', tenant, 'job') ~= id then return end
   redis.call('HSET', tenant, 'job', '')
-  -- As of when the state holds: the bench's marker has the token of its own last
-  -- change, so the doctor can tell which of the two was restored from a backup.
+  -- The token of the last change of state. The bench's marker has one too, so the doctor
+  -- can tell which of the two was restored from a backup.
   if kind ~= 'rotate_key' and num(id, 'gen') > (tonumber(redis.call('HGET', tenant, 'stateGen')) or 0) then
     redis.call('HSET', tenant, 'stateGen', get(id, 'gen'))
   end
@@ -327,25 +331,25 @@ local function settle(id, state)
       redis.call('HDEL', tenant, 'purgeAt')
       redis.call('ZREM', DUE, 'tenant:' .. site)
     elseif purge and kind == 'teardown' then
-      -- The timer may be gone: while the tenant was on its way out it was not looked at.
-      -- What the bench refuses is tried again once a day.
+      -- The timer may be gone, since a tenant in removal has none. A purge that the bench
+      -- refuses is tried again a day later.
       if num(id, 'rest') > 0 then purge = int(now_ms() + 86400000) end
       redis.call('ZADD', DUE, purge, 'tenant:' .. site)
     end
   end
 end
 
--- condense makes what is kept of a job that is over small: it is kept for a month. What
--- only a job under way needs goes. Redis gives a stream's last node 4 KB, used or not
--- (STREAM_LISTPACK_MAX_PRE_ALLOCATE); a copy has what it needs.
+-- condense shrinks the record of a finished job, which is kept for a month: it deletes
+-- the fields that only a running job needs, and copies the stream. Redis allocates 4 KB
+-- for a stream's last node (STREAM_LISTPACK_MAX_PRE_ALLOCATE); a copy has the exact size.
 local function condense(id)
   local stream, copy = P .. 'events:' .. id, P .. 'copy:' .. id
   redis.call('HDEL', job_key(id), 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor', 'waitNote')
   if redis.call('COPY', stream, copy, 'REPLACE') == 1 then redis.call('RENAME', copy, stream) end
 end
 
--- end_job is what every end has in common: no timer, no slot, no sealed input.
--- A terminal job gets its time to live; failed and canceled give the name back.
+-- end_job is common to all ends: it removes timer, lease, slot and sealed input. A
+-- terminal job gets its time to live; a failed or canceled signup frees its name.
 local function end_job(id, state, now, retention, body)
   local key = job_key(id)
   move(id, state)
@@ -358,7 +362,7 @@ local function end_job(id, state, now, retention, body)
   emit(id, now, body)
   if state == 'rollback_failed' then return end
   redis.call('DEL', P .. 'input:' .. id)
-  settle(id, state)
+  settle_tenant(id, state)
   if state == 'succeeded' then
     redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
   else
@@ -373,15 +377,15 @@ local function over(state)
   return state == 'succeeded' or state == 'failed' or state == 'canceled'
 end
 
--- owned tells whether a run may write: its token is the newest, and the job is
--- neither over nor parked.
+-- owned tells whether a run may write: its token is the newest, and the job is neither
+-- terminal nor parked.
 local function owned(id, gen)
   local state, newest = unpack(redis.call('HMGET', job_key(id), 'state', 'gen'))
   return newest == gen and not over(state) and state ~= 'rollback_failed'
 end
 
--- raised tells whether a run's token was replaced by a higher one of its own, and the
--- run may not know of it yet: the answer is on its way, or was lost.
+-- raised tells whether a run's token was replaced by a higher one of the same run, which
+-- may not know it yet: the answer is on its way, or was lost.
 local function raised(id, gen)
   local newest, former = unpack(redis.call('HMGET', job_key(id), 'gen', 'former'))
   return former == gen and newest ~= '0' and owned(id, newest)

@@ -1,7 +1,7 @@
--- Tries what the product does, with the rights of the user that asks: every command
--- the scripts, the store and asynq use is held against the user's rights, then a key,
--- a stream and a message are really written. What fails is told, not raised.
--- KEYS[1] a key that nothing else uses; ARGV 1 the channel of its prefix
+-- Tries what the product does, with the rights of the calling user: it checks the right
+-- to every command that the scripts, the store and asynq use, then writes a key and a
+-- stream and publishes a message. It returns what failed, and raises no error.
+-- KEYS[1] a key of its own; ARGV 1 the channel of its prefix
 -- returns a list of {command, '' if the rights are missing, else Redis' error}
 local key, channel, out = KEYS[1], ARGV[1], {}
 local plain = 'DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HMGET HSET HVALS INCR LLEN LPUSH LRANGE LREM PEXPIRE PTTL '

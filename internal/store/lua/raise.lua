@@ -1,6 +1,6 @@
--- Lifts the mint above a gen the bench has seen (after a failover Redis may have
--- forgotten some), and gives the run a new token, if its lease is still valid. Who lost
--- the answer and asks again gets the same one.
+-- Raises the last minted token above one that the bench has seen (a failover may have
+-- lost some), and gives the run a new token if its lease is still valid. A repeated
+-- request, whose first answer was lost, gets the same token.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 highest gen seen; returns {'ok', gen} | {'stale'}
 -- | {'corrupt'} if that one is too far in the future to be ours
 local id, now = ARGV[1], now_ms()

@@ -1,7 +1,7 @@
--- For a dispatch that was never taken and is not waiting in asynq's queue: it was
--- lost, or a worker that cannot do the job gave it back. It is looked at soon again,
--- since its worker may be one that can; and a new one is named where asynq still
--- knows the old one's task.
+-- For a dispatch that was never taken and is not in asynq's queue: it was lost, or a
+-- worker that cannot do the job returned it. The job is due again soon, since the next
+-- worker may be able to do it. A new dispatch is named if asynq still has the old task,
+-- because asynq refuses a second task of the same id.
 -- KEYS[1] job record; ARGV 1 id, 2 dispatch as seen, 3 '1' to name a new one
 -- returns {'ok'} | {'stale'}
 local id = ARGV[1]

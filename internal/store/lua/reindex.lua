@@ -1,7 +1,7 @@
--- Puts jobs and tenants into the lists they belong to, for records that a worker or
--- an API of a former version wrote.
--- KEYS[1] the list that the names are from: of all jobs, of a kind's jobs in a state, or of all tenants
--- ARGV 1 'job' or 'tenant', 2 the state that the list is of or '', 3… ids or sites; returns {'ok', how many were elsewhere}
+-- Puts jobs and tenants into the indexes of their state. Workers and APIs of a former
+-- version write records without them.
+-- KEYS[1] the index that the names are from: all jobs, the jobs of a kind and state, or all tenants
+-- ARGV 1 'job' or 'tenant', 2 the state of that index or '', 3… ids or sites; returns {'ok', how many were added}
 local moved = 0
 for i = 3, #ARGV do
   local name = ARGV[i]

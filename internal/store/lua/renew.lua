@@ -1,6 +1,6 @@
--- Renews the lease and the slot while the record's gen is mine, even after the
--- lease has run out: only a newer owner fences. A run that could not renew for long gets
--- its slot back even if others have all of them by now: it is at work, so it counts.
+-- Renews lease and slot while the record's gen is the caller's, even after the lease has
+-- expired: only a newer owner fences. A run whose slot expired gets one again even if all
+-- are taken, since it uses the bench anyway.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 lease ms
 -- returns {'ok', '1' if cancel was asked, Redis' time in ms} | {'stale'}
 local id, now = ARGV[1], now_ms()

@@ -1,5 +1,5 @@
--- Takes an admission slot and journals bench and database, in the job and in
--- the tenant's row, before anything is made.
+-- Takes an admission slot and writes bench and database to the job and to the tenant's
+-- row, before anything is made on the bench.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 bench, 4 database, 5 slots
 -- returns {'ok'} | {'full'} | {'shut'} | {'stale'}
 local id, now = ARGV[1], now_ms()

@@ -1,7 +1,7 @@
--- Sets the state of a tenant that no job is on, by an operator's or the doctor's word,
--- or a new purge date. A suspended one is purged when the given grace is over.
+-- Sets the state or the purge date of a tenant that no job holds, for an operator or the
+-- doctor. A suspended tenant is purged when the given grace is over.
 -- KEYS[1] tenant; ARGV 1 site, 2 made by, 3 state and 4 purge date (ms or '') as read, 5 state,
---      6 grace ms or '0' for no purge date, 7 gen as of which the state holds or ''
+--      6 grace ms or '0' for no purge date, 7 gen of the change of state or ''
 -- returns {'ok'} | {'other'} when the row is no longer as read
 local now = now_ms()
 local row = redis.call('HMGET', KEYS[1], 'madeBy', 'state', 'purgeAt', 'job')

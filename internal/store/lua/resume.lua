@@ -1,4 +1,4 @@
--- Sets a parked job going again: backward for a provision, forward for a teardown.
+-- Resumes a parked job: a provision goes on rolling back, a teardown goes on removing.
 -- KEYS[1] job record; ARGV 1 id, 2 rev as read, 3 steps, 4 state, 5 give up after ms, 6 error or '', 7 event
 -- returns {'ok', fields} | {'other'} when the record is no longer as read
 local id, now = ARGV[1], now_ms()

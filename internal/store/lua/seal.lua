@@ -1,8 +1,8 @@
--- Keeps the sealed credentials before they are set on the site; a second try
--- gets the first one's, so that it can set the same pair again. They live as long
--- as the job does, parked or not: its end removes them, or sets a time to live.
+-- Stores the sealed credentials before they are set on the site. A second attempt gets
+-- those of the first, and sets the same pair again. They are kept as long as the job is
+-- not over; its end deletes them or sets a time to live.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 sealed credentials
--- returns {'ok', the sealed text that counts} | {'stale'}
+-- returns {'ok', the sealed text that is stored} | {'stale'}
 local id = ARGV[1]
 if not owned(id, ARGV[2]) then return { 'stale' } end
 local key = P .. 'credentials:' .. id

@@ -1,23 +1,23 @@
--- Records a job, or answers with the one an equal request made.
+-- Records a job, or returns the job of an earlier equal request.
 -- KEYS[1] job record; further keys are derived from {nexus}: and the arguments
 -- ARGV 1 id, 2 kind, 3 site, 4 actor, 5 spec, 6 steps, 7 give up after ms,
 --      8 key id, 9 sealed input or '', 10 trace parent, 11 idempotency key or '',
 --      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
---      17 ms until a suspended tenant is purged, 18 ms a removed name rests,
+--      17 ms until a suspended tenant is purged, 18 ms for which a removed name is reserved,
 --      19 event and 20 error of a job that this one supersedes, 21 event of this one then ({job}: the other's id),
---      22 retention ms, 23 other names of the idempotency key, one a line, 24… pairs: what is limited, how many an hour
--- What closes or removes a tenant supersedes a job on it that is parked, and a new key
--- that has not been taken up or waits: in this script the other ends, canceled.
+--      22 retention ms, 23 other names of the idempotency key, one per line, 24… pairs: what is limited, the most per hour
+-- A job that suspends or removes a tenant supersedes a parked job on it, and a key job
+-- that was not taken or waits: this script ends the other job as canceled.
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
 --      | {'unfit', state of the tenant} | {'limited', what, ms until the hour is over}
 local id, kind, site = ARGV[1], ARGV[2], ARGV[3]
 local key, tenant, now = KEYS[1], P .. 'tenant:' .. ARGV[3], now_ms()
 local idem = P .. 'idem:' .. ARGV[11]
 
--- A client that lost the answer sends the script again: the record is its own.
+-- go-redis sends the script again when an answer was lost: then the record is its own.
 if redis.call('EXISTS', key) == 1 then return { 'ok', redis.call('HGETALL', key) } end
 
--- A script that fails is not undone: without the right to its last write it makes no first.
+-- Redis does not undo a script that fails, so check the right to the last write first.
 if redis.acl_check_cmd and not redis.acl_check_cmd('XADD', P .. 'events:' .. id) then
   return redis.error_reply('NOPERM no right to XADD')
 end
@@ -30,7 +30,7 @@ for name in string.gmatch(ARGV[11] ~= '' and ARGV[11] .. '\n' .. ARGV[23] or '',
   end
 end
 
--- What a job on an existing tenant needs, and what the tenant is from now on.
+-- The states of the tenant that each kind of job needs, and the state that it sets.
 local moves = {
   teardown = { from = { active = true, suspended = true }, to = 'deleting' },
   suspend = { from = { active = true }, to = 'suspended' },
@@ -40,8 +40,8 @@ local moves = {
 local fit = moves[kind]
 local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
 
--- superseded tells whether the job on the tenant gives way, and what the tenant is
--- without it.
+-- superseded tells whether the job on the tenant is superseded, and returns the state
+-- that the tenant has without it.
 local function superseded(other)
   if other == '' or (kind ~= 'suspend' and kind ~= 'teardown') then return nil end
   local its, state = get(other, 'kind'), get(other, 'state')
@@ -66,8 +66,8 @@ else
     other, row[2] = row[1], without
   end
   if not fit.from[row[2]] then return { 'unfit', row[2] } end
-  -- A purge is of one purge date: the tenant may have been restored since it was found
-  -- due, or somebody asked for that in vain.
+  -- A purge is for one purge date: since it was found due, the tenant may have been
+  -- restored, or a restore may have failed.
   if string.sub(ARGV[11], 1, 6) == 'purge:' and (redis.call('HGET', tenant, 'state') ~= 'suspended'
     or other and get(other, 'kind') ~= 'suspend'
     or ARGV[11] ~= 'purge:' .. site .. ':' .. (redis.call('HGET', tenant, 'purgeAt') or '')) then
@@ -75,7 +75,7 @@ else
   end
 end
 
--- Fixed windows of an hour. All are asked before any is charged.
+-- Fixed windows of an hour. All are checked before any is charged.
 for i = 24, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if tonumber(redis.call('GET', window) or '0') >= tonumber(ARGV[i + 1]) then

@@ -1,5 +1,5 @@
--- Takes the lease of a job for the worker that got this dispatch, and mints its
--- fencing token. Each dispatch can be taken once.
+-- Gives the lease of a job to the worker that got this dispatch, and mints its fencing
+-- token. Each dispatch can be taken once.
 -- KEYS[1] job record
 -- ARGV 1 id, 2 dispatch, 3 lease ms, 4 slots of the bench, 5 event of the start,
 --      6 event and 7 sentence of a wait for room, 8 event and 9 sentence of a wait for a paused bench
@@ -15,7 +15,7 @@ redis.call('HDEL', P .. 'left', id)
 
 local bench = get(id, 'bench')
 if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
-  local open, at = mode(bench, now) == 'open', patience(bench, id, now)
+  local open, at = mode(bench, now) == 'open', next_ask(bench, id, now)
   if state ~= 'rolling_back' then move(id, 'waiting') end
   redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
     'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot

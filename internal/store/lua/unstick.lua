@@ -1,5 +1,5 @@
--- Lets go a tenant's row that waits for a job which is over or has no record: one
--- that was never active goes, one on its way out can be removed again.
+-- Frees a tenant's row whose job is over or has no record. A row that was never active is
+-- deleted; a row in removal can be removed again.
 -- KEYS[1] tenant; ARGV 1 site, 2 made by
 -- returns {'ok', state of the row, '' if it is gone} | {'absent'} | {'busy'}: a live job is on it, or it is another's
 local row = redis.call('HMGET', KEYS[1], 'state', 'madeBy', 'job')

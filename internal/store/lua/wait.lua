@@ -1,6 +1,6 @@
--- Puts a job to rest until a time: the lease and the slot go, the due index is
--- the only timer. A cancel asked meanwhile makes it due at once, as does a slot that
--- was freed since it asked for one.
+-- Makes a job wait until a time: it gives up lease and slot, and the due index is its
+-- only timer. It is due at once if a cancel was asked, or if a slot was freed since it
+-- asked for one.
 -- KEYS[1] job record
 -- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 waiting for, 6 sentence, 7 delay ms, 8… events
 -- returns {'ok'} | {'stale'}
@@ -9,9 +9,9 @@ if not owned(id, ARGV[2]) then return { 'stale' } end
 local at = now + tonumber(ARGV[7])
 local asked = get(id, 'asked')
 if (ARGV[5] == 'capacity' or ARGV[5] == 'bench') and asked ~= '' and redis.call('ZSCORE', P .. 'waiters:' .. asked, id) then
-  at = math.max(at, patience(asked, id, now))
+  at = math.max(at, next_ask(asked, id, now))
   local slots = tonumber(redis.call('HGET', P .. 'bench:' .. asked, 'slots') or '1')
-  if turn(asked, id, now, capacity(id, asked, slots, now) - redis.call('ZCARD', P .. 'slots:' .. asked)) then at = now end
+  if may_enter(asked, id, now, capacity(id, asked, slots, now) - redis.call('ZCARD', P .. 'slots:' .. asked)) then at = now end
 end
 if get(id, 'cancel') == '1' and ARGV[4] ~= 'rolling_back' then at = now end
 move(id, ARGV[4])
