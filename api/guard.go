@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 )
 
 // rule is what a route wants before any of its parameters is read.
@@ -64,6 +65,9 @@ func (s *Server) guard(rules map[string]rule) echo.MiddlewareFunc {
 					return unknownParameter(name, r.query)
 				}
 			}
+			if err := shortHeaders(c.Request().Header); err != nil {
+				return err
+			}
 			if r.keyed && !printable(c.Request().Header.Get("Idempotency-Key"), 128) {
 				return invalid("Idempotency-Key", "Send an Idempotency-Key of 1 to 128 printable characters; a second call with the same one gets the same answer.")
 			}
@@ -77,7 +81,34 @@ func unknownParameter(name string, known []string) error {
 	if len(known) > 0 {
 		takes = "this call takes " + strings.Join(known, ", ")
 	}
-	return invalid(strings.ToValidUTF8(name, "?"), fmt.Sprintf("There is no query parameter %s; %s.", strings.ToValidUTF8(name, "?"), takes))
+	return invalid(named(name), fmt.Sprintf("There is no query parameter %s; %s.", named(name), takes))
+}
+
+// named is a name that a caller made up, as answers repeat it: cut off.
+func named(name string) string {
+	const most = 60
+	if runes := []rune(strings.ToValidUTF8(name, "?")); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return strings.ToValidUTF8(name, "?")
+}
+
+// shortHeaders refuses a header that is longer than the contract allows.
+func shortHeaders(h http.Header) error {
+	const most = 1000
+	for _, name := range []string{"If-None-Match", "Last-Event-ID", "Prefer"} {
+		if len(h.Get(name)) > most {
+			return invalid(name, fmt.Sprintf("The header %s is too long: %d characters at most.", name, most))
+		}
+	}
+	return nil
+}
+
+// bounded bounds what is sent, where anything is read of it.
+func bounded() echo.MiddlewareFunc {
+	return middleware.BodyLimitWithConfig(middleware.BodyLimitConfig{Limit: "64K", Skipper: func(c echo.Context) bool {
+		return c.Request().Method == http.MethodGet || c.Request().Method == http.MethodHead
+	}})
 }
 
 // withHead answers HEAD wherever GET is answered (RFC 9110 §9.3.2).

@@ -170,7 +170,7 @@ func (s *Server) CancelJob(c echo.Context, id gen.JobID) error {
 	if job, err = s.Store.Cancel(c.Request().Context(), job.ID, actor); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusAccepted, s.job(job, !holder))
+	return s.recorded(c, job, !holder)
 }
 
 // ResumeJob sets a parked job going again.
@@ -186,7 +186,7 @@ func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
 	if job, err = s.Store.Resume(c.Request().Context(), job.ID, actor); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusAccepted, s.job(job, true))
+	return s.recorded(c, job, true)
 }
 
 // job is a job as it is shown; who asked for it is for operators.
@@ -203,7 +203,7 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 		out.Site = s.shownSite(j.Site)
 	}
 	if j.WaitingFor != "" {
-		waiting := gen.JobWaitingFor(j.WaitingFor)
+		waiting := gen.Wait(j.WaitingFor)
 		out.WaitingFor, out.WaitingNote = &waiting, optional(j.WaitNote)
 	}
 	if !j.NextAt.IsZero() {

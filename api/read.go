@@ -105,6 +105,7 @@ func decodeObject(body []byte, into any) error {
 }
 
 func unknownField(name string) error {
+	name = named(name)
 	return invalid(name, fmt.Sprintf("There is no field %s; /openapi.yaml lists the fields.", name))
 }
 

@@ -77,3 +77,50 @@ func TestFailedWaitSaysWhatToDo(t *testing.T) {
 		t.Errorf("%v", body)
 	}
 }
+
+// TestNamesRunOut: that all addresses of an organization's name are taken depends on
+// who came before, so it is a conflict, and not wrong input.
+func TestNamesRunOut(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	for name := range nexus.Subdomains("acme") {
+		if status, _, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"`+name+`"}`)); status != 202 {
+			t.Fatalf("%s: %d %v", name, status, body)
+		}
+	}
+	status, _, body := s.ask("POST", "/signup", signupBody(`{"organizationName":"Acme"}`))
+	if status != 409 || body["reason"] != "name_taken" || !strings.Contains(fmt.Sprint(body["errors"]), "subdomain") {
+		t.Errorf("after all of them: %d %v", status, body)
+	}
+}
+
+// TestTooLong: what is longer than the contract allows is refused, though it be
+// spaces, and no answer repeats all of it.
+func TestTooLong(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	long := strings.Repeat("x", 5000)
+	for what, status := range map[string]int{
+		"GET /subdomains/" + strings.Repeat("a", 201):       400,
+		"GET /subdomains/" + strings.Repeat("a", 200):       200,
+		"GET /jobs/" + long:                                 404,
+		"GET /jobs/" + strings.Repeat("a", 32) + "?" + long: 400,
+	} {
+		method, path, _ := strings.Cut(what, " ")
+		if got, _, body := s.ask(method, path, ""); got != status || len(fmt.Sprint(body)) > 2000 {
+			t.Errorf("%.60s…: %d %.300v", what, got, body)
+		}
+	}
+	for _, header := range []string{"Prefer", "If-None-Match", "Last-Event-ID"} {
+		for _, path := range []string{"/jobs/" + strings.Repeat("a", 32), "/jobs/" + strings.Repeat("a", 32) + "/events"} {
+			if got, _, _ := s.ask("GET", path, "", header, strings.Repeat("x", 1001)); got != 400 {
+				t.Errorf("a long %s: %d", header, got)
+			}
+		}
+	}
+	for _, body := range []string{`{"fullName":"Jane` + strings.Repeat(" ", 140) + `"}`, `{"` + long + `":1}`} {
+		if got, _, answer := s.ask("POST", "/signup", signupBody(body)); got != 400 || len(fmt.Sprint(answer)) > 2000 {
+			t.Errorf("%.40s…: %d %.300v", body, got, answer)
+		}
+	}
+}

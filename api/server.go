@@ -98,7 +98,7 @@ func New(o Options) *Server {
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
 			ExposeHeaders: []string{"ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"}}))
 	}
-	s.echo.Use(middleware.BodyLimit("64K"), compressed())
+	s.echo.Use(bounded(), compressed())
 	gen.RegisterHandlers(withHead{s.echo}, s)
 	s.servePage()
 	s.serveQueues()
@@ -118,6 +118,8 @@ func (s *Server) site(subdomain string) nexus.SiteName {
 }
 
 func statusURL(id nexus.JobID) string { return "/jobs/" + string(id) }
+
+func eventsURL(id nexus.JobID) string { return statusURL(id) + "/events" }
 
 // recovered turns a panic into a 500, with its stack in the log only.
 func (s *Server) recovered() echo.MiddlewareFunc {

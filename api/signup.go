@@ -106,7 +106,9 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 			return job, err
 		}
 	}
-	return nexus.Job{}, invalid("subdomain", "No free address could be made from this organization's name; please choose one.")
+	message := "All addresses that are made from this organization's name are taken; please choose one."
+	return nexus.Job{}, &nexus.Error{Code: nexus.Conflict, Reason: nexus.ReasonNameTaken, Op: "api.signup", Msg: message,
+		Fields: []nexus.FieldError{{Field: "subdomain", Message: message}}}
 }
 
 func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain string) (nexus.Job, error) {
@@ -215,7 +217,7 @@ func (s *Server) accepted(c echo.Context, job nexus.Job) error {
 		claim = s.Keys.Claim(job.KeyID, job.ID).Reveal()
 	}
 	return c.JSON(http.StatusAccepted, gen.Accepted{JobId: string(job.ID), Site: s.shownSite(job.Site), Url: s.url(job.Site),
-		StatusUrl: statusURL(job.ID), EventsUrl: statusURL(job.ID) + "/events", ClaimToken: claim})
+		StatusUrl: statusURL(job.ID), EventsUrl: eventsURL(job.ID), ClaimToken: claim})
 }
 
 // waited holds the answer back until the job is over, at most for a time. The

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gosimple/unidecode"
 	"github.com/labstack/echo/v4"
@@ -12,8 +14,14 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
+// longestWish is how much text is looked at for an address; far more than one may have.
+const longestWish = 200
+
 // Subdomain says whether an address is free; the form asks as one types.
 func (s *Server) Subdomain(c echo.Context, name string) error {
+	if utf8.RuneCountInString(name) > longestWish {
+		return invalid("name", fmt.Sprintf("This is too long to be an address: %d characters at most.", longestWish))
+	}
 	name = strings.ToLower(strings.TrimSpace(name))
 	if s.Single {
 		return c.JSON(http.StatusOK, gen.Subdomain{Name: name, Site: string(s.Master), Available: true,

@@ -62,7 +62,7 @@ func (s *Server) DeleteTenant(c echo.Context, site string, params gen.DeleteTena
 	if err != nil {
 		return err
 	}
-	return s.recorded(c, job)
+	return s.recorded(c, job, true)
 }
 
 // RestoreTenant opens a suspended tenant's site again.
@@ -71,7 +71,7 @@ func (s *Server) RestoreTenant(c echo.Context, site string, params gen.RestoreTe
 	if err != nil {
 		return err
 	}
-	return s.recorded(c, job)
+	return s.recorded(c, job, true)
 }
 
 // RotateKey gives the tenant's admin a fresh key and secret.
@@ -132,11 +132,19 @@ func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *str
 	return s.record(c.Request().Context(), sub)
 }
 
-// recorded answers an operator with the job that was recorded.
-func (s *Server) recorded(c echo.Context, job nexus.Job) error {
+// recorded answers with the job that was recorded or asked for something, as it is.
+func (s *Server) recorded(c echo.Context, job nexus.Job, operator bool) error {
 	c.Response().Header().Set("Location", statusURL(job.ID))
 	c.Response().Header().Set("Retry-After", "1")
-	return c.JSON(http.StatusAccepted, s.job(job, true))
+	return c.JSON(http.StatusAccepted, recordedJob{s.job(job, operator), string(job.ID), statusURL(job.ID), eventsURL(job.ID)})
+}
+
+// recordedJob is a gen.Accepted with the job's own fields.
+type recordedJob struct {
+	gen.Job
+	JobID     string `json:"jobId"`
+	StatusURL string `json:"statusUrl"`
+	EventsURL string `json:"eventsUrl"`
 }
 
 func (s *Server) tenant(t nexus.Tenant) gen.Tenant {

@@ -54,36 +54,6 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
-// Defines values for JobWaitingFor.
-const (
-	JobWaitingForBench        JobWaitingFor = "bench"
-	JobWaitingForCapacity     JobWaitingFor = "capacity"
-	JobWaitingForOperator     JobWaitingFor = "operator"
-	JobWaitingForPayment      JobWaitingFor = "payment"
-	JobWaitingForRetry        JobWaitingFor = "retry"
-	JobWaitingForVerification JobWaitingFor = "verification"
-)
-
-// Valid indicates whether the value is a known member of the JobWaitingFor enum.
-func (e JobWaitingFor) Valid() bool {
-	switch e {
-	case JobWaitingForBench:
-		return true
-	case JobWaitingForCapacity:
-		return true
-	case JobWaitingForOperator:
-		return true
-	case JobWaitingForPayment:
-		return true
-	case JobWaitingForRetry:
-		return true
-	case JobWaitingForVerification:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for Kind.
 const (
 	Adopt     Kind = "adopt"
@@ -243,6 +213,36 @@ func (e TenantState) Valid() bool {
 	}
 }
 
+// Defines values for Wait.
+const (
+	WaitBench        Wait = "bench"
+	WaitCapacity     Wait = "capacity"
+	WaitOperator     Wait = "operator"
+	WaitPayment      Wait = "payment"
+	WaitRetry        Wait = "retry"
+	WaitVerification Wait = "verification"
+)
+
+// Valid indicates whether the value is a known member of the Wait enum.
+func (e Wait) Valid() bool {
+	switch e {
+	case WaitBench:
+		return true
+	case WaitCapacity:
+		return true
+	case WaitOperator:
+		return true
+	case WaitPayment:
+		return true
+	case WaitRetry:
+		return true
+	case WaitVerification:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeleteTenantParamsPurge.
 const (
 	Now DeleteTenantParamsPurge = "now"
@@ -258,32 +258,61 @@ func (e DeleteTenantParamsPurge) Valid() bool {
 	}
 }
 
-// Accepted defines model for Accepted.
+// Accepted What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
 type Accepted struct {
-	// ClaimToken The right to fetch the credentials and to cancel.
-	ClaimToken string `json:"claimToken"`
+	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+	Actor *Actor `json:"actor,omitempty"`
 
-	// EventsUrl The live stream of the job's events.
-	EventsUrl string `json:"eventsUrl"`
-	JobId     string `json:"jobId"`
-	Site      string `json:"site"`
-	StatusUrl string `json:"statusUrl"`
-	Url       string `json:"url"`
+	// ClaimToken The right to fetch the credentials and to cancel.
+	ClaimToken string    `json:"claimToken,omitempty"`
+	CreatedAt  *Time     `json:"createdAt,omitempty"`
+	Error      *JobError `json:"error,omitempty"`
+
+	// EventsUrl A path on this server.
+	EventsUrl Path   `json:"eventsUrl"`
+	GiveUpAt  *Time  `json:"giveUpAt,omitempty"`
+	Id        *JobID `json:"id,omitempty"`
+	JobId     JobID  `json:"jobId"`
+	Kind      *Kind  `json:"kind,omitempty"`
+	NextAt    *Time  `json:"nextAt,omitempty"`
+
+	// Site The host of the site.
+	Site  SiteName `json:"site"`
+	State *State   `json:"state,omitempty"`
+
+	// StatusUrl A path on this server.
+	StatusUrl Path    `json:"statusUrl"`
+	Steps     *[]Step `json:"steps,omitempty"`
+	UpdatedAt *Time   `json:"updatedAt,omitempty"`
+	Url       URL     `json:"url"`
+
+	// WaitingFor What a job waits for.
+	WaitingFor *Wait `json:"waitingFor,omitempty"`
+
+	// WaitingNote For people.
+	WaitingNote *Sentence `json:"waitingNote,omitempty"`
 }
+
+// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+type Actor = string
 
 // AdoptRequest defines model for AdoptRequest.
 type AdoptRequest struct {
-	// Email The admin user on the site.
-	Email  string  `json:"email"`
-	NewKey *bool   `json:"newKey,omitempty"`
-	Plan   *string `json:"plan,omitempty"`
+	// Email An address in ASCII, in 140 characters, 64 of them before the @.
+	Email  Email `json:"email"`
+	NewKey *bool `json:"newKey,omitempty"`
+
+	// Plan Left out: free.
+	Plan *string `json:"plan,omitempty"`
 }
 
 // Bench defines model for Bench.
 type Bench struct {
 	// By Who set the mode; breaker for tripped.
-	By   *string `json:"by,omitempty"`
-	Code *string `json:"code,omitempty"`
+	By *string `json:"by,omitempty"`
+
+	// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+	Code *Code `json:"code,omitempty"`
 
 	// Failures Jobs in a row that failed in one step with one code.
 	Failures int       `json:"failures"`
@@ -291,8 +320,8 @@ type Bench struct {
 	Name     string    `json:"name"`
 
 	// Slots Operations admitted at once.
-	Slots int     `json:"slots"`
-	Step  *string `json:"step,omitempty"`
+	Slots int       `json:"slots"`
+	Step  *StepName `json:"step,omitempty"`
 
 	// Until When a tripped bench is tried again.
 	Until *time.Time `json:"until,omitempty"`
@@ -310,43 +339,59 @@ type BenchList struct {
 	Benches []Bench `json:"benches"`
 }
 
+// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+type Code = string
+
 // Credentials defines model for Credentials.
 type Credentials struct {
 	ApiKey    string `json:"apiKey"`
 	ApiSecret string `json:"apiSecret"`
-	Site      string `json:"site"`
-	Url       string `json:"url"`
+
+	// Site The host of the site.
+	Site SiteName `json:"site"`
+	Url  URL      `json:"url"`
 }
+
+// Duration defines model for Duration.
+type Duration = string
+
+// Email An address in ASCII, in 140 characters, 64 of them before the @.
+type Email = string
 
 // Event One change of a job, as the stream of its events tells it.
 type Event struct {
-	// Actor Who asked for it: the name of a token. Shown to operators.
-	Actor   *string   `json:"actor,omitempty"`
-	At      time.Time `json:"at"`
-	Attempt *int      `json:"attempt,omitempty"`
-	Note    *string   `json:"note,omitempty"`
+	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+	Actor   *Actor `json:"actor,omitempty"`
+	At      Time   `json:"at"`
+	Attempt *int   `json:"attempt,omitempty"`
+
+	// Note For people.
+	Note    *Sentence `json:"note,omitempty"`
 	Percent *int      `json:"percent,omitempty"`
 
 	// Rev Grows with each event of the job.
 	Rev       int64      `json:"rev"`
 	State     State      `json:"state"`
-	Step      *string    `json:"step,omitempty"`
+	Step      *StepName  `json:"step,omitempty"`
 	StepState *StepState `json:"stepState,omitempty"`
 }
 
 // FieldError defines model for FieldError.
 type FieldError struct {
-	Field   string `json:"field"`
-	Message string `json:"message"`
+	// Field A field, a parameter or a header; a long name is cut off.
+	Field string `json:"field"`
+
+	// Message For people.
+	Message Sentence `json:"message"`
 }
 
 // Health defines model for Health.
 type Health struct {
-	Problems *[]string    `json:"problems,omitempty"`
+	Problems *[]Sentence  `json:"problems,omitempty"`
 	Status   HealthStatus `json:"status"`
 
 	// Warnings What is worth a look and keeps nothing from working, such as a paused bench.
-	Warnings *[]string `json:"warnings,omitempty"`
+	Warnings *[]Sentence `json:"warnings,omitempty"`
 
 	// Workers How many workers take jobs now. Not told while Redis cannot be read.
 	Workers *int `json:"workers,omitempty"`
@@ -357,147 +402,247 @@ type HealthStatus string
 
 // Job defines model for Job.
 type Job struct {
-	// Actor Who asked: the name of a token, or signup. Shown to operators.
-	Actor      *string        `json:"actor,omitempty"`
-	CreatedAt  time.Time      `json:"createdAt"`
-	Error      *JobError      `json:"error,omitempty"`
-	GiveUpAt   time.Time      `json:"giveUpAt"`
-	Id         string         `json:"id"`
-	Kind       Kind           `json:"kind"`
-	NextAt     *time.Time     `json:"nextAt,omitempty"`
-	Site       string         `json:"site"`
-	State      State          `json:"state"`
-	Steps      []Step         `json:"steps"`
-	UpdatedAt  time.Time      `json:"updatedAt"`
-	Url        string         `json:"url"`
-	WaitingFor *JobWaitingFor `json:"waitingFor,omitempty"`
+	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+	Actor     *Actor    `json:"actor,omitempty"`
+	CreatedAt Time      `json:"createdAt"`
+	Error     *JobError `json:"error,omitempty"`
+	GiveUpAt  Time      `json:"giveUpAt"`
+	Id        JobID     `json:"id"`
+	Kind      Kind      `json:"kind"`
+	NextAt    *Time     `json:"nextAt,omitempty"`
 
-	// WaitingNote A sentence on what it waits for.
-	WaitingNote *string `json:"waitingNote,omitempty"`
+	// Site The host of the site.
+	Site      SiteName `json:"site"`
+	State     State    `json:"state"`
+	Steps     []Step   `json:"steps"`
+	UpdatedAt Time     `json:"updatedAt"`
+	Url       URL      `json:"url"`
+
+	// WaitingFor What a job waits for.
+	WaitingFor *Wait `json:"waitingFor,omitempty"`
+
+	// WaitingNote For people.
+	WaitingNote *Sentence `json:"waitingNote,omitempty"`
 }
-
-// JobWaitingFor defines model for Job.WaitingFor.
-type JobWaitingFor string
 
 // JobError defines model for JobError.
 type JobError struct {
-	Action    *string `json:"action,omitempty"`
-	Code      string  `json:"code"`
-	Message   string  `json:"message"`
-	RequestId *string `json:"requestId,omitempty"`
-	Step      *string `json:"step,omitempty"`
+	// Action For people.
+	Action *Sentence `json:"action,omitempty"`
+
+	// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+	Code Code `json:"code"`
+
+	// Message For people.
+	Message   Sentence   `json:"message"`
+	RequestId *RequestID `json:"requestId,omitempty"`
+	Step      *StepName  `json:"step,omitempty"`
 }
+
+// JobID defines model for JobID.
+type JobID = string
 
 // JobList defines model for JobList.
 type JobList struct {
-	Jobs []Job   `json:"jobs"`
-	Next *string `json:"next,omitempty"`
+	Jobs []Job `json:"jobs"`
+
+	// Next The cursor of the next page; left out on the last one.
+	Next *Next `json:"next,omitempty"`
 }
 
 // Kind defines model for Kind.
 type Kind string
 
+// Name Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+type Name = string
+
+// Next The cursor of the next page; left out on the last one.
+type Next = string
+
+// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name.
+type Password = string
+
+// Path A path on this server.
+type Path = string
+
 // Problem defines model for Problem.
 type Problem struct {
 	// Action What to do, as the job says it; also at the end of detail.
-	Action *string       `json:"action,omitempty"`
-	Code   string        `json:"code"`
-	Detail *string       `json:"detail,omitempty"`
+	Action *string `json:"action,omitempty"`
+
+	// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+	Code Code `json:"code"`
+
+	// Detail For people.
+	Detail *Sentence     `json:"detail,omitempty"`
 	Errors *[]FieldError `json:"errors,omitempty"`
-	JobId  *string       `json:"jobId,omitempty"`
+	JobId  *JobID        `json:"jobId,omitempty"`
 
 	// Reason Tells problems of one code apart. New ones may come; then the code says enough.
-	Reason    *Reason `json:"reason,omitempty"`
-	RequestId string  `json:"requestId"`
+	Reason    *Reason   `json:"reason,omitempty"`
+	RequestId RequestID `json:"requestId"`
 
 	// RetryAfter Seconds.
 	RetryAfter *int    `json:"retryAfter,omitempty"`
 	Status     int     `json:"status"`
 	Suggestion *string `json:"suggestion,omitempty"`
 	Title      string  `json:"title"`
-	Type       string  `json:"type"`
+	Type       URL     `json:"type"`
 }
 
 // Reason Tells problems of one code apart. New ones may come; then the code says enough.
 type Reason string
 
-// SignupRequest defines model for SignupRequest.
+// RequestID defines model for RequestID.
+type RequestID = string
+
+// Sentence For people.
+type Sentence = string
+
+// SignupRequest Optional fields may be empty or null, which means left out.
 type SignupRequest struct {
 	// Country In English, such as Germany.
 	Country *string `json:"country,omitempty"`
 
 	// Currency Example: EUR
 	Currency *string `json:"currency,omitempty"`
-	Email    string  `json:"email"`
-	FullName string  `json:"fullName"`
+
+	// Email An address in ASCII, in 140 characters, 64 of them before the @.
+	Email Email `json:"email"`
+
+	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	FullName Name `json:"fullName"`
 
 	// Language Example: de
-	Language         *string `json:"language,omitempty"`
-	OrganizationName string  `json:"organizationName"`
-	Password         string  `json:"password"`
+	Language *string `json:"language,omitempty"`
 
-	// Plan free, starter or business; operators may also give enterprise.
+	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	OrganizationName Name `json:"organizationName"`
+
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name.
+	Password Password `json:"password"`
+
+	// Plan Left out: free.
 	Plan *string `json:"plan,omitempty"`
 
-	// Subdomain The wished address before the domain; left out, it is made from the organization's name.
+	// Subdomain The wished address before the domain; left out, it is made from the organization's name, which is refused if that has no letters to make one of.
 	Subdomain *string `json:"subdomain,omitempty"`
 
-	// Timezone Example: Europe/Berlin
+	// Timezone A name of the IANA's list.
+	//
+	// Example: Europe/Berlin
 	Timezone *string `json:"timezone,omitempty"`
 }
+
+// SiteName The host of the site.
+type SiteName = string
 
 // State defines model for State.
 type State string
 
 // Step defines model for Step.
 type Step struct {
-	Attempts  int        `json:"attempts"`
-	EndedAt   *time.Time `json:"endedAt,omitempty"`
-	Name      string     `json:"name"`
-	Note      *string    `json:"note,omitempty"`
-	Percent   *int       `json:"percent,omitempty"`
-	StartedAt *time.Time `json:"startedAt,omitempty"`
-	State     StepState  `json:"state"`
+	Attempts int      `json:"attempts"`
+	EndedAt  *Time    `json:"endedAt,omitempty"`
+	Name     StepName `json:"name"`
+
+	// Note For people.
+	Note      *Sentence `json:"note,omitempty"`
+	Percent   *int      `json:"percent,omitempty"`
+	StartedAt *Time     `json:"startedAt,omitempty"`
+	State     StepState `json:"state"`
 }
+
+// StepName defines model for StepName.
+type StepName = string
 
 // StepState defines model for StepState.
 type StepState string
 
 // Subdomain defines model for Subdomain.
 type Subdomain struct {
-	Available  bool    `json:"available"`
-	Name       string  `json:"name"`
-	Reason     *string `json:"reason,omitempty"`
+	Available bool `json:"available"`
+
+	// Name What was asked, in small letters.
+	Name string `json:"name"`
+
+	// Reason For people.
+	Reason *Sentence `json:"reason,omitempty"`
+
+	// Site The site's name with this address.
 	Site       string  `json:"site"`
 	Suggestion *string `json:"suggestion,omitempty"`
 }
 
 // Tenant defines model for Tenant.
 type Tenant struct {
-	Bench     string    `json:"bench"`
-	CreatedAt time.Time `json:"createdAt"`
-	Email     string    `json:"email"`
+	Bench     string `json:"bench"`
+	CreatedAt Time   `json:"createdAt"`
+	Email     string `json:"email"`
+	Job       *JobID `json:"job,omitempty"`
+	MadeBy    *JobID `json:"madeBy,omitempty"`
+	Plan      string `json:"plan"`
+	PurgeAt   *Time  `json:"purgeAt,omitempty"`
 
-	// Job The live job on it.
-	Job    *string `json:"job,omitempty"`
-	MadeBy *string `json:"madeBy,omitempty"`
-	Plan   string  `json:"plan"`
-
-	// PurgeAt When a suspended tenant is removed for good.
-	PurgeAt *time.Time  `json:"purgeAt,omitempty"`
-	Site    string      `json:"site"`
-	State   TenantState `json:"state"`
-	Url     string      `json:"url"`
+	// Site The host of the site.
+	Site  SiteName    `json:"site"`
+	State TenantState `json:"state"`
+	Url   URL         `json:"url"`
 }
 
 // TenantList defines model for TenantList.
 type TenantList struct {
-	Next    *string  `json:"next,omitempty"`
+	// Next The cursor of the next page; left out on the last one.
+	Next    *Next    `json:"next,omitempty"`
 	Tenants []Tenant `json:"tenants"`
+}
+
+// TenantRequest As a SignupRequest; the subdomain has to be given.
+type TenantRequest struct {
+	// Country In English, such as Germany.
+	Country *string `json:"country,omitempty"`
+
+	// Currency Example: EUR
+	Currency *string `json:"currency,omitempty"`
+
+	// Email An address in ASCII, in 140 characters, 64 of them before the @.
+	Email Email `json:"email"`
+
+	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	FullName Name `json:"fullName"`
+
+	// Language Example: de
+	Language *string `json:"language,omitempty"`
+
+	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	OrganizationName Name `json:"organizationName"`
+
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name.
+	Password Password `json:"password"`
+
+	// Plan Left out: free.
+	Plan *string `json:"plan,omitempty"`
+
+	// Subdomain The address before the domain.
+	Subdomain string `json:"subdomain"`
+
+	// Timezone A name of the IANA's list.
+	//
+	// Example: Europe/Berlin
+	Timezone *string `json:"timezone,omitempty"`
 }
 
 // TenantState defines model for TenantState.
 type TenantState string
+
+// Time defines model for Time.
+type Time = time.Time
+
+// URL defines model for URL.
+type URL = string
+
+// Wait What a job waits for.
+type Wait string
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -505,26 +650,97 @@ type Cursor = string
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
-// JobID defines model for JobID.
-type JobID = string
-
 // Limit defines model for Limit.
 type Limit = int
+
+// Site defines model for Site.
+type Site = string
+
+// CancelRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+type CancelRecorded = Accepted
+
+// DeletionRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+type DeletionRecorded = Accepted
+
+// Forbidden defines model for Forbidden.
+type Forbidden = Problem
+
+// Gone defines model for Gone.
+type Gone = Problem
+
+// Internal defines model for Internal.
+type Internal = Problem
+
+// Invalid defines model for Invalid.
+type Invalid = Problem
+
+// JobOver defines model for JobOver.
+type JobOver = Problem
+
+// KeyRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+type KeyRecorded = Accepted
+
+// KeyReused defines model for KeyReused.
+type KeyReused = Problem
+
+// Limited defines model for Limited.
+type Limited = Problem
+
+// NameTaken defines model for NameTaken.
+type NameTaken = Problem
+
+// NotFound defines model for NotFound.
+type NotFound = Problem
+
+// NotJSON defines model for NotJSON.
+type NotJSON = Problem
+
+// NotReady defines model for NotReady.
+type NotReady = Problem
+
+// RestoreRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+type RestoreRecorded = Accepted
+
+// ResumeRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+type ResumeRecorded = Accepted
+
+// SignupRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+type SignupRecorded = Accepted
+
+// TenantBusy defines model for TenantBusy.
+type TenantBusy = Problem
+
+// TooLarge defines model for TooLarge.
+type TooLarge = Problem
+
+// TooManyStreams defines model for TooManyStreams.
+type TooManyStreams = Problem
+
+// TooSlow defines model for TooSlow.
+type TooSlow = Problem
+
+// Unauthenticated defines model for Unauthenticated.
+type Unauthenticated = Problem
+
+// Unavailable defines model for Unavailable.
+type Unavailable = Problem
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
 	State *State `form:"state,omitempty" json:"state,omitempty"`
 	Kind  *Kind  `form:"kind,omitempty" json:"kind,omitempty"`
 
-	// Cursor The next of the page before.
+	// Cursor The next of the page before. It is opaque, and any other text is refused.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // ShowJobParams defines parameters for ShowJob.
 type ShowJobParams struct {
-	// Wait How long to wait, such as 20s; 30s at most.
-	Wait        *string `form:"wait,omitempty" json:"wait,omitempty"`
+	// Wait How long to wait, such as 20s, or 20; 30s at most.
+	Wait *Duration `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// IfNoneMatch ETags of answers that the caller has, or *.
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
@@ -553,7 +769,7 @@ type SignupParams struct {
 type ListTenantsParams struct {
 	State *TenantState `form:"state,omitempty" json:"state,omitempty"`
 
-	// Cursor The next of the page before.
+	// Cursor The next of the page before. It is opaque, and any other text is refused.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
 }
@@ -598,7 +814,7 @@ type RestoreTenantParams struct {
 type SignupJSONRequestBody = SignupRequest
 
 // CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
-type CreateTenantJSONRequestBody = SignupRequest
+type CreateTenantJSONRequestBody = TenantRequest
 
 // AdoptTenantJSONRequestBody defines body for AdoptTenant for application/json ContentType.
 type AdoptTenantJSONRequestBody = AdoptRequest
@@ -655,19 +871,19 @@ type ServerInterface interface {
 	CreateTenant(ctx echo.Context, params CreateTenantParams) error
 	// DeleteTenant Close a tenant's site, and remove it when its grace is over
 	// (DELETE /tenants/{site})
-	DeleteTenant(ctx echo.Context, site string, params DeleteTenantParams) error
+	DeleteTenant(ctx echo.Context, site Site, params DeleteTenantParams) error
 	// ShowTenant Show a tenant
 	// (GET /tenants/{site})
-	ShowTenant(ctx echo.Context, site string) error
+	ShowTenant(ctx echo.Context, site Site) error
 	// AdoptTenant Take over a site that was made by other means
 	// (POST /tenants/{site}/adopt)
-	AdoptTenant(ctx echo.Context, site string, params AdoptTenantParams) error
+	AdoptTenant(ctx echo.Context, site Site, params AdoptTenantParams) error
 	// RotateKey Give the tenant's admin a fresh API key and secret
 	// (POST /tenants/{site}/keys)
-	RotateKey(ctx echo.Context, site string, params RotateKeyParams) error
+	RotateKey(ctx echo.Context, site Site, params RotateKeyParams) error
 	// RestoreTenant Open a suspended tenant's site again
 	// (POST /tenants/{site}/restore)
-	RestoreTenant(ctx echo.Context, site string, params RestoreTenantParams) error
+	RestoreTenant(ctx echo.Context, site Site, params RestoreTenantParams) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -1056,7 +1272,7 @@ func (w *ServerInterfaceWrapper) CreateTenant(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) DeleteTenant(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "site" -------------
-	var site string
+	var site Site
 
 	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1098,7 +1314,7 @@ func (w *ServerInterfaceWrapper) DeleteTenant(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) ShowTenant(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "site" -------------
-	var site string
+	var site Site
 
 	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1114,7 +1330,7 @@ func (w *ServerInterfaceWrapper) ShowTenant(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) AdoptTenant(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "site" -------------
-	var site string
+	var site Site
 
 	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1150,7 +1366,7 @@ func (w *ServerInterfaceWrapper) AdoptTenant(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) RotateKey(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "site" -------------
-	var site string
+	var site Site
 
 	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1186,7 +1402,7 @@ func (w *ServerInterfaceWrapper) RotateKey(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) RestoreTenant(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "site" -------------
-	var site string
+	var site Site
 
 	err = runtime.BindStyledParameterWithOptions("simple", "site", ctx.Param("site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {

@@ -116,7 +116,7 @@ func (s *dockerStack) waits(j *staged, words ...string) {
 	note := ""
 	eventually(s.t, 90*time.Second, j.Site+" waits for the bench: "+strings.Join(words, ", "), func() bool {
 		job, _, _, err := s.client.Job(s.t.Context(), j.JobId, "", 0)
-		if err != nil || job.State != gen.StateWaiting || value(job.WaitingFor) != gen.JobWaitingFor(nexus.WaitBench) {
+		if err != nil || job.State != gen.StateWaiting || value(job.WaitingFor) != gen.Wait(nexus.WaitBench) {
 			return false
 		}
 		note = value(job.WaitingNote)

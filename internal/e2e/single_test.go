@@ -320,7 +320,7 @@ func TestSingleWorkerKilled(t *testing.T) {
 // off is neither touched nor said to be gone.
 func TestSingleWaits(t *testing.T) {
 	s := newSingleStack(t, 1)
-	waits := func(id string, want gen.JobWaitingFor) {
+	waits := func(id string, want gen.Wait) {
 		t.Helper()
 		eventually(t, 30*time.Second, "it waits for "+string(want), func() bool {
 			job, _, _, err := s.client.Job(t.Context(), id, "", 0)
@@ -329,11 +329,11 @@ func TestSingleWaits(t *testing.T) {
 	}
 	s.road.closed.Store(true)
 	away := s.asked("away@example.com", goodWord)
-	waits(away.JobId, gen.JobWaitingFor(nexus.WaitBench))
+	waits(away.JobId, gen.Wait(nexus.WaitBench))
 	s.road.closed.Store(false)
 	s.python(t, "from frappe.installer import update_site_config\nupdate_site_config(\"throttle_user_limit\", 1)")
 	full := s.asked("full@example.com", goodWord)
-	waits(full.JobId, gen.JobWaitingFor(nexus.WaitCapacity))
+	waits(full.JobId, gen.Wait(nexus.WaitCapacity))
 	s.python(t, "from frappe.installer import update_site_config\nupdate_site_config(\"throttle_user_limit\", 60)")
 	for _, a := range []gen.Accepted{away, full} {
 		if _, err := s.client.Cancel(t.Context(), a.JobId, nexus.Secret(a.ClaimToken)); err != nil {

@@ -29,7 +29,9 @@ type Signup struct {
 func (s *Signup) Normalize() {
 	for _, field := range []*string{&s.Email, &s.FullName, &s.Organization, &s.Subdomain,
 		&s.Country, &s.Language, &s.TimeZone, &s.Currency} {
-		*field = strings.TrimSpace(*field)
+		if utf8.RuneCountInString(*field) <= MaxData { // else it is refused, however much of it is space
+			*field = strings.TrimSpace(*field)
+		}
 	}
 	if local, domain, ok := cutLast(s.Email, "@"); ok {
 		s.Email = local + "@" + strings.ToLower(domain)

@@ -176,7 +176,8 @@ func TestSignupNames(t *testing.T) {
 		{"an emoji sequence", "Acme 👩\u200d💻", ""},
 		{"one digit", "7", ""},
 		{"140 characters", strings.Repeat("ж", 140), ""},
-		{"trimmed to 140", "  " + strings.Repeat("a", 140) + "\u00a0\n", ""},
+		{"trimmed", "  " + strings.Repeat("a", 136) + "\u00a0\n", ""},
+		{"140 characters, and space around them", "  " + strings.Repeat("a", 140) + "\u00a0\n", long}, // as the API's contract says
 		{"none", "", empty},
 		{"nothing but space", " \t\u3000", empty},
 		{"141 characters", strings.Repeat("ж", 141), long},

@@ -307,8 +307,10 @@ func page(limit int, from string) (int, string, error) {
 	return min(limit, 200), string(text), nil
 }
 
+const sayCursor = "This cursor is not one of ours; start the list anew without it."
+
 func badCursor(err error) error {
-	return &nexus.Error{Code: nexus.Invalid, Op: "store.list", Err: err, Msg: "This cursor is not one of ours; start the list anew without it."}
+	return &nexus.Error{Code: nexus.Invalid, Op: "store.list", Err: err, Msg: sayCursor, Fields: []nexus.FieldError{{Field: "cursor", Message: sayCursor}}}
 }
 
 func cursor(place string) string { return base64.RawURLEncoding.EncodeToString([]byte(place)) }
