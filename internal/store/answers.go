@@ -11,7 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// remedy says what ends an error of Redis.
+// remedy is who or what ends an error of Redis.
 type remedy int
 
 const (
@@ -21,7 +21,7 @@ const (
 	remedyCode                   // nothing outside: our script or a record is broken
 )
 
-// answer is one kind of error that Redis answers with.
+// answer is one kind of Redis' error replies.
 type answer struct {
 	text   string // how it begins, "ERR " aside
 	remedy remedy
@@ -35,8 +35,8 @@ const (
 	sayAway    = "Redis cannot be reached; check REDIS_URL and that the server runs."
 )
 
-// answers is the one table of Redis' errors: who mends what, and how. What is not
-// in it is remedyCode.
+// answers is the table of Redis' error replies: who mends each, and how. An error that is
+// not in it is remedyCode.
 var answers = []answer{
 	{"LOADING", remedyTime, "Redis is loading its data; it answers when that is done."},
 	{"BUSY ", remedyTime, "Redis is busy with a script; it answers when that is done (SLOWLOG GET says which script)."},
@@ -65,8 +65,8 @@ var answers = []answer{
 	{"CLUSTERDOWN", remedySetup, sayCluster},
 }
 
-// answerOf finds an error in the table. What is no answer of Redis, such as a lost
-// connection, passes by itself.
+// answerOf finds an error in the table. An error that is not a reply of Redis, such as a
+// lost connection, is one that passes by itself.
 func answerOf(err error) answer {
 	var netErr net.Error
 	var answered redis.Error
@@ -87,8 +87,8 @@ func lookUp(text string) answer {
 	return answer{remedy: remedyCode, say: "Redis answers with an error that is not expected of it: " + text}
 }
 
-// classify gives Redis' errors their code: what time or an operator mends is
-// unavailable, a broken script or record is internal.
+// classify gives an error of Redis its code: unavailable if it passes or an operator
+// mends it, internal for a broken script or record.
 func classify(op string, err error) error {
 	code, msg := nexus.Unavailable, "Our registry cannot be reached just now. Nothing was lost; please try again in a moment."
 	if answerOf(err).remedy == remedyCode {

@@ -11,16 +11,16 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// The breaker: so many jobs in a row that fail in one step with one code pause
-// a bench, for a time that doubles from trip to trip.
+// The breaker: this many jobs in a row that fail in one step with one code pause a bench,
+// for a time that doubles with each trip.
 const (
 	tripAfter    = 5
 	firstPause   = 30 * time.Second
 	longestPause = 15 * time.Minute
 )
 
-// AnnounceBench makes a bench known; to be repeated by its workers. Slots is how
-// many operations it admits at once.
+// AnnounceBench records a bench and how many operations it admits at once; its workers
+// repeat it.
 func (s *Store) AnnounceBench(ctx context.Context, name string) error {
 	pipe := s.rdb.TxPipeline()
 	pipe.SAdd(ctx, benchesKey, name)
@@ -31,7 +31,7 @@ func (s *Store) AnnounceBench(ctx context.Context, name string) error {
 	return nil
 }
 
-// Benches tells how admission stands, by name. Cost: two round trips.
+// Benches returns the state of admission of each bench, by name. Cost: two round trips.
 func (s *Store) Benches(ctx context.Context) ([]nexus.BenchStatus, error) {
 	names, err := s.rdb.SMembers(ctx, benchesKey).Result()
 	if err != nil {
@@ -85,8 +85,8 @@ func (s *Store) readBenches(ctx context.Context, names []string) ([]nexus.BenchS
 	return out, nil
 }
 
-// SetBench sets by an operator's word what a bench takes on: open, paused or
-// drained. Not_found: no worker ever announced a bench of this name.
+// SetBench sets the mode of a bench at an operator's request: open, paused or drained.
+// Not_found: no worker ever announced a bench of this name.
 func (s *Store) SetBench(ctx context.Context, name string, mode nexus.BenchMode, actor string) error {
 	r, err := s.run(ctx, "set_bench", benchScript(), benchKey(name), name, string(mode), actor)
 	if err == nil && r.word == "absent" {
@@ -95,8 +95,8 @@ func (s *Store) SetBench(ctx context.Context, name string, mode nexus.BenchMode,
 	return err
 }
 
-// BenchFailed counts a failure of the job's bench for the breaker; tripped is
-// when a bench that was paused for it is tried again, zero if it was not.
+// BenchFailed counts a failure toward the breaker of the job's bench. Tripped is when the
+// bench is tried again if this failure tripped the breaker; else zero.
 func (l *Lease) BenchFailed(ctx context.Context, step nexus.StepName, code nexus.Code) (tripped time.Time, err error) {
 	r, err := l.run(ctx, "bench_failed", failedScript, string(step), string(code), tripAfter,
 		firstPause.Milliseconds(), longestPause.Milliseconds())

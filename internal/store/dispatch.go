@@ -16,10 +16,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TaskType is the one asynq task type; what to do is in the record.
+// TaskType is the only asynq task type; the job's record says what to do.
 const TaskType = "job"
 
-// The queues, by urgency: what has begun goes before what has not.
+// The queues, by priority: jobs that have begun go before new ones.
 const (
 	QueueResume      = "resume"
 	QueueProvision   = "provision"
@@ -29,7 +29,7 @@ const (
 // taskVersion names the shape of a task's payload.
 const taskVersion = 1
 
-// Task is what travels through asynq: names only, never a secret.
+// Task is the payload in asynq: ids only, never a secret.
 type Task struct {
 	V        int         `json:"v"`
 	Job      nexus.JobID `json:"job"`
@@ -42,7 +42,7 @@ func ParseTask(payload []byte) (t Task, ok bool) {
 	return t, err == nil && t.V == taskVersion && t.Job.Valid()
 }
 
-// queue is asynq, as far as the store knows it.
+// queue is the part of asynq's client that the store uses.
 type queue struct {
 	tasks *asynq.Client
 	look  *asynq.Inspector
@@ -54,8 +54,8 @@ func newQueue(rdb redis.UniversalClient) queue {
 
 func (s *Store) enqueue(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind) error {
 	task := asynq.NewTask(TaskType, []byte(encode(Task{V: taskVersion, Job: id, Dispatch: dispatch})))
-	// asynq's own retries, timeouts and recovery must never come into play: the
-	// due index is the only timer (MaxRetry 0 archives what asynq gives up on).
+	// asynq must never retry, time out or recover a task by itself: the due index is the
+	// only timer (MaxRetry 0 archives a task that asynq gives up).
 	_, err := s.queue.tasks.EnqueueContext(ctx, task, asynq.TaskID(taskID(id, dispatch)), asynq.Queue(queueOf(dispatch, kind)),
 		asynq.MaxRetry(0), asynq.Timeout(25*time.Hour), asynq.Retention(72*time.Hour))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
@@ -73,30 +73,30 @@ func queueOf(dispatch int64, kind nexus.Kind) string {
 	return QueueProvision
 }
 
-// Found is what a look at the due index brought up.
+// Found is the result of one look at the due index.
 type Found struct {
 	Rescued []nexus.JobID // their leases had run out
 	Purges  []Purge       // suspended tenants whose time is over
 	Late    error         // deliveries that failed: they are found due again
 }
 
-// Purge is a tenant to be removed for good.
+// Purge is a tenant whose purge date has come.
 type Purge struct {
 	Site nexus.SiteName
 	At   string // its purge date as stored: names this purge, and no other
 }
 
-// The look itself must be quick, or it is an outage; what it found may take
-// longer to deliver.
+// The look itself has a short deadline, since a slow Redis is an outage; the deliveries
+// that follow have a longer one.
 const (
 	lookAtMost    = 200 * time.Millisecond
 	deliverAtMost = 3 * time.Second
 	deliveries    = 8 // at once
 )
 
-// Tick hands out what is due and enqueues it; rescue says whether leases that
-// ran out may be taken over. To be called several times a second by every
-// worker; cost: one script, and one enqueue for each job that is due.
+// Tick reads what is due and enqueues it; rescue tells whether expired leases may be taken
+// over. Every worker calls it several times a second. Cost: one script, and one enqueue
+// for each due job.
 func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 	look, stop := context.WithTimeout(ctx, lookAtMost)
 	found, err := dueScript().Run(look, s.rdb, []string{dueKey}, 50, flag(rescue)).Slice()
@@ -136,9 +136,9 @@ func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 	return out, nil
 }
 
-// deliver enqueues a dispatch that nobody has taken; again: it is not the first
-// time. asynq may know the task already: pending is fine, anything else means that
-// its worker died between dequeue and take, and a new dispatch must be named.
+// deliver enqueues a dispatch that was not taken; again: it was enqueued before. asynq may
+// have the task already: if it is pending nothing is to do; in any other state its worker
+// died between dequeue and take, and a new dispatch is needed.
 func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind, again bool) error {
 	err := s.enqueue(ctx, id, dispatch, kind)
 	if !errors.Is(err, asynq.ErrTaskIDConflict) {

@@ -20,9 +20,9 @@ var (
 
 const genKey = prefix + "gen"
 
-// MintGen makes a fencing token, above the given one too, for an operation that
-// no job does: an operator's; conflict if that one is too far in the future to be ours.
-// Cost: one script.
+// MintGen mints a fencing token, above the given one, for an operator's operation outside
+// of a job; conflict if the given one is too far in the future to be genuine. Cost: one
+// script.
 func (s *Store) MintGen(ctx context.Context, above nexus.Gen) (nexus.Gen, error) {
 	r, err := s.run(ctx, "mint_gen", mintScript(), genKey, int64(above))
 	switch {
@@ -38,8 +38,8 @@ func (s *Store) MintGen(ctx context.Context, above nexus.Gen) (nexus.Gen, error)
 	return nexus.Gen(gen), nil
 }
 
-// Rebuild makes the row of a tenant whose registry was lost; conflict if the name
-// has a row. Job and PurgeAt are not taken over.
+// Rebuild writes the row of a tenant after the registry was lost; conflict if the name has
+// a row. Job and PurgeAt are ignored.
 func (s *Store) Rebuild(ctx context.Context, t nexus.Tenant) error {
 	made := int64(0)
 	if !t.CreatedAt.IsZero() {
@@ -53,9 +53,9 @@ func (s *Store) Rebuild(ctx context.Context, t nexus.Tenant) error {
 	return err
 }
 
-// Restate sets the state of a tenant that no job is on, if its row is still as read:
-// suspended with a purge date after the grace (zero: none), or active without one. Gen
-// is as of when the state holds; zero leaves what is known. Conflict if the row changed.
+// Restate sets the state of a tenant that no job holds, if its row is still as read:
+// suspended with a purge date after the grace (zero: none), or active without one. Gen is
+// the token of the change; zero leaves the present one. Conflict if the row has changed.
 func (s *Store) Restate(ctx context.Context, t nexus.Tenant, state nexus.TenantState, grace time.Duration, gen nexus.Gen) error {
 	purge := ""
 	if !t.PurgeAt.IsZero() {
@@ -76,9 +76,9 @@ func genText(gen nexus.Gen) string {
 	return strconv.FormatInt(int64(gen), 10)
 }
 
-// Unstick lets go a tenant's row that waits for a job which is over: one that was
-// never active is deleted, one that was being removed is suspended. No row is a
-// success; conflict if a live job is on it, or another job made it.
+// Unstick frees a tenant's row whose job is over: a row that was never active is deleted,
+// a row in removal becomes suspended. A missing row is a success; conflict if a live job
+// holds the tenant, or another job made it.
 func (s *Store) Unstick(ctx context.Context, site nexus.SiteName, madeBy nexus.JobID) error {
 	r, err := s.run(ctx, "unstick", unstickScript(), tenantKey(site), string(site), string(madeBy))
 	if err == nil && r.word == "busy" {
@@ -87,7 +87,7 @@ func (s *Store) Unstick(ctx context.Context, site nexus.SiteName, madeBy nexus.J
 	return err
 }
 
-// Look has the due index look at a job now, if it does not have it.
+// Look adds a job to the due index, as due now, if it is not in it.
 func (s *Store) Look(ctx context.Context, id nexus.JobID) error {
 	now, err := s.rdb.Time(ctx).Result()
 	if err == nil {
@@ -99,9 +99,9 @@ func (s *Store) Look(ctx context.Context, id nexus.JobID) error {
 	return nil
 }
 
-// JobsByID reads those of the records that there are, without their steps and
-// personal parts, and tells which are under way and not in the due index (or ended
-// between the two looks). Cost: a round trip for each 200.
+// JobsByID reads the records that exist, without steps and personal data, and tells which
+// are not over and yet not in the due index (or ended between the two reads). Cost: a
+// round trip for each 200.
 func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (jobs map[nexus.JobID]nexus.Job, unseen []nexus.JobID, err error) {
 	jobs = make(map[nexus.JobID]nexus.Job, len(ids))
 	for len(ids) > 0 {
@@ -135,8 +135,8 @@ func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (jobs map[nexus
 	return jobs, unseen, nil
 }
 
-// TenantRows reads all tenants' rows, by site name. Cost: two round trips for each
-// 500, whatever their states.
+// TenantRows reads the rows of all tenants, of any state, by site name. Cost: two round
+// trips for each 500.
 func (s *Store) TenantRows(ctx context.Context) (rows []nexus.Tenant, err error) {
 	const many = 500
 	for from := "-"; ; {
@@ -160,8 +160,8 @@ func (s *Store) TenantRows(ctx context.Context) (rows []nexus.Tenant, err error)
 	}
 }
 
-// Turn tells whether it is this process' turn to do what all workers do by turns:
-// the first one to ask within the time has it.
+// Turn tells whether this process is the one that does a periodic task of all workers: the
+// first that asks within the time.
 func (s *Store) Turn(ctx context.Context, what string, within time.Duration) (bool, error) {
 	mine, err := s.rdb.SetNX(ctx, prefix+what, "1", within).Result()
 	if err != nil {

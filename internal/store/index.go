@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// indexedKey holds a time (ms): all jobs recorded before are in the list of their
+// indexedKey holds a time (ms): all jobs recorded before it are in the index of their
 // kind and state.
 const indexedKey = prefix + "jobs:indexed"
 
@@ -20,7 +20,7 @@ func stateIndex(kind nexus.Kind, state nexus.State) string {
 	return jobsKey + ":" + string(kind) + ":" + string(state)
 }
 
-// stateOf is the state that a list is of.
+// stateOf is the state of an index.
 func stateOf(list string) string { return list[strings.LastIndexByte(list, ':')+1:] }
 
 const (
@@ -29,9 +29,9 @@ const (
 	indexEvery  = time.Minute
 )
 
-// KeepLists puts jobs and tenants into the lists of their state until the context
-// ends, where a worker or an API of a former version beside this one did not. One
-// process at a time does it. Failed is told what went wrong; the next turn tries again.
+// KeepLists repairs the indexes of states once a minute until the context ends, since
+// workers and APIs of a former version do not keep them. One process at a time does it.
+// Failed is called with each error; the next minute tries again.
 func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
 	tick := time.NewTicker(indexEvery)
 	defer tick.Stop()
@@ -51,8 +51,7 @@ func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
 	}
 }
 
-// listed sees to it that the lists have ever been made: a registry of a former
-// version has none.
+// listed makes the indexes if there are none, as in a registry of a former version.
 func (s *Store) listed(ctx context.Context) error {
 	if s.indexed.Load() {
 		return nil
@@ -75,9 +74,9 @@ func (s *Store) listed(ctx context.Context) error {
 	return nil
 }
 
-// Reindex puts right the lists of jobs and tenants by state. Cost: a script for each
-// 200 of: jobs recorded since the last time (all of them the first time), jobs that
-// are not over, tenants.
+// Reindex repairs the indexes of jobs and tenants by state. Cost: a script for each 200
+// of: jobs recorded since the last time (the first time all), jobs that are not over,
+// tenants.
 func (s *Store) Reindex(ctx context.Context) error {
 	now, err := s.rdb.Time(ctx).Result()
 	if err != nil {
@@ -114,7 +113,7 @@ func (s *Store) Reindex(ctx context.Context) error {
 	return nil
 }
 
-// walk reindexes all that is in a list while it is walked.
+// walk reindexes every entry of an index.
 func (s *Store) walk(ctx context.Context, list, what, state string) error {
 	for at := uint64(0); ; {
 		entries, next, err := s.rdb.ZScan(ctx, list, at, "", indexAtOnce).Result()

@@ -37,8 +37,8 @@ type Submission struct {
 	TraceParent string
 }
 
-// Limit is how many jobs an hour may be recorded against one bucket. The bucket
-// is stored, so it must not hold an address or e-mail in clear.
+// Limit is the most jobs per hour that may be recorded for one bucket. The bucket's name
+// is stored, so it must not contain an address or e-mail in clear.
 type Limit struct {
 	Bucket string
 	Max    int
@@ -47,20 +47,19 @@ type Limit struct {
 // ErrLimited is what Submit wraps when a limit is reached.
 var ErrLimited = errors.New("rate limit")
 
-// ErrKeyReused is what Submit wraps when an idempotency key comes again with
-// another request.
+// ErrKeyReused is what Submit wraps when an idempotency key was used for another
+// request.
 var ErrKeyReused = errors.New("idempotency key reused")
 
 // ErrGone is what Credentials wraps when they can no longer be picked up.
 var ErrGone = errors.New("credentials gone")
 
-// Submit records a job and hands it to asynq, or finds the job an equal request
-// made (replay). A suspension or a teardown supersedes a parked job on the tenant, and
-// a new key that waits: that job ends canceled, and each names the other.
-// Conflict: the name is taken, or a live job is on it, or
-// the tenant is in no state for it, or ErrKeyReused. Not_found: the tenant is
-// unknown. Limit: ErrLimited, with RetryAfter. A refusal stores nothing.
-// Keys: job, tenant, input, idem, due, jobs, tenants, events, rate; one script.
+// Submit records a job and enqueues it in asynq, or returns the job of an earlier equal
+// request (replay). A suspension or a teardown supersedes a parked job on the tenant, or
+// a key job that waits: that job ends canceled, and each of the two names the other.
+// Conflict: the name is taken, a live job is on the tenant, the tenant's state does not
+// allow the job, or ErrKeyReused. Not_found: the tenant is unknown. Limit: ErrLimited,
+// with RetryAfter. A refusal stores nothing. Cost: one script.
 func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, replay bool, err error) {
 	steps := make([]nexus.Step, len(sub.Steps))
 	for i, name := range sub.Steps {
@@ -91,14 +90,14 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		return nexus.Job{}, false, classify("submit", err)
 	}
 	if r.word == "ok" {
-		// The due index repairs a failed enqueue within seconds.
+		// The reconciler repeats a failed enqueue within seconds, from the due index.
 		_ = s.enqueue(ctx, job.ID, job.Dispatch, job.Kind)
 		nexus.FaultPoint("submit: after the task")
 	}
 	return job, r.word == "replay", nil
 }
 
-// superseding are the words on the job that a submission may supersede, and on its own.
+// superseding are the events of a job that may supersede another: the other's and its own.
 func (s *Store) superseding(sub Submission) []any {
 	words := fmt.Sprintf("superseded by the %s %s", sub.Kind, sub.ID)
 	return []any{eventBody(nexus.Event{Note: words, Actor: sub.Actor}),
@@ -106,7 +105,7 @@ func (s *Store) superseding(sub Submission) []any {
 		eventBody(nexus.Event{Note: "supersedes the job {job}", Actor: sub.Actor}), s.o.Retention.Milliseconds()}
 }
 
-// refusal is Submit's answer in words; nil if the job stands.
+// refusal turns the script's answer into an error; nil if the job is recorded.
 func refusal(sub Submission, r reply) error {
 	switch r.word {
 	case "taken":
@@ -146,8 +145,8 @@ func (s *Store) Job(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	return decodeJob(fields)
 }
 
-// Rev reads how often a job has changed; not_found if there is none. Cost: one
-// HGET, a small part of what Job costs.
+// Rev reads a job's rev, which grows with each change; not_found if there is no such job.
+// Cost: one HGET, a small part of what Job costs.
 func (s *Store) Rev(ctx context.Context, id nexus.JobID) (int64, error) {
 	rev, err := s.rdb.HGet(ctx, jobKey(id), "rev").Int64()
 	if errors.Is(err, redis.Nil) {
@@ -159,9 +158,9 @@ func (s *Store) Rev(ctx context.Context, id nexus.JobID) (int64, error) {
 	return rev, nil
 }
 
-// Cancel asks for a job's end; asking twice is fine. Conflict once it is over,
-// parked (but for a new key, which has nothing to clean up), or a teardown that has begun.
-// The event names the actor who asked.
+// Cancel asks for the cancel of a job; it may be asked again. Conflict if the job is over,
+// is parked (except a key job, which has nothing to clean up), or is a teardown that has
+// begun. The event names the actor who asked.
 func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
 	asked := eventBody(nexus.Event{Note: "cancel was asked", Actor: actor})
 	ended := eventBody(nexus.Event{Note: "canceled before it began", Actor: actor})
@@ -186,8 +185,8 @@ func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus
 	return r.job()
 }
 
-// Resume sets a parked job going again; conflict unless it is rollback_failed.
-// The event names the actor who asked.
+// Resume continues a parked job; conflict unless its state is rollback_failed. The event
+// names the actor who asked.
 func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
 	job, err := s.Job(ctx, id)
 	if err != nil {
@@ -224,9 +223,9 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 	return r.job()
 }
 
-// Credentials hands out the sealed credentials. Bind names the pick-up: the
-// first one counts, the same gets the same answer for ten minutes, any other
-// ErrGone. Conflict with RetryAfter while the job is not over.
+// Credentials returns the sealed credentials to the first pick-up, which bind names. The
+// same pick-up may be repeated for ten minutes; any other gets ErrGone. Conflict with
+// RetryAfter while the job is not over.
 func (s *Store) Credentials(ctx context.Context, id nexus.JobID, bind string) (string, error) {
 	r, err := s.run(ctx, "credentials", credentialsScript(), jobKey(id), string(id), bind)
 	if err != nil {
@@ -247,7 +246,7 @@ func (s *Store) Credentials(ctx context.Context, id nexus.JobID, bind string) (s
 
 func noJob(op string) error { return refuse(op, nexus.NotFound, "There is no such job.") }
 
-// encode is for structures of our own, which always encode.
+// encode is for types of this package, which always encode.
 func encode(v any) string {
 	text, _ := json.Marshal(v)
 	return string(text)

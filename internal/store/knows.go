@@ -11,9 +11,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// SetKnows keeps what a bench says of itself that signups are held against; a
-// worker that announces the bench brings it. What is there already is not written
-// again. Keys: knows:<bench>. Cost: one round trip, or two.
+// SetKnows stores the lists and limits of a bench, which signups are checked against. The
+// worker that announces the bench calls it. An equal value is not written again. Cost:
+// one round trip, or two.
 func (s *Store) SetKnows(ctx context.Context, bench string, k nexus.Knows) error {
 	text, err := json.Marshal(k)
 	if err != nil {
@@ -32,8 +32,8 @@ func (s *Store) SetKnows(ctx context.Context, bench string, k nexus.Knows) error
 	return nil
 }
 
-// Knows is what each bench said last, by name; one that said nothing is left out.
-// About 40 KiB a bench, so callers keep it for a while. Cost: two round trips.
+// Knows returns the lists and limits of each bench, by name; a bench that has none is left
+// out. They take about 40 KiB per bench, so callers cache them. Cost: two round trips.
 func (s *Store) Knows(ctx context.Context) (map[string]nexus.Knows, error) {
 	names, err := s.rdb.SMembers(ctx, benchesKey).Result()
 	if err != nil {

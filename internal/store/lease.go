@@ -18,7 +18,7 @@ const LeaseTime = 5 * time.Second
 // Taken is how an attempt to take a lease ended.
 type Taken string
 
-// The ways it may end; all but TakeOK leave the job to somebody else.
+// The outcomes of Take. Only TakeOK gives the lease.
 const (
 	TakeOK       Taken = "ok"
 	TakeAbsent   Taken = "absent"   // no such record
@@ -28,15 +28,14 @@ const (
 	TakeCapacity Taken = "capacity" // no slot on its bench: it waits
 )
 
-// What a job waits for that gets no slot, in words.
+// The wait notes of a job that gets no slot.
 const (
 	noteFull = "Many sites are being made just now; this one is next in line as soon as there is room."
 	noteShut = "Our server takes a short break from making sites; this one is made as soon as it is over."
 )
 
-// Lease is one worker's right to work on one job, named by its fencing token.
-// Every write carries the token; one that is stale gets nexus.ErrFenced.
-// Safe for concurrent use.
+// Lease is one worker's right to work on one job, identified by its fencing token. Every
+// write carries the token; a stale one gets nexus.ErrFenced. Safe for concurrent use.
 type Lease struct {
 	s   *Store
 	id  nexus.JobID
@@ -45,7 +44,7 @@ type Lease struct {
 	at  atomic.Pointer[moment]
 }
 
-// moment is one on Redis' clock and on ours.
+// moment is one instant on two clocks: Redis' and this machine's.
 type moment struct{ redis, here time.Time }
 
 // Take takes the lease of a job for a dispatch, and with it the job's slot on
@@ -72,8 +71,8 @@ func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Leas
 // Gen is the fencing token.
 func (l *Lease) Gen() nexus.Gen { return nexus.Gen(l.gen.Load()) }
 
-// Time is Redis' time: as of the take or the last renewal, and what has passed since. A
-// turn of this machine's clock does not change it.
+// Time is the time of Redis' clock: that of the take or the last renewal plus the
+// monotonic time since, so setting this machine's clock does not change it.
 func (l *Lease) Time() time.Time {
 	at := l.at.Load()
 	return at.redis.Add(time.Since(at.here))
@@ -88,8 +87,7 @@ func (l *Lease) run(ctx context.Context, op string, call func() *redis.Script, a
 	return r, err
 }
 
-// Renew prolongs the lease, even one that ran out, and tells whether cancel was
-// asked.
+// Renew renews the lease, even an expired one, and tells whether a cancel was asked.
 func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 	r, err := l.run(ctx, "renew", renewScript, LeaseTime.Milliseconds())
 	if ms, _ := strconv.ParseInt(r.text(1), 10, 64); err == nil && ms > 0 {
@@ -98,10 +96,10 @@ func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 	return r.text(0) == "1", err
 }
 
-// Checkpoint journals steps, state and error of the job as given, with events.
-// Ended names a step that came to its end, which forgets the rescues; empty: none.
-// Conflict if a later one of this lease is written already: what an earlier one says
-// is no longer so. Not to be called twice at once, but for what may be lost.
+// Checkpoint writes steps, state and error of the job as given, with events. Ended names
+// a step that ended, which resets the count of rescues; empty: none. Conflict if a later
+// checkpoint of this lease is written already. Two calls at once are allowed only where
+// one of them may be lost, as with progress.
 func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) (cancelAsked bool, err error) {
 	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1)}
 	for _, e := range events {
@@ -117,8 +115,8 @@ func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.Step
 	return r.text(0) == "1", err
 }
 
-// Wait puts the job to rest for a time and gives lease and slot back. The job's
-// State, Steps, WaitingFor and WaitNote are stored as given.
+// Wait makes the job wait for a time and gives lease and slot back. State, Steps,
+// WaitingFor and WaitNote are stored as given.
 func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, events ...nexus.Event) error {
 	args := []any{encode(job.Steps), string(job.State), string(job.WaitingFor), job.WaitNote, d.Milliseconds()}
 	for _, e := range events {
@@ -128,15 +126,15 @@ func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, event
 	return err
 }
 
-// GiveUp gives the lease back without an end; another worker goes on at once.
+// GiveUp gives the lease back; another worker continues the job at once.
 func (l *Lease) GiveUp(ctx context.Context) error {
 	_, err := l.run(ctx, "give_up", giveUpScript)
 	return err
 }
 
-// Reserve takes a slot on a bench and journals bench and database name. Limit
-// with Wait capacity if the bench is full, with Wait bench if it takes on
-// nothing new: the job then stands in the queue.
+// Reserve takes a slot on a bench and writes bench and database name. Limit with Wait
+// capacity if the bench is full, with Wait bench if it admits no new jobs: then the job
+// is in the bench's queue.
 func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 	r, err := l.run(ctx, "reserve", reserveScript, bench, db, l.s.o.Slots)
 	switch {
@@ -150,10 +148,9 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 	return nil
 }
 
-// Finish ends the job as its State says (or parks it as rollback_failed). For a
-// provision that succeeded it is the commit point; canceled if cancel was asked
-// in time: then nothing is stored, and the job must be compensated. The last
-// event is that of the end.
+// Finish ends the job in its State, or parks it as rollback_failed. For a provision that
+// succeeded it is the commit point: canceled if a cancel was asked before; then nothing
+// is stored and the job has to be rolled back. The last event is that of the end.
 func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) error {
 	args := []any{encode(job.Steps), string(job.State), failure(job), l.s.o.Retention.Milliseconds(), string(ended)}
 	for _, e := range events {
@@ -166,8 +163,8 @@ func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName
 	return err
 }
 
-// Input reads the job's sealed input; invalid if it is gone: no later try can
-// bring it back.
+// Input reads the job's sealed input; invalid if it is gone, since a retry cannot bring it
+// back.
 func (l *Lease) Input(ctx context.Context) (string, error) {
 	text, err := l.s.rdb.Get(ctx, prefix+"input:"+string(l.id)).Result()
 	if err == redis.Nil { //nolint:errorlint // go-redis returns the value itself
@@ -179,16 +176,16 @@ func (l *Lease) Input(ctx context.Context) (string, error) {
 	return text, nil
 }
 
-// Seal keeps sealed credentials; if there are some already those are returned,
-// so that a second try sets the same pair again.
+// Seal stores sealed credentials and returns those that are stored: a second attempt gets
+// those of the first, and sets the same pair again.
 func (l *Lease) Seal(ctx context.Context, sealed string) (string, error) {
 	r, err := l.run(ctx, "seal", sealScript, sealed)
 	return r.text(0), err
 }
 
-// Raise lifts the mint above a gen the bench has seen and takes a new token for
-// this lease; fenced unless the lease is still valid, conflict if the gen is too far
-// in the future to be one of ours.
+// Raise takes a new token for this lease above one that the bench has seen. Fenced unless
+// the lease is still valid; conflict if the seen token is too far in the future to be
+// genuine.
 func (l *Lease) Raise(ctx context.Context, seen nexus.Gen) error {
 	r, err := l.run(ctx, "raise", raiseScript, int64(seen))
 	switch {

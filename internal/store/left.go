@@ -12,17 +12,17 @@ var leftScript = script("left")
 
 const leftKey = prefix + "left"
 
-// mostLeft bounds how many jobs that nobody may do are noted.
+// mostLeft is the most jobs whose reason is recorded.
 const mostLeft = 20
 
-// NoteLeft notes on a job, in a sentence, why the worker that got this dispatch leaves
-// it; shown until a worker takes it. Cost: one script.
+// NoteLeft records, in a sentence, why the worker that got this dispatch leaves the job
+// alone. It is shown until a worker takes the job. Cost: one script.
 func (s *Store) NoteLeft(ctx context.Context, id nexus.JobID, dispatch int64, why string) error {
 	_, err := s.run(ctx, "note_left", leftScript(), jobKey(id), string(id), dispatch, why, eventBody(nexus.Event{Note: why}), mostLeft)
 	return err
 }
 
-// leftWarnings are sentences about jobs that no worker may do.
+// leftWarnings are sentences about jobs that workers left alone.
 func (s *Store) leftWarnings(ctx context.Context) (out []string) {
 	left, err := s.rdb.HGetAll(ctx, leftKey).Result()
 	if err != nil || len(left) == 0 {
@@ -47,7 +47,7 @@ func (s *Store) leftWarnings(ctx context.Context) (out []string) {
 	return out
 }
 
-// Leave takes the word of a process back that it lives, when it is told to go.
+// Leave removes what a process announced, when it stops.
 func (s *Store) Leave(ctx context.Context, role, name string) error {
 	if err := s.rdb.HDel(ctx, keysKey, role+"/"+name).Err(); err != nil {
 		return classify("leave", err)

@@ -23,8 +23,8 @@ type JobFilter struct {
 	Limit  int
 }
 
-// lists are the sorted sets that hold the jobs a filter asks for, and no others but
-// what a former version left there.
+// lists are the indexes that together hold the jobs of a filter. Entries that a former
+// version left in a wrong one are skipped by the reader.
 func (f JobFilter) lists() (out []string) {
 	if f.State == "" && f.Kind == "" {
 		return []string{jobsKey}
@@ -44,8 +44,8 @@ func (f JobFilter) lists() (out []string) {
 	return out
 }
 
-// place is a job's place in a list: newest first, and of one millisecond the greatest
-// id first, which is Redis' order, reversed.
+// place is a job's position in a list: newest first, and within one millisecond the
+// greatest id first, which is Redis' order reversed.
 type place struct {
 	at   float64
 	id   string
@@ -61,9 +61,8 @@ func (p place) compare(other place) int {
 
 func (p place) text() string { return strconv.FormatFloat(p.at, 'f', -1, 64) + "/" + p.id }
 
-// Jobs lists jobs; next is empty on the last page, and a page that is not the last is
-// full. Invalid: a cursor that is none of ours. Cost: two round trips, more where
-// records have expired.
+// Jobs lists jobs. Next is empty on the last page; every other page is full. Invalid: the
+// cursor was not made here. Cost: two round trips, more where records have expired.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []nexus.Job, next string, err error) {
 	limit, text, err := page(f.Limit, f.Cursor)
 	if err != nil {
@@ -112,8 +111,8 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []nexus.Job, next s
 	}
 }
 
-// places reads what comes after a place in the lists, in order, about so many of each;
-// whole: there is no more. Cost: one round trip.
+// places reads the positions after a given one from each index, about n of each, in
+// order. Whole: there are no more. Cost: one round trip.
 func (s *Store) places(ctx context.Context, lists []string, after place, ahead int) (out []place, whole bool, err error) {
 	upper := "+inf"
 	if !math.IsInf(after.at, 1) {
@@ -127,7 +126,7 @@ func (s *Store) places(ctx context.Context, lists []string, after place, ahead i
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, false, classify("jobs", err)
 	}
-	// Behind the end of a list that was not read to its own end, others may have more.
+	// An index that was not read to its end may have entries before later ones of the others.
 	horizon := place{at: math.Inf(-1)}
 	whole = true
 	for i, r := range ranges {
@@ -154,9 +153,8 @@ func (s *Store) places(ctx context.Context, lists []string, after place, ahead i
 	return out, whole, nil
 }
 
-// readJobs reads the records at these places; one that is gone is empty, and leaves
-// its list, and one that is in a list of another state goes to its own. Cost: one
-// round trip.
+// readJobs reads the records at these positions. An expired record is empty, and its
+// entry is removed; a record in the index of another state is moved. Cost: one round trip.
 func (s *Store) readJobs(ctx context.Context, at []place) ([]nexus.Job, error) {
 	pipe := s.rdb.Pipeline()
 	rows := make([]*redis.MapStringStringCmd, len(at))
@@ -196,8 +194,8 @@ type TenantFilter struct {
 	Limit  int
 }
 
-// Tenants lists tenants by site name; next is empty on the last page, and a page
-// that is not the last is full. Cost: two round trips, more where rows are gone.
+// Tenants lists tenants by site name. Next is empty on the last page; every other page is
+// full. Cost: two round trips, more where rows are gone.
 func (s *Store) Tenants(ctx context.Context, f TenantFilter) (tenants []nexus.Tenant, next string, err error) {
 	limit, after, err := page(f.Limit, f.Cursor)
 	if err != nil {
@@ -239,8 +237,8 @@ func (s *Store) Tenants(ctx context.Context, f TenantFilter) (tenants []nexus.Te
 	}
 }
 
-// readTenants reads the rows of these sites; one that is not there has no state.
-// Cost: one round trip.
+// readTenants reads the rows of these sites; a missing row has no state. Cost: one round
+// trip.
 func (s *Store) readTenants(ctx context.Context, names []string) ([]nexus.Tenant, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -287,7 +285,7 @@ func decodeTenant(site nexus.SiteName, f map[string]string) (nexus.Tenant, error
 	}, nil
 }
 
-// SiteFree tells whether a site's name can be taken now.
+// SiteFree tells whether a site's name is free now.
 func (s *Store) SiteFree(ctx context.Context, site nexus.SiteName) (bool, error) {
 	n, err := s.rdb.Exists(ctx, tenantKey(site), restingKey+string(site)).Result()
 	if err != nil {

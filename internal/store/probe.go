@@ -18,16 +18,16 @@ const (
 	probeKept   = 3 * time.Second // who asks meanwhile gets the last probe's findings
 )
 
-// probes keeps what the last probe found.
+// probes caches the result of the last probe.
 type probes struct {
 	mu    sync.Mutex
 	at    time.Time
 	found []answer
 }
 
-// Fit tells whether Redis will do for this process at all; invalid, with a sentence,
-// if only another set-up helps: missing rights, a wrong password, a cluster. What
-// passes by itself, or is mended while processes run, is no reason not to start.
+// Fit tells whether this process can use Redis at all; invalid, with a sentence, if only
+// another set-up helps: missing rights, a wrong password, a cluster. An error that passes
+// by itself, or can be mended while processes run, does not keep a process from starting.
 func (s *Store) Fit(ctx context.Context) error {
 	if s.o.Embedded {
 		return nil
@@ -40,7 +40,7 @@ func (s *Store) Fit(ctx context.Context) error {
 	return nil
 }
 
-// probed is what a probe of the last seconds found.
+// probed returns the result of a probe, at most a few seconds old.
 func (s *Store) probed(ctx context.Context) []answer {
 	if s.o.Embedded {
 		return nil
@@ -57,8 +57,8 @@ func (s *Store) probed(ctx context.Context) []answer {
 	return s.probes.found
 }
 
-// probe tries what the product does, on our keys and on asynq's, and reads how the
-// server is set up. Cost: one round trip.
+// probe tries what the product does, on its own keys and on asynq's, and reads the
+// server's configuration. Cost: one round trip.
 func (s *Store) probe(ctx context.Context) (out []answer) {
 	ctx, stop := context.WithTimeout(ctx, probeAtMost)
 	defer stop()
@@ -79,7 +79,7 @@ func (s *Store) probe(ctx context.Context) (out []answer) {
 	return distinct(out)
 }
 
-// failures reads the answer of one probe script.
+// failures reads the reply of a probe script.
 func failures(keys string, tried *redis.Cmd) (out []answer) {
 	list, err := tried.Slice()
 	if err != nil {
@@ -110,8 +110,8 @@ func failures(keys string, tried *redis.Cmd) (out []answer) {
 	return out
 }
 
-// setUp reads from INFO what the promise "every 202 survives" rests on. A server
-// that hides it (managed ones may) is taken at its operator's word.
+// setUp reads from INFO the settings that make recorded jobs durable. A server that hides
+// INFO, as managed ones may, is taken to be set up right.
 func setUp(info string) (out []answer) {
 	is := map[string]string{}
 	for line := range strings.Lines(info) {
@@ -130,7 +130,7 @@ func setUp(info string) (out []answer) {
 	return out
 }
 
-// distinct drops repeated sentences; those that keep processes from starting come
+// distinct drops repeated sentences and puts those that keep a process from starting
 // first.
 func distinct(all []answer) []answer {
 	slices.SortFunc(all, func(a, b answer) int {

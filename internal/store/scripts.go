@@ -15,7 +15,7 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// script loads lua/<name>.lua behind the shared prelude, once.
+// script loads lua/<name>.lua, with lib.lua before it, once.
 func script(name string) func() *redis.Script {
 	return sync.OnceValue(func() *redis.Script {
 		lib, _ := sources.ReadFile("lua/lib.lua")           // embedded: cannot fail
@@ -46,7 +46,7 @@ var (
 	reindexScript     = script("reindex")
 )
 
-// The keys that Go names itself; the scripts derive the rest.
+// The keys that Go code names; the scripts derive the others.
 const prefix = "{nexus}:"
 
 func jobKey(id nexus.JobID) string { return prefix + "job:" + string(id) }
@@ -68,13 +68,13 @@ const (
 	restingKey = prefix + "resting:"
 )
 
-// reply is a script's answer: a word, and what follows it.
+// reply is a script's reply: a word and its values.
 type reply struct {
 	word string
 	rest []any
 }
 
-// run calls a script whose first key is the job's record (or the given key).
+// run calls a script with the given key as its first.
 func (s *Store) run(ctx context.Context, op string, call *redis.Script, key string, args ...any) (reply, error) {
 	raw, err := call.Run(ctx, s.rdb, []string{key}, args...).Slice()
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Store) run(ctx context.Context, op string, call *redis.Script, key stri
 	return reply{word: word, rest: raw[1:]}, nil
 }
 
-// job reads the record that follows the word.
+// job decodes the record that follows the word.
 func (r reply) job() (nexus.Job, error) {
 	if len(r.rest) == 0 {
 		return nexus.Job{}, errors.New("no record in the answer")
@@ -106,12 +106,12 @@ func (r reply) text(i int) string {
 	return text
 }
 
-// refuse is an error the caller made, with a sentence for people.
+// refuse is an error of the request, with a sentence for people.
 func refuse(op string, code nexus.Code, format string, args ...any) error {
 	return &nexus.Error{Code: code, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
 }
 
-// conflict is a refusal that programs tell apart from others of its code.
+// conflict is a refusal with a reason, by which programs tell it from others of its code.
 func conflict(op string, reason nexus.Reason, format string, args ...any) error {
 	return &nexus.Error{Code: nexus.Conflict, Reason: reason, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
 }

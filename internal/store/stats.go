@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Stats is what a look at the whole system shows, for alarms.
+// Stats are the figures of the whole system that the metrics and alarms use.
 type Stats struct {
 	Due     int           // jobs and tenants that are due and not looked at yet
 	DueAge  time.Duration // of the oldest of them; zero: none
@@ -23,7 +23,7 @@ type Stats struct {
 	APIs    int
 }
 
-// QueueStats is how one asynq queue stands.
+// QueueStats are the figures of one asynq queue.
 type QueueStats struct {
 	Name    string
 	Pending int
@@ -31,8 +31,8 @@ type QueueStats struct {
 	Age     time.Duration // of the oldest pending task
 }
 
-// Stats looks at the whole system. Cost: five round trips one after the other, however
-// many benches and queues there are; no scan.
+// Stats reads the figures of the whole system. Cost: five round trips in sequence, for any
+// number of benches and queues; no scan.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var out Stats
 	now, err := s.rdb.Time(ctx).Result()
@@ -86,8 +86,8 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	return out, all.Wait()
 }
 
-// Workers counts those that take jobs: they announced themselves lately, and their
-// clocks are right. Cost: one round trip.
+// Workers counts the workers that take jobs: those that announced themselves lately and
+// whose clocks are right. Cost: one round trip.
 func (s *Store) Workers(ctx context.Context) (count int, err error) {
 	pipe := s.rdb.Pipeline()
 	all, now := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx)

@@ -21,7 +21,7 @@ type Options struct {
 	Embedded  bool          // an embedded Redis: its policies are not checked
 }
 
-// Store keeps jobs, tenants and secrets in Redis. Safe for concurrent use.
+// Store reads and writes jobs, tenants and sealed secrets in Redis. Safe for concurrent use.
 type Store struct {
 	rdb   redis.UniversalClient
 	queue queue
@@ -45,7 +45,7 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	return &Store{rdb: rdb, o: o, watched: map[nexus.JobID]*topic{}, queue: newQueue(rdb)}
 }
 
-// Ping asks Redis whether it is there; unavailable if not.
+// Ping sends a PING to Redis; unavailable if there is no answer.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.rdb.Ping(ctx).Err(); err != nil {
 		return classify("ping", err)
@@ -53,13 +53,13 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Install is this control plane's id; the first call ever makes it.
+// Install is the id of this installation; the first call of all makes it.
 // Cost: one round trip, then none.
 func (s *Store) Install(ctx context.Context) (nexus.InstallID, error) {
 	if id, ok := s.installs.Load(""); ok {
 		return id.(nexus.InstallID), nil
 	}
-	// Read first: a server that takes no writes just now is no reason not to start.
+	// Read first, so that a process can start while Redis refuses writes.
 	id, err := s.rdb.Get(ctx, installKey).Result()
 	if errors.Is(err, redis.Nil) {
 		if err := s.rdb.SetNX(ctx, installKey, string(nexus.NewInstallID()), 0).Err(); err != nil {
@@ -74,8 +74,8 @@ func (s *Store) Install(ctx context.Context) (nexus.InstallID, error) {
 	return nexus.InstallID(id), nil
 }
 
-// Skew is how far the clock of this process is ahead of Redis' clock, by which
-// all leases, waits and orders are measured; half a round trip is its error.
+// Skew is how far this machine's clock is ahead of Redis' clock, which decides leases,
+// waits and order. Its error is half a round trip.
 func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
 	asked := time.Now()
 	theirs, err := s.rdb.Time(ctx).Result()
@@ -86,7 +86,7 @@ func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
 	return asked.Add(took / 2).Sub(theirs), nil
 }
 
-// Time is Redis' time: what decides a job's end is measured by it.
+// Time is the time of Redis' clock.
 func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	now, err := s.rdb.Time(ctx).Result()
 	if err != nil {
@@ -95,11 +95,11 @@ func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// MaxSkew is how far a worker's clock may be from Redis': beyond it the worker
-// takes no job, since it would give jobs up before their time.
+// MaxSkew is how far a worker's clock may be from Redis' clock. Beyond it the worker
+// takes no jobs, since it would end them too early or too late.
 const MaxSkew = 10 * time.Second
 
-// Presence is what a process says of itself.
+// Presence is what a process announces about itself.
 type Presence struct {
 	Role string // api or worker
 	Name string // the process'
@@ -107,8 +107,8 @@ type Presence struct {
 	Skew time.Duration // of its clock, see Skew
 }
 
-// Announce tells the others that a process lives and which sealing keys it holds;
-// to be repeated within a minute.
+// Announce records that a process is alive and which sealing keys it has. The process
+// repeats it within a minute.
 func (s *Store) Announce(ctx context.Context, p Presence) error {
 	at := time.Now().Add(-p.Skew).Unix()
 	text := fmt.Sprintf("%d %s %d", at, strings.Join(p.Keys, ","), p.Skew.Milliseconds())
@@ -118,9 +118,9 @@ func (s *Store) Announce(ctx context.Context, p Presence) error {
 	return nil
 }
 
-// Ready tells in sentences what keeps this system from working, and what is
-// worth a look; nil: nothing. Cost: one round trip, one more if there are benches,
-// and one each three seconds.
+// Ready returns, in sentences, the problems that keep the system from working and the
+// warnings; nil: none. Cost: one round trip, one more if there are benches, and one in
+// three seconds.
 func (s *Store) Ready(ctx context.Context) (problems, warnings []string) {
 	pipe := s.rdb.Pipeline()
 	said, now, names := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx), pipe.SMembers(ctx, benchesKey)
@@ -133,7 +133,7 @@ func (s *Store) Ready(ctx context.Context) (problems, warnings []string) {
 	return append(problems, s.keyProblems(ctx, said.Val(), now.Val())...), append(s.benchWarnings(ctx, names.Val()), s.leftWarnings(ctx)...)
 }
 
-// benchWarnings names the benches that take on nothing new.
+// benchWarnings names the benches that admit no new jobs.
 func (s *Store) benchWarnings(ctx context.Context, names []string) (out []string) {
 	benches, err := s.readBenches(ctx, names)
 	if err != nil {
@@ -151,8 +151,7 @@ func (s *Store) benchWarnings(ctx context.Context, names []string) (out []string
 	return out
 }
 
-// keyProblems finds live processes of the API that seal with a key no live
-// worker holds.
+// keyProblems names the sealing keys that live APIs use and no live worker has.
 func (s *Store) keyProblems(ctx context.Context, all map[string]string, now time.Time) []string {
 	workers, writing := map[string]bool{}, map[string]bool{}
 	live, idle := false, false

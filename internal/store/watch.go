@@ -13,8 +13,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// topic is a job that somebody in this process watches: it is read once for all of
-// them.
+// topic is a job with watchers in this process: each change is read once for all.
 type topic struct {
 	wake  []chan struct{} // one for each watcher; guarded by the store's mutex
 	woken atomic.Uint64   // how many wake-ups came
@@ -35,16 +34,15 @@ const (
 	tailKept  = 256              // events that are kept for watchers who are behind
 )
 
-// Watch blocks until a job's rev is another than the given one, or until the
-// context ends, and answers with the job as it is then. A negative rev waits
-// for the end of the job. Listen makes it prompt; without, it looks every 15 s.
-// Cost: one round trip a change, however many watch.
+// Watch blocks until a job's rev differs from the given one, or until the context ends,
+// and returns the job as it is then. A negative rev waits for the end of the job. Without
+// Listen it polls every 15 s. Cost: one round trip per change, for all watchers.
 func (s *Store) Watch(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, error) {
 	job, _, err := s.watch(ctx, id, rev, false)
 	return job, err
 }
 
-// Follow is Watch for those who also want the events after the rev, oldest first.
+// Follow is Watch that also returns the events after the rev, oldest first.
 func (s *Store) Follow(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, []nexus.Event, error) {
 	return s.watch(ctx, id, rev, true)
 }
@@ -71,8 +69,8 @@ func (s *Store) watch(ctx context.Context, id nexus.JobID, rev int64, follow boo
 	}
 }
 
-// look reads a watched job and its new events, or answers with what another watcher
-// read since the last wake-up. Whole: the events are all there are after the rev.
+// look reads a watched job and its new events, or returns what another watcher read since
+// the last wake-up. Whole: these are all events after the rev.
 func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64, follow bool) (job nexus.Job, events []nexus.Event, whole bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,8 +91,8 @@ func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64,
 	return t.job, slices.Clone(t.events[at:]), true, nil
 }
 
-// refresh reads the record, and after it the events behind those that are known: none
-// up to its rev is missed. Cost: one round trip.
+// refresh reads the record and then the events after the known ones, so that no event up
+// to the record's rev is missed. Cost: one round trip.
 func (s *Store) refresh(ctx context.Context, t *topic, id nexus.JobID) error {
 	newest := t.from
 	if len(t.events) > 0 {
@@ -151,8 +149,8 @@ func (s *Store) subscribe(id nexus.JobID) (*topic, <-chan struct{}, func()) {
 	}
 }
 
-// Listen wakes the watchers of this process until the context ends: one
-// subscription for all of them. It never gives up on an error.
+// Listen wakes the watchers of this process until the context ends, by one subscription.
+// It subscribes again after an error.
 func (s *Store) Listen(ctx context.Context) error {
 	sub := s.rdb.Subscribe(ctx, wakeKey)
 	defer sub.Close() //nolint:errcheck // nothing to do about it
