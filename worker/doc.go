@@ -1,6 +1,6 @@
-// Package worker says how a job is done, whatever it does: the lease and its
-// renewal, the saga with its journal, the verdict on an error, compensation,
-// and the reconciler that repairs what dies. It knows no ERP word.
+// Package worker runs jobs of any kind: it takes and renews the lease, runs the steps of
+// the saga and journals them, decides what follows an error, rolls back, and has the
+// reconciler, which takes over the jobs of dead workers. It has no code about ERPNext.
 //
 // May import: internal/nexus, internal/store, tasks.
 // Imported by: internal/app.

@@ -14,7 +14,7 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// Options are what an engine works with. Store, Bench, Keys and Log are needed.
+// Options configure an engine. Store, Bench, Keys and Log are required.
 type Options struct {
 	Store     *store.Store
 	Bench     nexus.Bench
@@ -32,7 +32,7 @@ type Options struct {
 	Grace       time.Duration // until a purge whose date is in doubt; 0: 7 days
 }
 
-// Engine does jobs, one Work call each. Safe for concurrent use.
+// Engine runs jobs, one call of Work each. Safe for concurrent use.
 type Engine struct {
 	Options
 	processes map[nexus.Kind]tasks.Process
@@ -85,8 +85,8 @@ func NewEngine(o Options) *Engine {
 	return e
 }
 
-// Drain makes every run leave its job at the next boundary between two steps.
-// To be called once.
+// Drain makes every run leave its job at the next boundary between two steps. It may be
+// called once.
 func (e *Engine) Drain() { close(e.draining) }
 
 func (e *Engine) isDraining() bool {
@@ -98,15 +98,14 @@ func (e *Engine) isDraining() bool {
 	}
 }
 
-// Work carries a job on from where its journal ends, as far as it goes. Over
-// tells that the job needs no further delivery of this task; false leaves it to
-// the due index, which is never an error. Work outlives its context: only the
-// engine's own causes end a run.
+// Work continues a job from the end of its journal, as far as it goes. Over tells that
+// this task need not be delivered again; false leaves the job to the due index, and is not
+// an error. Work does not stop when its context ends: only the engine ends a run.
 func (e *Engine) Work(ctx context.Context, task store.Task) (over bool) {
 	return e.work(ctx, task, &nexus.Job{})
 }
 
-// work is Work; it leaves in end the job as the run left it.
+// work is Work; it sets end to the job as the run left it.
 func (e *Engine) work(ctx context.Context, task store.Task, end *nexus.Job) (over bool) {
 	ctx = nexus.WithLog(context.WithoutCancel(ctx), slog.String(nexus.LogJob, string(task.Job)))
 	if e.isDraining() {
@@ -166,11 +165,11 @@ func (e *Engine) work(ctx context.Context, task store.Task, end *nexus.Job) (ove
 	return over
 }
 
-// leftAfter is how long a job may find no worker that may do it before that is said: in
-// passing, the next one to get its task does it.
+// leftAfter is how long workers may leave a job before the reason is recorded. During a
+// rolling deploy the next worker that gets the task usually does it.
 const leftAfter = 15 * time.Second
 
-// noteLeft says of a job that stands still why it does.
+// noteLeft records why a job that stands still was left.
 func (e *Engine) noteLeft(ctx context.Context, job *nexus.Job, dispatch int64, why string) {
 	if e.Now().Sub(job.UpdatedAt) < leftAfter {
 		return
@@ -181,8 +180,8 @@ func (e *Engine) noteLeft(ctx context.Context, job *nexus.Job, dispatch int64, w
 	}
 }
 
-// linger keeps a task that is not for us a while: who gave it back at once would
-// take all that wait, before those who can do them.
+// linger holds a task that this worker cannot do for a while. A worker that returned such
+// tasks at once would take all of them before the workers that can do them.
 func (e *Engine) linger() {
 	t := time.NewTimer(e.Linger)
 	defer t.Stop()
@@ -192,8 +191,8 @@ func (e *Engine) linger() {
 	}
 }
 
-// quiet waits until no run is at work, or the context ends. asynq does not wait for a
-// task whose lease of its own ended, as it does while Redis is away.
+// quiet waits until no run is active, or the context ends. asynq's own shutdown does not
+// wait for a task whose asynq lease has expired, as happens while Redis is away.
 func (e *Engine) quiet(ctx context.Context) {
 	for {
 		e.mu.Lock()
@@ -210,8 +209,8 @@ func (e *Engine) quiet(ctx context.Context) {
 	}
 }
 
-// abandon gives up the leases of all runs that did not reach a boundary before
-// the drain's limit: their operations are left to the successors.
+// abandon gives up the leases of all runs that did not reach a boundary within the
+// drain's limit; other workers repeat their operations.
 func (e *Engine) abandon(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -221,8 +220,8 @@ func (e *Engine) abandon(ctx context.Context) {
 	}
 }
 
-// foreign tells why a job is not for this worker: during a rolling deploy an
-// old worker meets kinds, steps and keys it does not know, and must leave them.
+// foreign returns why this worker must leave a job; empty: it may do it. During a rolling
+// deploy an old worker meets kinds, steps and keys that it does not know.
 func (e *Engine) foreign(ctx context.Context, job *nexus.Job) (why string, err error) {
 	process, ok := e.processes[job.Kind]
 	if !ok {
@@ -233,7 +232,7 @@ func (e *Engine) foreign(ctx context.Context, job *nexus.Job) (why string, err e
 			return "unknown step " + string(step.Name), nil
 		}
 	}
-	// On another bench nothing of the tenant would be found, and a removal would succeed.
+	// On another bench a removal would find nothing of the tenant, and succeed.
 	if own := e.Settings.Bench; own != "" && job.Bench != "" && job.Bench != own {
 		return fmt.Sprintf("it is on the bench %s, not on %s", job.Bench, own), nil
 	}

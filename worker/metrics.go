@@ -8,7 +8,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Metrics counts what alarms are made of. No label ever names a tenant or job.
+// Metrics are the worker's counters and gauges. No label names a tenant or a job.
 type Metrics struct {
 	jobs    *prometheus.CounterVec
 	steps   *prometheus.HistogramVec
@@ -20,7 +20,7 @@ type Metrics struct {
 	skew    prometheus.Gauge
 }
 
-// NewMetrics declares the worker's metrics; nil registers them nowhere.
+// NewMetrics makes the worker's metrics and registers them; with nil they are not registered.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_jobs_ended_total",
@@ -48,9 +48,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// start sets the series that alarms count to 0: of one that appears with its first
-// event, Prometheus does not see the increase. The breaker's series starts with the
-// engine, which knows its bench.
+// start sets the series that alarms use to 0, since Prometheus does not see the increase
+// of a series that appears with its first event. The engine starts the breaker's series,
+// since it knows the bench's name.
 func (m *Metrics) start() {
 	for _, kind := range nexus.Kinds() {
 		m.jobs.WithLabelValues(string(kind), string(nexus.Succeeded), "ok")

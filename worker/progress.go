@@ -11,8 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// progress collects what a step tells while it runs. Its writes never outlive
-// the step: a late one would put the journal back.
+// progress records what a step reports while it runs. It has no write under way when the
+// step ends, since a late write would restore an older journal.
 type progress struct {
 	mu     sync.Mutex
 	text   string
@@ -40,7 +40,7 @@ func (p *progress) remark(text string) {
 	p.text = text
 }
 
-// note is the step's remark, or the former one if it left none.
+// note is the step's remark, or the earlier one if the step made none.
 func (p *progress) note(former string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,8 +50,8 @@ func (p *progress) note(former string) string {
 	return former
 }
 
-// send runs a write beside the step, at most twice a second; what comes faster
-// is dropped.
+// send runs a write in parallel to the step, at most twice a second; more frequent reports
+// are dropped.
 func (p *progress) send(now time.Time, write func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,8 +62,8 @@ func (p *progress) send(now time.Time, write func()) {
 	p.writes.Go(write)
 }
 
-// kit is what the step may touch. Its records are the lease, so that whatever a
-// step writes carries the fencing token.
+// kit is what a step works with. It writes records through the lease, so that every write
+// of a step carries the fencing token.
 func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 	job, name := r.job, entry.Name
 	job.Steps = slices.Clone(r.job.Steps)
@@ -87,14 +87,14 @@ func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 	return kit
 }
 
-// records is the lease as a step sees it; what a step journals is known to the
-// run as well.
+// records is the part of the lease that a step uses; it also updates the run's copy of
+// the job.
 type records struct {
 	*store.Lease
 	r *run
 }
 
-// Seal asks Redis once: the pair that counts does not change any more.
+// Seal calls Redis once: the stored pair does not change any more.
 func (s records) Seal(ctx context.Context, sealed string) (string, error) {
 	if s.r.sealed != "" {
 		return s.r.sealed, nil
@@ -106,7 +106,7 @@ func (s records) Seal(ctx context.Context, sealed string) (string, error) {
 	return kept, err
 }
 
-// Reserve takes a slot on a bench and journals bench and database name.
+// Reserve takes a slot on a bench and writes bench and database name.
 func (s records) Reserve(ctx context.Context, bench, db string) error {
 	err := s.Lease.Reserve(ctx, bench, db)
 	if err == nil {

@@ -14,10 +14,10 @@ import (
 // purgeLook bounds the look at the bench before a purge.
 const purgeLook = 2 * time.Second
 
-// purge records the teardown of a tenant whose grace is over, if the bench's own
-// record of the site agrees (tasks.PurgeOf): the registry may have been restored from
-// a backup that is older than the tenant's last change. A date in doubt is put off by
-// a whole grace. What cannot be asked or is refused is found due again in a minute.
+// purge records the teardown of a tenant whose grace is over, if the site's marker on the
+// bench agrees (tasks.PurgeOf), since the registry may have been restored from a backup
+// older than the tenant's last change. A purge date in doubt is moved by a whole grace. If
+// the bench cannot be asked, or Submit refuses, the tenant is due again in a minute.
 func (e *Engine) purge(ctx context.Context, p store.Purge) {
 	if ctx.Err() != nil {
 		return
@@ -44,8 +44,8 @@ func (e *Engine) purge(ctx context.Context, p store.Purge) {
 	}
 }
 
-// putOff sets a purge date in doubt to a whole grace from now. Gen is as of when the
-// tenant is suspended, if the bench knows it better.
+// putOff moves a purge date in doubt to a whole grace from now. Gen is the token of the
+// suspension, if the bench has a newer one.
 func (e *Engine) putOff(ctx context.Context, row nexus.Tenant, gen nexus.Gen, why string) {
 	if row.Job != "" { // it says itself what becomes of the tenant
 		return
@@ -54,8 +54,8 @@ func (e *Engine) putOff(ctx context.Context, row nexus.Tenant, gen nexus.Gen, wh
 	e.Log.ErrorContext(ctx, "tenant not purged, its grace begins anew: nexus doctor says more", "why", why, nexus.LogErr, err)
 }
 
-// submitPurge records the teardown. Its key names this purge, so that of many who find
-// it due one records it.
+// submitPurge records the teardown. Its idempotency key names the purge date, so that one
+// of the workers that find it due records it.
 func (e *Engine) submitPurge(ctx context.Context, p store.Purge) {
 	job, replay, err := e.Store.Submit(ctx, store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindTeardown, Site: p.Site, Actor: "purge",
 		Steps: tasks.Steps(nexus.KindTeardown), IdempotencyKey: fmt.Sprintf("purge:%s:%s", p.Site, p.At),

@@ -17,19 +17,19 @@ const (
 	clockEvery  = 10 * time.Second
 )
 
-// Reconcile looks at the due index until the context ends: the only timer of
-// the system. Every worker does it; each entry has one looker. After a failed
-// look nothing is rescued for one lease time: leases that ran out while Redis
-// was away belong to workers that live.
+// Reconcile reads the due index until the context ends. The due index is the only timer of
+// the system; all workers read it, and each entry goes to one of them. After a failed
+// read no job is rescued for one lease time, since leases that expired while Redis was
+// away belong to live workers.
 func (e *Engine) Reconcile(ctx context.Context) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	// A start is like an outage: who comes after a restart of Redis must let the
-	// others renew first.
+	// A start counts as an outage: after a restart of Redis the other workers must be able
+	// to renew first.
 	calm := e.Now().Add(afterOutage)
 	clock := time.Time{} // when it was last compared
-	// Purges ask the bench, which may hang: nobody's rescue waits for them. What
-	// finds no room is found due again in a minute.
+	// Purges call the bench, which may hang, so they run beside the reading. A purge that
+	// finds the channel full is due again in a minute.
 	purges := make(chan store.Purge, 50)
 	var purging sync.WaitGroup
 	defer purging.Wait()
@@ -56,7 +56,7 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 	}
 }
 
-// What an engine knows of its clock.
+// The states of an engine's clock.
 const (
 	clockUnknown = iota // not compared yet
 	clockRight
@@ -65,9 +65,9 @@ const (
 
 func (e *Engine) skewed() bool { return e.clock.Load() == clockWrong }
 
-// checkClock compares our clock with Redis': a worker that is far off would give
-// jobs up before their time, so it takes none until its clock is set. False: Redis
-// did not answer, and the tick says so.
+// checkClock compares this machine's clock with Redis' clock. While it is far off the
+// worker takes no jobs, since it would end them too early. False: Redis did not answer,
+// which the tick reports.
 func (e *Engine) checkClock(ctx context.Context) bool {
 	one, cancel := context.WithTimeout(ctx, clockAtMost)
 	defer cancel()

@@ -14,11 +14,11 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// hungGrace is how long past a step's deadline the lease is still renewed: a Do
-// that ignores its context must not hold the job for ever.
+// hungGrace is how long after a step's deadline the lease is still renewed. A Do that
+// ignores its context then loses the job.
 const hungGrace = 15 * time.Second
 
-// run is one owner's stay with one job.
+// run is the work of one owner on one job, from taking the lease to leaving it.
 type run struct {
 	e       *Engine
 	lease   *store.Lease
@@ -40,12 +40,12 @@ func newRun(e *Engine, lease *store.Lease, job nexus.Job) *run {
 	return &run{e: e, lease: lease, job: job, process: e.processes[job.Kind], end: func(error) {}}
 }
 
-// work goes on with the job and keeps its lease meanwhile.
+// work continues the job and renews its lease meanwhile.
 func (r *run) work(ctx context.Context) (over bool) {
 	keeping, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { r.keepLease(keeping) })
-	// On a panic or runtime.Goexit the lease simply ends with its renewal.
+	// After a panic or runtime.Goexit the lease is not renewed any more, and expires.
 	defer done.Wait()
 	defer stop()
 	if r.job.State == nexus.RollingBack {
@@ -54,8 +54,8 @@ func (r *run) work(ctx context.Context) (over bool) {
 	return r.forward(ctx)
 }
 
-// keepLease renews the lease until the run ends. Only the answer "stale" fences:
-// while Redis is silent the running operation goes on.
+// keepLease renews the lease until the run ends. Only the reply "stale" fences the run:
+// while Redis does not answer, the operation goes on.
 func (r *run) keepLease(ctx context.Context) {
 	tick := time.NewTicker(r.e.Renew)
 	defer tick.Stop()
@@ -87,14 +87,14 @@ func (r *run) renewOnce(ctx context.Context) {
 	}
 }
 
-// finishWith ends the current step's context with a cause.
+// finishWith cancels the current step's context with a cause.
 func (r *run) finishWith(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.end(cause)
 }
 
-// scope makes the context of what comes next: steps, or their undoing.
+// scope makes the context of the next phase: the steps, or their undo.
 func (r *run) scope(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	scoped, end := context.WithCancelCause(ctx)
 	r.mu.Lock()
@@ -103,7 +103,7 @@ func (r *run) scope(ctx context.Context) (context.Context, context.CancelCauseFu
 	return scoped, end
 }
 
-// save journals the job with all pending events.
+// save writes the journal with all pending events.
 func (r *run) save(ctx context.Context) error {
 	return r.write(ctx, "journal not written", func() error {
 		asked, err := r.lease.Checkpoint(ctx, &r.job, r.moved, r.pending...)
@@ -115,9 +115,9 @@ func (r *run) save(ctx context.Context) error {
 	})
 }
 
-// write does one write of the job's record. While Redis is silent it tries again,
-// since no new step may start unjournalled; it gives up only for a newer owner, or
-// when this worker leaves.
+// write writes the job's record. While Redis does not answer it tries again, since no step
+// may start before the journal is written. It gives up only for a newer owner or when
+// this worker drains.
 func (r *run) write(ctx context.Context, complaint string, once func() error) error {
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
 		err := once()
@@ -131,7 +131,7 @@ func (r *run) write(ctx context.Context, complaint string, once func() error) er
 	}
 }
 
-// pause waits a moment; it ends early when the run does or the worker drains.
+// pause waits for a time; it ends early when the run ends or the worker drains.
 func (r *run) pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -145,7 +145,7 @@ func (r *run) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// leave ends the stay without an end of the job, for the reason given.
+// leave gives the job back for the given reason; another worker continues it.
 func (r *run) leave(ctx context.Context, why error) bool {
 	switch {
 	case errors.Is(why, nexus.ErrFenced):
@@ -160,8 +160,8 @@ func (r *run) leave(ctx context.Context, why error) bool {
 	return false
 }
 
-// finish ends the job as its state says; the pending events go with it, but for one
-// that says the same as the last.
+// finish ends the job in its state and writes the pending events, without one that repeats
+// the last.
 func (r *run) finish(ctx context.Context, last nexus.Event) error {
 	told := slices.DeleteFunc(slices.Clone(r.pending), func(e nexus.Event) bool {
 		return e.Step == last.Step && e.StepState == last.StepState
@@ -185,7 +185,7 @@ func (r *run) ended(ctx context.Context) {
 	r.e.Log.Log(ctx, level, "job ended", attrs...)
 }
 
-// rest puts the job to sleep; lease and slot go.
+// rest makes the job wait; it gives up lease and slot.
 func (r *run) rest(ctx context.Context, v Verdict, step nexus.StepName, note string) bool {
 	r.job.WaitingFor, r.job.WaitNote = v.For, note
 	told := append(slices.Clone(r.pending), nexus.Event{Step: step, StepState: r.job.Step(step).State, Note: note})

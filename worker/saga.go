@@ -13,11 +13,11 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// maxRescues is how often a step may cost its worker the lease before it is
-// taken for the cause.
+// maxRescues is how many workers may lose the lease in one step before the step is taken
+// for the cause.
 const maxRescues = 5
 
-// forward does the steps that are not done yet, one after the other.
+// forward runs the steps that are not done, in order.
 func (r *run) forward(ctx context.Context) (over bool) {
 	scoped, end := r.scope(ctx)
 	defer end(nil)
@@ -46,7 +46,7 @@ func (r *run) forward(ctx context.Context) (over bool) {
 	}
 }
 
-// boundary says why no further step may start; nil: go on.
+// boundary returns why no further step may start; nil: it may.
 func (r *run) boundary(ctx context.Context) error {
 	switch {
 	case context.Cause(ctx) != nil:
@@ -65,8 +65,8 @@ func (r *run) boundary(ctx context.Context) error {
 	return nil
 }
 
-// begin notes the start of a step; it is journalled before Do runs, unless Do does
-// nothing but to write the record itself.
+// begin records the start of a step. It is journaled before Do runs, unless Do only writes
+// the job's record itself.
 func (r *run) begin(entry *nexus.Step) {
 	now := r.e.Now().UTC()
 	entry.State, entry.EndedAt, entry.Percent = nexus.StepStarted, nil, 0
@@ -77,7 +77,7 @@ func (r *run) begin(entry *nexus.Step) {
 	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepStarted, Attempt: entry.Attempts + 1})
 }
 
-// attempt runs Do once and acts on its answer. GoOn: the next step may begin.
+// attempt runs Do once and acts on its result. GoOn: the next step may begin.
 func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus.Step) (over, goOn bool) {
 	started := r.e.Now()
 	err := r.call(scoped, step, step.Do, entry)
@@ -130,7 +130,7 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 	}
 }
 
-// complain logs an answer that was a failure, and what is done about it.
+// complain logs a failure and the verdict on it.
 func (r *run) complain(ctx context.Context, what string, step nexus.StepName, attempts int, err error, v Verdict) {
 	level := slog.LevelWarn
 	if v.Do == ActLeave { // nothing failed: a successor goes on
@@ -140,7 +140,7 @@ func (r *run) complain(ctx context.Context, what string, step nexus.StepName, at
 		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
 }
 
-// blame counts a failure that may be the bench's for its breaker.
+// blame counts a failure toward the bench's breaker, if the bench may be the cause.
 func (r *run) blame(ctx context.Context, step nexus.StepName, err error) {
 	code := nexus.CodeOf(err)
 	if r.job.Bench == "" || (code != nexus.Unavailable && code != nexus.Timeout && code != nexus.Internal) {
@@ -166,9 +166,9 @@ func (r *run) stepDone(ctx context.Context, entry *nexus.Step, started time.Time
 	r.e.Log.InfoContext(ctx, "step done", nexus.LogStep, string(entry.Name), nexus.LogDur, now.Sub(started).Milliseconds())
 }
 
-// raise takes a token above what the bench has seen: after a failover Redis may
-// mint below it. The error says why there is none: another owner, a token that is
-// none of ours, or the end of this run.
+// raise takes a token above the one that the bench has seen: after a failover Redis may
+// mint below it. The error says why there is none: another owner, a corrupt token, or the
+// end of this run.
 func (r *run) raise(ctx, scoped context.Context, refused error) error {
 	var seen nexus.Gen
 	if e, ok := errors.AsType[*nexus.Error](refused); ok {
@@ -185,7 +185,7 @@ func (r *run) raise(ctx, scoped context.Context, refused error) error {
 	return err
 }
 
-// call runs one Do or Undo under the step's deadline. A panic becomes internal,
+// call runs one Do or Undo under the step's deadline. A panic becomes an internal error,
 // with its stack in the log only.
 func (r *run) call(ctx context.Context, step tasks.Step, do func(context.Context, *tasks.Kit) error, entry *nexus.Step) (err error) {
 	until := r.e.Now().Add(step.Timeout + hungGrace)
@@ -202,15 +202,15 @@ func (r *run) call(ctx context.Context, step tasks.Step, do func(context.Context
 	r.progress.open()
 	defer r.progress.close()
 	err = do(timed, r.kit(timed, entry))
-	// A step that gave up because its time was up says so in many ways.
+	// A step that ran into its deadline may return any error.
 	if err != nil && errors.Is(context.Cause(timed), nexus.ErrStepTimeout) && nexus.CodeOf(err) != nexus.Fenced {
 		err = &nexus.Error{Code: nexus.Timeout, Op: "saga." + string(step.Name), Msg: "This step took too long.", Err: err}
 	}
 	return err
 }
 
-// succeed ends the job; for a provision this is the commit point. A cancel that
-// came in time wins.
+// succeed ends the job as succeeded; for a provision this is the commit point. If a cancel
+// was asked before, the job is rolled back instead.
 func (r *run) succeed(ctx context.Context) (over bool) {
 	if err := r.job.To(nexus.Succeeded); err != nil {
 		return r.turn(ctx, "", err)
@@ -222,7 +222,7 @@ func (r *run) succeed(ctx context.Context) (over bool) {
 	}
 	r.job.State = nexus.Running
 	if nexus.CodeOf(err) == nexus.Internal && !errors.Is(err, nexus.ErrDraining) {
-		// All is made and proven; only the record of it cannot be written.
+		// Everything is made and verified; only the record cannot be written.
 		r.e.Log.ErrorContext(ctx, "end not written", nexus.LogErr, err)
 		r.job.State = nexus.Waiting
 		return r.rest(ctx, Verdict{Do: ActWait, After: longestDelay, For: nexus.WaitRetry}, r.job.Current(), nexus.MessageOf(err))
@@ -230,7 +230,7 @@ func (r *run) succeed(ctx context.Context) (over bool) {
 	return r.turnOrLeave(ctx, r.job.Current(), err)
 }
 
-// turnOrLeave acts on what stopped the saga between two steps.
+// turnOrLeave acts on the reason that stopped the saga between two steps.
 func (r *run) turnOrLeave(ctx context.Context, at nexus.StepName, why error) bool {
 	if errors.Is(why, nexus.ErrDraining) && r.moved != "" {
 		_ = r.save(ctx) // what is done stays done, unless the lease is given up already

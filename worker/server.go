@@ -16,10 +16,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// Serve takes tasks from asynq and reconciles until the context ends, then
-// drains: no new task, every run leaves at its next boundary, at most for the
-// given time. What still runs after that is left to its successor. The connection
-// is asked for a client of the server's own.
+// Serve takes tasks from asynq and reconciles until the context ends, then drains for at
+// most the given time: it takes no new task, and each run leaves its job at the next
+// boundary. Operations that still run then are repeated by another worker. Connection
+// makes a Redis client of the server's own.
 func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concurrency int, drain time.Duration) error {
 	e.checkClock(ctx)
 	ctx, stop := context.WithCancel(ctx)
@@ -40,9 +40,9 @@ func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concur
 	return errors.Join(err, looking.Wait())
 }
 
-// serve has a server of asynq's while our clock is right, and none while it is
-// wrong or not compared yet: it would keep tasks from those who may do them, and
-// asynq, which goes by this clock, would take what others work on for lost.
+// serve runs an asynq server only while this machine's clock is right. A server with a
+// wrong clock would take tasks from workers that may do them, and asynq would recover
+// tasks that others work on.
 func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (*asynq.Server, error)) (err error) {
 	var server *asynq.Server
 	for ctx.Err() == nil {
@@ -74,8 +74,8 @@ func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (*
 	return nil
 }
 
-// handle is asynq's view of a job: done, or not ours to do. It never answers
-// with an error of its own, since asynq would act on it.
+// handle does a task of asynq's. It returns no error of a job, since asynq would retry the
+// task.
 func (e *Engine) handle(ctx context.Context, t *asynq.Task) error {
 	task, ok := store.ParseTask(t.Payload())
 	if t.Type() != store.TaskType || !ok {
@@ -92,8 +92,8 @@ func (e *Engine) handle(ctx context.Context, t *asynq.Task) error {
 	return nil
 }
 
-// ended is how a job stood when its task was over: what asynq's view shows as the
-// task's result, since there every task that was done is a success.
+// ended is the state of a job at the end of its task. It is the task's result in asynq's
+// view, which shows every finished task as a success.
 type ended struct {
 	State      nexus.State    `json:"state"`
 	WaitingFor nexus.Wait     `json:"waitingFor,omitempty"`
@@ -114,7 +114,7 @@ func result(t *asynq.Task, job nexus.Job) error {
 	return err
 }
 
-// asynqLog hands asynq's own lines to slog.
+// asynqLog writes asynq's log lines to slog.
 type asynqLog struct {
 	log *slog.Logger
 	ctx context.Context //nolint:containedctx // asynq's logger has none to give

@@ -8,8 +8,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// turn begins the way back: the reason is journalled, then the steps are undone.
-// A process without a way back is parked instead, unless nothing was changed yet.
+// turn begins the rollback: it journals the reason, then undoes the steps. A job of a kind
+// that cannot be rolled back is parked instead, unless it has changed nothing.
 func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 	r.job.Error = reasonFor(at, why)
 	if err := r.job.To(nexus.RollingBack); err != nil {
@@ -30,8 +30,8 @@ func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 	return r.backward(ctx)
 }
 
-// untouched tells whether a job was refused before it changed anything: in its first
-// step, at the first start of it, which the bench turned down for good.
+// untouched tells whether a job has changed nothing: its first step was started once, and
+// the bench refused it for good.
 func untouched(job *nexus.Job) bool {
 	switch job.Error.Code {
 	case nexus.Invalid, nexus.Unauthenticated, nexus.Forbidden, nexus.NotFound, nexus.Conflict:
@@ -46,8 +46,8 @@ func untouched(job *nexus.Job) bool {
 	return true
 }
 
-// backward undoes every step that may have left something, last one first. It
-// cannot be canceled; it leaves only for a newer owner or at a drain.
+// backward undoes every step that may have changed something, in reverse. It cannot be
+// canceled; it stops only for a newer owner or at a drain.
 func (r *run) backward(ctx context.Context) (over bool) {
 	r.undoing.Store(true)
 	scoped, end := r.scope(ctx)
@@ -83,7 +83,7 @@ func (r *run) backward(ctx context.Context) (over bool) {
 	return true
 }
 
-// undo runs one Undo and acts on its answer.
+// undo runs one Undo and acts on its result.
 func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn bool) {
 	step, _ := r.process.Find(entry.Name)
 	for step.Undo != nil {
@@ -129,7 +129,7 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 	return false, true
 }
 
-// park sets the job aside until an operator resumes it: it keeps its name.
+// park stops the job until an operator resumes it; it keeps its site name.
 func (r *run) park(ctx context.Context, at nexus.StepName, message string) bool {
 	first := r.job.Error
 	if first != nil && first.First != nil { // parked before
@@ -149,7 +149,7 @@ func (r *run) park(ctx context.Context, at nexus.StepName, message string) bool 
 	return true
 }
 
-// reasonFor puts an error into words for the person who waits.
+// reasonFor describes an error for the person who waits for the job.
 func reasonFor(at nexus.StepName, why error) *nexus.Failure {
 	f := &nexus.Failure{Code: nexus.CodeOf(why), Step: at, Message: nexus.MessageOf(why)}
 	switch {

@@ -27,7 +27,7 @@ type Verdict struct {
 	For   nexus.Wait
 }
 
-// Facts are all a verdict depends on.
+// Facts are everything that a verdict depends on.
 type Facts struct {
 	Cause     error   // why the run's context ended; nil if it did not
 	Err       error   // what Do or Undo answered
@@ -48,7 +48,7 @@ const (
 	longestAdvice    = time.Hour // of a bench, to a rollback
 )
 
-// Decide is the one place where errors become actions. It is pure.
+// Decide returns the action that follows an error of a step. It is pure.
 func Decide(f Facts) Verdict {
 	code := nexus.CodeOf(f.Err)
 	switch {
@@ -77,8 +77,9 @@ func Decide(f Facts) Verdict {
 	return Verdict{Do: ActWait, After: adviceOr(f, backoff(f)), For: reason(f)}
 }
 
-// spent tells whether the step may fail no more in this way: outages use up its own
-// budget, what nobody foresaw one of three. The later a step, the dearer is the undo.
+// spent tells whether the step's attempts are used up: each step has a number of its own
+// for outages, and three for internal errors. Internal errors never undo a site that was
+// verified once.
 func spent(f Facts, code nexus.Code) bool {
 	if code != nexus.Internal {
 		return f.Attempts-f.Internals >= f.Allowed
@@ -86,8 +87,8 @@ func spent(f Facts, code nexus.Code) bool {
 	return !f.Proven && f.Internals >= min(f.Allowed, internalAttempts)
 }
 
-// backoff doubles from one second to one minute; the upper half is jitter, so
-// that jobs that failed together do not come back together.
+// backoff doubles from one second to one minute. Its upper half is jitter, so that jobs
+// that failed together do not retry together.
 func backoff(f Facts) time.Duration {
 	d := longestDelay
 	if f.Attempts < 7 {
@@ -110,8 +111,8 @@ func reason(f Facts) nexus.Wait {
 	return nexus.WaitRetry
 }
 
-// charges tells whether a failed answer counts against the step's budget: a wait
-// for room does not, nor what never began.
+// charges tells whether a failure counts against the step's attempts. A wait for a slot
+// does not, nor an operation that never began.
 func charges(err error) bool {
 	code := nexus.CodeOf(err)
 	return code != nexus.Limit && code != nexus.Fenced && !unbegun(err)
