@@ -19,13 +19,13 @@ type Process struct {
 // twice; Undo succeeds on a step that never ran. A nil Undo means that another
 // step's Undo removes what this one made.
 type Step struct {
-	Name     nexus.StepName // a stored contract, see testdata/steps.golden
-	Do       func(context.Context, *Kit) error
-	Undo     func(context.Context, *Kit) error
-	Timeout  time.Duration // of one attempt, of Do and of Undo alike
-	Attempts int           // answers of Do; after the last failure the saga turns back
-	Proven   bool          // the steps before have shown that all works: what nobody foresaw is waited out, not undone
-	Inward   bool          // Do is one write of the job's record and no more: its start is journalled with its end
+	Name       nexus.StepName // a stored contract, see testdata/steps.golden
+	Do         func(context.Context, *Kit) error
+	Undo       func(context.Context, *Kit) error
+	Timeout    time.Duration // of one attempt, of Do and of Undo alike
+	Attempts   int           // answers of Do; after the last failure the saga turns back
+	Proven     bool          // the steps before have verified the site: an internal error is waited out, not undone
+	RecordOnly bool          // Do only writes the job's record: its start is journaled with its end
 }
 
 // Forever as Attempts: outages are waited out until the job's time is over.

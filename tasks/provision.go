@@ -17,7 +17,7 @@ import (
 // and credentials in one script.
 func provision() Process {
 	return Process{Kind: nexus.KindProvision, Steps: []Step{
-		{Name: "reserve", Do: reserve, Timeout: 5 * time.Second, Attempts: Forever, Inward: true}, // the end of the job frees the slot
+		{Name: "reserve", Do: reserve, Timeout: 5 * time.Second, Attempts: Forever, RecordOnly: true}, // the end of the job frees the slot
 		{Name: "site", Do: makeSite, Undo: dropSite, Timeout: 10 * time.Minute, Attempts: 3},
 		{Name: "apps", Do: installApps, Timeout: 10 * time.Minute, Attempts: 2},
 		{Name: "user", Do: makeUser, Timeout: 60 * time.Second, Attempts: 4},

@@ -32,7 +32,7 @@ func (r *run) forward(ctx context.Context) (over bool) {
 		entry := &r.job.Steps[i]
 		step, _ := r.process.Find(entry.Name) // Work checked that it is there
 		r.begin(entry)
-		if !step.Inward {
+		if !step.RecordOnly {
 			if err := r.save(scoped); err != nil {
 				return r.turnOrLeave(ctx, entry.Name, err)
 			}
@@ -106,7 +106,7 @@ func (r *run) attempt(ctx, scoped context.Context, step tasks.Step, entry *nexus
 		v = decide(err)
 	}
 	if context.Cause(scoped) == nil {
-		r.blame(ctx, entry.Name, err)
+		r.recordBenchFailure(ctx, entry.Name, err)
 	}
 	r.complain(ctx, "step failed", step.Name, entry.Attempts, err, v)
 	if v.Do == ActWait { // when the job's time is over, boundary says so
@@ -140,8 +140,8 @@ func (r *run) complain(ctx context.Context, what string, step nexus.StepName, at
 		nexus.LogCode, string(nexus.CodeOf(err)), nexus.LogErr, err, "verdict", string(v.Do))
 }
 
-// blame counts a failure toward the bench's breaker, if the bench may be the cause.
-func (r *run) blame(ctx context.Context, step nexus.StepName, err error) {
+// recordBenchFailure counts a failure toward the bench's breaker, if the bench may be the cause.
+func (r *run) recordBenchFailure(ctx context.Context, step nexus.StepName, err error) {
 	code := nexus.CodeOf(err)
 	if r.job.Bench == "" || (code != nexus.Unavailable && code != nexus.Timeout && code != nexus.Internal) {
 		return
