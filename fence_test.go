@@ -48,6 +48,7 @@ var foreign = map[string][]string{
 	"github.com/redis/go-redis":           {"internal/store", "internal/app", "internal/e2e", "internal/e2e/benchmark"},
 	"github.com/prometheus/client_golang": {"api", "worker", "internal/app", "cmd/nexus"},
 	"github.com/spf13/cobra":              {"cmd/nexus"},
+	"github.com/itchyny/gojq":             {"cmd/nexus"},
 	"github.com/caarlos0/env":             {"internal/app"},
 	"github.com/oapi-codegen/runtime":     {"api/gen"},
 	"github.com/alicebob/miniredis/v2":    {"internal/app"},

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,14 +23,20 @@ type Client struct {
 	base  string
 	token nexus.Secret
 	http  *http.Client
+	limit time.Duration // of a call
 	pause time.Duration // after a wait that was answered at once, though nothing changed
 }
 
 // New makes a client of the server at base; an empty token sends none.
 func New(base string, token nexus.Secret) *Client {
-	return &Client{base: strings.TrimSuffix(base, "/"), token: token, pause: time.Second, http: &http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second}}}
+	return &Client{base: strings.TrimSuffix(base, "/"), token: token, pause: time.Second, limit: callLimit, http: &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+			DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext}}}
 }
+
+// callLimit is the time of a whole call, beside what it asks the server to wait: a
+// server that takes the call and says nothing must not hold its caller for ever.
+const callLimit = 30 * time.Second
 
 // Close lets idle connections go.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -36,6 +44,12 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Signup asks for a site; the key makes a repeated call safe.
 func (c *Client) Signup(ctx context.Context, body gen.SignupRequest, key string) (out gen.Accepted, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/signup", body: body, key: key, token: c.token}, &out)
+	return out, err
+}
+
+// Create asks for a site as an operator, who may give any plan. The subdomain is needed.
+func (c *Client) Create(ctx context.Context, body gen.SignupRequest, key string) (out gen.Accepted, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/tenants", body: body, key: key, token: c.token}, &out)
 	return out, err
 }
 
@@ -57,7 +71,7 @@ func (c *Client) Job(ctx context.Context, id, known string, wait time.Duration) 
 		path += "?wait=" + wait.String()
 	}
 	started := time.Now()
-	response := call{method: "GET", path: path, match: known, etag: &etag}
+	response := call{method: "GET", path: path, match: known, etag: &etag, wait: wait}
 	err = c.do(ctx, response, &job)
 	same := errors.Is(err, errNotModified)
 	if same {
@@ -123,16 +137,16 @@ func (c *Client) Adopt(ctx context.Context, site string, body gen.AdoptRequest, 
 	return out, err
 }
 
-// Jobs lists jobs, newest first; empty filters mean any.
-func (c *Client) Jobs(ctx context.Context, state, kind, cursor string) (out gen.JobList, err error) {
-	query := url.Values{"state": {state}, "kind": {kind}, "cursor": {cursor}}
+// Jobs lists jobs, newest first; empty filters mean any, no size the server's own.
+func (c *Client) Jobs(ctx context.Context, state, kind, cursor string, size int) (out gen.JobList, err error) {
+	query := url.Values{"state": {state}, "kind": {kind}, "cursor": {cursor}, "limit": {number(size)}}
 	err = c.do(ctx, call{method: "GET", path: "/jobs" + filters(query), token: c.token}, &out)
 	return out, err
 }
 
-// Tenants lists tenants by name; an empty state means any.
-func (c *Client) Tenants(ctx context.Context, state, cursor string) (out gen.TenantList, err error) {
-	query := url.Values{"state": {state}, "cursor": {cursor}}
+// Tenants lists tenants by name; an empty state means any, no size the server's own.
+func (c *Client) Tenants(ctx context.Context, state, cursor string, size int) (out gen.TenantList, err error) {
+	query := url.Values{"state": {state}, "cursor": {cursor}, "limit": {number(size)}}
 	err = c.do(ctx, call{method: "GET", path: "/tenants" + filters(query), token: c.token}, &out)
 	return out, err
 }
@@ -157,6 +171,13 @@ func (c *Client) Workers(ctx context.Context) (count int, known bool) {
 		return 0, false
 	}
 	return *health.Workers, true
+}
+
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
 }
 
 // filters is the query of a list, without what is empty.
@@ -194,7 +215,8 @@ type call struct {
 	body                     any
 	token                    nexus.Secret
 	etag                     *string
-	also                     int // a status that is an answer too
+	wait                     time.Duration // that the server was asked for
+	also                     int           // a status that is an answer too
 }
 
 var errNotModified = errors.New("not modified")
@@ -208,6 +230,8 @@ func (c *Client) do(ctx context.Context, what call, into any) error {
 		}
 		body = bytes.NewReader(text)
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.limit+what.wait)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, what.method, c.base+what.path, body)
 	if err != nil {
 		return &nexus.Error{Code: nexus.Invalid, Op: "client", Msg: "The server's address is not a URL."} // the cause repeats it, and it may hold a password

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 // TestJobIsNotAHotLoop holds that a server, or a proxy, that does not wait cannot
@@ -41,5 +42,34 @@ func TestJobIsNotAHotLoop(t *testing.T) {
 		}
 		c.Close()
 		server.Close()
+	}
+}
+
+// TestCallsEnd: a server that takes a call and says nothing does not hold its caller;
+// one that was asked to wait may take that time besides.
+func TestCallsEnd(t *testing.T) {
+	t.Parallel()
+	silent := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" { // asked to wait
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		select {
+		case <-silent:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(silent)
+	c := client.New(server.URL, "")
+	defer c.Close()
+	c.SetLimit(50 * time.Millisecond)
+	c.SetPause(100 * time.Millisecond)
+	if _, err := c.Tenant(t.Context(), "acme.localhost"); nexus.CodeOf(err) != nexus.Unavailable {
+		t.Errorf("a silent server: %v", err)
+	}
+	if _, _, _, err := c.Job(t.Context(), "a", `"4"`, time.Second); err != nil {
+		t.Errorf("a wait: %v", err)
 	}
 }

@@ -48,6 +48,7 @@ fresh key and secret, and the old pair is dead. Prints one JSON object:
 	flags := cmd.Flags()
 	flags.StringVar(&a.body.Email, "email", "", "e-mail address of the site's admin")
 	flags.StringVar(&a.plan, "plan", "", "free, starter, business or enterprise (default: free)")
+	_ = cmd.RegisterFlagCompletionFunc("plan", completePlan) // the flag exists
 	flags.BoolVar(&a.newKey, "new-key", false, "give the admin a fresh API key")
 	flags.BoolVar(&a.registered, "registered", false, "the database is in the register already")
 	flags.StringVar(&a.rootUser, "root-user", "root", "the database administrator's name")
@@ -92,10 +93,10 @@ func (a *adoption) run(cmd *cobra.Command, c *client.Client, args []string) erro
 		if err != nil {
 			return err
 		}
-		return printJSON(cmd.OutOrStdout(), made(pair))
+		return a.json(cmd.Context(), cmd.OutOrStdout(), made(pair))
 	}
 	if _, err := finish(ctx, c, accepted.JobId, progress); err != nil {
 		return err
 	}
-	return printJSON(cmd.OutOrStdout(), answer{Success: true, Site: accepted.Site, URL: accepted.Url})
+	return a.json(cmd.Context(), cmd.OutOrStdout(), answer{Success: true, Site: accepted.Site, URL: accepted.Url})
 }

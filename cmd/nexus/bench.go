@@ -11,7 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-func benchCommand() *cobra.Command {
+func benchCommand(s *shared) *cobra.Command {
 	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench, and say what it takes on", Example: "  nexus bench check\n  nexus bench pause backend"}
 	var rootUser string
 	initialize := &cobra.Command{
@@ -35,6 +35,9 @@ used once and kept nowhere. The command may be run again at any time.`,
 			if err != nil {
 				return explain(err)
 			}
+			if s.asJSON() {
+				return s.json(cmd.Context(), cmd.OutOrStdout(), map[string]bool{"changed": result.Changed})
+			}
 			if result.Changed {
 				fmt.Fprintln(cmd.OutOrStdout(), "The bench is ready. Check it with: nexus bench check")
 			} else {
@@ -47,18 +50,43 @@ used once and kept nowhere. The command may be run again at any time.`,
 	check := &cobra.Command{
 		Use:     "check",
 		Short:   "Say what a bench lacks, with the command that mends it",
-		Example: "  nexus bench check",
+		Example: "  nexus bench check\n  nexus bench check -o json",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return checkBench(cmd.Context(), cmd) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return s.checkBench(cmd.Context(), cmd) },
 	}
 	bench.AddCommand(initialize, check)
 	return bench
 }
 
-func checkBench(ctx context.Context, cmd *cobra.Command) error {
+// checked is what nexus bench check tells a program.
+type checked struct {
+	Frappe   string          `json:"frappe"`
+	Host     string          `json:"host,omitempty"`
+	Database string          `json:"database,omitempty"`
+	Mode     nexus.BenchMode `json:"mode,omitempty"` // none: no worker has served it yet
+	Problems []problem       `json:"problems"`
+}
+
+type problem struct {
+	What string `json:"what"`
+	Mend string `json:"mend"`
+}
+
+func (s *shared) checkBench(ctx context.Context, cmd *cobra.Command) error {
 	hello, status, err := app.CheckBench(ctx, os.Environ())
 	if err != nil {
 		return explain(err)
+	}
+	all := append(hello.Problems, shut(status)...)
+	if s.asJSON() {
+		record := checked{Frappe: hello.Frappe, Host: hello.Host, Database: hello.Database, Mode: status.Mode, Problems: []problem{}}
+		for _, p := range all {
+			record.Problems = append(record.Problems, problem{p.What, p.Mend})
+		}
+		if err := s.json(ctx, cmd.OutOrStdout(), record); err != nil || len(all) == 0 {
+			return err
+		}
+		return exit(exitFailed)
 	}
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "Frappe %s", hello.Frappe)
@@ -72,11 +100,11 @@ func checkBench(ctx context.Context, cmd *cobra.Command) error {
 	if status.Name != "" {
 		fmt.Fprintf(out, "Admission: %s, %d of %d slots in use, %d jobs wait\n", status.Mode, status.Used, status.Slots, status.Waiting)
 	}
-	for _, p := range append(hello.Problems, shut(status)...) {
+	for _, p := range all {
 		fmt.Fprintf(out, "  ✗ %s\n    → %s\n", p.What, p.Mend)
 	}
-	if len(hello.Problems) > 0 || len(shut(status)) > 0 {
-		return exit(1)
+	if len(all) > 0 {
+		return exit(exitFailed)
 	}
 	fmt.Fprintln(out, "  ✓ Nothing is missing.")
 	return nil

@@ -20,7 +20,7 @@ func benchVerbs(s *shared) []*cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.print(cmd.OutOrStdout(), benches, benchRows(benches.Benches...))
+			return s.list(cmd, benches, "No worker has served a bench yet.", benchRows(benches.Benches...))
 		}),
 	}
 	all := []*cobra.Command{list}
@@ -37,7 +37,7 @@ func benchVerbs(s *shared) []*cobra.Command {
 				if err != nil {
 					return err
 				}
-				return s.print(cmd.OutOrStdout(), b, benchRows(b))
+				return s.print(cmd, b, benchRows(b))
 			}),
 		})
 	}

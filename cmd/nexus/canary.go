@@ -174,8 +174,9 @@ func (k *canary) remove(ctx context.Context, site string) error {
 // sweep removes what a run left that crashed. A run of another canary that is
 // still at work is younger than an hour.
 func (k *canary) sweep(ctx context.Context) error {
-	return pages(true, func(cursor string) (*string, error) {
-		list, err := k.c.Tenants(ctx, "", cursor)
+	every := some{limit: 1, all: true}
+	return every.pages(func(cursor string, size int) (*string, int, error) {
+		list, err := k.c.Tenants(ctx, "", cursor, size)
 		for _, t := range list.Tenants {
 			// A customer may have such a name: the address must be ours too.
 			tag, _, _ := strings.Cut(strings.TrimPrefix(t.Site, "canary-"), ".")
@@ -184,9 +185,9 @@ func (k *canary) sweep(ctx context.Context) error {
 			}
 			fmt.Fprintf(k.log, "removing %s, left at %s\n", t.Site, local(&t.CreatedAt))
 			if err := k.remove(ctx, t.Site); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
-		return list.Next, err
+		return list.Next, len(list.Tenants), err
 	})
 }

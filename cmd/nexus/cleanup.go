@@ -91,8 +91,8 @@ func (k *cleanup) run(cmd *cobra.Command, args []string) error {
 		}
 		return k.removeAll(cmd, c, plan, cleaner)
 	})
-	if err == nil && k.output == "json" {
-		err = printJSON(cmd.OutOrStdout(), k.out)
+	if err == nil && k.asJSON() {
+		err = k.json(cmd.Context(), cmd.OutOrStdout(), k.out)
 	}
 	switch {
 	case err != nil:
@@ -108,7 +108,7 @@ func (k *cleanup) run(cmd *cobra.Command, args []string) error {
 // say writes for people; a program gets its object at the end.
 func (k *cleanup) say(cmd *cobra.Command, format string, args ...any) {
 	w := cmd.OutOrStdout()
-	if k.output == "json" {
+	if k.asJSON() {
 		w = cmd.ErrOrStderr()
 	}
 	fmt.Fprintf(w, format+"\n", args...)

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nexus-erp/provisioner/api/client"
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 // suggest completes an argument with what the API knows, if it answers soon: a
@@ -22,27 +25,56 @@ func (s *shared) suggest(cmd *cobra.Command, args []string, ask func(context.Con
 	return ask(ctx, c), cobra.ShellCompDirectiveNoFileComp
 }
 
-func (s *shared) completeJob(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
-		list, _ := c.Jobs(ctx, "", "", "") // without an answer there is nothing to offer
-		for _, job := range list.Jobs {
-			out = append(out, job.Id+"\t"+join(string(job.Kind), job.Site, string(job.State)))
-		}
-		return out
-	})
+// completion is what cobra asks for the words that an argument may be.
+type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
+
+func anyJob(gen.State) bool       { return true }
+func live(state gen.State) bool   { return !over(state) }
+func parked(state gen.State) bool { return state == gen.StateRollbackFailed }
+
+// completeJob offers the jobs of the first page whose state a command takes.
+func (s *shared) completeJob(takes func(gen.State) bool) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
+			state := ""
+			if !takes(gen.StateSucceeded) && takes(gen.StateRollbackFailed) {
+				state = string(gen.StateRollbackFailed)
+			}
+			list, _ := c.Jobs(ctx, state, "", "", 0) // without an answer there is nothing to offer
+			for _, job := range list.Jobs {
+				if takes(job.State) {
+					out = append(out, job.Id+"\t"+join(string(job.Kind), job.Site, string(job.State)))
+				}
+			}
+			return out
+		})
+	}
 }
 
-func (s *shared) completeSite(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
-		_ = pages(true, func(cursor string) (*string, error) {
-			list, err := c.Tenants(ctx, "", cursor)
-			for _, t := range list.Tenants {
-				out = append(out, t.Site+"\t"+join(string(t.State), t.Email))
-			}
-			return list.Next, err
+// completeSite offers the tenants in the states that a command takes; none: in any.
+func (s *shared) completeSite(states ...gen.TenantState) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
+			every := some{limit: 1, all: true}
+			_ = every.pages(func(cursor string, size int) (*string, int, error) {
+				list, err := c.Tenants(ctx, "", cursor, size)
+				for _, t := range list.Tenants {
+					if len(states) == 0 || slices.Contains(states, t.State) {
+						out = append(out, t.Site+"\t"+join(string(t.State), t.Email))
+					}
+				}
+				return list.Next, len(list.Tenants), err
+			})
+			return out
 		})
-		return out
-	})
+	}
+}
+
+func completePlan(*cobra.Command, []string, string) (out []string, _ cobra.ShellCompDirective) {
+	for _, plan := range nexus.Plans() {
+		out = append(out, string(plan.Name))
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (s *shared) completeBench(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -30,15 +30,12 @@ Exit codes: 0 nothing differs (any more); 1 something does.`,
 		Example: "  nexus doctor\n  nexus doctor --fix\n  nexus doctor --rebuild\n  nexus doctor --open acme --close other\n  nexus doctor -o json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if s.output != "table" && s.output != "json" {
-				return usage("--output is table or json, not %q.", s.output)
-			}
 			report, err := app.Doctor(cmd.Context(), os.Environ(), o)
 			if err != nil {
 				return err
 			}
-			if s.output == "json" {
-				err = printJSON(cmd.OutOrStdout(), report)
+			if s.asJSON() {
+				err = s.json(cmd.Context(), cmd.OutOrStdout(), report)
 			} else {
 				tellReport(cmd.OutOrStdout(), report)
 			}

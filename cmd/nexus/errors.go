@@ -131,9 +131,9 @@ func action(e *nexus.Error) string {
 		return strings.Join(texts, " ")
 	case e.Suggestion != "":
 		return "Free would be: " + e.Suggestion
-	case e.Code == nexus.Unauthenticated:
+	case e.Code == nexus.Unauthenticated && answered:
 		return "Set NEXUS_API_TOKEN to a token of this server's NEXUS_TOKENS (nexus dev prints one, nexus init makes them)."
-	case e.Code == nexus.Forbidden:
+	case e.Code == nexus.Forbidden && answered:
 		return "Set NEXUS_API_TOKEN to a token that may do this."
 	case e.RetryAfter > 0:
 		return "Try again in " + e.RetryAfter.Round(time.Second).String() + "."

@@ -13,7 +13,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-func initCommand() *cobra.Command {
+func initCommand(s *shared) *cobra.Command {
 	var file string
 	var force bool
 	cmd := &cobra.Command{
@@ -39,6 +39,9 @@ unless with --force: then its keys are lost, and with them the jobs under way.`,
 			if err != nil {
 				return fmt.Errorf("the file was not written: %w", err)
 			}
+			if s.asJSON() {
+				return s.json(cmd.Context(), cmd.OutOrStdout(), map[string]string{"file": file, "secretKeys": keys.Reveal(), "admin": operate.Reveal(), "reader": read.Reveal()})
+			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s is written, for your eyes only. In it, shown this once:\n\n", file)
 			fmt.Fprintf(out, "  NEXUS_SECRET_KEYS  %s\n  token admin        %s  (operate: may do everything)\n  token reader       %s  (read: may look)\n\n",
@@ -48,6 +51,9 @@ unless with --force: then its keys are lost, and with them the jobs under way.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", ".env", "the file to write")
+	_ = cmd.RegisterFlagCompletionFunc("file", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // the flag exists
+		return nil, cobra.ShellCompDirectiveDefault
+	})
 	cmd.Flags().BoolVar(&force, "force", false, "write it anew if it is there; its keys and tokens are lost")
 	return cmd
 }

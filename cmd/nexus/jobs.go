@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nexus-erp/provisioner/api/client"
 	"github.com/nexus-erp/provisioner/api/gen"
@@ -26,7 +27,7 @@ func jobsCommand(s *shared) *cobra.Command {
 
 func jobsList(s *shared) *cobra.Command {
 	var state, kind string
-	var all bool
+	var n some
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List jobs, newest first",
@@ -37,25 +38,25 @@ func jobsList(s *shared) *cobra.Command {
 				return usage("There is no such state or kind; the help lists them.")
 			}
 			list := gen.JobList{Jobs: []gen.Job{}}
-			err := pages(all, func(cursor string) (*string, error) {
-				page, err := c.Jobs(cmd.Context(), state, kind, cursor)
+			err := n.pages(func(cursor string, size int) (*string, int, error) {
+				page, err := c.Jobs(cmd.Context(), state, kind, cursor, size)
 				list.Jobs, list.Next = append(list.Jobs, page.Jobs...), page.Next
-				return page.Next, err
+				return page.Next, len(page.Jobs), err
 			})
 			if err != nil {
 				return err
 			}
 			rows := [][]string{{"JOB", "KIND", "SITE", "STATE", "STEP", "CREATED"}}
 			for _, job := range list.Jobs {
-				rows = append(rows, []string{job.Id, string(job.Kind), job.Site, string(job.State), current(job), local(&job.CreatedAt)})
+				rows = append(rows, []string{job.Id, string(job.Kind), job.Site, string(job.State), current(job), s.when(&job.CreatedAt)})
 			}
 			s.more(cmd, list.Next)
-			return s.print(cmd.OutOrStdout(), list, rows)
+			return s.list(cmd, list, "There are no such jobs.", rows)
 		}),
 	}
 	cmd.Flags().StringVar(&state, "state", "", "only those in this state: "+strings.Join(words(nexus.States()), ", "))
 	cmd.Flags().StringVar(&kind, "kind", "", "only those of this kind: "+strings.Join(kinds(), ", "))
-	cmd.Flags().BoolVar(&all, "all", false, "all of them, not only the first page")
+	n.flags(cmd.Flags())
 	for name, texts := range map[string][]string{"state": words(nexus.States()), "kind": kinds()} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(texts, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	}
@@ -74,19 +75,42 @@ func kinds() []string {
 	return words([]nexus.Kind{nexus.KindProvision, nexus.KindTeardown, nexus.KindSuspend, nexus.KindRestore, nexus.KindRotateKey, nexus.KindAdopt})
 }
 
-// pages reads the first page, or all of them.
-func pages(all bool, read func(cursor string) (next *string, err error)) error {
-	next, err := read("")
-	for err == nil && all && next != nil {
-		next, err = read(*next)
+// some is how many of a list are asked for.
+type some struct {
+	limit int
+	all   bool
+}
+
+func (n *some) flags(flags *pflag.FlagSet) {
+	flags.IntVar(&n.limit, "limit", 50, "as many at most")
+	flags.BoolVar(&n.all, "all", false, "all of them")
+}
+
+// pages reads as many as are asked for. Read gets where to go on and how many to ask
+// for, and tells how many came.
+func (n *some) pages(read func(cursor string, size int) (next *string, count int, err error)) error {
+	const largest = 200 // that the API sends at once
+	if n.limit < 1 {
+		return usage("--limit is a number from 1 on, not %d.", n.limit)
 	}
-	return err
+	for cursor, left := "", n.limit; n.all || left > 0; {
+		size := largest
+		if !n.all {
+			size = min(left, largest)
+		}
+		next, count, err := read(cursor, size)
+		if err != nil || next == nil {
+			return err
+		}
+		cursor, left = *next, left-count
+	}
+	return nil
 }
 
 // more says that a table is not all there is; in JSON the field next does.
 func (s *shared) more(cmd *cobra.Command, next *string) {
-	if next != nil && s.output == "table" {
-		fmt.Fprintln(cmd.ErrOrStderr(), "This is the first page; --all lists the rest too.")
+	if next != nil && !s.asJSON() {
+		fmt.Fprintln(cmd.ErrOrStderr(), "There are more; --limit 500 lists so many, --all all of them.")
 	}
 }
 
@@ -107,16 +131,16 @@ func current(job gen.Job) (name string) {
 }
 
 // onJob is a command on one job, which it prints.
-func (s *shared) onJob(use, short, example string, do func(context.Context, *client.Client, string) (gen.Job, error)) *cobra.Command {
+func (s *shared) onJob(use, short, example string, offered func(gen.State) bool, do func(context.Context, *client.Client, string) (gen.Job, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " <job>", Short: short, Example: example,
-		Args: exactly("a job's id (nexus jobs list)"), ValidArgsFunction: s.completeJob,
+		Args: exactly("a job's id (nexus jobs list)"), ValidArgsFunction: s.completeJob(offered),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			job, err := do(cmd.Context(), c, args[0])
 			if err != nil {
 				return err
 			}
-			return s.print(cmd.OutOrStdout(), job, jobRows(job))
+			return s.print(cmd, job, jobRows(job))
 		}),
 	}
 }
@@ -155,7 +179,7 @@ func jobRows(job gen.Job) [][]string {
 
 func jobsShow(s *shared) *cobra.Command {
 	return s.onJob("show", "Show a job and its steps",
-		"  nexus jobs show 0f3c…\n  nexus jobs show 0f3c… -o json | jq .error",
+		"  nexus jobs show 0f3c…\n  nexus jobs show 0f3c… -o json | jq .error", anyJob,
 		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) {
 			job, _, _, err := c.Job(ctx, id, "", 0)
 			return job, err
@@ -173,11 +197,11 @@ token is needed.
 Exit codes: 0 succeeded; 1 failed or canceled; 2 called wrongly; 3 no answer from
 the API, or interrupted: the job goes on.`,
 		Example: "  nexus jobs watch 0f3c…",
-		Args:    exactly("a job's id (nexus jobs list)"), ValidArgsFunction: s.completeJob,
+		Args:    exactly("a job's id (nexus jobs list)"), ValidArgsFunction: s.completeJob(live),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			var w watcher = &lines{w: cmd.OutOrStdout(), clock: true, told: map[string]gen.StepState{}}
-			if s.output == "json" {
-				w = records{json.NewEncoder(cmd.OutOrStdout()), cmd.ErrOrStderr()}
+			if s.asJSON() {
+				w = records{func(job gen.Job) error { return s.line(cmd, job) }, cmd.ErrOrStderr()}
 			}
 			f := following{c: c, id: args[0], w: w, endless: true}
 			job, err := f.run(cmd.Context())
@@ -191,16 +215,24 @@ the API, or interrupted: the job goes on.`,
 
 // records writes a job in one line of JSON at every change.
 type records struct {
-	*json.Encoder
+	write   func(gen.Job) error
 	remarks io.Writer
 }
 
-func (r records) show(job gen.Job) { _ = r.Encode(job) } // a reader that left needs no answer
+// line writes a record in one line of JSON.
+func (s *shared) line(cmd *cobra.Command, record any) error {
+	if s.query != nil {
+		return s.json(cmd.Context(), cmd.OutOrStdout(), record)
+	}
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(record)
+}
+
+func (r records) show(job gen.Job) { _ = r.write(job) } // a reader that left needs no answer
 func (r records) say(text string)  { fmt.Fprintln(r.remarks, text) }
 func (records) end()               {}
 
 func jobsCancel(s *shared) *cobra.Command {
-	cmd := s.onJob("cancel", "Stop a job and remove what it made", "  nexus jobs cancel 0f3c… && nexus jobs watch 0f3c…",
+	cmd := s.onJob("cancel", "Stop a job and remove what it made", "  nexus jobs cancel 0f3c… && nexus jobs watch 0f3c…", live,
 		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) {
 			return c.Cancel(ctx, id, token())
 		})
@@ -211,7 +243,7 @@ nexus tenants rm.`
 }
 
 func jobsResume(s *shared) *cobra.Command {
-	cmd := s.onJob("resume", "Go on with a job whose rollback failed", "  nexus jobs list --state rollback_failed\n  nexus jobs resume 0f3c…",
+	cmd := s.onJob("resume", "Go on with a job whose rollback failed", "  nexus jobs list --state rollback_failed\n  nexus jobs resume 0f3c…", parked,
 		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) { return c.Resume(ctx, id) })
 	cmd.Long = `A job is parked as rollback_failed when what it made could not be removed. Once
 the cause is mended, this sets it going again.`

@@ -68,20 +68,28 @@ set) and send the token in NEXUS_API_TOKEN. Each ends with one of these codes:
   1  failed, or refused
   2  called wrongly
   3  no answer from the API, no worker runs, or the wait was interrupted: the job
-     is recorded and goes on`,
+     is recorded and goes on
+
+Lists and records are tables for people; -o json prints what the API sends, and
+--jq what an expression makes of it. On a terminal states have colors (not if
+NO_COLOR is set), and times are told as "3m ago".`,
 		Example: `  nexus dev
   nexus provision acme jane@acme.com "Jane Doe" "Acme Inc."
   nexus tenants list`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	s := &shared{}
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd) }
+	root.Version = app.Built().String()
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	s.flags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
-	bench := benchCommand()
+	bench := benchCommand(s)
 	bench.AddCommand(benchVerbs(s)...)
 	group(root, "make", "Make sites:", provisionCommand(s), adoptCommand(s), testCommand(s), canaryCommand(s))
 	group(root, "look", "Look after them:", jobsCommand(s), tenantsCommand(s), bench, cleanupCommand(s), doctorCommand(s))
-	group(root, "run", "Run the product:", devCommand(), initCommand(), sandboxCommand())
+	group(root, "run", "Run the product:", devCommand(), initCommand(s), sandboxCommand())
 	root.AddCommand(versionCommand(s))
 	return root
 }

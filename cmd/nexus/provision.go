@@ -63,10 +63,11 @@ API, or the wait was interrupted.`,
 	flags.StringVar(&p.body.Email, "email", "", "e-mail address of the new admin")
 	flags.StringVar(&p.body.FullName, "name", "", "full name of the new admin")
 	flags.StringVar(&p.body.OrganizationName, "organization", "", "name of the company")
-	for _, f := range [][2]string{{"subdomain", "wished address before the domain"}, {"plan", "free, starter or business"}, {"country", "country in English, such as Germany"},
+	for _, f := range [][2]string{{"subdomain", "wished address before the domain"}, {"plan", "free, starter or business; enterprise with a token of the scope operate"}, {"country", "country in English, such as Germany"},
 		{"language", "language code, such as de"}, {"timezone", "time zone, such as Europe/Berlin"}, {"currency", "currency code, such as EUR"}} {
 		p.optional[f[0]] = flags.String(f[0], "", f[1])
 	}
+	_ = cmd.RegisterFlagCompletionFunc("plan", completePlan) // the flag exists
 	flags.StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
 	flags.BoolVar(&p.stdin, "password-stdin", false, "read the password as one line of standard input")
 	flags.BoolVar(&p.local, "local", false, "do everything in this process, on the sandbox; nothing is kept")
@@ -161,7 +162,7 @@ func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.C
 	if err != nil {
 		return err
 	}
-	return printJSON(cmd.OutOrStdout(), made(pair))
+	return p.json(cmd.Context(), cmd.OutOrStdout(), made(pair))
 }
 
 // answer is what provision prints; a program reads it.
@@ -188,7 +189,7 @@ func (p *provisioning) fail(cmd *cobra.Command, err error) error {
 		err = errStopped
 	}
 	r := refuse(err)
-	if printErr := printJSON(cmd.OutOrStdout(), answer{Error: &r}); printErr != nil {
+	if printErr := p.json(cmd.Context(), cmd.OutOrStdout(), answer{Error: &r}); printErr != nil {
 		return printErr
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), "nexus:", explain(err))
@@ -202,7 +203,11 @@ func (p *provisioning) fail(cmd *cobra.Command, err error) error {
 // is never printed; when the wait is interrupted the job goes on, and the same
 // idempotency key finds it again.
 func provision(ctx context.Context, c *client.Client, body gen.SignupRequest, key string, progress io.Writer) (gen.Credentials, error) {
-	accepted, err := c.Signup(ctx, body, key)
+	ask := c.Signup
+	if plan, known := nexus.FindPlan(nexus.PlanName(value(body.Plan))); known && !plan.SelfServe {
+		ask = c.Create // an operator's to give
+	}
+	accepted, err := ask(ctx, body, key)
 	if ctx.Err() != nil {
 		return gen.Credentials{}, interrupted{again: sameKey(key)}
 	}

@@ -2,14 +2,9 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,6 +17,8 @@ import (
 type shared struct {
 	server string
 	output string
+	jq     string
+	look
 }
 
 func (s *shared) flags(flags *pflag.FlagSet) {
@@ -29,6 +26,7 @@ func (s *shared) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.server, "server", cmp.Or(os.Getenv("NEXUS_API_URL"), usual), "the API to ask (NEXUS_API_URL)")
 	flags.Lookup("server").DefValue = usual // the help shows it, and the variable may hold a password
 	flags.StringVarP(&s.output, "output", "o", "table", "how lists and records are printed: table, or json as the API sends it")
+	flags.StringVar(&s.jq, "jq", "", "print what this expression of jq makes of the JSON")
 }
 
 // client asks the API of the flags; the caller closes it.
@@ -37,9 +35,6 @@ func (s *shared) client() (*client.Client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		// It may hold a password: not repeated.
 		return nil, usage("The API's address is not a URL such as http://127.0.0.1:8300 (--server, NEXUS_API_URL).")
-	}
-	if s.output != "table" && s.output != "json" {
-		return nil, usage("--output is table or json, not %q.", s.output)
 	}
 	return client.New(s.server, token()), nil
 }
@@ -56,42 +51,6 @@ func (s *shared) asking(do func(cmd *cobra.Command, c *client.Client, args []str
 		defer c.Close()
 		return do(cmd, c, args)
 	}
-}
-
-// print writes a record as the API sent it, or as a table of rows.
-func (s *shared) print(w io.Writer, record any, rows [][]string) error {
-	if s.output == "json" {
-		return printJSON(w, record)
-	}
-	var b strings.Builder
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(table, strings.Join(row, "\t"))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for line := range strings.Lines(b.String()) { // an empty last cell would leave spaces
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func printJSON(w io.Writer, record any) error {
-	out := json.NewEncoder(w)
-	out.SetEscapeHTML(false)
-	out.SetIndent("", "  ")
-	return out.Encode(record)
-}
-
-// local writes a time as a person here reads it; nothing for no time.
-func local(t *time.Time) string {
-	if t == nil || t.IsZero() {
-		return ""
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
 }
 
 // exactly wants its arguments by name, and says which are missing.

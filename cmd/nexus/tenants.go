@@ -32,7 +32,7 @@ the part before the domain.`,
 
 func tenantsList(s *shared) *cobra.Command {
 	var state string
-	var all bool
+	var n some
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List tenants by name",
@@ -43,25 +43,25 @@ func tenantsList(s *shared) *cobra.Command {
 				return usage("There is no such state; the help lists them.")
 			}
 			list := gen.TenantList{Tenants: []gen.Tenant{}}
-			err := pages(all, func(cursor string) (*string, error) {
-				page, err := c.Tenants(cmd.Context(), state, cursor)
+			err := n.pages(func(cursor string, size int) (*string, int, error) {
+				page, err := c.Tenants(cmd.Context(), state, cursor, size)
 				list.Tenants, list.Next = append(list.Tenants, page.Tenants...), page.Next
-				return page.Next, err
+				return page.Next, len(page.Tenants), err
 			})
 			if err != nil {
 				return err
 			}
 			rows := [][]string{{"SITE", "STATE", "PLAN", "E-MAIL", "BENCH", "CREATED", "REMOVED AT"}}
 			for _, t := range list.Tenants {
-				rows = append(rows, []string{t.Site, string(t.State), t.Plan, t.Email, t.Bench, local(&t.CreatedAt), local(t.PurgeAt)})
+				rows = append(rows, []string{t.Site, string(t.State), t.Plan, t.Email, t.Bench, s.when(&t.CreatedAt), s.when(t.PurgeAt)})
 			}
 			s.more(cmd, list.Next)
-			return s.print(cmd.OutOrStdout(), list, rows)
+			return s.list(cmd, list, "There are no such tenants.", rows)
 		}),
 	}
 	states := []string{"making", "active", "suspended", "deleting"}
 	cmd.Flags().StringVar(&state, "state", "", "only those in this state: "+strings.Join(states, ", "))
-	cmd.Flags().BoolVar(&all, "all", false, "all of them, not only the first page")
+	n.flags(cmd.Flags())
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	return cmd
 }
@@ -69,7 +69,7 @@ func tenantsList(s *shared) *cobra.Command {
 func tenantsShow(s *shared) *cobra.Command {
 	return &cobra.Command{
 		Use: "show <site>", Short: "Show a tenant", Example: "  nexus tenants show acme\n  nexus tenants show acme.example.com -o json",
-		Args: exactly(needSite), ValidArgsFunction: s.completeSite,
+		Args: exactly(needSite), ValidArgsFunction: s.completeSite(),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			site, err := fullName(cmd.Context(), c, args[0])
 			if err != nil {
@@ -87,7 +87,7 @@ func tenantsShow(s *shared) *cobra.Command {
 			if t.PurgeAt != nil {
 				rows = append(rows, []string{"removed at", local(t.PurgeAt)})
 			}
-			return s.print(cmd.OutOrStdout(), t, rows)
+			return s.print(cmd, t, rows)
 		}),
 	}
 }
@@ -112,7 +112,7 @@ removed at once, with all its data, and its name is free.
 
 Asks before it does so; where there is nobody to ask, --yes is needed.`,
 		Example: "  nexus tenants rm acme\n  nexus tenants rm test-manual --now --yes",
-		Args:    exactly(needSite), ValidArgsFunction: s.completeSite,
+		Args:    exactly(needSite), ValidArgsFunction: s.completeSite(gen.Active, gen.Suspended),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			ctx := cmd.Context()
 			site, err := fullName(ctx, c, args[0])
@@ -131,7 +131,7 @@ Asks before it does so; where there is nobody to ask, --yes is needed.`,
 			if job, err = finish(ctx, c, job.Id, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			return s.print(cmd.OutOrStdout(), job, [][]string{{removed(ctx, c, site, now)}})
+			return s.print(cmd, job, [][]string{{removed(ctx, c, site, now)}})
 		}),
 	}
 	cmd.Flags().BoolVar(&now, "now", false, "remove it at once, with all its data")
@@ -182,7 +182,7 @@ func confirm(cmd *cobra.Command, site string, now bool) error {
 func tenantsRestore(s *shared) *cobra.Command {
 	return &cobra.Command{
 		Use: "restore <site>", Short: "Open a suspended tenant's site again", Example: "  nexus tenants restore acme",
-		Args: exactly(needSite), ValidArgsFunction: s.completeSite,
+		Args: exactly(needSite), ValidArgsFunction: s.completeSite(gen.Suspended),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			site, err := fullName(cmd.Context(), c, args[0])
 			if err != nil {
@@ -195,7 +195,7 @@ func tenantsRestore(s *shared) *cobra.Command {
 			if job, err = finish(cmd.Context(), c, job.Id, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			return s.print(cmd.OutOrStdout(), job, [][]string{{site + " is open again."}})
+			return s.print(cmd, job, [][]string{{site + " is open again."}})
 		}),
 	}
 }
@@ -208,7 +208,7 @@ func keysRotate(s *shared) *cobra.Command {
 		Long: `Sets a fresh key and secret for the site's admin, waits, and prints one JSON
 object on standard output, as nexus provision does. The old pair is dead then.`,
 		Example: "  nexus tenants keys rotate acme\n  nexus tenants keys rotate acme.example.com | jq -r .apiKey",
-		Args:    exactly(needSite), ValidArgsFunction: s.completeSite,
+		Args:    exactly(needSite), ValidArgsFunction: s.completeSite(gen.Active),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.fail(cmd, s.asking(p.rotate)(cmd, args))
 		},
@@ -231,5 +231,5 @@ func (p *provisioning) rotate(cmd *cobra.Command, c *client.Client, args []strin
 	if err != nil {
 		return err
 	}
-	return printJSON(cmd.OutOrStdout(), made(pair))
+	return p.json(cmd.Context(), cmd.OutOrStdout(), made(pair))
 }

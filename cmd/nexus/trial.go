@@ -26,8 +26,17 @@ type trial struct {
 	addr    string // where sites are called; empty: at their own address
 	keep    bool
 	email   string
-	name    string // of the site, before the domain
-	failure string // what went wrong first
+	name    string                                   // of the site, before the domain
+	failure string                                   // what went wrong first
+	print   func(passed bool, seconds float64) error // for programs; nil: the lines are all
+}
+
+// tried is what nexus test-provisioning tells a program.
+type tried struct {
+	Passed    bool    `json:"passed"`
+	Subdomain string  `json:"subdomain"`
+	Failure   string  `json:"failure,omitempty"`
+	Seconds   float64 `json:"seconds"`
 }
 
 func testCommand(s *shared) *cobra.Command {
@@ -54,6 +63,11 @@ Exit codes: 0 passed; 1 failed; 2 called wrongly; 3 no answer from the API.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, log := cmd.Context(), io.Discard
 			t.out, t.name = cmd.OutOrStdout(), "test-"+freshToken()[:6]
+			if s.asJSON() {
+				t.out, t.print = cmd.ErrOrStderr(), func(passed bool, seconds float64) error {
+					return s.json(cmd.Context(), cmd.OutOrStdout(), tried{passed, t.name, t.failure, seconds})
+				}
+			}
 			t.email = tagged(t.email, strings.TrimPrefix(t.name, "test-"))
 			if verbose {
 				log = cmd.ErrOrStderr()
@@ -97,7 +111,7 @@ func (t *trial) run(ctx context.Context) error {
 	began := time.Now()
 	fmt.Fprintf(t.out, "Provisioning test of %s\n", t.server)
 	if !t.keep { // rather now than with a site that cannot be removed
-		if _, err := t.c.Tenants(ctx, "", ""); err != nil {
+		if _, err := t.c.Tenants(ctx, "", "", 1); err != nil {
 			if code := nexus.CodeOf(err); code == nexus.Unauthenticated || code == nexus.Forbidden {
 				err = fmt.Errorf("%w\n  Or let the site stay: --keep", explain(err))
 			}
@@ -110,6 +124,11 @@ func (t *trial) run(ctx context.Context) error {
 		t.remove(ctx, a)
 	}
 	seconds := time.Since(began).Seconds()
+	if t.print != nil {
+		if err := t.print(t.failure == "", seconds); err != nil {
+			return err
+		}
+	}
 	if t.failure != "" {
 		fmt.Fprintf(t.out, "\n❌ PROVISIONING TEST FAILED (%.1f s)\n   %s\n", seconds, t.failure)
 		return exit(exitFailed)

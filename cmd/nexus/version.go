@@ -19,7 +19,7 @@ func versionCommand(s *shared) *cobra.Command {
 			if v.Commit == "" {
 				rows = append(rows[:1], rows[2])
 			}
-			return s.print(cmd.OutOrStdout(), v, rows)
+			return s.print(cmd, v, rows)
 		},
 	}
 }

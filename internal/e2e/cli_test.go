@@ -113,7 +113,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "<32 hex>"},
 	{regexp.MustCompile(`k1:[A-Za-z0-9+/]{43}=`), "k1:<key>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`), "<time>"},
-	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "<local date + time>"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d`), "<local date + time + zone>"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d\b`), "<clock>"},
 	{regexp.MustCompile(` +\d+\.\ds\b`), " <s>"},
 	{regexp.MustCompile(`\(\d+\.\d s\)`), "(<s>)"},
@@ -147,6 +147,9 @@ func TestCLIProvision(t *testing.T) {
 		call{args: jane("by-stdin", "Test Org", "--password-stdin"), input: "Test123!\n"},
 		call{args: jane("by-pipe", "Test Org", "--plan", "starter", "--timezone", "Europe/Berlin"), input: "Test123!\n"},
 		call{args: []string{"provision", "--email", "jane@example.com", "--name", "Jane Doe", "--organization", "By Flags"}, input: "Test123!\n"},
+		call{args: jane("large", "Test Org", "--plan", "enterprise", "--jq", ".site"), input: "Test123!\n"},
+		call{args: words("tenants show large --jq .plan")},
+		call{args: words("__complete provision --plan ")},
 	)
 	for i := range 5 {
 		s.signup(fmt.Sprintf("often-%d", i), "often@example.com")

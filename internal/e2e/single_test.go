@@ -140,7 +140,7 @@ func (s *singleStack) asked(email, password string) gen.Accepted {
 // row is the registry's name for an e-mail.
 func (s *singleStack) row(email string) string {
 	s.t.Helper()
-	list, err := s.client.Tenants(s.t.Context(), "", "")
+	list, err := s.client.Tenants(s.t.Context(), "", "", 0)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func TestSubmitDiesAnywhere(t *testing.T) {
 		n, err := s.rdb.ZCard(t.Context(), "{nexus}:due").Result()
 		return err == nil && n == 0
 	})
-	list, err := s.client.Jobs(t.Context(), "", "", "")
+	list, err := s.client.Jobs(t.Context(), "", "", "", 0)
 	if err != nil || len(list.Jobs) != 10 {
 		t.Errorf("%d jobs, %v; want one for each point and kind", len(list.Jobs), err)
 	}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/itchyny/gojq"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// look is how a command writes on its standard output.
+type look struct {
+	terminal bool // a person reads it: times are told as "3m ago"
+	color    bool
+	query    *gojq.Code // --jq
+	now      func() time.Time
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// prepare checks the flags of the root before a command begins.
+func (s *shared) prepare(cmd *cobra.Command) error {
+	if s.output != "table" && s.output != "json" {
+		return usage("--output is table or json, not %q.", s.output)
+	}
+	s.now, s.terminal = time.Now, isTerminal(cmd.OutOrStdout())
+	// https://no-color.org: any value but the empty one.
+	s.color = s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if s.jq == "" {
+		return nil
+	}
+	query, err := gojq.Parse(s.jq)
+	if err == nil {
+		s.query, err = gojq.Compile(query)
+	}
+	if err != nil {
+		return usage("--jq is no expression of jq: %v", err)
+	}
+	return nil
+}
+
+func (s *shared) asJSON() bool { return s.output == "json" || s.query != nil }
+
+// json writes a record as JSON, or what --jq makes of it: texts as they are, anything
+// else in one line each.
+func (s *shared) json(ctx context.Context, w io.Writer, record any) error {
+	if s.query == nil {
+		return printJSON(w, record)
+	}
+	text, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	var input any
+	if err := json.Unmarshal(text, &input); err != nil {
+		return err
+	}
+	results := s.query.RunWithContext(ctx, input)
+	for {
+		v, ok := results.Next()
+		if !ok {
+			return nil
+		}
+		if err, failed := v.(error); failed {
+			return usage("--jq: %v", err)
+		}
+		line, isText := v.(string)
+		if !isText {
+			out, err := gojq.Marshal(v)
+			if err != nil {
+				return err
+			}
+			line = string(out)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+}
+
+// print writes a record as the API sent it, or as a table of rows.
+func (s *shared) print(cmd *cobra.Command, record any, rows [][]string) error {
+	if s.asJSON() {
+		return s.json(cmd.Context(), cmd.OutOrStdout(), record)
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), s.table(rows))
+	return err
+}
+
+// list is print for rows under a heading; none says so in a sentence.
+func (s *shared) list(cmd *cobra.Command, record any, none string, rows [][]string) error {
+	if len(rows) == 1 && !s.asJSON() {
+		_, err := fmt.Fprintln(cmd.ErrOrStderr(), none)
+		return err
+	}
+	return s.print(cmd, record, rows)
+}
+
+// table sets cells in columns, two spaces apart. It pads by what is seen: a color is
+// not.
+func (s *shared) table(rows [][]string) string {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		pad := 0
+		for i, cell := range row {
+			if cell != "" {
+				b.WriteString(strings.Repeat(" ", pad) + s.paint(cell))
+				pad = 0
+			}
+			pad += widths[i] - utf8.RuneCountInString(cell) + 2
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+)
+
+// paint gives a state the color of how well it is.
+func (s *shared) paint(cell string) string {
+	color := ""
+	switch cell {
+	case "succeeded", "active", "open":
+		color = green
+	case "failed", "rollback_failed", "tripped":
+		color = red
+	case "waiting", "rolling_back", "canceled", "suspended", "deleting", "paused", "drained":
+		color = yellow
+	}
+	if !s.color || color == "" {
+		return cell
+	}
+	return "\x1b[" + color + "m" + cell + "\x1b[0m"
+}
+
+func printJSON(w io.Writer, record any) error {
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	return out.Encode(record)
+}
+
+// local writes a time in this machine's zone, which it names; nothing for no time.
+func local(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05 -07:00")
+}
+
+// when is local for a column: on a terminal it tells how long ago that is.
+func (s *shared) when(t *time.Time) string {
+	if !s.terminal || t == nil || t.IsZero() {
+		return local(t)
+	}
+	d := s.now().Sub(*t)
+	switch text := about(d.Abs()); {
+	case d.Abs() < time.Second:
+		return "now"
+	case d < 0:
+		return "in " + text
+	default:
+		return text + " ago"
+	}
+}
+
+// about is a span in its largest unit.
+func about(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= day:
+		return fmt.Sprintf("%dd", d/day)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	default:
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+}
