@@ -6,8 +6,11 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+# The repository itself is not here, so the compiler cannot see the commit:
+#   COMMIT=$(git rev-parse HEAD) docker compose build
+ARG COMMIT=
 # .ci/compose runs this very line on every change.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/ ./cmd/...
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X github.com/nexus-erp/provisioner/internal/app.commit=$COMMIT" -o /out/ ./cmd/...
 
 # One static program of a megabyte gives what an empty image lacks: `wget` for
 # the health check, and `sh` to put a secret on a program's standard input.

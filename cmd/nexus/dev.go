@@ -51,6 +51,10 @@ func welcome(cmd *cobra.Command, c app.Config, at app.Addresses, token string) {
 	if at.Sandbox != "" {
 		_, port, _ := strings.Cut(at.Sandbox, ":")
 		fmt.Fprintf(&b, "  Sites:     http://<name>.%s:%s (sandbox: no real ERPNext)\n", c.Domain, port)
+		if c.Domain == "localhost" {
+			fmt.Fprintf(&b, "             (browsers and curl find that name; other programs may need\n"+
+				"             127.0.0.1:%s with the header Host, or the package libnss-myhostname)\n", port)
+		}
 	}
 	if token != "" {
 		fmt.Fprintf(&b, "  Operator:  curl -H 'Authorization: Bearer %s' %s/tenants\n", token, at.API)

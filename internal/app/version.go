@@ -3,7 +3,15 @@ package app
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
+
+// release is the version that this tree becomes: the newest of CHANGELOG.md.
+const release = "2.0.0"
+
+// commit is set by the linker where the compiler sees no repository, as in the image:
+// -ldflags "-X github.com/nexus-erp/provisioner/internal/app.commit=…".
+var commit string //nolint:gochecknoglobals // the linker sets nothing else
 
 // Version is what a program says of itself.
 type Version struct {
@@ -17,12 +25,15 @@ type Version struct {
 
 // Built reads what the compiler noted.
 func Built() Version {
-	v := Version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := Version{Version: release + "-dev", Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	v.Version = info.Main.Version
+	// Without a tag the compiler says "(devel)", or makes up v0.0.0-….
+	if tag := info.Main.Version; strings.HasPrefix(tag, "v") && !strings.HasPrefix(tag, "v0.0.0-") {
+		v.Version = tag
+	}
 	for _, setting := range info.Settings {
 		switch setting.Key {
 		case "vcs.revision":

@@ -274,6 +274,37 @@ func TestSettingsAreKnown(t *testing.T) {
 	}
 }
 
+// A log that is never cut fills the disk of the sites; a process that leaks takes the
+// host's memory from the database.
+func TestLogsAndMemoryAreBounded(t *testing.T) {
+	for name, s := range load(t).Services {
+		if s.Logging == nil || s.Logging.Options["max-size"] == "" || s.Logging.Options["max-file"] == "" {
+			t.Errorf("%s has no rotation of its log: %+v", name, s.Logging)
+		}
+		if s.MemLimit <= 0 {
+			t.Errorf("%s has no limit of memory", name)
+		}
+	}
+}
+
+// What "up" starts must not depend on a flag that the next "up" forgets.
+func TestWorkersAreCountedInEnv(t *testing.T) {
+	if d := service(t, load(t), "worker").Deploy; d == nil || d.Replicas == nil || *d.Replicas != 1 {
+		t.Errorf("the number of workers: %+v", d)
+	}
+	options, err := cli.NewProjectOptions([]string{root + "compose.yaml"}, cli.WithEnv([]string{"SOCKET_GID=999", "WORKERS=3"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := service(t, project, "worker").Deploy; d == nil || d.Replicas == nil || *d.Replicas != 3 {
+		t.Errorf("WORKERS=3 makes %+v", d)
+	}
+}
+
 func TestImagesArePinned(t *testing.T) {
 	tag := regexp.MustCompile(`:v?\d+\.\d+\.\d+(-[a-z0-9.]+)?$`)
 	bench := ""
