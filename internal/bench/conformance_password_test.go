@@ -121,11 +121,14 @@ func testTorn(t *testing.T, b *standin.Box, n *tenant) {
 	n.whole(t, b)
 }
 
-// testUnmarked makes a site anew that has all but its marker.
+// testUnmarked makes a site anew that has all but its marker, and still the intent.
+// One without either was complete: it may hold a tenant's data, and is left alone.
 func testUnmarked(t *testing.T, b *standin.Box, n *tenant) {
 	before := b.Password(t, n.site)
 	b.Sh(t, fmt.Sprintf(`cd sites/%s && ../../env/bin/python -c 'import json; c = json.load(open("site_config.json")); c.pop("nexus"); json.dump(c, open("site_config.json", "w"))'`, n.site))
 	*n = *n.newer()
+	n.refused(t, nexus.NewSite{}, nexus.Conflict)
+	b.Sh(t, fmt.Sprintf(`printf '{"job": "%s", "db": "%s"}' > sites/.nexus/intent/%s`, n.owner, n.op(nil).DB, n.site))
 	if result := n.run(t, nexus.NewSite{}); !result.Changed || b.Password(t, n.site) == before {
 		t.Errorf("the site was not made anew: %+v", result)
 	}

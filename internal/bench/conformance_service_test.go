@@ -39,6 +39,10 @@ func TestAttackedStandin(t *testing.T) {
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	t.Run("Redis without a password", func(t *testing.T) { testRedisWithoutPassword(t, b, g) })
 	t.Run("its volume is away", func(t *testing.T) { testUnmounted(t, b, g) })
+	t.Run("files", func(t *testing.T) { testFolders(t, b, g) })
+	t.Run("configs", func(t *testing.T) { testLies(t, b, g) })
+	t.Run("names", func(t *testing.T) { testNames(t, b, g) })
+	t.Run("shared", func(t *testing.T) { testSharing(t, b, g) })
 }
 
 // testUnmounted takes away what says whose the bench is, as a volume that is mounted

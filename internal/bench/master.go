@@ -73,7 +73,11 @@ func (m *Master) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	case nexus.NewSite:
 		return nexus.Result{}, patient(m.Check(ctx))
 	case nexus.EnsureUser:
-		return m.ensureUser(ctx, op, args)
+		result, err := m.ensureUser(ctx, op, args)
+		if err == nil {
+			result.Note = m.otherName(ctx, args)
+		}
+		return result, err
 	case nexus.IssueKey:
 		return m.issueKey(ctx, op, args)
 	case nexus.Mark:

@@ -154,6 +154,9 @@ func (f *frappe) insert(w http.ResponseWriter, r *http.Request) {
 func (f *frappe) write(user, body map[string]any) {
 	f.clock++
 	maps.Copy(user, body)
+	if name, ok := body["first_name"].(string); ok {
+		user["first_name"] = strings.ReplaceAll(name, "&", "&amp;")
+	}
 	user["modified"], user["enabled"] = fmt.Sprint(f.clock), int(body["enabled"].(float64))
 }
 

@@ -57,11 +57,12 @@ func (m *Master) sign(op nexus.Op, state nexus.TenantState) mark {
 
 // masterUser is as much of a User document as we speak of.
 type masterUser struct {
-	Name     string `json:"name"`
-	Enabled  int    `json:"enabled"`
-	Modified string `json:"modified"`
-	APIKey   string `json:"api_key"`
-	Roles    []struct {
+	Name      string `json:"name"`
+	Enabled   int    `json:"enabled"`
+	Modified  string `json:"modified"`
+	FirstName string `json:"first_name"`
+	APIKey    string `json:"api_key"`
+	Roles     []struct {
 		Role string `json:"role"`
 	} `json:"roles"`
 	SocialLogins []row `json:"social_logins"`
@@ -104,6 +105,19 @@ func (m *Master) load(ctx context.Context, name string) (user masterUser, found 
 		return user, false, nil
 	}
 	return out.Data, err == nil, err
+}
+
+// otherName says so if the site keeps the user's name in other letters: Frappe
+// escapes these on each save, and over REST nothing else writes them.
+func (m *Master) otherName(ctx context.Context, args nexus.EnsureUser) (note string) {
+	if !strings.ContainsAny(args.FullName, "&<>\u00a0") {
+		return ""
+	}
+	user, found, err := m.load(ctx, strings.ToLower(args.Email))
+	if err != nil || !found || user.FirstName == args.FullName { // the user is made; nobody is kept for a remark
+		return ""
+	}
+	return "The site keeps the name as: " + user.FirstName
 }
 
 // filter is one condition of a list: DocType, field, operator, value.

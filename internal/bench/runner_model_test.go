@@ -374,7 +374,7 @@ func (p *parent) noise(t *rapid.T) {
 		p.send(t, junk[i]+"\n")
 	default:
 		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: "refused", lane: "fast", may: []string{"invalid", "internal"}})
-		p.send(t, fmt.Sprintf(`{"id":%q,%s}`, w.id, refused[i-len(junk)])+"\n")
+		p.send(t, fmt.Sprintf(`{"id":%q,"install":"9f3c",%s}`, w.id, refused[i-len(junk)])+"\n")
 	}
 }
 

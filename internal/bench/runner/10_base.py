@@ -19,6 +19,7 @@ import selectors
 import shutil
 import signal
 import socket
+import stat
 import string
 import subprocess
 import sys
@@ -133,19 +134,25 @@ def kill_tree(pid):
 # --- files -------------------------------------------------------------------
 
 
+CONFIG_LIMIT = 4 << 20  # bytes
+
+
 def read_json(path):
-    try:
-        with open(path, encoding="utf-8") as f:
-            return json.load(f)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, RecursionError):
-        return None
-    except ValueError:  # Frappe rewrites in place: a reader may see half of it
-        time.sleep(0.05)
+    """What a file holds; None: it is none, or holds no JSON."""
+    for attempt in (1, 2):
         try:
-            with open(path, encoding="utf-8") as f:
-                return json.load(f)
-        except ValueError:
+            # What is no file, such as a pipe, must not hold us up.
+            with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as f:
+                return json.loads(f.read(CONFIG_LIMIT).decode()) if stat.S_ISREG(os.fstat(f.fileno()).st_mode) else None
+        except ValueError:  # Frappe rewrites in place: a reader may see half of it
+            time.sleep(0.05 if attempt == 1 else 0)
+        except RecursionError:
             return None
+        except OSError as e:
+            if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+                return None
+            raise
+    return None
 
 
 def read_object(path):
@@ -200,15 +207,6 @@ def sync_dir(path):
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def remove(path):
-    """Removes a file or a folder; one that is not there is fine."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
 
 
 def our_folder(*parts):

@@ -60,6 +60,8 @@ ERRNOS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
     errno.EROFS: ("unavailable", "The bench's disk takes no writes; mount it for writing."),
     errno.EIO: ("unavailable", "The bench's disk reports errors; look at its host."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ("unavailable", "The bench's user may not use one of his files; give it back to him by chown, chmod or chattr -i, as the error's detail names it.")),
+    errno.ENOTEMPTY: ("unavailable", "Somebody writes into a folder while it is removed."),
     errno.ESTALE: ("unavailable", "The bench's disk was away; mount it again."),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), ("unavailable", "The bench has too many open files; raise its limit.")),
     **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), ("unavailable", "The bench has no room for another process just now; give it more memory or processes.")),

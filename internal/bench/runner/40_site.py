@@ -18,7 +18,7 @@ class Site:
         return os.path.lexists(self.folder)
 
     def config(self):
-        return read_object(self.config_path)
+        return glimpse(self.config_path)
 
     def marker(self):
         marker = self.config().get("nexus")
@@ -27,25 +27,42 @@ class Site:
     def intent(self):
         return read_object(self.intent_path)
 
+    def mend(self, op):
+        """Gives the bench's user back what he needs of the folder, if the register says
+        that it is this owner's."""
+        if self.exists() and not (os.access(self.folder, os.R_OK | os.W_OK | os.X_OK) and os.access(self.config_path, os.R_OK | os.W_OK)) and registered(op):
+            for path in (self.folder, self.config_path):
+                with contextlib.suppress(OSError):
+                    open_up(path)
+
+    def is_whole(self, op):
+        return self.marker().get("job") == op.owner and self.config().get("db_name") == op.db
+
     def belongs_to(self, op):
-        """Marker, config or intent must name this owner's database: only then may
-        an operation touch the folder."""
+        """Marker, config or intent must name this owner's database: only then may an
+        operation touch the folder. The tenant's code can have written marker and
+        config: where only one of them is this owner's, the register decides."""
         config, marker, intent = self.config(), self.marker(), self.intent()
         if marker:
-            return marker.get("job") == op.owner and config.get("db_name") == op.db
+            return self.is_whole(op) or (marker.get("job") == op.owner or config.get("db_name") == op.db) and registered(op)
         if config.get("db_name"):
             # Names of ours are derived from the job; another maker's say nothing.
             return config["db_name"] == op.db and bool(DB_NAME.match(op.db))
         return intent.get("job") == op.owner and intent.get("db") == op.db
 
-    def ours(self, op):
-        """The complete site of this owner; not_found or conflict if it is not."""
-        if not self.exists() or not self.marker():
+    def ours(self, op, to_close=False):
+        """The complete site of this owner; not_found or conflict if it is not. To close
+        it, no more is needed than that it belongs to him."""
+        self.mend(op)
+        lost = to_close and not self.marker() and self.config().get("db_name") == op.db and not self.intent() and registered(op)
+        if not self.exists() or not self.marker() and not lost:
             if self.exists() and not self.belongs_to(op):
                 raise foreign(self)
             raise Refusal("not_found", f"There is no site {self.name} on this bench.")
-        if not self.belongs_to(op):
+        if not lost and not self.belongs_to(op):
             raise foreign(self)
+        if not to_close and not self.is_whole(op):
+            raise Refusal("conflict", f"The config of {self.name} was changed: its db_name or the job of its mark is not the register's. Put site_config.json back, and try again.", op.db)
         return self
 
     def close_packages(self):
@@ -57,6 +74,8 @@ class Site:
         path, kept = os.path.join(self.folder, "packages"), os.path.join(self.folder, KEPT_PACKAGES)
         if os.path.islink(path) and os.readlink(path) == os.devnull:
             return
+        while os.path.lexists(kept):
+            kept += ".1"
         if os.path.lexists(path):
             os.rename(path, kept)
         os.symlink(os.devnull, path)
@@ -82,7 +101,7 @@ class Site:
         filelock); yields the config, to be written whole. As of Frappe 16 the file goes
         with the lock: an adopted site is given back as it was."""
         path = os.path.join(self.folder, "locks", "site_config.lock")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        clear_way(os.path.dirname(path), path)
         fd = flock(path, 30, mode=0o644)
         if fd is None:
             raise Refusal("unavailable", "Frappe holds the site's config too long.")
@@ -104,8 +123,13 @@ class Site:
         """Asks the site's database as the site's own user."""
         import pymysql
 
-        config = self.config()
-        db = connect(config.get("db_user") or config["db_name"], config["db_password"], config["db_name"])
+        try:
+            db = connect(*credentials(self.config()))
+        except Refusal as e:
+            if e.number in NOT_ITS_OWN:
+                e.message = f"The config of {self.name} does not open its database; put db_name and db_password back."
+                e.code = "unavailable"
+            raise
         try:
             with db.cursor() as cursor:
                 cursor.execute(sql, values)
@@ -118,6 +142,48 @@ class Site:
     def apps(self):
         rows = self.query("SELECT defvalue FROM `tabDefaultValue` WHERE parent = '__global' AND defkey = 'installed_apps'")
         return json.loads(rows[0]["defvalue"]) if rows else []
+
+
+NOT_ITS_OWN = (1044, 1045, 1049)  # what MariaDB says to who has the wrong name or password
+
+
+def credentials(config):
+    """A config's user, password and database, if they can be such."""
+    out = config.get("db_user") or config.get("db_name"), config.get("db_password"), config.get("db_name")
+    if all(text(value) and value.isprintable() for value in out):
+        return out
+    e = Refusal("unavailable", "The site's config lacks its database's name or password; put them back.")
+    e.number = NOT_ITS_OWN[0]
+    raise e
+
+
+def opens(config):
+    """Whether a config opens the database that it names; else it only says so."""
+    try:
+        connect(*credentials(config)).close()
+    except Refusal as e:
+        if e.number in NOT_ITS_OWN:
+            return False
+        raise
+    return True
+
+
+def registered(op):
+    """Whether the register gives the database to this owner."""
+    return (our_database(op, op.db) or {}).get("job") == op.owner
+
+
+def clear_way(folder, path):
+    """Makes a folder for a lock's file; what else stands in the place of either goes."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        os.remove(folder)
+    os.makedirs(folder, exist_ok=True)
+    open_up(folder)
+    if os.path.lexists(path):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            remove(path)
+        else:
+            open_up(path)
 
 
 def give_encryption_key(config):
@@ -142,8 +208,10 @@ def declare(op, site):
             raise foreign(site)
         if intent and intent.get("job") != op.owner:
             raise foreign(site)
-        if site.marker():
+        if "nexus" in site.config():
             return True
+        if site.exists() and not intent:  # a half-made one has its intent; this was complete
+            raise Refusal("conflict", f"The config of {site.name} has lost its mark; nothing was made anew.", site.config_path)
         our_folder("intent")
         write_json(site.intent_path, {"job": op.owner, "db": op.db})
         return False

@@ -3,8 +3,9 @@
 
 def new_site(op):
     site = Site(op.site)
-    complete = declare(op, site)
-    if complete and site.marker().get("job") == op.owner:
+    if declare(op, site):
+        if not site.is_whole(op):
+            raise foreign(site)
         site.query("SELECT 1")  # the marker came after the last password
         remove(site.intent_path)  # a crash may have kept it beside the marker
         return {"changed": False}
@@ -86,17 +87,21 @@ def half_installed(site, app):
 
 
 def mark(op):
-    site, state = Site(op.site).ours(op), op.args["state"]
+    state = op.args["state"]
+    closing = state != "active"
+    site = Site(op.site).ours(op, to_close=closing)
     site.close_packages()
     with site.locked_config() as config:
-        marker = config["nexus"]
+        marker = config["nexus"] = mapping(config.get("nexus"))
         changed = marker.get("state") != state
         if changed and marker.get("state") == "active":
             # Only now an adoption is over for certain: a cancel may still beat the
             # end of a job whose site is active already.
             mapping(marker.get("adopted")).pop("key", None)
         marker["state"], marker["stateGen"] = state, op.gen  # as of when it holds: the doctor compares it with the registry's
-        closed, closing = bool(config.get("maintenance_mode")), state != "active"
+        if closing:  # somebody may have written another's there
+            marker.update(install=op.install, tenant=site.name, job=op.owner)
+        closed = bool(config.get("maintenance_mode"))
         for switch in ("maintenance_mode", "pause_scheduler"):
             if closing:
                 config[switch] = 1
@@ -104,11 +109,17 @@ def mark(op):
                 config.pop(switch, None)
         if closed != closing:
             marker["switchedAt"] = time.time()
-        switched_at = float(marker.get("switchedAt", 0))
+        switched_at = moment(marker.get("switchedAt"))
     await_web(op, switched_at)
     if site.intent().get("job") == op.owner:
         remove(site.intent_path)
     return {"changed": changed}
+
+
+def moment(value):
+    """A time of the past, as a config holds it; whatever else it holds: now."""
+    now = time.time()
+    return value if type(value) in (int, float) and 0 <= value <= now else 0 if value is None else now
 
 
 def drop_site(op):
@@ -125,7 +136,14 @@ def sweep(op, site, last=False):
     other = shared_with(site, op.db) if found or derived else ""
     if other:  # a copy of the folder, or a new name of it: its data is not to go with this one
         raise Refusal("conflict", f"The site {other} uses the database of {site.name} too; nothing was removed.", op.db)
+    site.mend(op)
     with site_lock(site.name):
+        if os.path.islink(site.folder) and os.path.isdir(site.folder) and site.belongs_to(op):
+            raise Refusal("unavailable", f"sites/{site.name} is a link, and what it leads to would stay; move that folder to the link's place, and try again.", os.readlink(site.folder))
+        if found and os.path.islink(site.folder) and not os.path.exists(site.folder):
+            os.remove(site.folder)
+        if found and os.path.isdir(site.folder) and not os.access(site.folder, os.R_OK | os.X_OK):
+            raise refused_as(ERRNOS[errno.EACCES], site.folder)  # or it would pass for somebody else's, and stay
         if site.exists() and site.belongs_to(op):
             if not found and (row or not derived):
                 raise unregistered(op)  # before the folder goes: its database could not follow
@@ -169,10 +187,14 @@ def forget_intent(op, site):
 
 
 def shared_with(site, db):
-    """Another folder below sites/ that is on the same database; empty: none."""
+    """Another folder below sites/ that is on the same database; empty: none. That its
+    config names it is not enough: it must have the password too."""
     for other in sorted(os.listdir(SITES)):
         path = os.path.join(SITES, other)
-        if other != site.name and os.path.realpath(path) != os.path.realpath(site.folder) and glimpse(os.path.join(path, "site_config.json")).get("db_name") == db:
+        if other == site.name or os.path.realpath(path) == os.path.realpath(site.folder):
+            continue
+        config = glimpse(os.path.join(path, "site_config.json"))
+        if config.get("db_name") == db and opens(config):
             return other
     return ""
 

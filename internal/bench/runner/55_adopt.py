@@ -135,7 +135,7 @@ def disown(op):
         if marker.get("job") == op.owner and site.config().get("db_name") == op.db:
             if "adopted" not in marker:
                 raise Refusal("conflict", f"The site {site.name} was made by Nexus; it can be removed, not given back.")
-            changed = give_back(site, marker["adopted"])
+            changed = give_back(site, mapping(marker["adopted"]))
     if (our_database(op, op.db) or {}).get("job") == op.owner:
         call(op, "release_database", op.db, op.install, op.owner)
     return {"changed": changed}

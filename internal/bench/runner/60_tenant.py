@@ -65,6 +65,7 @@ def ensure_user(op):
                 user.append("roles", {"role": role})
             user.flags.no_welcome_mail = True
             user.save(ignore_permissions=True)
+        kept = keep_names(frappe, email, fields)
         # Past the policy of the site: the signup had its own, and a second one
         # must not refuse what the person was told is fine.
         update_password(email, op.secrets["password"])
@@ -72,7 +73,25 @@ def ensure_user(op):
         # An app's hook may take roles away again (ERPNext: Employee, unless there
         # is such an employee); that is wrong only if it was asked for by name.
         check_user(frappe, email, op.args.get("roles") or ["System Manager", *(row.role for row in user.roles)])
-        return {"changed": made}
+        return {"changed": made, "note": kept}
+
+
+def keep_names(frappe, email, fields):
+    """Frappe escapes names as HTML on each save (user.py, clean_name): mails and the
+    API would speak of Tom &amp; Jerry. What was asked for is put back, unless it could
+    be markup; what stays different is told in a sentence."""
+    names = {name: fields[name] for name in ("first_name", "last_name")}
+    names["full_name"] = " ".join(filter(None, names.values()))
+    if not re.search("[<>]", names["full_name"]) and stored(frappe, email, names) != names:
+        frappe.db.set_value("User", email, names)
+        frappe.clear_cache(user=email)
+    have = stored(frappe, email, names)
+    return "" if have == names else f"The site keeps the name as: {have['full_name']}"
+
+
+def stored(frappe, email, names):
+    columns = ", ".join(f"IFNULL({name}, '')" for name in names)
+    return dict(zip(names, frappe.db.sql(f"SELECT {columns} FROM `tabUser` WHERE name = %s", email)[0]))
 
 
 def check_user(frappe, email, roles):

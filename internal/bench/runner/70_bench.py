@@ -130,23 +130,37 @@ def describe(op, name, look):
     marker = mapping(config.get("nexus"))
     db = text(config.get("db_name")) or text(intent.get("db"))
     row = look(db or op.db) or {}
+    job = text(marker.get("job"))
+    if db and job and row.get("job") not in (None, "", job):  # another's: the config was changed
+        db = derived_database(op, job)
+        row = look(db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
             "install": text(marker.get("install")), "job": text(marker.get("job")) or text(intent.get("job")) or (row.get("job") if not db or row else "") or "",
             "state": text(marker.get("state")), "plan": text(mapping(config.get("nexus_plan")).get("name")),
             "apps": [app for app in marker.get("apps", []) if text(app)] if isinstance(marker.get("apps", []), list) else [],
             "adopted": "adopted" in marker}
-    if type(marker.get("stateGen")) is int and 0 < marker["stateGen"] < 2 ** 53:
+    if type(marker.get("stateGen")) is int and 0 < marker["stateGen"] < 2 ** 53 and plausible(marker["stateGen"]):
         info["state_gen"] = marker["stateGen"]
     if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text(marker.get("madeAt"))):
         info["made_at"] = marker["madeAt"]
     return info
 
 
+def derived_database(op, job):
+    """The name of a job's own database (nexus.JobID.Database in Go)."""
+    return "nx" + op.install + hashlib.sha256(job.encode()).hexdigest()[:20]
+
+
 def inspect(op):
-    info = describe(op, Site(op.site).name, lambda name: our_database(op, name))
+    info = describe(op, Site(op.site).name, lambda name: our_database(op, name) if OTHER_DB_NAME.fullmatch(name) else None)
     if info["state"] and info["database"] and info["db"]:
-        rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
-                                   " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
+        try:
+            rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
+                                       " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
+        except Refusal as e:
+            if e.number not in NOT_ITS_OWN:
+                raise
+            rows = []  # by a config that was changed: whose the site is, and its state, can be told all the same
         info["users"] = len(rows)
         # The first user of a site that we made is its admin; who is that of an
         # adopted one stands with its mark.
@@ -223,7 +237,8 @@ def init(op):
     for name in filter(SITE_NAME.match, os.listdir(SITES)):  # made by a former version
         site = Site(name)
         if mapping(glimpse(site.config_path).get("nexus")).get("install") == wanted:
-            site.close_packages()
+            with contextlib.suppress(OSError):  # one site is in the way of no other
+                site.close_packages()
     return {"changed": not have}
 
 

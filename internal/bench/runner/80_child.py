@@ -39,12 +39,12 @@ def on_its_bench(op):
 def perform(op):
     if op.name not in READS and op.name not in WRITES:
         raise Refusal("invalid", "This runner does not know the operation.", op.name)
+    if op.name in WRITES and not (OTHER_DB_NAME.fullmatch(op.db) and re.fullmatch(r"[0-9a-f]{32}", op.owner) and op.gen > 0):
+        raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if op.name not in ANYWHERE:
         on_its_bench(op)
     if op.name in READS:
         return READS[op.name](op)
-    if not OTHER_DB_NAME.fullmatch(op.db) or not re.fullmatch(r"[0-9a-f]{32}", op.owner) or op.gen <= 0:
-        raise Refusal("invalid", "The operation lacks its database, owner or token.")
     try:
         known = bool(DB_NAME.match(op.db)) or bool(our_database(op, op.db))
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now

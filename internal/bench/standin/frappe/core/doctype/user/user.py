@@ -36,6 +36,7 @@ class User(Document):
             if not ADDRESS.match(self.email):
                 frappe.throw(f"{self.email} is not a valid Email Address", frappe.InvalidEmailAddressError)
         self.set_system_user()
+        self.clean_name()
         self.full_name = " ".join(filter(None, [self.first_name, self.last_name]))
         if not int(self.enabled or 0) and self.name in STANDARD_USERS:
             frappe.throw(f"User {self.name} cannot be disabled")
@@ -47,6 +48,13 @@ class User(Document):
             self.time_zone = frappe.get_system_settings("time_zone") or "Asia/Kolkata"
         if self.name not in STANDARD_USERS and not self.social_logins:
             self.append("social_logins", {"provider": "frappe", "userid": frappe.generate_hash(length=39)})
+
+    def clean_name(self):
+        """On each save names become HTML: what is an entity already stays."""
+        for field in ("first_name", "middle_name", "last_name"):
+            if value := self.get(field):
+                value = re.sub(r"&(?!(#[0-9]+|#x[0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);)", "&amp;", value)
+                self.set(field, value.replace("<", "&lt;").replace(">", "&gt;"))
 
     def test_password_strength(self):
         """Only new_password meets the policy; update_password() does not."""

@@ -1,0 +1,201 @@
+//go:build service
+
+package bench_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// testFolders removes sites whose files are as a tenant's code may have left them:
+// nothing of that is in the way, and nothing outside of the site goes with it.
+func testFolders(t *testing.T, b *standin.Box, g *target) {
+	other := g.tenant("beside")
+	other.run(t, nexus.NewSite{})
+	b.Sh(t, fmt.Sprintf("echo theirs > sites/%s/private/files/kept", other.site))
+	look := func() string {
+		return b.Sh(t, fmt.Sprintf("cd sites/%s && find . -name logs -prune -o -printf '%%m %%p\n' | sort && cat private/files/kept", other.site))
+	}
+	before := look()
+	n := g.tenant("folder")
+	n.run(t, nexus.NewSite{})
+	for name, script := range map[string]string{ // what is in the way of closing it
+		"folders that cannot be written to": "mkdir -p public/files/a/b && touch public/files/a/b/c && chmod 0 public/files/a/b/c && chmod 555 public/files/a/b public/files/a .",
+		"itself without permissions":        "chmod 0 .",
+		"a config that cannot be read":      "chmod 0 site_config.json",
+		"a file in the locks' place":        "rm -rf locks && touch locks",
+		"a folder in a lock's place":        "rm -f locks/site_config.lock && mkdir -p locks/site_config.lock/x",
+		"a lock without permissions":        "mkdir -p locks && touch locks/site_config.lock && chmod 0 locks/site_config.lock locks",
+		"packages that were kept":           "rm packages && mkdir -p packages/a packages.before-nexus/b",
+	} {
+		n.run(t, nexus.Mark{State: nexus.TenantActive})
+		b.Sh(t, fmt.Sprintf("cd sites/%s && %s", n.site, script))
+		if _, err := n.try(t, nexus.Mark{State: nexus.TenantSuspended}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, script := range map[string]string{ // and of removing it
+		"a folder without permissions":       "mkdir -p private/files/a/b && touch private/files/a/b/c && chmod 0 private/files/a/b private/files/a",
+		"thousands of folders in each other": "python3 -c 'import os\nos.chdir(\"private/files\")\nfor i in range(3000):\n os.mkdir(\"deep\"); os.chdir(\"deep\")\nos.close(os.open(\"end\", os.O_CREAT))'",
+		"many files":                         "cd private/files && seq 30000 | xargs touch",
+		"links": fmt.Sprintf("ln -s / private/files/root; ln -s ../../../%[1]s private/files/site; ln -s ../../../%[1]s/private/files/kept private/files/file; "+
+			"ln -s loop private/files/loop; rm -rf locks; ln -s ../%[1]s/locks locks", other.site),
+		"names of other bytes":        `touch "private/files/$(printf 'a\377\nb')" && mkdir "public/files/$(printf '\200')"`,
+		"pipes and sockets":           "mkfifo private/files/pipe && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"private/files/s\")'",
+		"itself without permissions":  "chmod 0 .",
+		"a folder on its way already": "mkdir -p ../.nexus/trash/$DB-1-1/a && chmod 0 ../.nexus/trash/$DB-1-1/a",
+	} {
+		b.Sh(t, fmt.Sprintf("DB=%s; cd sites/%s && %s", n.op(nil).DB, n.site, script))
+		if name != "itself without permissions" && name != "a folder on its way already" {
+			continue // all in one
+		}
+		testDrop(t, n)
+		n = g.tenant("folder")
+		n.run(t, nexus.NewSite{})
+	}
+	testDrop(t, n)
+	if diff := cmp.Diff(before, look()); diff != "" {
+		t.Errorf("the site beside them is not what it was:\n%s", diff)
+	}
+	testDrop(t, other)
+}
+
+// edited changes a site's config by a statement of Python.
+func edited(t *testing.T, b *standin.Box, n *tenant, statement string) {
+	t.Helper()
+	b.Sh(t, fmt.Sprintf("cd sites/%s && python3 - <<'END'\nimport json\nc = json.load(open('site_config.json'))\n%s\njson.dump(c, open('site_config.json', 'w'))\nEND", n.site, statement))
+}
+
+// testLies lets a tenant write into his config what is not true: he is closed and
+// removed all the same, his neighbor too, and nothing else is done by such a config.
+func testLies(t *testing.T, b *standin.Box, g *target) {
+	liar, other := g.tenant("liar"), g.tenant("honest")
+	for _, n := range []*tenant{liar, other} {
+		n.run(t, nexus.NewSite{})
+		n.run(t, nexus.Mark{State: nexus.TenantActive})
+	}
+	honest := other.run(t, nexus.Inspect{}).Site
+	for _, lie := range []struct {
+		name, says string
+		whole      bool // what the site is, and whose, is as it was
+	}{
+		{"another's database", "c['db_name'] = '$DB'", false},
+		{"another's mark", "c['nexus']['job'] = '$JOB'", false},
+		{"no mark", "del c['nexus']", false},
+		{"a text for a mark", "c['nexus'] = 'x'", false},
+		{"a mark of another shape", "c['nexus'].update(state=[], stateGen='x', adopted='x', apps='x', madeAt=1, tenant={})", true},
+		{"a switch that is a text", "c['nexus']['switchedAt'] = 'soon'", true},
+		{"a switch in the far future", "c['nexus']['switchedAt'] = 1e300", true},
+		{"a switch that is no number", "c['nexus']['switchedAt'] = float('nan')", true},
+		{"a token of the future", "c['nexus']['stateGen'] = 2 ** 53 - 1", true},
+		{"no password", "del c['db_password']", true},
+		{"a wrong password", "c['db_password'] = 'wrong'", true},
+		{"a password that is a list", "c['db_password'] = ['wrong']", true},
+		{"another database server", "c['db_host'] = '192.0.2.1'", true},
+		{"a plan of another shape", "c['nexus_plan'] = [1]", true},
+	} {
+		t.Run(lie.name, func(t *testing.T) {
+			config := fmt.Sprintf("sites/%s/site_config.json", liar.site)
+			b.Sh(t, "cp "+config+" kept")
+			edited(t, b, liar, strings.NewReplacer("$DB", other.op(nil).DB, "$JOB", string(other.owner)).Replace(lie.says))
+			if site := liar.run(t, nexus.Inspect{}).Site; !site.Folder || site.Install == liar.install && site.Job == liar.owner && (site.DB != liar.op(nil).DB || !site.Database) || site.StateGen > liar.gen {
+				t.Errorf("inspect: %+v", site)
+			}
+			liar.run(t, nexus.Inventory{})
+			for _, args := range []nexus.Args{nexus.IssueKey{Email: "a@example.com", Key: "k", Secret: "s"}, nexus.NewSite{}, nexus.Mark{State: nexus.TenantActive}} {
+				if _, err := liar.try(t, args); !lie.whole && nexus.CodeOf(err) != nexus.Conflict && nexus.CodeOf(err) != nexus.NotFound {
+					t.Errorf("%s: %v", args.Op(), err)
+				}
+			}
+			liar.run(t, nexus.Mark{State: nexus.TenantSuspended})
+			if now := b.Sh(t, "cat "+config); !strings.Contains(now, `"maintenance_mode": 1`) || !strings.Contains(now, string(liar.owner)) {
+				t.Errorf("suspended: %s", now)
+			}
+			if diff := cmp.Diff(honest, other.run(t, nexus.Inspect{}).Site); diff != "" {
+				t.Errorf("of the other:\n%s", diff)
+			}
+			b.Sh(t, "mv kept "+config)
+			liar.run(t, nexus.Mark{State: nexus.TenantActive})
+		})
+	}
+	t.Run("removals", func(t *testing.T) {
+		edited(t, b, liar, fmt.Sprintf("c['nexus']['job'] = '%s'", other.owner))
+		testDrop(t, liar)
+		if diff := cmp.Diff(honest, other.run(t, nexus.Inspect{}).Site); diff != "" {
+			t.Errorf("of the other:\n%s", diff)
+		}
+		liar = g.tenant("liar")
+		liar.run(t, nexus.NewSite{})
+		edited(t, b, liar, fmt.Sprintf("c['db_name'] = '%s'", other.op(nil).DB))
+		testDrop(t, other)
+		testDrop(t, liar)
+	})
+	t.Run("a pipe for a config", func(t *testing.T) {
+		liar, other := g.tenant("liar"), g.tenant("honest")
+		liar.run(t, nexus.NewSite{})
+		other.run(t, nexus.NewSite{})
+		b.Sh(t, fmt.Sprintf("cd sites/%s && mv site_config.json kept && mkfifo site_config.json", liar.site))
+		testDrop(t, other)
+		liar.refused(t, nexus.DropSite{}, nexus.Unavailable)
+		b.Sh(t, fmt.Sprintf("cd sites/%s && mv -f kept site_config.json", liar.site))
+		testDrop(t, liar)
+	})
+}
+
+// testSharing holds that what does use a site's files or database still keeps its removal up.
+func testSharing(t *testing.T, b *standin.Box, g *target) {
+	n := g.tenant("sharing")
+	n.run(t, nexus.NewSite{})
+	copied := fmt.Sprintf("sites/copy-%s", n.site)
+	b.Sh(t, fmt.Sprintf("cp -a sites/%s %s", n.site, copied))
+	n.refused(t, nexus.DropSite{}, nexus.Conflict)
+	b.Sh(t, "rm -r "+copied)
+	b.Sh(t, fmt.Sprintf("mv sites/%[1]s archived/moved && ln -s ../archived/moved sites/%[1]s", n.site))
+	n.run(t, nexus.Mark{State: nexus.TenantDeleting})
+	n.says(t, nexus.DropSite{}, "is a link")
+	b.Sh(t, fmt.Sprintf("rm sites/%[1]s && mv archived/moved sites/%[1]s", n.site))
+	b.Root(t, fmt.Sprintf("chown root sites/%[1]s/private && chmod 700 sites/%[1]s/private", n.site))
+	n.says(t, nexus.DropSite{}, "chown")
+	b.Root(t, fmt.Sprintf("chown frappe sites/.nexus/trash/%s-*/private", n.op(nil).DB))
+	testDrop(t, n)
+	b.Sh(t, fmt.Sprintf("ln -s nowhere sites/%s", n.site))
+	n.run(t, nexus.DropSite{}) // not ours any more
+	b.Sh(t, fmt.Sprintf("rm sites/%s", n.site))
+}
+
+// testNames holds that a user's name is what was asked for, though Frappe escapes it
+// on each save, and that what cannot be so is told.
+func testNames(t *testing.T, b *standin.Box, g *target) {
+	n := g.tenant("names")
+	n.run(t, nexus.NewSite{})
+	for _, name := range []struct{ asked, first, last, note string }{
+		{"Tom & Jerry", "Tom", "& Jerry", ""},
+		{"Tom & Jerry", "Tom", "& Jerry", ""}, // a retry saves the same user again
+		{"AT&T", "AT&T", "", ""},
+		{"Müller & Söhne &c;", "Müller", "& Söhne &c;", ""},
+		{"R&amp;D Ltd", "R&amp;D", "Ltd", ""}, // as it was typed
+		{"Miles O'Neil \"Q\" \\n", "Miles", "O'Neil \"Q\" \\n", ""},
+		{"李 小龍 🐉", "李", "小龍 🐉", ""},
+		{"A  B", "A", " B", ""},
+		{"a <b> c", "a", "&lt;b&gt; c", "a &lt;b&gt; c"}, // no signup of ours lets it in
+	} {
+		result := n.run(t, nexus.EnsureUser{Email: n.email, FullName: name.asked, Password: "Passw0rdXyz"})
+		if !strings.Contains(result.Note, name.note) || (name.note == "") != (result.Note == "") {
+			t.Errorf("%s: note %q", name.asked, result.Note)
+		}
+		want := []string{name.first, name.last, strings.TrimSuffix(name.first+" "+name.last, " ")}
+		for i, part := range strings.Split(b.SQL(t, fmt.Sprintf("SELECT CONCAT_WS('/', HEX(first_name), HEX(IFNULL(last_name, '')), HEX(full_name)) FROM %s.tabUser WHERE name='%s'", n.op(nil).DB, n.email)), "/") {
+			if have, err := hex.DecodeString(part); err != nil || string(have) != want[i] {
+				t.Errorf("%s: %q, want %q (%v)", name.asked, have, want[i], err)
+			}
+		}
+	}
+	testDrop(t, n)
+}
