@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +71,22 @@ func TestTagged(t *testing.T) {
 	got := []string{tagged("canary@example.com", "1a2b3c"), tagged("ops+canary@example.com", "1a2b3c")}
 	if want := []string{"canary+1a2b3c@example.com", "ops+canary-1a2b3c@example.com"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestUnresolved: what this system does not find is said, of names below localhost only.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	known := func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
+	unknown := func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }
+	for _, tc := range []struct {
+		site   string
+		lookup func(context.Context, string) ([]string, error)
+		says   bool
+	}{{"acme.localhost", unknown, true}, {"acme.localhost", known, false}, {"acme.example.com", unknown, false}} {
+		if got := unresolved(t.Context(), tc.site, tc.lookup); (got != "") != tc.says || tc.says && !strings.Contains(got, "libnss-myhostname") {
+			t.Errorf("%s: %q", tc.site, got)
+		}
 	}
 }
 

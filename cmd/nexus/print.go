@@ -34,8 +34,7 @@ func (s *shared) prepare(cmd *cobra.Command) error {
 		return usage("--output is table or json, not %q.", s.output)
 	}
 	s.now, s.terminal = time.Now, isTerminal(cmd.OutOrStdout())
-	// https://no-color.org: any value but the empty one.
-	s.color = s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	s.color = s.terminal && colored(os.Getenv)
 	if s.jq == "" {
 		return nil
 	}
@@ -48,6 +47,10 @@ func (s *shared) prepare(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+// colored tells whether the environment lets a terminal have colors. NO_COLOR is
+// https://no-color.org: any value but the empty one.
+func colored(env func(string) string) bool { return env("NO_COLOR") == "" && env("TERM") != "dumb" }
 
 func (s *shared) asJSON() bool { return s.output == "json" || s.query != nil }
 

@@ -60,6 +60,19 @@ func TestLookOfAPipe(t *testing.T) {
 	}
 }
 
+func TestColored(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		noColor, term string
+		want          bool
+	}{{"", "xterm", true}, {"1", "xterm", false}, {"false", "xterm", false}, {"", "dumb", false}} {
+		env := map[string]string{"NO_COLOR": tc.noColor, "TERM": tc.term}
+		if got := colored(func(name string) string { return env[name] }); got != tc.want {
+			t.Errorf("NO_COLOR=%s TERM=%s: %t", tc.noColor, tc.term, got)
+		}
+	}
+}
+
 func TestJQ(t *testing.T) {
 	t.Parallel()
 	record := map[string]any{"jobs": []map[string]any{{"id": "a", "n": 1}, {"id": "b", "n": 2}}}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -162,7 +164,22 @@ func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.C
 	if err != nil {
 		return err
 	}
+	fmt.Fprint(cmd.ErrOrStderr(), unresolved(ctx, pair.Site, net.DefaultResolver.LookupHost))
 	return p.json(cmd.Context(), cmd.OutOrStdout(), made(pair))
+}
+
+// unresolved says of a name below localhost that this system's programs do not find
+// it, if so; browsers and curl do all the same.
+func unresolved(ctx context.Context, site string, lookup func(context.Context, string) ([]string, error)) string {
+	if !strings.HasSuffix(site, ".localhost") {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := lookup(ctx, site); err == nil {
+		return ""
+	}
+	return "Browsers and curl find " + site + "; other programs here do not: install libnss-myhostname, or call 127.0.0.1 with the header Host.\n"
 }
 
 // answer is what provision prints; a program reads it.
