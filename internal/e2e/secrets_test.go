@@ -100,14 +100,20 @@ func TestSecretsAreFound(t *testing.T) {
 	}
 }
 
-// redisOf reads every key and value of a Redis.
-func redisOf(t testing.TB, addr string) []byte {
+// redisAt opens a Redis at host:port, before which user:password@ may stand.
+func redisAt(t testing.TB, addr string) *redis.Client {
 	t.Helper()
-	options, err := redis.ParseURL("redis://" + addr) // with a password, if it has one
+	options, err := redis.ParseURL("redis://" + addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rdb := redis.NewClient(options)
+	return redis.NewClient(options)
+}
+
+// redisOf reads every key and value of a Redis.
+func redisOf(t testing.TB, addr string) []byte {
+	t.Helper()
+	rdb := redisAt(t, addr)
 	defer func() { _ = rdb.Close() }()
 	var out bytes.Buffer
 	ctx := context.WithoutCancel(t.Context())
@@ -392,7 +398,7 @@ func (s *dockerStack) plant(control string) {
 		s.t.Fatalf("%v\n%s", err, out)
 	}
 	for _, addr := range append(s.benchRedis(), s.rdb.Options().Addr) {
-		rdb := redis.NewClient(&redis.Options{Addr: addr})
+		rdb := redisAt(s.t, addr)
 		fromRedis(s.t, rdb.Set(s.t.Context(), "control", control, time.Hour))
 		_ = rdb.Close()
 	}
