@@ -25,8 +25,9 @@ type adoption struct {
 func adoptCommand(s *shared) *cobra.Command {
 	a := &adoption{provisioning: provisioning{shared: s}}
 	cmd := &cobra.Command{
-		Use:   "adopt <site>",
-		Short: "Make a tenant of a site that was made by other means",
+		Use:         "adopt <site>",
+		Annotations: map[string]string{answersJSON: ""},
+		Short:       "Make a tenant of a site that was made by other means",
 		Long: `Takes over a site that is on the bench already, made by the scripts of 1.0 or by
 hand. First its database is entered in the bench's register, which needs the
 database's root password once: it is asked for, or read as one line of standard
@@ -41,7 +42,9 @@ fresh key and secret, and the old pair is dead. Prints one JSON object:
   {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}`,
 		Example: `  pass show mariadb-root | nexus adopt old.example.com --email admin@example.com
   nexus adopt old.example.com --email admin@example.com --plan business --new-key --registered`,
-		Args: exactly("a site's full name"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			return a.fail(cmd, exactly("a site's full name")(cmd, args))
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.fail(cmd, a.asking(a.run)(cmd, args)) },
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.fail(cmd, usage("%v", err)) })

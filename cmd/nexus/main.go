@@ -52,6 +52,9 @@ func run(ctx context.Context, args []string) int {
 	return code
 }
 
+// answersJSON marks commands that print a JSON object whatever happens.
+const answersJSON = "answers-json"
+
 // rootCommand is the tree of all commands.
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -79,7 +82,13 @@ NO_COLOR is set), and times are told as "3m ago".`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	s := &shared{}
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := s.prepare(cmd)
+		if _, always := cmd.Annotations[answersJSON]; always {
+			err = (&provisioning{shared: s}).fail(cmd, err)
+		}
+		return err
+	}
 	root.Version = app.Built().String()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

@@ -30,8 +30,9 @@ type provisioning struct {
 func provisionCommand(s *shared) *cobra.Command {
 	p := &provisioning{shared: s, optional: map[string]*string{}}
 	cmd := &cobra.Command{
-		Use:   "provision <site> <e-mail> <full name> [<password>] <organization>",
-		Short: "Make a site and wait for its API key",
+		Use:         "provision <site> <e-mail> <full name> [<password>] <organization>",
+		Annotations: map[string]string{answersJSON: ""},
+		Short:       "Make a site and wait for its API key",
 		Long: `Asks the API for a site, shows how far it is on standard error, and prints one
 JSON object on standard output, whatever happens:
   {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}

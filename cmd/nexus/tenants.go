@@ -203,16 +203,18 @@ func tenantsRestore(s *shared) *cobra.Command {
 func keysRotate(s *shared) *cobra.Command {
 	p := &provisioning{shared: s}
 	cmd := &cobra.Command{
-		Use:   "rotate <site>",
-		Short: "Give a tenant's admin a fresh key and secret",
+		Use:         "rotate <site>",
+		Annotations: map[string]string{answersJSON: ""},
+		Short:       "Give a tenant's admin a fresh key and secret",
 		Long: `Sets a fresh key and secret for the site's admin, waits, and prints one JSON
 object on standard output, as nexus provision does. The old pair is dead then.`,
 		Example: "  nexus tenants keys rotate acme\n  nexus tenants keys rotate acme.example.com | jq -r .apiKey",
-		Args:    exactly(needSite), ValidArgsFunction: s.completeSite(gen.Active),
+		Args:    func(cmd *cobra.Command, args []string) error { return p.fail(cmd, exactly(needSite)(cmd, args)) }, ValidArgsFunction: s.completeSite(gen.Active),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.fail(cmd, s.asking(p.rotate)(cmd, args))
 		},
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return p.fail(cmd, usage("%v", err)) })
 	cmd.Flags().StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
 	return cmd
 }

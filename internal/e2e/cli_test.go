@@ -171,6 +171,11 @@ func TestCLIProvision(t *testing.T) {
 		call{args: jane("acme", "Test123!", "Acme", "--password-stdin"), code: 2},
 		call{args: jane("acme", "Test123!", "Acme", "--pasword-stdin"), code: 2},
 		call{args: jane("acme", "Test123!", "Acme", "--server", "127.0.0.1"), code: 2},
+		call{args: jane("acme", "Test123!", "Acme", "-o", "xml"), code: 2},
+		call{args: words("tenants keys rotate acme --jq .["), code: 2},
+		call{args: words("tenants keys rotate"), code: 2},
+		call{args: words("tenants keys rotate acme --forever"), code: 2},
+		call{args: words("adopt"), code: 2},
 	)
 	s.golden("provision-away",
 		call{args: jane("acme", "Test123!", "Acme"), env: []string{"NEXUS_API_URL=http://127.0.0.1:1"}, code: 3},
