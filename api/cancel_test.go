@@ -49,3 +49,21 @@ func TestCancelOfWhatHasBegun(t *testing.T) {
 		})
 	}
 }
+
+// TestCancelIsShown: whoever comes back to a job sees that it stops, before it has.
+func TestCancelIsShown(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	_, _, accepted := s.ask("POST", "/signup", signupBody(""))
+	id := accepted["jobId"].(string)
+	if _, _, taken, err := s.store.Take(t.Context(), nexus.JobID(id), 1); err != nil || taken != store.TakeOK {
+		t.Fatalf("%s, %v", taken, err)
+	}
+	if _, _, job := s.ask("GET", "/jobs/"+id, ""); job["cancelAsked"] != nil {
+		t.Errorf("before it was asked: %v", job)
+	}
+	s.ask("POST", "/jobs/"+id+"/cancel", "", bearer(operator)...)
+	if _, _, job := s.ask("GET", "/jobs/"+id, ""); job["cancelAsked"] != true || job["state"] != "running" {
+		t.Errorf("afterwards: %v", job)
+	}
+}

@@ -305,6 +305,8 @@ func driveSignup(s *server) {
 	s.ask("POST", "/signup", signupBody(`{"subdomain":"key-one"}`), "Idempotency-Key", "one")
 	s.ask("POST", "/signup", signupBody(`{"subdomain":"key-two"}`), "Idempotency-Key", "one")
 	s.ask("GET", "/subdomains/www", "")
+	s.ask("GET", "/choices", "")
+	s.ask("GET", "/choices?country=DE", "")
 	_, _, job := s.ask("POST", "/signup", signupBody(`{"subdomain":"ready"}`), "Idempotency-Key", "ready")
 	s.finish(job["jobId"].(string), nexus.Succeeded)
 	s.ask("POST", "/signup", signupBody(`{"subdomain":"ready"}`), "Idempotency-Key", "ready", "Prefer", "respond-async, wait=5")

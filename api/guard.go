@@ -23,6 +23,7 @@ func routes() map[string]rule {
 	return map[string]rule{
 		"POST /signup":                {},
 		"GET /subdomains/:name":       {},
+		"GET /choices":                {},
 		"GET /jobs":                   {scope: ScopeRead, query: []string{"state", "kind", "cursor", "limit"}},
 		"GET /jobs/:id":               {query: []string{"wait"}},
 		"GET /jobs/:id/events":        {},

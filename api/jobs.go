@@ -192,7 +192,8 @@ func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
 // job is a job as it is shown; who asked for it is for operators.
 func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 	out := gen.Job{Id: string(j.ID), Kind: gen.Kind(j.Kind), Site: string(j.Site), Url: s.url(j.Site), State: gen.State(j.State),
-		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt}
+		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt,
+		CancelAsked: optional(j.CancelAsked && !j.State.Terminal())}
 	for i, step := range j.Steps {
 		out.Steps[i] = gen.Step{Name: string(step.Name), State: gen.StepState(step.State), Attempts: step.Attempts,
 			StartedAt: millis(step.StartedAt), EndedAt: millis(step.EndedAt), Note: optional(step.Note), Percent: optional(step.Percent)}

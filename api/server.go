@@ -41,6 +41,7 @@ type Options struct {
 	CORSOrigins []string
 	Streams     Streams              // of events; the zero value is the usual
 	Leaving     <-chan struct{}      // closed when the process leaves: streams end; nil: never
+	Lists       time.Duration        // how long what the benches know is kept; 0: 1 min
 	Queues      http.Handler         // asynq's own view, served read-only below /ops/queues; nil: not served
 	Registry    *prometheus.Registry // nil: one of its own
 	Log         *slog.Logger
@@ -55,6 +56,7 @@ type Server struct {
 	gauges   *gauges
 	shown    *lru.Cache[shownKey, shownJob]
 	streams  *openStreams
+	lists    *lists
 	scrape   sync.Mutex
 }
 
@@ -88,6 +90,7 @@ func New(o Options) *Server {
 			Help: "Requests but those to /readyz that were answered with a status of 500 or more."})}
 	o.Registry.MustRegister(s.requests, s.errors)
 	s.gauges, s.streams = newGauges(o.Registry), newOpenStreams(o.Registry)
+	s.lists = newLists(o)
 	s.shown, _ = lru.New[shownKey, shownJob](4096) // fails only for a size below one
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)

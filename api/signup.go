@@ -73,7 +73,7 @@ type asker struct {
 // ask validates a request and records its job. A name that was derived and is
 // taken, perhaps this very moment, gets a suffix; one that was asked for does not.
 func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) {
-	sub, err := s.readSignup(c, who.operator)
+	sub, canonical, err := s.readSignup(c, who.operator)
 	if err != nil {
 		return nexus.Job{}, err
 	}
@@ -86,7 +86,7 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 	if !who.known { // strangers share that name
 		scope = strings.ToLower(sub.Email)
 	}
-	if err := s.idempotent(&submission, scope, key, sub.Canonical()); err != nil {
+	if err := s.idempotent(&submission, scope, key, canonical); err != nil {
 		return nexus.Job{}, err
 	}
 	if !who.operator {
@@ -185,16 +185,19 @@ func (s *Server) suggest(ctx context.Context, err error, wish string) error {
 	return &out
 }
 
-func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error) {
+// readSignup is what was asked for, as benches spell it, and as it was sent for the
+// fingerprint: that must not change with the lists of a bench.
+func (s *Server) readSignup(c echo.Context, operator bool) (sub nexus.Signup, canonical []byte, err error) {
 	var body gen.SignupRequest
 	if err := readJSON(c, &body); err != nil {
-		return nexus.Signup{}, err
+		return sub, nil, err
 	}
-	sub := nexus.Signup{Email: body.Email, Password: nexus.Secret(body.Password), FullName: body.FullName,
+	sub = nexus.Signup{Email: body.Email, Password: nexus.Secret(body.Password), FullName: body.FullName,
 		Organization: body.OrganizationName, Subdomain: value(body.Subdomain), Plan: nexus.PlanName(value(body.Plan)),
 		Country: value(body.Country), Language: value(body.Language), TimeZone: value(body.Timezone), Currency: value(body.Currency)}
 	sub.Normalize()
-	refusals := sub.Refusals(operator)
+	canonical = sub.Canonical()
+	refusals := sub.Fit(s.lists.get(c.Request().Context()), sub.Refusals(operator))
 	if s.Single { // it has no effect, so it is not judged either
 		refusals = slices.DeleteFunc(refusals, func(f nexus.FieldError) bool { return f.Field == "subdomain" })
 	}
@@ -203,9 +206,9 @@ func (s *Server) readSignup(c echo.Context, operator bool) (nexus.Signup, error)
 			Message: "No address can be made from this organization's name; please choose one."})
 	}
 	if len(refusals) > 0 {
-		return sub, &nexus.Error{Code: nexus.Invalid, Op: "api.signup", Msg: "Please correct the fields named below.", Fields: refusals}
+		return sub, nil, &nexus.Error{Code: nexus.Invalid, Op: "api.signup", Msg: "Please correct the fields named below.", Fields: refusals}
 	}
-	return sub, nil
+	return sub, canonical, nil
 }
 
 func (s *Server) accepted(c echo.Context, job nexus.Job) error {

@@ -59,6 +59,7 @@ type Settings struct {
 	Bench         string // the bench's name
 	Install       nexus.InstallID
 	AdminPassword nexus.Secret // Administrator of every site; empty: random
+	TimeZone      string       // of a site whose signup names none; empty: as Frappe or the master site has it
 }
 
 // Run does one operation on the job's site.

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -109,7 +110,7 @@ func makeUser(ctx context.Context, k *Kit) error {
 	}
 	spec := k.Job.Spec
 	_, err = k.Run(ctx, nexus.EnsureUser{Email: spec.Email, FullName: spec.FullName, Roles: spec.Roles,
-		Language: spec.Language, TimeZone: spec.TimeZone, Password: nexus.Secret(in.Password)})
+		Language: spec.Language, TimeZone: timeZone(k), Password: nexus.Secret(in.Password)})
 	return err
 }
 
@@ -119,9 +120,22 @@ func applyPlan(ctx context.Context, k *Kit) error {
 	if !ok {
 		return &nexus.Error{Code: nexus.Invalid, Op: "tasks.plan", Msg: fmt.Sprintf("There is no plan %q.", spec.Plan)}
 	}
-	_, err := k.Run(ctx, nexus.ApplyPlan{Plan: plan.Name, Users: plan.Users, StorageBytes: plan.StorageBytes,
-		HostName: spec.URL, Country: spec.Country, Language: spec.Language, TimeZone: spec.TimeZone})
+	args := nexus.ApplyPlan{Plan: plan.Name, Users: plan.Users, StorageBytes: plan.StorageBytes,
+		HostName: spec.URL, Country: spec.Country, Language: spec.Language, TimeZone: timeZone(k)}
+	if k.Job.Kind == nexus.KindProvision { // the way back of an adoption could not take it off again
+		args.Currency = spec.Currency
+	}
+	_, err := k.Run(ctx, args)
 	return err
+}
+
+// timeZone is what a new site is set to. Without one Frappe would take India's. A
+// site that is taken over keeps its own.
+func timeZone(k *Kit) string {
+	if k.Job.Kind != nexus.KindProvision {
+		return k.Job.Spec.TimeZone
+	}
+	return cmp.Or(k.Job.Spec.TimeZone, k.Settings.TimeZone)
 }
 
 // issueKey seals a fresh pair before it sets it: a second try, by whomever,

@@ -34,7 +34,7 @@ func TestProvision(t *testing.T) {
 		nexus.EnsureUser{Email: "jane@example.com", FullName: "Jane Doe", Roles: []string{"System Manager"}, Language: "de",
 			TimeZone: "Europe/Berlin", Password: "Secret-Horse-7"},
 		nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "https://acme.example.com", Country: "Germany",
-			Language: "de", TimeZone: "Europe/Berlin"},
+			Language: "de", TimeZone: "Europe/Berlin", Currency: "EUR"},
 		nexus.IssueKey{Email: "jane@example.com", Key: key, Secret: secret},
 		nexus.Verify{Email: "jane@example.com", PublicURL: "https://acme.example.com", DocType: "Customer", Key: key, Secret: secret},
 		nexus.Mark{State: nexus.TenantActive},
@@ -46,6 +46,49 @@ func TestProvision(t *testing.T) {
 	}
 	if f.notes != nil {
 		t.Errorf("noted %q", f.notes)
+	}
+}
+
+// TestTimeZone: a new site never gets Frappe's own default; a site that is taken over
+// keeps the zone that it has.
+func TestTimeZone(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name                string
+		kind                nexus.Kind
+		asked, setting, got string
+	}{
+		{"asked for", nexus.KindProvision, "Europe/Berlin", "UTC", "Europe/Berlin"},
+		{"not asked for", nexus.KindProvision, "", "America/Chicago", "America/Chicago"},
+		{"the master site's", nexus.KindProvision, "", "", ""},
+		{"adopted", nexus.KindAdopt, "", "UTC", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, tc.kind)
+			f.kit.Job.Spec.TimeZone, f.kit.Settings.TimeZone = tc.asked, tc.setting
+			steps := []nexus.StepName{"user", "plan"}
+			if tc.kind == nexus.KindAdopt {
+				steps = steps[1:]
+			}
+			for _, name := range steps {
+				if err := f.do(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, op := range f.ops {
+				got := ""
+				switch args := op.Args.(type) {
+				case nexus.EnsureUser:
+					got = args.TimeZone
+				case nexus.ApplyPlan:
+					got = args.TimeZone
+				}
+				if got != tc.got {
+					t.Errorf("%s: time zone %q, want %q", op.Args.Op(), got, tc.got)
+				}
+			}
+		})
 	}
 }
 

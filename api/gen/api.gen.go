@@ -263,6 +263,9 @@ type Accepted struct {
 	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
 	Actor *Actor `json:"actor,omitempty"`
 
+	// CancelAsked It was asked to stop, and will.
+	CancelAsked *bool `json:"cancelAsked,omitempty"`
+
 	// ClaimToken The right to fetch the credentials and to cancel.
 	ClaimToken string    `json:"claimToken,omitempty"`
 	CreatedAt  *Time     `json:"createdAt,omitempty"`
@@ -339,8 +342,31 @@ type BenchList struct {
 	Benches []Bench `json:"benches"`
 }
 
+// Choices defines model for Choices.
+type Choices struct {
+	Countries  []Country  `json:"countries"`
+	Currencies []string   `json:"currencies"`
+	Languages  []Language `json:"languages"`
+	Timezones  []string   `json:"timezones"`
+}
+
 // Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
 type Code = string
+
+// Country defines model for Country.
+type Country struct {
+	// Code ISO 3166-1 alpha-2.
+	Code string `json:"code"`
+
+	// Currency The country's own.
+	Currency *string `json:"currency,omitempty"`
+
+	// Name In English.
+	Name string `json:"name"`
+
+	// Timezones The country's own.
+	Timezones *[]string `json:"timezones,omitempty"`
+}
 
 // Credentials defines model for Credentials.
 type Credentials struct {
@@ -403,13 +429,16 @@ type HealthStatus string
 // Job defines model for Job.
 type Job struct {
 	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
-	Actor     *Actor    `json:"actor,omitempty"`
-	CreatedAt Time      `json:"createdAt"`
-	Error     *JobError `json:"error,omitempty"`
-	GiveUpAt  Time      `json:"giveUpAt"`
-	Id        JobID     `json:"id"`
-	Kind      Kind      `json:"kind"`
-	NextAt    *Time     `json:"nextAt,omitempty"`
+	Actor *Actor `json:"actor,omitempty"`
+
+	// CancelAsked It was asked to stop, and will.
+	CancelAsked *bool     `json:"cancelAsked,omitempty"`
+	CreatedAt   Time      `json:"createdAt"`
+	Error       *JobError `json:"error,omitempty"`
+	GiveUpAt    Time      `json:"giveUpAt"`
+	Id          JobID     `json:"id"`
+	Kind        Kind      `json:"kind"`
+	NextAt      *Time     `json:"nextAt,omitempty"`
 
 	// Site The host of the site.
 	Site      SiteName `json:"site"`
@@ -452,6 +481,14 @@ type JobList struct {
 
 // Kind defines model for Kind.
 type Kind string
+
+// Language defines model for Language.
+type Language struct {
+	Code string `json:"code"`
+
+	// Name In the language itself.
+	Name string `json:"name"`
+}
 
 // Name Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
 type Name = string
@@ -501,10 +538,12 @@ type Sentence = string
 
 // SignupRequest Optional fields may be empty or null, which means left out.
 type SignupRequest struct {
-	// Country In English, such as Germany.
+	// Country Its ISO 3166 code or its name in English: one of /choices.
 	Country *string `json:"country,omitempty"`
 
-	// Currency Example: EUR
+	// Currency One of /choices. The site's settings name it, and its setup wizard offers it.
+	//
+	// Example: EUR
 	Currency *string `json:"currency,omitempty"`
 
 	// Email An address in ASCII, in 140 characters, 64 of them before the @.
@@ -513,7 +552,9 @@ type SignupRequest struct {
 	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
 	FullName Name `json:"fullName"`
 
-	// Language Example: de
+	// Language One of /choices.
+	//
+	// Example: de
 	Language *string `json:"language,omitempty"`
 
 	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
@@ -528,7 +569,7 @@ type SignupRequest struct {
 	// Subdomain The wished address before the domain; left out, it is made from the organization's name, which is refused if that has no letters to make one of.
 	Subdomain *string `json:"subdomain,omitempty"`
 
-	// Timezone A name of the IANA's list.
+	// Timezone One of /choices; left out, the operator's.
 	//
 	// Example: Europe/Berlin
 	Timezone *string `json:"timezone,omitempty"`
@@ -599,10 +640,12 @@ type TenantList struct {
 
 // TenantRequest As a SignupRequest; the subdomain has to be given.
 type TenantRequest struct {
-	// Country In English, such as Germany.
+	// Country Its ISO 3166 code or its name in English: one of /choices.
 	Country *string `json:"country,omitempty"`
 
-	// Currency Example: EUR
+	// Currency One of /choices. The site's settings name it, and its setup wizard offers it.
+	//
+	// Example: EUR
 	Currency *string `json:"currency,omitempty"`
 
 	// Email An address in ASCII, in 140 characters, 64 of them before the @.
@@ -611,7 +654,9 @@ type TenantRequest struct {
 	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
 	FullName Name `json:"fullName"`
 
-	// Language Example: de
+	// Language One of /choices.
+	//
+	// Example: de
 	Language *string `json:"language,omitempty"`
 
 	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
@@ -626,7 +671,7 @@ type TenantRequest struct {
 	// Subdomain The address before the domain.
 	Subdomain string `json:"subdomain"`
 
-	// Timezone A name of the IANA's list.
+	// Timezone One of /choices; left out, the operator's.
 	//
 	// Example: Europe/Berlin
 	Timezone *string `json:"timezone,omitempty"`
@@ -827,6 +872,9 @@ type ServerInterface interface {
 	// SetBench Say what a bench takes on
 	// (POST /benches/{name}/{verb})
 	SetBench(ctx echo.Context, name string, verb string) error
+	// Choices What may a signup choose from?
+	// (GET /choices)
+	Choices(ctx echo.Context) error
 	// Healthz Is the process alive?
 	// (GET /healthz)
 	Healthz(ctx echo.Context) error
@@ -921,6 +969,15 @@ func (w *ServerInterfaceWrapper) SetBench(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.SetBench(ctx, name, verb)
+	return err
+}
+
+// Choices converts echo context to params.
+func (w *ServerInterfaceWrapper) Choices(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.Choices(ctx)
 	return err
 }
 
@@ -1483,6 +1540,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 
 	router.POST(options.BaseURL+"/signup", wrapper.Signup, options.OperationMiddlewares["signup"]...)
 	router.GET(options.BaseURL+"/subdomains/:name", wrapper.Subdomain, options.OperationMiddlewares["subdomain"]...)
+	router.GET(options.BaseURL+"/choices", wrapper.Choices, options.OperationMiddlewares["choices"]...)
 	router.GET(options.BaseURL+"/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
 	router.GET(options.BaseURL+"/jobs/:id", wrapper.ShowJob, options.OperationMiddlewares["showJob"]...)
 	router.GET(options.BaseURL+"/jobs/:id/events", wrapper.JobEvents, options.OperationMiddlewares["jobEvents"]...)

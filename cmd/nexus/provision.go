@@ -22,6 +22,7 @@ type provisioning struct {
 	body     gen.SignupRequest
 	optional map[string]*string // flags that may be left out of the request
 	key      string
+	zone     string // this machine's, for a site that is asked for without one
 	stdin    bool
 	local    bool
 	verbose  bool
@@ -66,8 +67,9 @@ API, or the wait was interrupted.`,
 	flags.StringVar(&p.body.Email, "email", "", "e-mail address of the new admin")
 	flags.StringVar(&p.body.FullName, "name", "", "full name of the new admin")
 	flags.StringVar(&p.body.OrganizationName, "organization", "", "name of the company")
-	for _, f := range [][2]string{{"subdomain", "wished address before the domain"}, {"plan", "free, starter or business; enterprise with a token of the scope operate"}, {"country", "country in English, such as Germany"},
-		{"language", "language code, such as de"}, {"timezone", "time zone, such as Europe/Berlin"}, {"currency", "currency code, such as EUR"}} {
+	for _, f := range [][2]string{{"subdomain", "wished address before the domain"}, {"plan", "free, starter or business; enterprise with a token of the scope operate"},
+		{"country", "country by its ISO code or name, such as DE"}, {"language", "language code, such as de"},
+		{"timezone", "time zone, such as Europe/Berlin (default: on a terminal this machine's)"}, {"currency", "currency code, such as EUR"}} {
 		p.optional[f[0]] = flags.String(f[0], "", f[1])
 	}
 	_ = cmd.RegisterFlagCompletionFunc("plan", completePlan) // the flag exists
@@ -83,6 +85,9 @@ func (p *provisioning) run(cmd *cobra.Command, args []string) error {
 		return p.fail(cmd, err)
 	}
 	progress, ctx := cmd.ErrOrStderr(), cmd.Context()
+	if onTerminal(progress) { // elsewhere the machine is a server, hardly where the customer is
+		p.zone = ownZone()
+	}
 	if p.local {
 		err := onSandbox(ctx, p.logTo(progress), func(c *client.Client) error { return p.make(ctx, cmd, c) })
 		return p.fail(cmd, err)
@@ -161,7 +166,15 @@ func (p *provisioning) password(args []string) error {
 
 // make has the site made, and prints the answer.
 func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.Client) error {
-	pair, err := provision(ctx, c, p.body, p.freshKey(), cmd.ErrOrStderr())
+	body, key := p.body, p.freshKey()
+	guessed := body.Timezone == nil && p.zone != ""
+	if guessed {
+		body.Timezone = &p.zone
+	}
+	pair, err := provision(ctx, c, body, key, cmd.ErrOrStderr())
+	if guessed && refusesZone(err) { // nothing was recorded; the site gets the operator's
+		pair, err = provision(ctx, c, p.body, key, cmd.ErrOrStderr())
+	}
 	if err != nil {
 		return err
 	}

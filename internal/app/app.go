@@ -217,7 +217,7 @@ func (a *app) work(ctx context.Context) error {
 	memory := a.newStore(a.redis.worker)
 	engine := worker.NewEngine(worker.Options{
 		Store: memory, Bench: hands, Keys: a.keys, Log: a.log.With(nexus.LogWorker, processName()), Metrics: worker.NewMetrics(a.registry),
-		Settings:    tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword},
+		Settings:    a.settings(),
 		GiveUpAfter: a.c.ProvisionTimeout, Grace: a.c.DeleteGrace,
 	})
 	if a.c.MetricsAddr != "" {
@@ -230,6 +230,14 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return a.watchDoctor(ctx, memory, hands) })
 	a.group.Go(func() error { return a.tellKnows(ctx, memory, hands) })
 	return nil
+}
+
+func (a *app) settings() tasks.Settings {
+	s := tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword, TimeZone: a.c.TimeZone}
+	if a.c.single() { // its users have the master site's
+		s.TimeZone = ""
+	}
+	return s
 }
 
 // bench is the hands of this process; they keep off the master site.

@@ -45,6 +45,7 @@ type Config struct {
 	Apps          []string     `env:"NEXUS_APPS" envDefault:"erpnext,nexus_core?"`
 	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"` // empty: all enabled roles
 	AdminPassword nexus.Secret `env:"ADMIN_PASSWORD"`    // Administrator of new sites; empty: random
+	TimeZone      string       `env:"NEXUS_TIME_ZONE" envDefault:"UTC"`
 	DBAccount     string       `env:"NEXUS_DB_ACCOUNT" envDefault:"nexus"`
 	DBPassword    nexus.Secret `env:"NEXUS_DB_PASSWORD"`
 	DBPassFile    nexus.Secret `env:"NEXUS_DB_PASSWORD_FILE,file"`
@@ -151,6 +152,9 @@ func (c *Config) problems() []error {
 	}
 	if _, err := redisOptions(c.RedisURL.Reveal()); err != nil {
 		out = append(out, err)
+	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
+		say("NEXUS_TIME_ZONE: %q is no time zone; use a name such as UTC or Europe/Berlin", c.TimeZone)
 	}
 	if c.DeleteGrace < time.Minute {
 		say("NEXUS_DELETE_GRACE must be 1m or more; DELETE with ?purge=now removes at once")

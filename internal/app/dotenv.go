@@ -87,6 +87,7 @@ var meanings = map[string]string{ //nolint:gosec // words on secrets are none
 	"NEXUS_APPS":              "Apps that a new site gets, with commas between. One that ends in ? may be missing.",
 	"NEXUS_ADMIN_ROLES":       "Roles of a site's admin, with commas between. Unset: all enabled ones.",
 	"ADMIN_PASSWORD":          "Password of the Administrator of new sites. Unset: a random one that nobody keeps.",
+	"NEXUS_TIME_ZONE":         "Time zone of a site whose signup names none. In single mode: the master site's.",
 	"NEXUS_DB_ACCOUNT":        "The workers' account in the bench's database (nexus bench init makes it).",
 	"NEXUS_DB_PASSWORD":       "Its password, of 16 characters or more; nexus bench init and all workers need the same.",
 	"NEXUS_DB_PASSWORD_FILE":  "Or the file that holds it.",

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -19,11 +20,16 @@ func (a *app) tellKnows(ctx context.Context, memory *store.Store, hands nexus.Be
 		return nil
 	}
 	t := tools{bench: hands, name: a.c.benchName(), store: memory}
-	for {
+	for warned := false; ; {
 		next := knowsEvery
-		if err := t.tellKnows(ctx); err != nil && ctx.Err() == nil {
+		knows, err := t.tellKnows(ctx)
+		if err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "bench not asked what it knows", nexus.LogErr, err)
 			next = knowsAgain
+		}
+		if !warned && len(knows.TimeZones) > 0 && !slices.Contains(knows.TimeZones, a.c.TimeZone) {
+			warned = true
+			a.log.WarnContext(ctx, "the bench does not know the time zone in NEXUS_TIME_ZONE, and takes UTC", "zone", a.c.TimeZone)
 		}
 		timer := time.NewTimer(next)
 		select {
@@ -35,12 +41,12 @@ func (a *app) tellKnows(ctx context.Context, memory *store.Store, hands nexus.Be
 	}
 }
 
-func (t tools) tellKnows(ctx context.Context) error {
+func (t tools) tellKnows(ctx context.Context) (nexus.Knows, error) {
 	short, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	hello, err := t.hello(short)
 	if err != nil || hello.Knows == nil {
-		return err
+		return nexus.Knows{}, err
 	}
-	return t.store.SetKnows(short, t.name, *hello.Knows)
+	return *hello.Knows, t.store.SetKnows(short, t.name, *hello.Knows)
 }

@@ -134,6 +134,7 @@ func conformance(t *testing.T, g *target) {
 	t.Run("its Administrator", func(t *testing.T) { testAdministrator(t, one) })
 	t.Run("apps", func(t *testing.T) { testApps(t, one) })
 	t.Run("user, plan, key", func(t *testing.T) { testTenant(t, one) })
+	t.Run("country, language, zone, currency", func(t *testing.T) { testRegion(t, one) })
 	t.Run("keys outlive a user that is saved", func(t *testing.T) { testSavedUser(t, one) })
 	t.Run("a package unpacks nothing", func(t *testing.T) { testPackage(t, one) })
 	t.Run("strangers", func(t *testing.T) { testStrangers(t, one) })

@@ -91,7 +91,11 @@ func (m *Master) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	case nexus.InstallApp:
 		return nexus.Result{Skipped: true, Note: "The apps of the master site are its operator's."}, nil
 	case nexus.ApplyPlan:
-		return nexus.Result{Note: "The plan is recorded; on the master site it sets no limits."}, nil
+		note := "The plan is recorded; on the master site it sets no limits."
+		if args.Country+args.Currency != "" {
+			note += " Country and currency are the master site's."
+		}
+		return nexus.Result{Note: note}, nil
 	case nexus.Stop, nexus.Init: // nothing runs there for us, and nothing needs to be prepared
 		return nexus.Result{}, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -31,6 +32,7 @@ type Sandbox struct {
 	folder  folder
 	verify  *verifier
 	changes map[nexus.OpName]change
+	lists   func() (*nexus.Knows, error)
 }
 
 var _ nexus.Bench = (*Sandbox)(nil)
@@ -47,7 +49,7 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	if o.Apps == nil {
 		o.Apps = map[string]string{"frappe": "15.72.4", "erpnext": "15.71.1", "hrms": "15.40.0"}
 	}
-	s := &Sandbox{o: o, folder: folder{o.Dir}, verify: newVerifier(o.VerifyAddr)}
+	s := &Sandbox{o: o, folder: folder{o.Dir}, verify: newVerifier(o.VerifyAddr), lists: sync.OnceValues(knows)}
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
 		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
@@ -287,11 +289,14 @@ func (s *Sandbox) ensureUser(op nexus.Op, site *siteState) (nexus.Result, error)
 
 func (s *Sandbox) applyPlan(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.ApplyPlan)
-	if site.Plan == args {
-		return nexus.Result{}, nil
+	lists, err := s.lists()
+	if err != nil {
+		return nexus.Result{}, err
 	}
+	args, note := fitPlan(*lists, args)
+	changed := site.Plan != args
 	site.Plan = args
-	return nexus.Result{Changed: true}, nil
+	return nexus.Result{Changed: changed, Note: note}, nil
 }
 
 func (s *Sandbox) issueKey(op nexus.Op, site *siteState) (nexus.Result, error) {
@@ -331,7 +336,7 @@ func (s *Sandbox) Close() error {
 }
 
 func (s *Sandbox) hello() (nexus.Result, error) {
-	lists, err := knows()
+	lists, err := s.lists()
 	if err != nil {
 		return nexus.Result{}, err
 	}

@@ -3,6 +3,8 @@ package bench
 import (
 	_ "embed"
 	"encoding/json"
+	"fmt"
+	"strings"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -18,4 +20,24 @@ func knows() (*nexus.Knows, error) {
 		return nil, fail(nexus.Internal, nexus.OpHello, "The sandbox's lists cannot be read: %v", err)
 	}
 	return &k, nil
+}
+
+// fitPlan spells the region of a plan as the lists do, and takes out what they do
+// not know, as the runner does.
+func fitPlan(lists nexus.Knows, args nexus.ApplyPlan) (fit nexus.ApplyPlan, note string) {
+	region, unknown := lists.Fit(nexus.Region{Country: args.Country, Language: args.Language, TimeZone: args.TimeZone, Currency: args.Currency})
+	fit = args
+	fit.Country, fit.Language, fit.TimeZone, fit.Currency = region.Country, region.Language, region.TimeZone, region.Currency
+	var notes []string
+	for _, name := range unknown {
+		if name == "timezone" {
+			notes = append(notes, fmt.Sprintf("This server does not know the time zone %s; the site is on UTC.", args.TimeZone))
+			fit.TimeZone = "UTC"
+			continue
+		}
+		value := map[string]*string{"country": &fit.Country, "language": &fit.Language, "currency": &fit.Currency}[name]
+		notes = append(notes, fmt.Sprintf("This server does not know the %s %s; the site goes without.", name, *value))
+		*value = ""
+	}
+	return fit, strings.Join(notes, " ")
 }

@@ -89,7 +89,8 @@ type EnsureUser struct {
 }
 
 // ApplyPlan writes the plan's limits, the public address and the regional
-// settings, and switches scheduler and request monitor on.
+// settings, and switches scheduler and request monitor on. What of the region the
+// bench does not know is left out, a time zone becomes UTC, and the note says so.
 type ApplyPlan struct {
 	noSecrets
 	Plan         PlanName `json:"plan"`
@@ -99,6 +100,7 @@ type ApplyPlan struct {
 	Country      string   `json:"country,omitempty"`
 	Language     string   `json:"language,omitempty"`
 	TimeZone     string   `json:"time_zone,omitempty"`
+	Currency     string   `json:"currency,omitempty"`
 }
 
 // IssueKey sets the user's API key and secret to this pair; the same pair

@@ -1,5 +1,12 @@
 package nexus
 
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
 // Knows is what sites of a bench can be set to, as Frappe itself lists it. A value
 // that is in no list would be dropped or break the site's forms.
 type Knows struct {
@@ -33,12 +40,97 @@ type FieldLimits struct {
 	Password     int `json:"password,omitempty"`
 }
 
-// Country finds a country by its ISO 3166 code or by Frappe's name for it.
+// Region is what a signup says of its place and speech.
+type Region struct {
+	Country, Language, TimeZone, Currency string
+}
+
+// Country finds a country by its ISO 3166 code, by Frappe's name for it, or by a
+// usual name in English.
 func (k Knows) Country(codeOrName string) (Country, bool) {
-	for _, c := range k.Countries {
-		if c.Name == codeOrName || c.Code == codeOrName {
-			return c, true
+	i := slices.IndexFunc(k.Countries, func(c Country) bool {
+		return strings.EqualFold(c.Name, codeOrName) || strings.EqualFold(c.Code, codeOrName)
+	})
+	if code := usualCountry(codeOrName); i < 0 && code != "" {
+		i = slices.IndexFunc(k.Countries, func(c Country) bool { return c.Code == code })
+	}
+	if i < 0 {
+		return Country{}, false
+	}
+	return k.Countries[i], true
+}
+
+// Fit spells a region as the bench does, and names what of it the bench does not
+// know, which is kept as it was. A list that is empty refuses nothing.
+func (k Knows) Fit(r Region) (fit Region, unknown []string) {
+	fit = r
+	if country, ok := k.Country(r.Country); ok {
+		fit.Country = country.Name
+	} else if len(k.Countries) == 0 {
+		fit.Country = cmp.Or(usualCountry(r.Country), r.Country) // the bench finds it by its code
+	} else if r.Country != "" {
+		unknown = append(unknown, "country")
+	}
+	codes := make([]string, len(k.Languages))
+	for i, language := range k.Languages {
+		codes[i] = language.Code
+	}
+	for _, f := range []struct {
+		name  string
+		value *string
+		list  []string
+	}{{"language", &fit.Language, codes}, {"timezone", &fit.TimeZone, k.TimeZones}, {"currency", &fit.Currency, k.Currencies}} {
+		if *f.value == "" || len(f.list) == 0 {
+			continue
+		}
+		i := slices.IndexFunc(f.list, func(known string) bool { return strings.EqualFold(known, *f.value) })
+		if i < 0 {
+			unknown = append(unknown, f.name)
+			continue
+		}
+		*f.value = f.list[i]
+	}
+	return fit, unknown
+}
+
+// Together is what any of the benches knows, by name of the bench. Where two spell a
+// country differently the first one's name counts.
+func Together(benches map[string]Knows) (all Knows) {
+	for i, name := range slices.Sorted(maps.Keys(benches)) {
+		k := benches[name]
+		if i == 0 {
+			all = k
+			continue
+		}
+		all.Countries = union(all.Countries, k.Countries, func(c Country) string { return c.Code }, func(c Country) string { return c.Name })
+		all.Languages = union(all.Languages, k.Languages, func(l Language) string { return l.Code }, func(l Language) string { return l.Code })
+		self := func(text string) string { return text }
+		all.TimeZones = union(all.TimeZones, k.TimeZones, self, self)
+		all.Currencies = union(all.Currencies, k.Currencies, self, self)
+		all.Limits = FieldLimits{Email: narrower(all.Limits.Email, k.Limits.Email), FullName: narrower(all.Limits.FullName, k.Limits.FullName),
+			Organization: narrower(all.Limits.Organization, k.Limits.Organization), Password: narrower(all.Limits.Password, k.Limits.Password)}
+	}
+	return all
+}
+
+// union is both lists without doubles, of which the former's stay, sorted.
+func union[T any](a, b []T, key, order func(T) string) []T {
+	have := map[string]bool{}
+	var out []T
+	for _, each := range slices.Concat(a, b) {
+		if !have[key(each)] {
+			have[key(each)] = true
+			out = append(out, each)
 		}
 	}
-	return Country{}, false
+	slices.SortStableFunc(out, func(x, y T) int { return cmp.Compare(order(x), order(y)) })
+	return out
+}
+
+// narrower is the smaller of two limits; zero is none.
+func narrower(a, b int) int {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/mail"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,7 +19,7 @@ type Signup struct {
 	Organization string
 	Subdomain    string // empty: derived from the organization
 	Plan         PlanName
-	Country      string // as Frappe spells it, in English: "Germany"
+	Country      string // an ISO 3166 code or a name in English; after Fit as Frappe spells it
 	Language     string // "de", "pt-BR"
 	TimeZone     string // IANA name
 	Currency     string // ISO 4217
@@ -75,6 +76,43 @@ func (s *Signup) Refusals(operator bool) []FieldError {
 		check("currency", "Use a three-letter currency code such as EUR.")
 	}
 	return out
+}
+
+// Fit spells the region as the benches do, and adds to the refusals what they cannot
+// do. A time zone that they list needs no other leave.
+func (s *Signup) Fit(k Knows, refusals []FieldError) []FieldError {
+	fit, unknown := k.Fit(Region{Country: s.Country, Language: s.Language, TimeZone: s.TimeZone, Currency: s.Currency})
+	if len(k.TimeZones) > 0 && !slices.Contains(unknown, "timezone") {
+		refusals = slices.DeleteFunc(refusals, func(f FieldError) bool { return f.Field == "timezone" })
+	}
+	check := func(field, refusal string) {
+		if refusal != "" && !slices.ContainsFunc(refusals, func(f FieldError) bool { return f.Field == field }) {
+			refusals = append(refusals, FieldError{Field: field, Message: refusal})
+		}
+	}
+	for _, f := range []struct {
+		field, text, what string
+		most              int
+	}{{"email", s.Email, "this e-mail address", k.Limits.Email}, {"fullName", s.FullName, "your full name", k.Limits.FullName},
+		{"organizationName", s.Organization, "your organization's name", k.Limits.Organization}, {"password", s.Password.Reveal(), "the password", k.Limits.Password}} {
+		length := DataLength(f.text)
+		if f.field == "password" {
+			length = utf8.RuneCountInString(f.text)
+		}
+		if f.most > 0 && length > f.most {
+			check(f.field, fmt.Sprintf("Shorten %s: sites here have room for %d characters.", f.what, f.most))
+		}
+	}
+	for _, field := range unknown {
+		check(field, map[string]string{
+			"country":  "Sites here do not know this country. Use its ISO 3166 code, such as DE, or a name from the list at /choices.",
+			"language": "Sites here do not have this language. Use a code from the list at /choices, such as en.",
+			"timezone": "Sites here do not know this time zone. Use one from the list at /choices, such as Europe/Berlin.",
+			"currency": "Sites here do not know this currency. Use a code from the list at /choices, such as EUR.",
+		}[field])
+	}
+	s.Country, s.Language, s.TimeZone, s.Currency = fit.Country, fit.Language, fit.TimeZone, fit.Currency
+	return refusals
 }
 
 // AdoptRefusals checks what an operator gives of a site to be adopted, as Refusals

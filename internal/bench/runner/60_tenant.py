@@ -46,10 +46,8 @@ def ensure_user(op):
         roles = wanted_roles(op, frappe)
         first, _, rest = op.args["full_name"].strip().partition(" ")
         fields = {"first_name": first, "last_name": rest, "enabled": 1}
-        if op.args.get("language") and frappe.db.sql("SELECT name FROM `tabLanguage` WHERE name = %s", op.args["language"]):
-            fields["language"] = op.args["language"]
-        if op.args.get("time_zone"):
-            fields["time_zone"] = op.args["time_zone"]
+        region, _ = fitting(frappe, op.args)  # the plan's note says what does not fit
+        fields.update((name, region[name]) for name in ("language", "time_zone") if name in region)
         made = not frappe.db.sql("SELECT name FROM `tabUser` WHERE name = %s", email)
         if made:
             user = frappe.get_doc({"doctype": "User", "email": email, "send_welcome_email": 0, "user_type": "System User",
@@ -110,26 +108,32 @@ def apply_plan(op):
         config["host_name"] = args["host_name"]
         config["monitor"] = 1
         changed = json.dumps(config, sort_keys=True) != before
-    wanted = {"enable_scheduler": "1"}
-    for name in ("time_zone", "language", "country"):
-        if args.get(name):
-            wanted[name] = args[name]
     with frappe_site(site) as frappe:
-        for name, table in (("language", "tabLanguage"), ("country", "tabCountry")):
-            if name in wanted and not frappe.db.sql(f"SELECT name FROM `{table}` WHERE name = %s", wanted[name]):
-                del wanted[name]  # Frappe has its own list; what is not on it would break forms
+        region, notes = fitting(frappe, args)
+        wanted = {"enable_scheduler": "1", **region}
         rows = frappe.db.sql("SELECT field, value FROM `tabSingles` WHERE doctype = 'System Settings'")
         have = {field: value for field, value in rows}
         for name, value in wanted.items():
             if have.get(name) != value:
                 frappe.db.set_single_value("System Settings", name, value)
                 changed = True
+        if "currency" in region:
+            set_currency(frappe, region["currency"])
         frappe.db.commit()
         rows = frappe.db.sql("SELECT field, value FROM `tabSingles` WHERE doctype = 'System Settings'")
         wrong = [name for name, value in wanted.items() if dict(rows).get(name) != value]
         if wrong:
             raise Refusal("internal", "The site's settings did not take.", f"{wrong}")
-    return {"changed": changed}
+    return {"changed": changed, "note": " ".join(notes)}
+
+
+def set_currency(frappe, currency):
+    """As saving the System Settings and ERPNext's Global Defaults would: amounts
+    without a currency are shown in the default one, and forms offer enabled ones."""
+    if frappe.db.get_default("currency") != currency:
+        frappe.db.set_default("currency", currency)
+    if not frappe.db.sql("SELECT name FROM `tabCurrency` WHERE name = %s AND enabled = 1", currency):
+        frappe.db.set_value("Currency", currency, "enabled", 1)
 
 
 def issue_key(op):

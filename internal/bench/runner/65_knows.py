@@ -20,15 +20,34 @@ def iso_currency(value):
 def usable_zones():
     """Zones that Frappe's Python and its pages both know; with any other a site
     runs on UTC, or its forms fail."""
-    from frappe.utils import momentjs
-
     try:
         from pytz import all_timezones as zones  # 15
     except ImportError:
         from zoneinfo import available_timezones
 
         zones = available_timezones()
-    return frozenset(zones) & {*momentjs.data["zones"], *momentjs.data["links"]}
+    return frozenset(zones) & page_zones()
+
+
+@functools.cache
+def page_zones():
+    from frappe.utils import momentjs
+
+    return frozenset({*momentjs.data["zones"], *momentjs.data["links"]})
+
+
+def usable_zone(name):
+    """One of usable_zones, without a look at all files that 16 has of them."""
+    try:
+        from pytz import all_timezones_set
+
+        return name in all_timezones_set and name in page_zones()
+    except ImportError:
+        import zoneinfo
+    try:
+        return name in page_zones() and bool(zoneinfo.ZoneInfo(name))
+    except (KeyError, ValueError, OSError):  # the first: not found
+        return False
 
 
 def languages():
@@ -54,3 +73,34 @@ def limits():
     # The address is the document's name as well, which has 140 whatever the field has.
     return {"email": min(140, sizes.get("email", 140)), "full_name": min(sizes.get(name, 140) for name in ("first_name", "last_name", "full_name")),
             "organization": 140, "password": 512}
+
+
+def fitting(frappe, args):
+    """What of the region a site of this bench can be set to, as Frappe spells it, and
+    sentences on what it cannot. What is in none of Frappe's lists would break forms."""
+    fit, notes = {}, []
+    for name, table in (("country", "tabCountry"), ("language", "tabLanguage"), ("currency", "tabCurrency")):
+        asked = args.get(name)
+        if not asked:
+            continue
+        rows = frappe.db.sql(f"SELECT name FROM `{table}` WHERE name = %s", country_name(asked) if name == "country" else asked)
+        if rows:
+            fit[name] = rows[0][0]
+        else:
+            notes.append(f"This server does not know the {name} {asked}; the site goes without.")
+    zone = args.get("time_zone")
+    if zone and not usable_zone(zone):
+        notes.append(f"This server does not know the time zone {zone}; the site is on UTC.")
+        zone = "UTC"
+    if zone:
+        fit["time_zone"] = zone
+    return fit, notes
+
+
+def country_name(asked):
+    """Frappe's name of a country given by its ISO code; what is none is a name."""
+    from frappe.geo.country_info import get_all
+
+    if len(asked) != 2:
+        return asked
+    return next((name for name, info in get_all().items() if text(info.get("code")).upper() == asked.upper()), asked)

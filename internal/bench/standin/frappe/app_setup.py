@@ -4,6 +4,7 @@ import getpass
 
 import frappe
 from frappe import data
+from frappe.geo.country_info import get_all
 from frappe.utils.password import update_password
 
 
@@ -50,7 +51,7 @@ def _standard_users():
 
 
 def _master_data():
-    """Languages and countries in one statement each: their number is not the point."""
+    """Languages, countries and currencies in one statement each: their number is not the point."""
     stamp = "now(6), now(6), 'Administrator', 'Administrator'"
     columns = "creation, modified, owner, modified_by"
     rows = ", ".join([f"(%s, %s, %s, 1, {stamp})"] * len(data.LANGUAGES))
@@ -58,10 +59,17 @@ def _master_data():
         f"insert into tabLanguage (name, language_code, language_name, enabled, {columns}) values {rows}",
         [code for code in data.LANGUAGES for _ in range(3)],
     )
-    rows = ", ".join([f"(%s, %s, {stamp})"] * len(data.COUNTRIES))
+    countries = sorted({*data.COUNTRIES, *get_all()})
+    rows = ", ".join([f"(%s, %s, {stamp})"] * len(countries))
     frappe.db.sql(
         f"insert into tabCountry (name, country_name, {columns}) values {rows}",
-        [country for country in data.COUNTRIES for _ in range(2)],
+        [country for country in countries for _ in range(2)],
+    )
+    currencies = sorted({info["currency"] for info in get_all().values() if info.get("currency")})
+    rows = ", ".join([f"(%s, %s, 0, {stamp})"] * len(currencies))
+    frappe.db.sql(
+        f"insert into tabCurrency (name, currency_name, enabled, {columns}) values {rows}",
+        [currency for currency in currencies for _ in range(2)],
     )
     defaults = {"time_zone": "Asia/Kolkata", "enable_password_policy": 1, "minimum_password_score": "2"}
     frappe.db.set_single_value("System Settings", {**defaults, "setup_complete": 0, "enable_scheduler": 0})

@@ -53,10 +53,11 @@ FIELDS = {
     "Email Queue Recipient": "recipient:Data status:Select=Not_Sent error:Long",
     "Language": "enabled:Check=1 language_code:Data* language_name:Data flag:Data based_on:Link",
     "Country": "country_name:Data* date_format:Data time_format:Data time_zones:Text code:Data",
+    "Currency": "currency_name:Data* enabled:Check fraction:Data symbol:Data",
     "Error Log": "seen:Check method:Data error:Long reference_doctype:Link reference_name:Data trace_id:Data",
     "User Type": "is_standard:Check role:Link",
     "Scheduled Job Type": "stopped:Check method:Data frequency:Select last_execution:Datetime cron_format:Data",
-    "System Settings": """country:Link>Country language:Link!>Language time_zone:Data! enable_scheduler:Check
+    "System Settings": """country:Link>Country currency:Link>Currency language:Link!>Language time_zone:Data! enable_scheduler:Check
         enable_password_policy:Check=1 minimum_password_score:Select=2 setup_complete:Check app_name:Data
         session_expiry:Data=170:00 deny_multiple_sessions:Check""",
     "File": "file_name:Data file_url:Text is_private:Check attached_to_doctype:Link attached_to_name:Data",

@@ -1,0 +1,140 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/api"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// tells plays a worker that brings what its bench knows.
+func (s *server) tells(k nexus.Knows) {
+	s.t.Helper()
+	if err := s.store.AnnounceBench(s.t.Context(), "main"); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.store.SetKnows(s.t.Context(), "main", k); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func korea() nexus.Knows {
+	return nexus.Knows{Countries: []nexus.Country{{Code: "KR", Name: "Korea, Republic of", Currency: "KRW", TimeZones: []string{"Asia/Seoul"}}},
+		Currencies: []string{"KRW"}, Languages: []nexus.Language{{Code: "ko", Name: "한국어"}}, TimeZones: []string{"Asia/Seoul"}}
+}
+
+// TestSignupAgainstLists: what a bench does not know is refused by name, and what it
+// spells otherwise is recorded as it spells it.
+func TestSignupAgainstLists(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	s.tells(korea())
+	for _, row := range []struct{ change, fields string }{
+		{`{"country":"Atlantis"}`, "country"}, {`{"country":"DE"}`, "country"}, {`{"language":"de"}`, "language"},
+		{`{"timezone":"America/Coyhaique"}`, "timezone"}, {`{"timezone":"Mars/Base"}`, "timezone"}, {`{"currency":"EUR"}`, "currency"},
+		{`{"country":"DE","language":"english","timezone":"Europe/Berlin","currency":"EUR","fullName":""}`, "fullName language country timezone currency"},
+	} {
+		for _, path := range []string{"/signup", "/tenants"} {
+			status, _, body := s.ask("POST", path, signupBody(strings.Replace(row.change, "}", `,"subdomain":"acme"}`, 1)), bearer(operator)...)
+			var got []string
+			list, _ := body["errors"].([]any)
+			for _, each := range list {
+				e := each.(map[string]any)
+				got = append(got, e["field"].(string))
+				if text := e["message"].(string); !strings.HasSuffix(text, ".") || e["field"] == "country" && !strings.Contains(text, "/choices") {
+					t.Errorf("it does not say what is taken: %q", text)
+				}
+			}
+			if status != http.StatusBadRequest || strings.Join(got, " ") != row.fields {
+				t.Errorf("%s %s: %d, refused %v", path, row.change, status, got)
+			}
+		}
+	}
+	for _, country := range []string{"South Korea", "kr", "KOREA, republic of"} {
+		_, _, body := s.ask("POST", "/signup", signupBody(`{"country":"`+country+`","language":"ko","timezone":"asia/seoul","currency":"krw"}`))
+		spec := s.spec(body)
+		if spec.Country != "Korea, Republic of" || spec.TimeZone != "Asia/Seoul" || spec.Currency != "KRW" {
+			t.Errorf("%q is recorded as %+v, %v", country, spec, body)
+		}
+	}
+}
+
+func (s *server) spec(accepted map[string]any) nexus.Spec {
+	s.t.Helper()
+	id, _ := accepted["jobId"].(string)
+	if id == "" {
+		return nexus.Spec{}
+	}
+	job, err := s.store.Job(s.t.Context(), nexus.JobID(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return job.Spec
+}
+
+// TestSignupWithoutLists: before any worker came only the form is checked; a request
+// that was taken then is the same afterwards.
+func TestSignupWithoutLists(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(o *api.Options) { o.Lists = time.Nanosecond })
+	key := []string{"Idempotency-Key", "the-same"}
+	body := signupBody(`{"country":"South Korea","timezone":"Asia/Seoul"}`)
+	status, _, first := s.ask("POST", "/signup", body, key...)
+	if spec := s.spec(first); status != http.StatusAccepted || spec.Country != "KR" {
+		t.Fatalf("%d %v, recorded %q", status, first, spec.Country)
+	}
+	if status, _, _ := s.ask("POST", "/signup", signupBody(`{"timezone":"Mars/Base"}`)); status != http.StatusBadRequest {
+		t.Errorf("a zone that nobody knows: %d", status)
+	}
+	s.tells(korea())
+	if status, _, again := s.ask("POST", "/signup", body, key...); status != http.StatusAccepted || again["jobId"] != first["jobId"] {
+		t.Errorf("with lists the same request is another one: %d %v", status, again)
+	}
+	if status, _, _ := s.ask("POST", "/signup", signupBody(`{"country":"DE"}`)); status != http.StatusBadRequest {
+		t.Errorf("the lists of a worker that came later do not count: %d", status)
+	}
+}
+
+// TestListsAreKept: one read for all requests, and an outage changes nothing.
+func TestListsAreKept(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		keep time.Duration
+		want string
+	}{{time.Hour, "KR"}, {time.Nanosecond, "DE"}} {
+		s := newServer(t, func(o *api.Options) { o.Lists = row.keep })
+		s.tells(korea())
+		s.choices()
+		s.tells(nexus.Knows{Countries: []nexus.Country{{Code: "DE", Name: "Germany"}}})
+		if got := s.choices(); got != row.want {
+			t.Errorf("kept for %s: %q, want %q", row.keep, got, row.want)
+		}
+		s.redis.SetError("LOADING of late")
+		if got := s.choices(); got != row.want {
+			t.Errorf("without Redis %q, want %q", got, row.want)
+		}
+	}
+	single := newServer(t, func(o *api.Options) { o.Single, o.Master = true, "erp.example.com" })
+	single.tells(korea())
+	if got := single.choices(); got != "" {
+		t.Errorf("in single-tenant mode a former bench's lists count: %q", got)
+	}
+}
+
+// choices are the codes of the countries that may be chosen.
+func (s *server) choices() string {
+	s.t.Helper()
+	status, _, body := s.ask("GET", "/choices", "")
+	list, ok := body["countries"].([]any)
+	if status != http.StatusOK || !ok {
+		s.t.Fatalf("%d %v", status, body)
+	}
+	var codes []string
+	for _, each := range list {
+		codes = append(codes, each.(map[string]any)["code"].(string))
+	}
+	return strings.Join(codes, " ")
+}
