@@ -117,7 +117,9 @@ func (s *dockerStack) move(j *staged, step string, bar func()) {
 func (s *dockerStack) bar(j *staged, step string) (let func()) {
 	s.t.Helper()
 	switch step {
-	case "user", "api_key":
+	case "user":
+		return s.holdLock(s.userLock(j))
+	case "api_key":
 		return s.holdLock("LOCK TABLES " + s.dbOf(j) + ".__Auth READ")
 	case "plan":
 		return s.holdLock("LOCK TABLES " + s.dbOf(j) + ".tabSingles READ")
