@@ -64,12 +64,7 @@ type checked struct {
 	Host     string          `json:"host,omitempty"`
 	Database string          `json:"database,omitempty"`
 	Mode     nexus.BenchMode `json:"mode,omitempty"` // none: no worker has served it yet
-	Problems []problem       `json:"problems"`
-}
-
-type problem struct {
-	What string `json:"what"`
-	Mend string `json:"mend"`
+	Problems []nexus.Problem `json:"problems"`
 }
 
 func (s *shared) checkBench(ctx context.Context, cmd *cobra.Command) error {
@@ -77,12 +72,9 @@ func (s *shared) checkBench(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return explain(err)
 	}
-	all := append(hello.Problems, shut(status)...)
+	all := append(append([]nexus.Problem{}, hello.Problems...), shut(status)...) // never nil: JSON shows []
 	if s.asJSON() {
-		record := checked{Frappe: hello.Frappe, Host: hello.Host, Database: hello.Database, Mode: status.Mode, Problems: []problem{}}
-		for _, p := range all {
-			record.Problems = append(record.Problems, problem{p.What, p.Mend})
-		}
+		record := checked{Frappe: hello.Frappe, Host: hello.Host, Database: hello.Database, Mode: status.Mode, Problems: all}
 		if err := s.json(ctx, cmd.OutOrStdout(), record); err != nil || len(all) == 0 {
 			return err
 		}

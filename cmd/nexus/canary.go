@@ -174,8 +174,7 @@ func (k *canary) remove(ctx context.Context, site string) error {
 // sweep removes what a run left that crashed. A run of another canary that is
 // still at work is younger than an hour.
 func (k *canary) sweep(ctx context.Context) error {
-	every := some{limit: 1, all: true}
-	return every.pages(func(cursor string, size int) (*string, int, error) {
+	return everything().pages(func(cursor string, size int) (*string, int, error) {
 		list, err := k.c.Tenants(ctx, "", cursor, size)
 		for _, t := range list.Tenants {
 			// A customer may have such a name: the address must be ours too.

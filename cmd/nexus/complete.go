@@ -55,8 +55,7 @@ func (s *shared) completeJob(takes func(gen.State) bool) completion {
 func (s *shared) completeSite(states ...gen.TenantState) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
-			every := some{limit: 1, all: true}
-			_ = every.pages(func(cursor string, size int) (*string, int, error) {
+			_ = everything().pages(func(cursor string, size int) (*string, int, error) {
 				list, err := c.Tenants(ctx, "", cursor, size)
 				for _, t := range list.Tenants {
 					if len(states) == 0 || slices.Contains(states, t.State) {

@@ -55,9 +55,9 @@ func jobsList(s *shared) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&state, "state", "", "only those in this state: "+strings.Join(words(nexus.States()), ", "))
-	cmd.Flags().StringVar(&kind, "kind", "", "only those of this kind: "+strings.Join(kinds(), ", "))
+	cmd.Flags().StringVar(&kind, "kind", "", "only those of this kind: "+strings.Join(words(nexus.Kinds()), ", "))
 	n.flags(cmd.Flags())
-	for name, texts := range map[string][]string{"state": words(nexus.States()), "kind": kinds()} {
+	for name, texts := range map[string][]string{"state": words(nexus.States()), "kind": words(nexus.Kinds())} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(texts, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	}
 	return cmd
@@ -71,15 +71,14 @@ func words[T ~string](list []T) []string {
 	return out
 }
 
-func kinds() []string {
-	return words([]nexus.Kind{nexus.KindProvision, nexus.KindTeardown, nexus.KindSuspend, nexus.KindRestore, nexus.KindRotateKey, nexus.KindAdopt})
-}
-
 // some is how many of a list are asked for.
 type some struct {
 	limit int
 	all   bool
 }
+
+// everything is a list as a whole.
+func everything() *some { return &some{limit: 1, all: true} }
 
 func (n *some) flags(flags *pflag.FlagSet) {
 	flags.IntVar(&n.limit, "limit", 50, "as many at most")

@@ -23,6 +23,7 @@ type look struct {
 	now      func() time.Time
 }
 
+// isTerminal tells whether a person reads what is written.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

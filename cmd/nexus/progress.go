@@ -22,7 +22,7 @@ type watcher interface {
 
 // newWatcher draws a bar on a terminal, and writes plain lines elsewhere.
 func newWatcher(w io.Writer) watcher {
-	if file, ok := w.(*os.File); ok && onTerminal(w) && os.Getenv("TERM") != "dumb" {
+	if file, ok := w.(*os.File); ok && isTerminal(w) && os.Getenv("TERM") != "dumb" {
 		return newBar(file)
 	}
 	return &lines{w: w, told: map[string]gen.StepState{}}

@@ -85,7 +85,7 @@ func (p *provisioning) run(cmd *cobra.Command, args []string) error {
 		return p.fail(cmd, err)
 	}
 	progress, ctx := cmd.ErrOrStderr(), cmd.Context()
-	if onTerminal(progress) { // elsewhere the machine is a server, hardly where the customer is
+	if isTerminal(progress) { // elsewhere the machine is a server, hardly where the customer is
 		p.zone = ownZone()
 	}
 	if p.local {

@@ -2,22 +2,13 @@ package main
 
 import (
 	"errors"
-	"io"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
-
-// onTerminal tells whether a person reads what is written.
-func onTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
-}
 
 // ownZone is this machine's time zone by its IANA name; empty where it cannot be
 // told. It is found as the C library does: TZ, then the link /etc/localtime.
