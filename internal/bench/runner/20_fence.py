@@ -31,9 +31,8 @@ class Deadline:
 
 def flock(path, wait, mode=0o600):
     """Opens and locks a file; None if not in time. The descriptor is inheritable:
-    the lock ends with the last descendant. A file that its last holder removed is
-    opened anew, since others lock the one that has taken its place (filelock, which
-    Frappe 16 brings in version 3.20.4, removes a lock's file on release)."""
+    the lock ends with the last descendant. A file that its last holder removed (see
+    lock_file_goes) is opened anew, since others lock the one that has taken its place."""
     fd = os.open(path, os.O_CREAT | os.O_RDWR, mode)
     end = time.monotonic() + wait
     while True:

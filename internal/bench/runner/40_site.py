@@ -98,8 +98,8 @@ class Site:
     @contextlib.contextmanager
     def locked_config(self):
         """Frappe's own lock on the config, by the file it uses (synchronization.py,
-        filelock); yields the config, to be written whole. As of Frappe 16 the file goes
-        with the lock: an adopted site is given back as it was."""
+        filelock); yields the config, to be written whole. Where Frappe removes the file
+        with the lock, so do we: an adopted site is given back as it was."""
         path = os.path.join(self.folder, "locks", "site_config.lock")
         clear_way(os.path.dirname(path), path)
         fd = flock(path, 30, mode=0o644)
@@ -115,7 +115,7 @@ class Site:
             if json.dumps(config, sort_keys=True) != before:
                 write_json(self.config_path, config, self.config_mode())
         finally:
-            if frappe_major() >= 16:
+            if lock_file_goes():
                 remove(path)
             os.close(fd)
 

@@ -1,27 +1,16 @@
-# The bench's web server. Its processes of Frappe 16 serve a site by the config that
-# they read up to a minute ago (frappe/config.py: site_cache of 60 s in each), so a
-# site that was closed takes writes, and one that was removed is asked for its
-# database. gunicorn starts its processes anew on HUP, and lets requests finish.
-
-CONFIG_KEPT = 60.0  # seconds
-
-
-def frappe_major():
-    """The release; 0 where Frappe cannot be imported: then it keeps nothing in memory,
-    and what is left of a site can be removed all the same."""
-    try:
-        import frappe
-    except ImportError:
-        return 0
-    return int(frappe.__version__.split(".")[0])
+# The bench's web server. As long as one of its processes serves a site by a config
+# that was replaced (config_kept), a site that was closed takes writes, and one that was
+# removed is asked for its database. gunicorn starts its processes anew on HUP, and lets
+# requests finish.
 
 
 def await_web(op, changed_at):
     """Returns once no process of the web server serves the config that was replaced
     at that time (of the epoch). A web server in another container than ours is out
     of reach: then its memory has to run out, and the operation is to be asked again."""
-    left = changed_at + CONFIG_KEPT - time.time()
-    if left <= 0 or frappe_major() < 16 or reload_web(op):
+    kept = config_kept()
+    left = changed_at + kept - time.time()
+    if not kept or left <= 0 or reload_web(op):
         return
     e = Refusal("unavailable", f"The web server may serve the former config of {op.site} for another {left:.0f} s; then this goes on.")
     e.unbegun = True  # what was begun is done, and this costs no attempt

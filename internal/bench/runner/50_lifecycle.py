@@ -117,9 +117,14 @@ def mark(op):
 
 
 def moment(value):
-    """A time of the past, as a config holds it; whatever else it holds: now."""
+    """When a site's config says that something was, in seconds of the epoch; 0: it says
+    nothing. What cannot be a time of the past counts as now, the longest wait."""
+    if value is None:
+        return 0
     now = time.time()
-    return value if type(value) in (int, float) and 0 <= value <= now else 0 if value is None else now
+    if type(value) in (int, float) and 0 <= value <= now:
+        return value
+    return now
 
 
 def drop_site(op):

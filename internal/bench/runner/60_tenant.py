@@ -11,9 +11,7 @@ def frappe_site(site):
     try:
         frappe.connect()
         frappe.set_user("Administrator")
-        if frappe_major() >= 16:
-            # A site without this map in Redis is failed by a thread of the web server
-            # that was asked for a removed site (seen on 16.9, whoever asked).
+        if needs_module_map():
             frappe.setup_module_map(include_all_apps=False)
         yield frappe
     except Refusal:

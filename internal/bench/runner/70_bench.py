@@ -27,7 +27,7 @@ def hello(op):
     def lacks(what, mend):
         problems.append({"what": what, "mend": mend})
 
-    if answer["frappe"].split(".")[0] not in ("15", "16"):
+    if answer["frappe"].split(".")[0] not in SUPPORTED:
         lacks(f"Frappe {answer['frappe'] or 'is missing'}; 15 and 16 are supported.", "Use an image of Frappe 15 or 16.")
     client = shutil.which("mariadb") or shutil.which("mysql")
     if not client:

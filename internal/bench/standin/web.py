@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import frappe
+from frappe import release
 from frappe.renaming import rename_user
 from frappe.utils.password import check_password, get_decrypted_password
 
@@ -129,12 +130,12 @@ class Handler(BaseHTTPRequestHandler):
     def _connect(self):
         """Every request reaches the database."""
         thread = next(MEMORY.requests) % MEMORY.THREADS
-        if frappe.MAJOR >= 16:
+        if release.WEB_REMEMBERS:
             MEMORY.enter(thread)
         frappe.connect(set_admin_as_user=False)
         try:
             frappe.get_system_settings("session_expiry")
-            if frappe.MAJOR >= 16:
+            if release.WEB_REMEMBERS:
                 frappe.setup_module_map(include_all_apps=False)
         except Exception:
             MEMORY.poisoned.add(thread)
@@ -390,7 +391,7 @@ def main():
     signal.signal(signal.SIGCHLD, reap)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, MEMORY.clear)
-    if frappe.MAJOR >= 16:
+    if release.WEB_REMEMBERS:
         frappe.get_site_config = MEMORY.keep(frappe.get_site_config)
     Server((host, int(port)), Handler).serve_forever()
 

@@ -11,26 +11,13 @@ import time
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from . import exceptions
+from . import exceptions, release
 from .exceptions import *  # noqa: F403  (frappe.ValidationError and the like)
 
 __title__ = "Frappe Framework"
 _dev_server = False
 
-BENCH_FALLBACK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-
-
-def _version():
-    """The release that this bench stands for, as its container's start wrote it down."""
-    try:
-        with open(os.path.join(BENCH_FALLBACK, "config", "standin_frappe")) as f:
-            return {"15": "15.72.4", "16": "16.9.0"}[f.read().strip()]
-    except FileNotFoundError:
-        return "15.72.4"
-
-
-__version__ = _version()
-MAJOR = int(__version__.split(".")[0])
+__version__ = release.VERSION
 
 
 class _dict(dict):

@@ -9,7 +9,7 @@ from frappe.utils.error import get_traceback  # noqa: F401  (also found here in 
 
 def get_bench_path():
     """The bench's folder, from where this package lies."""
-    return os.environ.get("FRAPPE_BENCH_ROOT") or os.path.realpath(frappe.BENCH_FALLBACK)
+    return os.environ.get("FRAPPE_BENCH_ROOT") or os.path.realpath(frappe.release.BENCH)
 
 
 def get_bench_id():

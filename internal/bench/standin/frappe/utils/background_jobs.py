@@ -9,6 +9,7 @@ from uuid import uuid4
 import redis
 
 import frappe
+from frappe import release
 from frappe.utils import get_bench_id
 
 ATTEMPTS = 5
@@ -33,8 +34,7 @@ def generate_qname(qtype):
 
 
 def create_job_id(job_id=None):
-    between = "::" if frappe.MAJOR < 16 else "||"  # RQ 2 takes no colon in an id
-    return f"{frappe.local.site}{between}{job_id or uuid4()}"
+    return f"{frappe.local.site}{release.JOB_SEPARATOR}{job_id or uuid4()}"
 
 
 def enqueue(method, queue="default", timeout=None, now=False, enqueue_after_commit=False, job_id=None, **kwargs):

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import frappe
+from frappe import release
 from frappe.utils import get_bench_path, get_site_path
 from frappe.utils.file_lock import LockTimeoutError
 
@@ -23,7 +24,7 @@ def filelock(lock_name, *, timeout=30, is_global=False):
     try:
         yield
     finally:
-        if frappe.MAJOR >= 16:  # filelock 3.20.4, which 16 brings, removes the file on release
+        if release.LOCK_FILE_GOES:
             os.unlink(path)
         os.close(fd)
 

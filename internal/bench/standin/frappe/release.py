@@ -1,0 +1,25 @@
+"""The release that this bench stands for, and all that differs by it."""
+
+import os
+
+BENCH = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+
+def _written():
+    """What the container's start wrote down."""
+    try:
+        with open(os.path.join(BENCH, "config", "standin_frappe")) as f:
+            return f.read().strip()
+    except FileNotFoundError:
+        return "15"
+
+
+VERSION = {"15": "15.72.4", "16": "16.9.0"}[_written()]
+_AS_16 = VERSION.startswith("16.")
+
+# Processes of the web server keep configurations, connections and maps of modules.
+WEB_REMEMBERS = _AS_16
+# filelock 3.20.4, which 16 brings, removes a lock's file on release.
+LOCK_FILE_GOES = _AS_16
+# Between a site and the number of its background job; RQ 2 takes no colon in an id.
+JOB_SEPARATOR = "||" if _AS_16 else "::"
