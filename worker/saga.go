@@ -68,7 +68,7 @@ func (r *run) boundary(ctx context.Context) error {
 // begin records the start of a step. It is journaled before Do runs, unless Do only writes
 // the job's record itself.
 func (r *run) begin(entry *nexus.Step) {
-	now := r.e.Now().UTC()
+	now := r.e.Now().UTC().Truncate(time.Millisecond)
 	entry.State, entry.EndedAt, entry.Percent = nexus.StepStarted, nil, 0
 	entry.Starts++
 	if entry.StartedAt == nil {
@@ -158,12 +158,11 @@ func (r *run) recordBenchFailure(ctx context.Context, step nexus.StepName, err e
 }
 
 func (r *run) stepDone(ctx context.Context, entry *nexus.Step, started time.Time) {
-	now := r.e.Now().UTC()
-	entry.State, entry.EndedAt, entry.Percent = nexus.StepDone, &now, 100
+	entry.State, entry.EndedAt, entry.Percent = nexus.StepDone, new(r.e.Now().UTC().Truncate(time.Millisecond)), 100
 	entry.Attempts++
 	r.moved, r.raised = entry.Name, false
 	r.pending = append(r.pending, nexus.Event{Step: entry.Name, StepState: nexus.StepDone, Attempt: entry.Attempts, Note: entry.Note})
-	r.e.Log.InfoContext(ctx, "step done", nexus.LogStep, string(entry.Name), nexus.LogDur, now.Sub(started).Milliseconds())
+	r.e.Log.InfoContext(ctx, "step done", nexus.LogStep, string(entry.Name), nexus.LogDur, r.e.Now().Sub(started).Milliseconds())
 }
 
 // raise takes a token above the one that the bench has seen: after a failover Redis may

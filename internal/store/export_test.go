@@ -8,3 +8,9 @@ func LeaseAt(s *Store, id nexus.JobID, gen nexus.Gen) *Lease {
 	l.gen.Store(int64(gen))
 	return l
 }
+
+// Journal and ReadJournal write and read the steps of a finished job.
+var (
+	Journal     = journal
+	ReadJournal = readJournal
+)

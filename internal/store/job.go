@@ -252,7 +252,12 @@ func encode(v any) string {
 	return string(text)
 }
 
+// eventBody is an event as stored. The first attempt at a step is the usual one, and is
+// left out.
 func eventBody(e nexus.Event) string {
+	if e.Attempt == 1 {
+		e.Attempt = 0
+	}
 	return encode(struct {
 		Step      nexus.StepName  `json:"step,omitempty"`
 		StepState nexus.StepState `json:"stepState,omitempty"`
@@ -300,6 +305,10 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 	}
 	parse("spec", &j.Spec)
 	parse("steps", &j.Steps)
+	if f["journal"] != "" {
+		j.Steps, err = readJournal(f["journal"])
+		bad = errors.Join(bad, err)
+	}
 	parse("error", &j.Error)
 	if bad != nil {
 		return j, &nexus.Error{Code: nexus.Internal, Op: "store.decode", Msg: "A job's record cannot be read.",
@@ -329,6 +338,9 @@ func decodeEvents(entries []redis.XMessage) ([]nexus.Event, error) {
 		body, _ := entry.Values["body"].(string)
 		if err := json.Unmarshal([]byte(body), &e); err != nil {
 			return nil, classify("events", err)
+		}
+		if e.Attempt == 0 && (e.StepState == nexus.StepStarted || e.StepState == nexus.StepDone) {
+			e.Attempt = 1
 		}
 		rev, _, _ := strings.Cut(entry.ID, "-")
 		e.Rev, _ = strconv.ParseInt(rev, 10, 64)

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -45,16 +46,23 @@ func TestJobsIndexForgets(t *testing.T) {
 func TestListsByState(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
-		var rare []nexus.JobID
+		var canceled []nexus.Job
 		for i := range 620 {
 			job := f.submit(t, submission(nexus.SiteName(fmt.Sprintf("s%d.localhost", i))))
 			if i < 3 { // the oldest of all
 				if _, err := f.Cancel(t.Context(), job.ID, "op"); err != nil {
 					t.Fatal(err)
 				}
-				rare = append([]nexus.JobID{job.ID}, rare...)
-				f.advance(2 * time.Millisecond)
+				canceled = append(canceled, job)
+				f.advance(2 * time.Millisecond) // does nothing to a real server's clock
 			}
+		}
+		slices.SortFunc(canceled, func(a, b nexus.Job) int {
+			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
+		})
+		var rare []nexus.JobID
+		for _, job := range canceled {
+			rare = append(rare, job.ID)
 		}
 		pages := func(filter store.JobFilter) (all []nexus.JobID) {
 			for {

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // dumped is all of Redis: key, field, value. A string's field is "", the end of a
@@ -102,6 +103,14 @@ func (m *machine) read(t *rapid.T) dumped {
 		delete(out[key], "seq")   // and its number
 		delete(out[key], "waitKey")
 		delete(out[key], "waitFrom")
+		if written, ok := out[key]["journal"]; ok && out[key]["steps"] == "" { // of a finished job, instead of its steps
+			delete(out[key], "journal")
+			steps, err := store.ReadJournal(written)
+			out.put(key, "steps", text(steps))
+			if err != nil {
+				out.put(key, "steps", err)
+			}
+		}
 	}
 	return out
 }
@@ -123,7 +132,8 @@ func (r *ref) dump() dumped {
 			out.put(key, "askedAt", j.askedAt)
 		}
 		if j.state.Terminal() { // what only a job under way needs
-			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote"} {
+			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote",
+				"was", "rest", "rescues"} {
 				delete(out[key], field)
 			}
 		}

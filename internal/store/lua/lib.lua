@@ -339,13 +339,18 @@ local function settle_tenant(id, state)
   end
 end
 
--- condense shrinks the record of a finished job, which is kept for a month: it deletes
--- the fields that only a running job needs, and copies the stream. Redis allocates 4 KB
--- for a stream's last node (STREAM_LISTPACK_MAX_PRE_ALLOCATE); a copy has the exact size.
+-- condense shrinks the record of a finished job, which is kept for a month. It deletes the
+-- fields that only a live job needs, and copies record and stream: a copy has the exact
+-- size, while Redis allocates 4 KB for a stream's last node
+-- (STREAM_LISTPACK_MAX_PRE_ALLOCATE) and keeps the table of a hash that lost fields.
 local function condense(id)
-  local stream, copy = P .. 'events:' .. id, P .. 'copy:' .. id
-  redis.call('HDEL', job_key(id), 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor', 'waitNote')
-  if redis.call('COPY', stream, copy, 'REPLACE') == 1 then redis.call('RENAME', copy, stream) end
+  local key, events = job_key(id), P .. 'events:' .. id
+  redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
+    'waitNote', 'was', 'rest', 'rescues')
+  if get(id, 'journal') ~= '' then redis.call('HDEL', key, 'steps') end
+  for _, whole in ipairs({ key, events }) do
+    if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
+  end
 end
 
 -- end_job is common to all ends: it removes timer, lease, slot and sealed input. A

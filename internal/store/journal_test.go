@@ -1,0 +1,61 @@
+package store_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+)
+
+// TestJournalKeepsTheSteps: what is read of a finished job's journal is what was written,
+// with times in milliseconds.
+func TestJournalKeepsTheSteps(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 11, 29, 6, 54, 59, 680_000_000, time.UTC)
+	rapid.Check(t, func(t *rapid.T) {
+		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) nexus.Step {
+			few := rapid.IntRange(0, 3)
+			step := nexus.Step{
+				Name:     rapid.SampledFrom([]nexus.StepName{"reserve", "site", "api_key"}).Draw(t, "name"),
+				State:    rapid.SampledFrom([]nexus.StepState{nexus.StepPending, nexus.StepStarted, nexus.StepDone, nexus.StepFailed, nexus.StepUndone}).Draw(t, "state"),
+				Attempts: few.Draw(t, "attempts"), Internals: few.Draw(t, "internals"), Starts: few.Draw(t, "starts"), Undos: few.Draw(t, "undos"),
+				Note: rapid.String().Draw(t, "note"), Percent: rapid.IntRange(0, 100).Draw(t, "percent"),
+			}
+			step.Note = strings.ToValidUTF8(step.Note, "")
+			if step.State == nexus.StepDone {
+				step.Percent = 100
+			}
+			if rapid.Bool().Draw(t, "started") {
+				step.StartedAt = new(start.Add(time.Duration(few.Draw(t, "s")) * time.Second))
+				if rapid.Bool().Draw(t, "ended") {
+					step.EndedAt = new(step.StartedAt.Add(time.Duration(few.Draw(t, "ms")) * time.Millisecond))
+				}
+			}
+			return step
+		}), 0, 8).Draw(t, "steps")
+		got, err := store.ReadJournal(store.Journal(steps))
+		if err != nil || len(got) != len(steps) || len(steps) > 0 && !reflect.DeepEqual(got, steps) {
+			t.Errorf("%+v\nbecame %+v, %v", steps, got, err)
+		}
+	})
+}
+
+// TestJournalForm holds the stored form, which later versions have to read.
+func TestJournalForm(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 29, 6, 54, 59, 680_000_000, time.UTC)
+	want := `[["site","done",1,2,1795935299680,4000],["apps","pending",0,0,0,-1],["user","failed",3,3,1795935299680,0,0,1,2,"why"]]`
+	got := store.Journal([]nexus.Step{
+		{Name: "site", State: nexus.StepDone, Attempts: 1, Starts: 2, StartedAt: &now, EndedAt: new(now.Add(4 * time.Second)), Percent: 100},
+		{Name: "apps", State: nexus.StepPending},
+		{Name: "user", State: nexus.StepFailed, Attempts: 3, Starts: 3, StartedAt: &now, EndedAt: &now, Internals: 1, Undos: 2, Note: "why"},
+	})
+	if got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
