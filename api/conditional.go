@@ -38,7 +38,7 @@ func joined(next echo.HandlerFunc) echo.HandlerFunc {
 // compressed compresses what grows: lists, the contract and the page. Answers with
 // a secret in them are left alone, and a stream has to leave at once.
 func compressed() echo.MiddlewareFunc {
-	big := []string{"/jobs", "/tenants", "/benches", "/openapi.yaml", "/", "/ui/*"}
+	big := []string{"/jobs", "/tenants", "/benches", "/openapi.yaml", "/choices", "/", "/ui/*"}
 	return middleware.GzipWithConfig(middleware.GzipConfig{MinLength: 1400, Skipper: func(c echo.Context) bool {
 		return c.Request().Method != http.MethodGet || !slices.Contains(big, c.Path()) || !takesGzip(c.Request().Header.Get("Accept-Encoding"))
 	}})

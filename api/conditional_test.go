@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,11 +88,12 @@ func TestPreferences(t *testing.T) {
 func TestBigAnswersAreCompressed(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
+	s.tells(nexus.Knows{Countries: korea().Countries, TimeZones: slices.Repeat([]string{"Asia/Seoul"}, 200)})
 	for i := range 5 {
 		s.ask("POST", "/signup", signupBody(`{"subdomain":"site-`+string(rune('a'+i))+`"}`))
 	}
 	_, _, job := s.ask("POST", "/signup", signupBody(""))
-	for path, want := range map[string]string{"/jobs": "gzip", "/openapi.yaml": "gzip", "/": "gzip", "/ui/app.css": "gzip", "/benches": "",
+	for path, want := range map[string]string{"/jobs": "gzip", "/choices": "gzip", "/openapi.yaml": "gzip", "/": "gzip", "/ui/app.css": "gzip", "/benches": "",
 		"/jobs/" + job["jobId"].(string): ""} {
 		_, header, body := s.lines("GET", path, "Accept-Encoding", "br, gzip;q=0.5", "Authorization", "Bearer "+reader)
 		if header.Get("Content-Encoding") != want || want != "" && !strings.Contains(header.Get("Vary"), "Accept-Encoding") {

@@ -155,20 +155,6 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 }
 
-func TestPage(t *testing.T) {
-	t.Parallel()
-	s := newServer(t, nil)
-	status, header, _ := s.ask("GET", "/", "")
-	if csp := header.Get("Content-Security-Policy"); status != 200 || !strings.Contains(csp, "default-src 'self'") || strings.Contains(csp, "unsafe") {
-		t.Errorf("%d, policy %q", status, csp)
-	}
-	for _, name := range []string{"app.js", "app.css", "form.js", "job.js", "favicon.svg"} {
-		if status, header, _ := s.ask("GET", "/ui/"+name, ""); status != 200 || header.Get("ETag") == "" || header.Get("Content-Type") == "" {
-			t.Errorf("%s: %d %v", name, status, header)
-		}
-	}
-}
-
 // TestIdempotencyKeyTellsNobody holds that the names of Redis' keys name no person,
 // and that a key which was stored in clear, or under an older key of ours, still counts.
 func TestIdempotencyKeyTellsNobody(t *testing.T) {

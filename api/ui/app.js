@@ -1,5 +1,6 @@
 // The page's own address, after #, holds job and claim token: a reload, or a
 // bookmark, comes back to the job. It is never sent to a server.
+import * as choices from "./choices.js";
 import * as credentials from "./credentials.js";
 import { $, alertIn, view } from "./dom.js";
 import * as form from "./form.js";
@@ -24,6 +25,7 @@ function open() {
 }
 
 rules.start();
+choices.start();
 job.start(again);
 credentials.start();
 form.start((accepted, remark) => {

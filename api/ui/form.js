@@ -9,27 +9,15 @@ const unanswered = new Set(); // bodies that may have arrived, though no answer 
 export function start(accepted) {
   $("domain").textContent = document.body.dataset.domain;
   $("address").hidden = !document.body.dataset.domain; // all accounts are on one site
-  guess();
   watchAddress();
-  for (const id of fields) $(id).addEventListener("input", () => {
-    mark(id, "");
+  $("signup").addEventListener("input", ({ target }) => {
+    if (fields.includes(target.id)) mark(target.id, "");
     if (!document.querySelector("[aria-invalid]")) alertIn($("form-error"));
   });
   $("signup").addEventListener("submit", (event) => {
     event.preventDefault();
     submit(accepted);
   });
-}
-
-// guess fills in what the browser knows, so that most people can leave it.
-function guess() {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && zone.includes("/")) $("timezone").value = zone;
-  const [language, region] = (navigator.language || "en").split("-");
-  $("language").value = language;
-  try {
-    if (region) $("country").value = new Intl.DisplayNames(["en"], { type: "region" }).of(region.toUpperCase());
-  } catch { /* an unknown region: the person may fill it in */ }
 }
 
 function watchAddress() {
