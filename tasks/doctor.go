@@ -29,15 +29,16 @@ const (
 	OrphanDatabase  Trouble = "orphan_database"  // registered, and no site has it
 	StaleTrash      Trouble = "stale_trash"      // a removal that never came to its end
 	OldArchive      Trouble = "old_archive"      // moved away by Frappe's own drop-site
+	BenchProblem    Trouble = "bench_problem"    // what the bench says it lacks
 )
 
 // Troubles lists all kinds.
 func Troubles() []Trouble {
 	return []Trouble{MissingSite, MissingDatabase, OtherOwner, OtherState, StuckTenant, ParkedJob, UnseenJob, OrphanSite,
-		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive}
+		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive, BenchProblem}
 }
 
-// Finding is one difference between registry and bench.
+// Finding is one difference between registry and bench, or a problem of the bench.
 type Finding struct {
 	Kind Trouble        `json:"kind"`
 	Site nexus.SiteName `json:"site,omitempty"`

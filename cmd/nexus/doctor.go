@@ -17,6 +17,7 @@ func doctorCommand(s *shared) *cobra.Command {
 		Short: "Say where registry and bench differ, and mend it",
 		Long: `Holds the registry against what is on the bench, and says what differs: tenants
 whose site is gone, what dead jobs left behind, sites that a lost registry forgot.
+What the bench lacks is said too, as by nexus bench check.
 Runs on a host with the environment of a worker. What is not this install's is
 counted and never touched; what a live job works on is no finding.
 
@@ -70,5 +71,5 @@ func tellReport(w io.Writer, r app.DoctorReport) {
 		fmt.Fprintf(w, "  ✓ Registry and bench agree on all %d tenants%s.\n", r.Tenants, others)
 		return
 	}
-	fmt.Fprintf(w, "  %d differences; %d tenants%s.\n", len(r.Findings), r.Tenants, others)
+	fmt.Fprintf(w, "  %d findings; %d tenants%s.\n", len(r.Findings), r.Tenants, others)
 }

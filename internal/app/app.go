@@ -228,7 +228,7 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return worker.Serve(ctx, a.redis, engine, a.c.Concurrency, drainTime) })
 	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
 	a.group.Go(func() error { return a.watchDoctor(ctx, memory, hands) })
-	a.group.Go(func() error { return a.tellKnows(ctx, memory, hands) })
+	a.group.Go(func() error { return a.askBench(ctx, memory, hands) })
 	return nil
 }
 

@@ -15,7 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// DoctorReport is where registry and bench differ, and what was done about it.
+// DoctorReport is where registry and bench differ and what the bench lacks, and what
+// was done about it.
 type DoctorReport struct {
 	Findings []tasks.Finding `json:"findings"`         // what is left
 	Mended   []tasks.Finding `json:"mended,omitempty"` // what was there before
@@ -98,6 +99,10 @@ func (t tools) diagnose(ctx context.Context) (DoctorReport, error) {
 	if err != nil {
 		return DoctorReport{}, err
 	}
+	hello, err := t.hello(ctx)
+	if err != nil {
+		return DoctorReport{}, err
+	}
 	found := tasks.Diagnose(s)
 	if len(found) > 0 {
 		if s, err = t.survey(ctx); err != nil {
@@ -105,6 +110,9 @@ func (t tools) diagnose(ctx context.Context) (DoctorReport, error) {
 		}
 		again := tasks.Diagnose(s)
 		found = slices.DeleteFunc(found, func(f tasks.Finding) bool { return !slices.Contains(again, f) })
+	}
+	for _, p := range hello.Problems {
+		found = append(found, tasks.Finding{Kind: tasks.BenchProblem, What: p.What, Mend: p.Mend})
 	}
 	return DoctorReport{Findings: found, Tenants: len(s.Tenants), Foreign: s.Foreign()}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
 )
 
 // TestCountFindings counts what a lost registry leaves; another worker that asks
@@ -56,5 +57,24 @@ func TestCountFindings(t *testing.T) {
 	}
 	if n := counted(); len(n) != 0 {
 		t.Errorf("counted twice: %v", n)
+	}
+}
+
+// TestBenchProblems: what the bench lacks is a finding, and --fix leaves it.
+func TestBenchProblems(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	said := func() (nexus.Result, error) {
+		result, err := lacks("redis")()
+		result.Inventory = &nexus.InventoryResult{}
+		return result, err
+	}
+	hands := &asked{answers: []func() (nexus.Result, error){said}}
+	report, err := app.DoctorOn(t.Context(), store.New(rdb, store.Options{Embedded: true}), hands, install, app.DoctorOptions{Fix: true})
+	want := tasks.Finding{Kind: tasks.BenchProblem, What: "redis", Mend: "mend redis"}
+	if err != nil || len(report.Findings) != 1 || report.Findings[0] != want || len(report.Mended)+len(report.Failed) > 0 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }

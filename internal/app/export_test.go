@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,11 @@ var PlanCleanup = planCleanup
 // CountFindings is one look of a worker.
 func CountFindings(ctx context.Context, memory *store.Store, hands nexus.Bench, install nexus.InstallID, gauge *prometheus.GaugeVec) error {
 	return tools{install: install, bench: hands, store: memory}.count(ctx, gauge)
+}
+
+// AskBench asks a bench as a worker does until the context ends.
+func AskBench(ctx context.Context, log *slog.Logger, hands nexus.Bench) error {
+	return (&app{log: log}).askBench(ctx, nil, hands)
 }
 
 // DoctorOn is nexus doctor on a registry and a bench.
