@@ -233,11 +233,11 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 		f.Kind = OtherOwner
 		f.What = fmt.Sprintf("%s names the database %s of another site: it is a copy of that one's folder, or a new name of it.", site.Site, site.DB)
 		f.Mend = "Remove the copy's folder by hand, or give it back its old name; Nexus touches neither."
-	case d.failed(site.Job) && (site.Adopted || !d.derived(site.Job, site.DB)):
+	case d.failed(site.Job) && !opened && (site.Adopted || !d.derived(site.Job, site.DB)):
 		f.Kind, f.Safe = OrphanAdoption, true
 		f.What = fmt.Sprintf("%s is still marked by an adoption that failed.", site.Site)
 		f.Mend = "nexus doctor --fix takes the mark off and leaves the site."
-	case d.failed(site.Job) && !opened: // else it may have been handed out
+	case d.failed(site.Job) && !opened: // an opened site may have been handed out: an outdated job fails and leaves it
 		f.Kind, f.Safe = OrphanSite, true
 		f.What = fmt.Sprintf("%s was left behind by a job that failed.", site.Site)
 		f.Mend = "nexus doctor --fix removes it."

@@ -109,6 +109,11 @@ func TestDiagnose(t *testing.T) {
 			site.DB, site.Adopted = "_dead", true
 			addSite(s, site)
 		}, want: []tasks.Finding{{Kind: tasks.OrphanAdoption, Site: "dead.example.com", DB: "_dead", Job: dead, Safe: true, State: nexus.TenantMaking}}},
+		{name: "an adoption that failed, once opened", edit: func(s *tasks.Survey) {
+			site := marked("dead.example.com", dead, nexus.TenantActive)
+			site.DB, site.Adopted = "_dead", true
+			addSite(s, site)
+		}, want: []tasks.Finding{{Kind: tasks.UnrecordedSite, Site: "dead.example.com", DB: "_dead", Job: dead, State: nexus.TenantActive}}},
 		{name: "a lost registry", edit: func(s *tasks.Survey) { s.Tenants, s.Jobs = nil, nil; s.Inventory.Folders = nil },
 			want: append(withState(one(tasks.UnrecordedSite, "acme.example.com", maker, false), nexus.TenantActive), one(tasks.StaleIntent, "new.example.com", live, true)...)},
 		{name: "a site nobody knows, never finished", edit: func(s *tasks.Survey) { addSite(s, marked("lost.example.com", lost, nexus.TenantMaking)) },

@@ -65,7 +65,7 @@ type Settings struct {
 // Run does one operation on the job's site.
 func (k *Kit) Run(ctx context.Context, args nexus.Args) (nexus.Result, error) {
 	result, err := k.Bench.Run(ctx, nexus.Op{
-		Site: k.Job.Site, DB: k.Job.DB, Owner: k.Job.Owner, Gen: k.Records.Gen(), Email: k.Job.Spec.Email,
+		Site: k.Job.Site, DB: k.Job.DB, Owner: k.Job.Owner, Gen: k.Records.Gen(), Submitted: k.Job.Submitted, Email: k.Job.Spec.Email,
 		Args: args, Progress: k.Progress,
 	})
 	if err == nil && result.Note != "" {

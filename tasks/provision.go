@@ -74,11 +74,16 @@ func opened(ctx context.Context, k *Kit) error {
 	if err != nil {
 		return err
 	}
-	if s := look.Site; s != nil && s.Job == k.Job.Owner && s.State != "" && s.State != string(nexus.TenantMaking) {
+	s := look.Site
+	switch {
+	case s == nil || s.Job != k.Job.Owner || s.State == "" || s.State == string(nexus.TenantMaking):
+		return nil
+	case s.StateGen > k.Job.Submitted && k.Job.Submitted > 0:
+		return &nexus.Error{Code: nexus.Conflict, Op: "tasks.undo", Outdated: true, Msg: "A job that was submitted later has changed the site's state."}
+	default:
 		return &nexus.Error{Code: nexus.Internal, Op: "tasks.undo",
 			Msg: "The site was opened on the bench and may be in use; an operator has to decide."}
 	}
-	return nil
 }
 
 func installApps(ctx context.Context, k *Kit) error {

@@ -27,7 +27,7 @@ func restore() Process {
 func undone(do func(context.Context, *Kit) error) func(context.Context, *Kit) error {
 	return func(ctx context.Context, k *Kit) error {
 		err := do(ctx, k)
-		if code := nexus.CodeOf(err); code == nexus.NotFound || code == nexus.Conflict {
+		if code := nexus.CodeOf(err); code == nexus.NotFound || code == nexus.Conflict && !nexus.IsOutdated(err) {
 			return nil
 		}
 		return err

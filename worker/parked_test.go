@@ -178,3 +178,62 @@ func TestRefusedOneWayHasFailed(t *testing.T) {
 		}
 	}
 }
+
+// TestOutdatedJobHasFailed: a job whose site was changed by a later job ends as failed in
+// whatever state a backup had it, undoes nothing, and leaves the token of the tenant's
+// state below that of the later job.
+func TestOutdatedJobHasFailed(t *testing.T) {
+	t.Parallel()
+	outdated := func(context.Context, *tasks.Kit) error {
+		return &nexus.Error{Code: nexus.Conflict, Op: "test", Outdated: true, Msg: "A later job has changed it."}
+	}
+	for _, tc := range []struct {
+		name   string
+		kind   nexus.Kind
+		tries  int // failures before, as the backup has them
+		cancel bool
+	}{
+		{"begins", nexus.KindSuspend, 0, false},
+		{"goes on", nexus.KindRestore, 2, false},
+		{"goes on and has no way back", nexus.KindTeardown, 2, false},
+		{"rolls back", nexus.KindSuspend, 1, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			defer h.close()
+			fine := func(context.Context, *tasks.Kit) error { return nil }
+			made := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1, Do: fine}}}
+			h.live(t, made, h.submit(t, made).ID, func(int) {})
+			was := nexus.TenantActive
+			if tc.kind == nexus.KindRestore {
+				was = nexus.TenantSuspended
+				made.Kind = nexus.KindSuspend
+				h.live(t, made, h.submit(t, made).ID, func(int) {})
+			}
+			var asked atomic.Int32
+			p := tasks.Process{Kind: tc.kind, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: tasks.Forever, Undo: outdated,
+				Do: func(ctx context.Context, k *tasks.Kit) error {
+					if int(asked.Add(1)) <= tc.tries {
+						return plain()
+					}
+					return outdated(ctx, k)
+				}}}}
+			job := h.submit(t, p)
+			end := h.live(t, p, job.ID, func(round int) {
+				if tc.cancel && round == 0 {
+					if _, err := h.store.Cancel(t.Context(), job.ID, "op"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			if end.State != nexus.Failed || end.Error.Code != nexus.Conflict || !strings.Contains(end.Error.Action, "nexus doctor") || strings.Contains(end.Error.Action, "Nothing was left") {
+				t.Errorf("%s, %+v", end.State, end.Error)
+			}
+			row, err := h.store.Tenant(t.Context(), "acme.localhost")
+			if err != nil || row.Job != "" || row.State != was || row.StateGen != job.Submitted || row.StateGen >= end.Gen {
+				t.Errorf("the tenant is %+v, %v", row, err)
+			}
+		})
+	}
+}

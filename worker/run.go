@@ -33,6 +33,7 @@ type run struct {
 	mu         sync.Mutex                // guards end
 	end        context.CancelCauseFunc
 	undoing    atomic.Bool // cancel no longer matters
+	outdated   bool        // a job that was submitted later has changed the site's state
 	progress   progress
 }
 

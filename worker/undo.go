@@ -11,12 +11,12 @@ import (
 // turn begins the rollback: it journals the reason, then undoes the steps. A job of a kind
 // that cannot be rolled back is parked instead, unless it has changed nothing.
 func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
-	r.job.Error = reasonFor(at, why)
+	r.job.Error, r.outdated = reasonFor(at, why), nexus.IsOutdated(why)
 	if err := r.job.To(nexus.RollingBack); err != nil {
 		return r.leave(ctx, err)
 	}
 	r.job.WaitingFor, r.job.WaitNote = "", ""
-	if r.job.Kind.OneWay() && !untouched(&r.job) {
+	if r.job.Kind.OneWay() && !untouched(&r.job) && !r.outdated {
 		return r.park(ctx, at, r.job.Error.Message)
 	}
 	r.e.Log.WarnContext(ctx, "rollback started", nexus.LogStep, string(at), nexus.LogCode, string(r.job.Error.Code))
@@ -73,11 +73,16 @@ func (r *run) backward(ctx context.Context) (over bool) {
 	if r.job.Error != nil && r.job.Error.Code == nexus.CodeCanceled {
 		next = nexus.Canceled
 	}
-	r.job.Error.Settle()
+	note := "nothing was left behind"
+	if r.outdated {
+		note = "the site was left as it is"
+	} else {
+		r.job.Error.Settle()
+	}
 	if err := r.job.To(next); err != nil {
 		return r.leave(ctx, err)
 	}
-	if err := r.finish(ctx, nexus.Event{Note: "nothing was left behind"}); err != nil {
+	if err := r.finish(ctx, nexus.Event{Note: note}); err != nil {
 		return r.leave(ctx, err)
 	}
 	return true
@@ -89,6 +94,10 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 	for step.Undo != nil {
 		err := r.call(scoped, step, step.Undo, entry)
 		if err == nil {
+			break
+		}
+		if nexus.IsOutdated(err) { // the site is a later job's: nothing of this one is left to undo
+			r.outdated, r.job.Error = true, reasonFor(entry.Name, err)
 			break
 		}
 		decide := func(err error) Verdict {
@@ -155,6 +164,8 @@ func reasonFor(at nexus.StepName, why error) *nexus.Failure {
 	switch {
 	case errors.Is(why, nexus.ErrCanceled):
 		return nexus.WhyCanceled(at)
+	case nexus.IsOutdated(why):
+		f.Action = "The site was left as it is. Redis was probably restored from a backup that is older than the site: an operator compares the two with nexus doctor."
 	case f.Code == nexus.Invalid || f.Code == nexus.NotFound || f.Code == nexus.Conflict || f.Code == nexus.Forbidden:
 		f.Action = "Trying the same again will not help; please contact support with the job's id."
 	default:

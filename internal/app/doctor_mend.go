@@ -97,7 +97,7 @@ func (t tools) onBench(ctx context.Context, f tasks.Finding, args nexus.Args) er
 }
 
 func (t tools) run(ctx context.Context, f tasks.Finding, gen nexus.Gen, args nexus.Args) error {
-	_, err := t.bench.Run(ctx, nexus.Op{Site: f.Site, DB: f.DB, Owner: f.Job, Gen: gen, Args: args})
+	_, err := t.bench.Run(ctx, nexus.Op{Site: f.Site, DB: f.DB, Owner: f.Job, Gen: gen, Submitted: gen, Args: args})
 	return err
 }
 

@@ -55,7 +55,8 @@ type tenant struct {
 	gen   nexus.Gen
 	pair  nexus.IssueKey
 	email string
-	db    string // of another maker; empty: derived from the owner
+	db    string    // of another maker; empty: derived from the owner
+	since nexus.Gen // Submitted; zero: as gen
 }
 
 func (g *target) tenant(name string) *tenant {
@@ -68,7 +69,11 @@ func (n *tenant) op(args nexus.Args) nexus.Op {
 	if db == "" {
 		db = n.owner.Database(n.install)
 	}
-	return nexus.Op{Site: n.site, DB: db, Owner: n.owner, Gen: n.gen, Email: n.email, Args: args}
+	since := n.since
+	if since == 0 {
+		since = n.gen
+	}
+	return nexus.Op{Site: n.site, DB: db, Owner: n.owner, Gen: n.gen, Submitted: since, Email: n.email, Args: args}
 }
 
 func (n *tenant) run(t *testing.T, args nexus.Args) nexus.Result {
@@ -140,6 +145,7 @@ func conformance(t *testing.T, g *target) {
 	t.Run("strangers", func(t *testing.T) { testStrangers(t, one) })
 	t.Run("fence", func(t *testing.T) { testFence(t, one) })
 	t.Run("closed and opened", func(t *testing.T) { testMark(t, one) })
+	t.Run("a job that is outdated", func(t *testing.T) { testOutdated(t, one) })
 	t.Run("inventory", func(t *testing.T) { testInventory(t, one) })
 	t.Run("another site at once", func(t *testing.T) { testTwo(t, one) })
 	t.Run("ended in the middle", func(t *testing.T) { testEnded(t, g.tenant("mid")) })
@@ -280,6 +286,28 @@ func testMark(t *testing.T, n *tenant) {
 	if site := n.run(t, nexus.Inspect{}).Site; site.State != string(nexus.TenantActive) || site.StateGen != n.gen {
 		t.Errorf("active as of %d, marked at %d", site.StateGen, n.gen)
 	}
+}
+
+// testOutdated has a job run that was submitted before the job that last changed the
+// site's state, as one from a backup of Redis is: it changes nothing, though its token is
+// the newest.
+func testOutdated(t *testing.T, n *tenant) {
+	first, second := n.newer(), n.newer().newer()
+	first.since, second.since = first.gen, second.gen
+	first.run(t, nexus.Mark{State: nexus.TenantSuspended})
+	second.run(t, nexus.Mark{State: nexus.TenantActive})
+	first.gen = second.gen + 1
+	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.Mark{State: nexus.TenantSuspended}, nexus.Mark{State: nexus.TenantActive}, n.pair, nexus.Disown{}, nexus.DropSite{}} {
+		if _, err := first.try(t, args); nexus.CodeOf(err) != nexus.Conflict || !nexus.IsOutdated(err) {
+			t.Errorf("%s: %v", args.Op(), err)
+		}
+	}
+	second.run(t, nexus.Mark{State: nexus.TenantActive}) // once more, by its own job
+	if site := n.run(t, nexus.Inspect{}).Site; site.State != string(nexus.TenantActive) || site.StateGen != second.since {
+		t.Errorf("%s as of %d, want active as of %d", site.State, site.StateGen, second.since)
+	}
+	n.gen = first.gen + 1
+	n.run(t, n.verify())
 }
 
 func testInventory(t *testing.T, n *tenant) {

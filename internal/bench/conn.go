@@ -35,6 +35,7 @@ type request struct {
 	DB          string            `json:"db,omitempty"`
 	Owner       nexus.JobID       `json:"owner,omitempty"`
 	Gen         string            `json:"gen,omitempty"` // text: JSON numbers are rounded by some readers
+	Submitted   string            `json:"submitted,omitempty"`
 	TimeoutS    float64           `json:"timeout_s,omitempty"`
 	OutputLimit int64             `json:"output_limit,omitempty"`
 	Args        any               `json:"args,omitempty"`
@@ -51,11 +52,12 @@ type frame struct {
 	OK      bool          `json:"ok"`
 	Result  *nexus.Result `json:"result"`
 	Error   *struct {
-		Code    nexus.Code `json:"code"`
-		Message string     `json:"message"`
-		Detail  string     `json:"detail"`
-		Seen    string     `json:"seen"`
-		Unbegun bool       `json:"unbegun"`
+		Code     nexus.Code `json:"code"`
+		Message  string     `json:"message"`
+		Detail   string     `json:"detail"`
+		Seen     string     `json:"seen"`
+		Unbegun  bool       `json:"unbegun"`
+		Outdated bool       `json:"outdated"`
 	} `json:"error"`
 	nexus.HelloResult // of the hello event
 }
@@ -331,7 +333,7 @@ func result(op nexus.Op, f frame) (nexus.Result, error) {
 			e.Err = errors.New(f.Error.Detail)
 		}
 		seen, _ := strconv.ParseInt(f.Error.Seen, 10, 64) // absent: 0
-		e.Seen = nexus.Gen(seen)
+		e.Seen, e.Outdated = nexus.Gen(seen), f.Error.Outdated
 	}
 	if e.Code == nexus.Unavailable {
 		e.Wait = nexus.WaitBench

@@ -117,7 +117,7 @@ func TestConnRequest(t *testing.T) {
 	onRunner(t, true, func(r *runner) {
 		ctx, cancel := context.WithTimeout(r.t.Context(), 90*time.Second)
 		defer cancel()
-		op := nexus.Op{Site: "acme.localhost", DB: "nx9f3c", Owner: "0123", Gen: 1_795_451_262_824_428, Email: "jane@example.com",
+		op := nexus.Op{Site: "acme.localhost", DB: "nx9f3c", Owner: "0123", Gen: 1_795_451_262_824_428, Submitted: 1_795_451_262_824_427, Email: "jane@example.com",
 			Args: nexus.EnsureUser{Email: "jane@example.com", FullName: "Jane \n Doe", Password: "Secret-Horse-7"}}
 		done := make(chan outcome, 1)
 		go func() {
@@ -125,7 +125,7 @@ func TestConnRequest(t *testing.T) {
 			done <- outcome{result: result, err: err}
 		}()
 		want := map[string]any{"id": "1", "op": "ensure_user", "install": "9f3c", "site": "acme.localhost", "db": "nx9f3c", "owner": "0123",
-			"gen": "1795451262824428", "timeout_s": 90.0, "output_limit": 1000.0,
+			"gen": "1795451262824428", "submitted": "1795451262824427", "timeout_s": 90.0, "output_limit": 1000.0,
 			"args":    map[string]any{"email": "jane@example.com", "full_name": "Jane \n Doe"},
 			"secrets": map[string]any{"db_account": "nexus", "db_password": "db-pass", "password": "Secret-Horse-7"}}
 		if diff := cmp.Diff(want, <-r.asked); diff != "" {
@@ -224,6 +224,7 @@ func TestConnErrors(t *testing.T) {
 		{"fenced", `{"code":"fenced","message":"A newer run works on this site.","detail":"gen 1 below 2","seen":"1795451262824428"}`,
 			nexus.Error{Code: nexus.Fenced, Msg: "A newer run works on this site.", Seen: 1_795_451_262_824_428}, "gen 1 below 2"},
 		{"conflict", `{"code":"conflict","message":"Not ours."}`, nexus.Error{Code: nexus.Conflict, Msg: "Not ours."}, ""},
+		{"outdated", `{"code":"conflict","message":"Too late.","outdated":true}`, nexus.Error{Code: nexus.Conflict, Msg: "Too late.", Outdated: true}, ""},
 		{"unavailable", `{"code":"unavailable","message":"Away.","detail":"x"}`, nexus.Error{Code: nexus.Unavailable, Msg: "Away.", Wait: nexus.WaitBench}, "x"},
 		{"timeout", `{"code":"timeout","message":"Too slow."}`, nexus.Error{Code: nexus.Timeout, Msg: "Too slow."}, ""},
 		{"not a token", `{"code":"fenced","message":"m","seen":"soon"}`, nexus.Error{Code: nexus.Fenced, Msg: "m"}, ""},
@@ -244,7 +245,7 @@ func TestConnErrors(t *testing.T) {
 				if e.Err != nil {
 					cause = e.Err.Error()
 				}
-				if e.Op != "bench.inspect" || e.Msg != tc.want.Msg || e.Seen != tc.want.Seen || e.Wait != tc.want.Wait || cause != tc.cause {
+				if e.Op != "bench.inspect" || e.Msg != tc.want.Msg || e.Seen != tc.want.Seen || e.Wait != tc.want.Wait || e.Outdated != tc.want.Outdated || cause != tc.cause {
 					r.t.Errorf("got %+v", e)
 				}
 			})

@@ -16,6 +16,18 @@ func believed(g nexus.Gen) nexus.Gen {
 	return g
 }
 
+// outdated refuses an operation of a job that was submitted before the job that last
+// changed the site's state. Jobs on one site follow each other, so it was over by then,
+// and comes from a backup of Redis.
+func outdated(op nexus.Op, lastChange nexus.Gen) error {
+	if op.Submitted == 0 || op.Submitted >= lastChange {
+		return nil
+	}
+	return &nexus.Error{Code: nexus.Conflict, Op: "bench." + string(op.Args.Op()), Outdated: true,
+		Msg: fmt.Sprintf("A job that was submitted later has changed the state of %s.", op.Site),
+		Err: fmt.Errorf("submitted %d, last change %d", op.Submitted, lastChange)}
+}
+
 // implausible refuses an operation whose token nobody can have minted: kept, it would
 // shut out all that come later.
 func implausible(op nexus.Op) error {

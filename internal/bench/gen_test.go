@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -56,5 +57,41 @@ func TestMasterForgetsAbsurdTokens(t *testing.T) {
 		if _, err := m.Run(t.Context(), op); nexus.CodeOf(err) != nexus.Unavailable {
 			t.Errorf("an operation with an absurd token: %v", err)
 		}
+	}
+}
+
+// TestMasterOutdated has a job run that was submitted before the job that last changed
+// the user's state: it changes nothing, though its token is the newest.
+func TestMasterOutdated(t *testing.T) {
+	t.Parallel()
+	f, m := newFrappe(t)
+	run := func(submitted, gen nexus.Gen, args nexus.Args) error {
+		op := masterOp(args, gen)
+		op.Submitted = submitted
+		_, err := m.Run(t.Context(), op)
+		return err
+	}
+	key := nexus.IssueKey{Email: jane.Email, Key: "k", Secret: "s"}
+	for _, step := range []struct {
+		submitted, gen nexus.Gen
+		args           nexus.Args
+	}{{10, 11, jane}, {10, 11, nexus.Mark{State: nexus.TenantActive}}, {20, 21, nexus.Mark{State: nexus.TenantSuspended}},
+		{30, 31, nexus.Mark{State: nexus.TenantActive}}, {40, 41, key}} {
+		if err := run(step.submitted, step.gen, step.args); err != nil {
+			t.Fatalf("%s: %v", step.args.Op(), err)
+		}
+	}
+	before := fmt.Sprint(f.users)
+	for _, args := range []nexus.Args{jane, key, nexus.Mark{State: nexus.TenantSuspended}, nexus.DropSite{}} {
+		if err := run(20, 50, args); !nexus.IsOutdated(err) || nexus.CodeOf(err) != nexus.Conflict {
+			t.Errorf("%s: %v", args.Op(), err)
+		}
+	}
+	if after := fmt.Sprint(f.users); after != before {
+		t.Errorf("touched: %s\n%s", before, after)
+	}
+	look, err := m.Run(t.Context(), masterOp(nexus.Inspect{}, 50))
+	if err != nil || look.Site.StateGen != 30 {
+		t.Errorf("%+v, %v", look.Site, err)
 	}
 }

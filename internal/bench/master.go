@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -283,7 +284,7 @@ func (m *Master) inventory(ctx context.Context) (nexus.Result, error) {
 
 func (m *Master) info(email string, kept mark) nexus.SiteInfo {
 	return nexus.SiteInfo{Site: m.o.Name(email), Folder: true, DB: kept.job.Database(kept.install), Database: true,
-		Install: kept.install, Job: kept.job, State: string(kept.state), StateGen: kept.gen, Users: 1}
+		Install: kept.install, Job: kept.job, State: string(kept.state), StateGen: cmp.Or(kept.changed, kept.gen), Users: 1}
 }
 
 // verify asks as the new user: is the key his?

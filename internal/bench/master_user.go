@@ -30,13 +30,14 @@ type mark struct {
 	job     nexus.JobID
 	state   nexus.TenantState
 	gen     nexus.Gen // of the last write
+	changed nexus.Gen // Submitted of the job that last changed the state; zero: none has
 }
 
 // row is a row of a child table, as Frappe gives it.
 type row = map[string]any
 
 func (k mark) row() row {
-	return row{"provider": markProvider, "userid": k.owner(), "username": fmt.Sprintf("%s %d", k.state, k.gen)}
+	return row{"provider": markProvider, "userid": k.owner(), "username": fmt.Sprintf("%s %d %d", k.state, k.gen, k.changed)}
 }
 
 // owner is the part of a mark that stays.
@@ -44,9 +45,11 @@ func (k mark) owner() string { return string(k.install) + "-" + string(k.job) }
 
 func parseMark(userid, username string) (mark, bool) {
 	install, job, owned := strings.Cut(userid, "-")
-	state, text, ok := strings.Cut(username, " ")
+	state, tokens, ok := strings.Cut(username, " ")
+	text, last, _ := strings.Cut(tokens, " ")
 	gen, err := strconv.ParseInt(text, 10, 64)
-	return mark{install: nexus.InstallID(install), job: nexus.JobID(job), state: nexus.TenantState(state), gen: nexus.Gen(gen)},
+	changed, _ := strconv.ParseInt(last, 10, 64) // absent: 0
+	return mark{install: nexus.InstallID(install), job: nexus.JobID(job), state: nexus.TenantState(state), gen: nexus.Gen(gen), changed: nexus.Gen(changed)},
 		owned && ok && err == nil
 }
 
@@ -72,7 +75,7 @@ func (u masterUser) mark() (kept mark, ok bool) {
 	for _, r := range u.SocialLogins {
 		if r["provider"] == markProvider {
 			kept, ok = parseMark(fmt.Sprint(r["userid"]), fmt.Sprint(r["username"]))
-			kept.gen = believed(kept.gen) // the user himself can write this row
+			kept.gen, kept.changed = believed(kept.gen), believed(kept.changed) // the user himself can write this row
 			return kept, ok
 		}
 	}
@@ -168,7 +171,7 @@ func (m *Master) ours(ctx context.Context, op nexus.Op) (user masterUser, ok boo
 		return user, false, &nexus.Error{Code: nexus.Fenced, Op: "master." + string(op.Args.Op()), Seen: kept.gen,
 			Msg: "A newer run works on this account.", Err: fmt.Errorf("gen %d below %d", op.Gen, kept.gen)}
 	}
-	return user, true, nil
+	return user, true, outdated(op, kept.changed)
 }
 
 // unmarked looks, for a tenant that was handed out (its later jobs carry no
@@ -203,7 +206,12 @@ func (m *Master) need(ctx context.Context, op nexus.Op) (masterUser, error) {
 func (m *Master) put(ctx context.Context, op nexus.Op, user masterUser, state nexus.TenantState, fields map[string]any) error {
 	logins := slices.Clone(user.SocialLogins)
 	i := slices.IndexFunc(logins, func(r row) bool { return r["provider"] == markProvider })
-	logins[i] = m.sign(op, state).row() // ours found it
+	kept, _ := user.mark()
+	next := m.sign(op, state)
+	if next.changed = kept.changed; op.Args.Op() == nexus.OpMark {
+		next.changed = max(kept.changed, op.Submitted)
+	}
+	logins[i] = next.row() // ours found it
 	body := map[string]any{"modified": user.Modified, "social_logins": logins}
 	var hide []string
 	for name, value := range fields {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,9 +102,9 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	return result, err
 }
 
-// fenced runs a short deed under the site's lock, refusing a token lower than
-// the highest seen. No lock is held across a delay: a stopped process could
-// never be made to let go of it.
+// fenced runs a short deed under the site's lock. It refuses a token lower than the
+// highest seen, and an outdated job. No lock is held across a delay: a stopped process
+// could never be made to let go of it.
 func (s *Sandbox) fenced(op nexus.Op, deed func() error) error {
 	if err := implausible(op); err != nil {
 		return err
@@ -116,6 +117,15 @@ func (s *Sandbox) fenced(op nexus.Op, deed func() error) error {
 		if op.Gen < seen {
 			return &nexus.Error{Code: nexus.Fenced, Op: "sandbox." + string(op.Args.Op()), Seen: seen,
 				Msg: "A newer run works on this site.", Err: fmt.Errorf("gen %d below %d", op.Gen, seen)}
+		}
+		site, err := s.folder.site(op.Site)
+		if err != nil {
+			return err
+		}
+		if site != nil && site.Job == op.Owner {
+			if err := outdated(op, site.Gen); err != nil {
+				return err
+			}
 		}
 		if op.Gen > seen {
 			if err := s.folder.setGen(op.DB, op.Gen); err != nil {
@@ -315,17 +325,18 @@ func (s *Sandbox) issueKey(op nexus.Op, site *siteState) (nexus.Result, error) {
 
 func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.Mark)
+	settled := cmp.Or(op.Submitted, op.Gen)
 	if site.State == string(args.State) {
-		if site.Gen == op.Gen {
+		if site.Gen == settled {
 			return nexus.Result{}, nil
 		}
-		site.Gen = op.Gen // it says as of when the state holds
+		site.Gen = settled
 		return nexus.Result{}, s.folder.saveSite(site)
 	}
 	if site.State == string(nexus.TenantActive) { // only now an adoption is over for certain
 		site.Kept = nil
 	}
-	site.State, site.Gen = string(args.State), op.Gen
+	site.State, site.Gen = string(args.State), settled
 	return nexus.Result{Changed: true}, nil
 }
 

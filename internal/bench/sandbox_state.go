@@ -29,7 +29,7 @@ type siteState struct {
 	Install nexus.InstallID
 	Made    bool // false: a leftover of an operation that did not finish
 	State   string
-	Gen     nexus.Gen `json:",omitempty"` // of the last mark
+	Gen     nexus.Gen `json:",omitempty"` // Submitted of the job of the last mark
 	MadeAt  time.Time
 	Apps    []string
 	User    *userState

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,30 @@ func (s *stack) overdue(site string) {
 	s.rdb.ZAdd(s.t.Context(), "{nexus}:due", redis.Z{Score: float64(at), Member: "tenant:" + site})
 }
 
+// backUp copies Redis' append-only files and returns the copy's folder.
+func (s *stack) backUp() string {
+	s.t.Helper()
+	backup := filepath.Join(s.t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "appendonlydir"))); err != nil {
+		s.t.Fatal(err)
+	}
+	return backup
+}
+
+// bringBack kills Redis and starts it from a backup.
+func (s *stack) bringBack(r *redisServer, backup string) {
+	s.t.Helper()
+	folder := filepath.Join(s.dir, "appendonlydir")
+	r.kill()
+	if err := os.RemoveAll(folder); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.CopyFS(folder, os.DirFS(backup)); err != nil {
+		s.t.Fatal(err)
+	}
+	r.start(s.log)
+}
+
 // TestRestoredBackup restores a backup of Redis that is older than the last change of
 // three tenants, after the purge dates it knows: the doctor closes and opens nobody
 // unasked, no worker purges what the bench has open or has closed anew since, and an
@@ -67,24 +92,14 @@ func TestRestoredBackup(t *testing.T) {
 	}
 	s.suspend(back)
 	s.suspend(anew)
-	backup, folder := filepath.Join(t.TempDir(), "backup"), filepath.Join(s.dir, "appendonlydir")
-	if err := os.CopyFS(backup, os.DirFS(folder)); err != nil {
-		t.Fatal(err)
-	}
+	backup := s.backUp()
 	s.reopen(back)
 	s.reopen(anew)
 	s.suspend(anew)
 	s.suspend(gone)
 
 	worker.end(os.Interrupt)
-	r.kill()
-	if err := os.RemoveAll(folder); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(folder, os.DirFS(backup)); err != nil {
-		t.Fatal(err)
-	}
-	r.start(s.log)
+	s.bringBack(r, backup)
 	s.overdue(back)
 	s.overdue(anew)
 
@@ -117,4 +132,69 @@ func TestRestoredBackup(t *testing.T) {
 	}
 	s.reopen(gone)
 	s.suspend(back)
+}
+
+// TestRestoredJobs restores a backup of Redis in which a job of each kind that changes a
+// site's state waits to begin. Each site's state was changed since by a later job: the
+// restored jobs end as failed and change nothing, and the doctor tells what differs.
+func TestRestoredJobs(t *testing.T) {
+	t.Parallel()
+	s, r := frailStack(t, "", "NEXUS_APPS=erpnext")
+	s.onSandbox()
+	worker := s.worker()
+	const closed, dropped, opened = "closed.localhost", "dropped.localhost", "opened.localhost"
+	for _, name := range []string{"closed", "dropped", "opened"} {
+		if job := s.end(s.signup(name, name+"@example.com").JobId, time.Minute); job.State != gen.StateSucceeded {
+			t.Fatalf("%s is %s", job.Site, job.State)
+		}
+	}
+	s.suspend(opened)
+	worker.end(os.Interrupt)
+
+	order := func(job gen.Job, err error) string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return job.Id
+	}
+	suspend := order(s.client.Delete(t.Context(), closed, false))
+	teardown := order(s.client.Delete(t.Context(), dropped, true))
+	restore := order(s.client.Restore(t.Context(), opened))
+	made := s.signup("made", "made@example.com")
+	backup := s.backUp()
+
+	order(s.client.Cancel(t.Context(), teardown, operator))
+	worker = s.worker()
+	for _, id := range []string{suspend, restore, made.JobId} {
+		if job := s.end(id, time.Minute); job.State != gen.StateSucceeded {
+			t.Fatalf("the %s of %s is %s: %+v", job.Kind, job.Site, job.State, job.Error)
+		}
+	}
+	s.reopen(closed)
+	s.suspend(dropped)
+	s.reopen(dropped)
+	s.suspend(opened)
+	s.keysOpenTheirOwn([]gen.Accepted{made})
+	s.suspend(made.Site)
+	worker.end(os.Interrupt)
+	s.bringBack(r, backup)
+	s.worker()
+
+	for _, id := range []string{suspend, teardown, restore, made.JobId} {
+		job := s.end(id, time.Minute)
+		if job.State != gen.StateFailed || job.Error.Code != string(nexus.Conflict) || !strings.Contains(*job.Error.Action, "nexus doctor") {
+			t.Errorf("the %s of %s is %s: %+v", job.Kind, job.Site, job.State, job.Error)
+		}
+	}
+	for site, want := range map[string]int{closed: http.StatusOK, dropped: http.StatusOK, opened: http.StatusServiceUnavailable, made.Site: http.StatusServiceUnavailable} {
+		if status := s.ping(site); status != want {
+			t.Errorf("%s answers with %d, want %d", site, status, want)
+		}
+	}
+	s.finds([]string{"other_state opened.localhost", "unrecorded_site made.localhost"})
+	s.finds(nil, "--fix", "--rebuild")
+	s.sound()
+	s.suspend(closed)
+	s.reopen(opened)
+	s.reopen(made.Site)
 }

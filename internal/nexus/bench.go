@@ -26,8 +26,11 @@ type Op struct {
 	DB    string // database name, known before anything is made
 	Owner JobID  // the job that made or makes the site
 	Gen   Gen    // fencing token: a lower one than the bench has seen is refused
-	Args  Args
-	Email string // the signup's address: the sandbox finds its faults on demand by it
+	// Submitted is the job's: once a job that was submitted later has changed the
+	// site's state, the bench refuses with a conflict that is Outdated. Zero: not known.
+	Submitted Gen
+	Args      Args
+	Email     string // the signup's address: the sandbox finds its faults on demand by it
 	// Progress, if set, is told of the operation's progress, at most twice a
 	// second; percent is 0–100, or -1 when unknown. It must not block.
 	Progress func(message string, percent int)
@@ -332,7 +335,7 @@ type SiteInfo struct {
 	Install  InstallID `json:"install,omitempty"`
 	Job      JobID     `json:"job,omitempty"` // owner by marker, else by intent
 	State    string    `json:"state,omitempty"`
-	StateGen Gen       `json:"state_gen,omitempty"` // fencing token of the last mark; zero: not known
+	StateGen Gen       `json:"state_gen,omitempty"` // Submitted of the job of the last mark; zero: not known
 	MadeAt   time.Time `json:"made_at,omitzero"`
 	Apps     []string  `json:"apps,omitempty"`
 	Users    int       `json:"users,omitempty"` // enabled system users, without Administrator and Guest

@@ -90,6 +90,7 @@ type Error struct {
 	Wait       Wait          // what a limit or an outage waits for; empty: retry
 	Unbegun    bool          // an outage that kept the deed from beginning: charges no attempt
 	Seen       Gen           // with fenced: the highest gen the bench has seen
+	Outdated   bool          // with conflict: a job that was submitted later has changed the site's state
 }
 
 // FieldError is one refusal of a form field, in one sentence for people.
@@ -129,6 +130,13 @@ func MessageOf(err error) string {
 		return e.Msg
 	}
 	return "Something went wrong on our side. It was noted; please try again in a moment."
+}
+
+// IsOutdated tells whether the bench refused an operation since a job that was
+// submitted later has changed the site's state.
+func IsOutdated(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Outdated
 }
 
 // The causes a run's context ends with. Code reads context.Cause, never the

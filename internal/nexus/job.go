@@ -129,6 +129,7 @@ type Job struct {
 
 	Dispatch   int64 // names the current asynq task, from 1
 	Taken      int64 // the last dispatch whose worker took the lease
+	Submitted  Gen   // minted when the job was recorded: below the tokens of its runs, and of all later jobs
 	Gen        Gen
 	LeaseUntil time.Time // zero when nobody holds it
 	Rescues    int       // leases that ran out during the current step

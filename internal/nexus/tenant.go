@@ -27,7 +27,7 @@ type Tenant struct {
 	MadeBy    JobID     // the job that made the site; owns its database
 	Job       JobID     // the live job on it; empty: none
 	PurgeAt   time.Time // when a suspended tenant is removed; zero: never
-	StateGen  Gen       // fencing token of the job that last settled State; zero: not known
+	StateGen  Gen       // Submitted of the job that last settled State; zero: not known
 	CreatedAt time.Time
 }
 

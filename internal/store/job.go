@@ -300,7 +300,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(f["owner"]),
 		WaitingFor: nexus.Wait(f["waitingFor"]), WaitNote: f["waitNote"], NextAt: when("nextAt"),
 		CancelAsked: f["cancel"] == "1", GiveUpAt: when("giveUpAt"), CreatedAt: when("createdAt"), UpdatedAt: when("updatedAt"),
-		Dispatch: num("dispatch"), Taken: num("taken"), Gen: nexus.Gen(gen), LeaseUntil: when("leaseUntil"),
+		Dispatch: num("dispatch"), Taken: num("taken"), Submitted: nexus.Gen(num("submitted")), Gen: nexus.Gen(gen), LeaseUntil: when("leaseUntil"),
 		Rescues: int(num("rescues")), Rev: num("rev"), KeyID: f["keyID"], TraceParent: f["trace"],
 	}
 	parse("spec", &j.Spec)

@@ -122,7 +122,7 @@ func (r *ref) dump() dumped {
 		key, num := "{nexus}:job:"+string(id), func(on bool) string { return map[bool]string{false: "0", true: "1"}[on] }
 		out.put(key, "id", id, "kind", j.Kind, "site", j.Site, "actor", j.Actor, "state", j.state, "spec", text(j.Spec), "steps", j.steps,
 			"bench", j.bench, "db", j.db, "owner", j.owner, "was", j.was, "giveUpAt", j.giveUp, "createdAt", j.created, "updatedAt", j.updated,
-			"dispatch", j.dispatch, "taken", j.taken, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
+			"dispatch", j.dispatch, "taken", j.taken, "submitted", j.submitted, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
 			"rev", len(j.events), "cancel", num(j.cancel), "keyID", j.KeyID, "rest", j.Rest.Milliseconds(), "waitingFor", j.wait, "waitNote", j.note,
 			"error", j.failure, "asked", j.asked)
 		if j.former != 0 {

@@ -53,6 +53,7 @@ type refJob struct {
 	dispatch, taken, gen, lease, next, askedAt   int64
 	rescues, looks, giveUp, created, updated, to int64 // to: the end of the record
 	former                                       int64 // the gen that was raised
+	submitted                                    int64 // the gen minted at submit
 	waitKey                                      string
 	waitFrom                                     int // the place of the first event of the last wait
 	cancel                                       bool
@@ -179,7 +180,7 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		}
 		r.rates[l.Bucket].is++
 	}
-	j := &refJob{Submission: sub, state: nexus.Queued, owner: sub.ID, dispatch: 1, created: r.now, giveUp: r.now + sub.GiveUpAfter.Milliseconds()}
+	j := &refJob{Submission: sub, state: nexus.Queued, owner: sub.ID, dispatch: 1, created: r.now, giveUp: r.now + sub.GiveUpAfter.Milliseconds(), submitted: r.mint(0)}
 	steps := []nexus.Step{}
 	for _, name := range sub.Steps {
 		steps = append(steps, nexus.Step{Name: name, State: nexus.StepPending})
@@ -379,7 +380,7 @@ func (r *ref) settle(j *refJob) {
 	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
 	t.job = ""
 	if j.Kind != nexus.KindRotateKey {
-		t.stateGen = max(t.stateGen, j.gen)
+		t.stateGen = max(t.stateGen, j.submitted)
 	}
 	forget, stay := false, func(state nexus.TenantState, purges bool) {
 		t.state = state

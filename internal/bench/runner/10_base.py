@@ -48,6 +48,7 @@ class Refusal(Exception):
         super().__init__(message)
         self.code, self.message, self.detail, self.seen = code, message, detail, seen
         self.unbegun = False  # an outage came before the deed: nothing was tried
+        self.outdated = False  # a job that was submitted later has changed the site's state
         self.number = 0  # MariaDB's, if it is an error of MariaDB's
 
 

@@ -12,10 +12,10 @@ def plausible(gen):
     return 0 <= gen <= time.time() * 1000000 + GEN_AHEAD
 
 
-def published(record):
-    """The token that a fence's file holds; 0 if it is none of ours."""
+def published(record, field="gen"):
+    """A token that a fence's file holds; 0 if it is none of ours."""
     try:
-        gen = int(record.get("gen", 0))
+        gen = int(record.get(field, 0))
     except (TypeError, ValueError):
         return 0
     return gen if plausible(gen) else 0
@@ -74,9 +74,15 @@ def short_lock(path):
         os.close(fd)
 
 
-def publish(base, gen):
+def publish(base, op):
     """Makes our token the highest seen and names us as its holder. Answers with
-    the holder before us. The token is known before anybody is killed for it."""
+    the holder before us. The token is known before anybody is killed for it.
+
+    Jobs on one site follow each other, so once a job has begun to change the site's
+    state, each job that was submitted before it is over. One that runs nevertheless
+    comes from a backup of Redis, and is refused. The file says which job that was, not
+    the marker: the tenant's code may write into the site's config."""
+    gen = op.gen
     if not plausible(gen):
         refused = Refusal("unavailable", "The operation's token is far ahead of the bench's clock; set the clocks of the bench and of Redis.", f"gen {gen}")
         refused.unbegun = True
@@ -90,7 +96,14 @@ def publish(base, gen):
             before = {**before, "clean": False}  # not one of ours: what it did is unknown
         if gen < seen:
             raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)
-        me = {"gen": str(gen), "host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid())}
+        last = published(before, "lastChange")
+        if 0 < op.submitted < last:
+            refused = Refusal("conflict", f"A job that was submitted later has changed the state of {op.site}.", f"submitted {op.submitted}, last change {last}")
+            refused.outdated = True
+            raise refused
+        if op.name == "mark":
+            last = max(last, op.submitted)
+        me = {"gen": str(gen), "host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid()), "lastChange": str(last)}
         write_json(base + ".gen", me)
         return before
 
@@ -113,7 +126,7 @@ def fence(op, stop_only=False, known=True):
     too. Else they are the tenant's own, and live; and of a database that is not
     known to be ours none is stopped."""
     base = os.path.join(our_folder("fence"), op.db)
-    holder = publish(base, op.gen)
+    holder = publish(base, op)
     lock = flock(base + ".lock", 0)
     if lock is None:
         kill_holder(holder)

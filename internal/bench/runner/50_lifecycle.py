@@ -98,7 +98,7 @@ def mark(op):
             # Only now an adoption is over for certain: a cancel may still beat the
             # end of a job whose site is active already.
             mapping(marker.get("adopted")).pop("key", None)
-        marker["state"], marker["stateGen"] = state, op.gen  # as of when it holds: the doctor compares it with the registry's
+        marker["state"], marker["stateGen"] = state, op.submitted or op.gen  # the doctor compares it with the registry's
         if closing:  # somebody may have written another's there
             marker.update(install=op.install, tenant=site.name, job=op.owner)
         closed = bool(config.get("maintenance_mode"))

@@ -7,7 +7,7 @@ class Operation:
     def __init__(self, line):
         self.id, self.name = str(line["id"]), line["op"]
         self.install, self.site, self.db = line.get("install", ""), line.get("site", ""), line.get("db", "")
-        self.owner, self.gen = line.get("owner", ""), int(line.get("gen") or 0)
+        self.owner, self.gen, self.submitted = line.get("owner", ""), int(line.get("gen") or 0), int(line.get("submitted") or 0)
         self.args, self.secrets = line.get("args") or {}, line.get("secrets") or {}
         if not (isinstance(self.name, str) and isinstance(self.args, dict) and isinstance(self.secrets, dict)):
             raise TypeError("malformed operation")
@@ -77,6 +77,8 @@ def failure(op, e):
     error = {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}
     if e.unbegun:
         error["unbegun"] = True
+    if e.outdated:
+        error["outdated"] = True
     if e.seen is not None:
         error["seen"] = str(e.seen)
     return {"ok": False, "error": error}

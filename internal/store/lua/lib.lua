@@ -309,10 +309,10 @@ local function settle_tenant(id, state)
   local tenant, done = P .. 'tenant:' .. site, state == 'succeeded'
   if redis.call('HGET', tenant, 'job') ~= id then return end
   redis.call('HSET', tenant, 'job', '')
-  -- The token of the last change of state. The bench's marker has one too, so the doctor
-  -- can tell which of the two was restored from a backup.
-  if kind ~= 'rotate_key' and num(id, 'gen') > (tonumber(redis.call('HGET', tenant, 'stateGen')) or 0) then
-    redis.call('HSET', tenant, 'stateGen', get(id, 'gen'))
+  -- The token of the job that last settled the state. The bench's marker has it too, so
+  -- the doctor can tell which of the two was restored from a backup.
+  if kind ~= 'rotate_key' and num(id, 'submitted') > (tonumber(redis.call('HGET', tenant, 'stateGen')) or 0) then
+    redis.call('HSET', tenant, 'stateGen', get(id, 'submitted'))
   end
   if kind == 'provision' or kind == 'adopt' then
     if not done then return forget_tenant(id, site) end

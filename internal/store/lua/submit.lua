@@ -111,7 +111,7 @@ end
 local give_up = now + tonumber(ARGV[7])
 redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 'state', 'queued',
   'spec', ARGV[5], 'steps', ARGV[6], 'bench', bench, 'db', db, 'owner', owner, 'was', was,
-  'giveUpAt', int(give_up), 'createdAt', int(now), 'dispatch', '1', 'taken', '0', 'gen', '0',
+  'giveUpAt', int(give_up), 'createdAt', int(now), 'submitted', int(mint(0)), 'dispatch', '1', 'taken', '0', 'gen', '0',
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
