@@ -182,10 +182,10 @@ func (b *Box) Jobs(t testing.TB, site nexus.SiteName) (found []string) {
 	return found
 }
 
-// redis asks each Redis of the bench.
+// redis asks each Redis of the bench; redis-cli takes no URL without a user's name.
 func (b *Box) redis(t testing.TB, command string) string {
 	t.Helper()
-	return b.Sh(t, fmt.Sprintf(`for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sort -u); do redis-cli --no-auth-warning -u "$u" --raw %s; done`, command))
+	return b.Sh(t, fmt.Sprintf(`set -e; for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sed 's|//:|//default:|' | sort -u); do redis-cli -e --no-auth-warning -u "$u" --raw %s; done`, command))
 }
 
 // Root runs a shell script in the container as its root.
