@@ -1,7 +1,7 @@
 package api
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
@@ -35,7 +35,8 @@ func (s *Server) servePage() {
 			if s.Single { // nobody gets an address of one's own
 				domain = ""
 			}
-			body = bytes.ReplaceAll(body, []byte("{{domain}}"), []byte(domain))
+			fill := strings.NewReplacer("{{domain}}", domain, "{{signup}}", cmp.Or(s.Options.Signup, "open"))
+			body = []byte(fill.Replace(string(body)))
 		}
 		sum := sha256.Sum256(body)
 		h := c.Response().Header()

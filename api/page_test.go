@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nexus-erp/provisioner/api"
 )
 
 // TestPage: whatever the page names is served, under a strict policy, and all of it
@@ -42,5 +44,25 @@ func TestPage(t *testing.T) {
 	}
 	if status, _, _ := s.lines("GET", "/ui/test/region_test.js"); status != 404 {
 		t.Errorf("the page's tests are served: %d", status)
+	}
+}
+
+// TestPageSaysWhoMaySignUp: the page knows, before anything is typed, that nobody may
+// sign up by it, and what it is then to show.
+func TestPageSaysWhoMaySignUp(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[string]string{"": "open", "open": "open", "token": "token", "closed": "closed"} {
+		s := newServer(t, func(o *api.Options) { o.Signup = mode })
+		_, _, body := s.lines("GET", "/")
+		if page := string(body); !strings.Contains(page, `data-domain="example.com" data-signup="`+want+`"`) {
+			t.Errorf("%q: the page does not know that signing up is %s", mode, want)
+		}
+	}
+	_, _, css := newServer(t, nil).lines("GET", "/ui/app.css")
+	for _, want := range []string{`[data-signup="open"] :is(#view-closed, #view-token)`, `[data-signup="closed"] :is(#view-form, #view-token)`,
+		`[data-signup="token"] :is(#view-form, #view-closed)`} {
+		if !strings.Contains(string(css), want) {
+			t.Errorf("no %s in the style sheet", want)
+		}
 	}
 }

@@ -2,26 +2,26 @@
 // bookmark, comes back to the job. It is never sent to a server.
 import * as choices from "./choices.js";
 import * as credentials from "./credentials.js";
-import { $, alertIn, view } from "./dom.js";
+import { $, alertIn, first, title, view } from "./dom.js";
 import * as form from "./form.js";
 import * as job from "./job.js";
 import * as rules from "./rules.js";
 
-function follow(id, claim) {
-  job.follow(id, claim, (done) => credentials.show(done, claim));
+function follow(id, claim, heading) {
+  job.follow(id, claim, heading, (done) => credentials.show(done, claim));
 }
 
 function again() {
   history.replaceState(null, "", location.pathname);
-  alertIn($("remark"));
-  view("form");
+  view(first());
+  alertIn($("remark"), form.kept() ? "What you typed is still here, but for the password." : "");
 }
 
 // An address that names a job is opened at load, and when it is pasted later.
 function open() {
   const here = new URLSearchParams(location.hash.slice(1));
   alertIn($("remark"));
-  if (here.has("job")) follow(here.get("job"), here.get("claim") || "");
+  if (here.has("job")) follow(here.get("job"), here.get("claim") || "", "Your site");
 }
 
 rules.start();
@@ -31,7 +31,8 @@ credentials.start();
 form.start((accepted, remark) => {
   history.replaceState(null, "", `#job=${accepted.jobId}&claim=${accepted.claimToken}`);
   alertIn($("remark"), remark);
-  follow(accepted.jobId, accepted.claimToken);
+  follow(accepted.jobId, accepted.claimToken, "Making your site");
 });
 addEventListener("hashchange", open);
+title(first(), $(first() + "-title").textContent);
 open();

@@ -28,10 +28,18 @@ export function show(job, claim) {
   $("open").href = job.url;
   $("open").textContent = `Open ${job.site}`;
   pair = null;
-  $("pickup").hidden = false;
   $("pair").hidden = $("save").hidden = true;
-  alertIn($("key-error"));
+  tell("note", claim ? "" : partial);
+  $("pickup").hidden = !claim;
   $("show-key").onclick = () => fetchPair(job.id, claim);
+}
+
+const partial = "This page’s address has lost its end, so it cannot show the API key. Open the address that your signup led to, " +
+  "or sign in with your e-mail address and password and ask the operator for a new key.";
+
+function tell(kind, text) {
+  $("key-error").className = kind;
+  alertIn($("key-error"), text);
 }
 
 // The same pick-up key for ten minutes: a reload gets the same answer.
@@ -44,13 +52,15 @@ function pickup(id) {
 
 async function fetchPair(id, claim) {
   $("show-key").disabled = true;
-  alertIn($("key-error"));
+  tell("note", "");
   try {
     const { status, ok, body } = await ask(`/jobs/${id}/credentials`, { method: "POST", body: "{}",
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${claim}`, "Idempotency-Key": pickup(id) } });
     if (!ok) {
-      $("pickup").hidden = status === 410; // gone for good
-      return alertIn($("key-error"), body.detail || "The key could not be fetched; press the button again.");
+      $("pickup").hidden = status === 410 || status === 404; // gone for good, or a wrong claim
+      if (status === 410) return tell("note", body.detail); // picked up elsewhere, most likely by the person
+      if (status === 404) return tell("note", partial);
+      return tell("alert", body.detail || "The key could not be fetched; press the button again.");
     }
     pair = body;
     $("api-key").textContent = body.apiKey;
@@ -60,7 +70,7 @@ async function fetchPair(id, claim) {
     say("The key and the secret are shown.");
     $("save-env").focus();
   } catch {
-    alertIn($("key-error"), "The connection was lost. Press the button again: the key is not used up.");
+    tell("alert", "The connection was lost. Press the button again: the key is not used up.");
   } finally {
     $("show-key").disabled = false;
   }

@@ -7,9 +7,12 @@ export function say(text) {
   if ($("live").textContent !== text) $("live").textContent = text;
 }
 
+// The view that the page begins with: the form, or why there is none.
+export const first = () => ({ closed: "closed", token: "token" })[document.body.dataset.signup] || "form";
+
 // Show one view and move the focus to its heading: a screen reader follows.
 export function view(name) {
-  for (const other of ["form", "job", "done"]) $("view-" + other).hidden = other !== name;
+  for (const other of ["form", "closed", "token", "job", "done"]) $("view-" + other).hidden = other !== name;
   title(name, $(name + "-title").textContent);
   $(name + "-title").focus();
 }

@@ -1,6 +1,6 @@
 // The form: the address is checked as one types, a refusal is shown at each
 // field, and a lost answer is asked for again with the same key.
-import { $, alertIn, ask, pause, random, say } from "./dom.js";
+import { $, alertIn, ask, first, pause, random, say, view } from "./dom.js";
 
 const fields = ["organizationName", "subdomain", "fullName", "email", "password", "country", "currency", "language", "timezone"];
 let key = random(); // one for all tries, until one of them is accepted
@@ -18,6 +18,13 @@ export function start(accepted) {
     event.preventDefault();
     submit(accepted);
   });
+}
+
+// kept tells whether the form still has what was typed, after its job.
+export function kept() {
+  if (!$("organizationName").value) return false;
+  $("subdomain").dispatchEvent(new Event("input", { bubbles: true })); // is it free again?
+  return true;
 }
 
 function watchAddress() {
@@ -67,6 +74,13 @@ function mark(id, message) {
   else $(id).removeAttribute("aria-invalid");
 }
 
+// tell speaks beside the button, where the person looks.
+function tell(kind, ...lines) {
+  $("form-error").className = kind;
+  alertIn($("form-error"), ...lines);
+  $("submit").scrollIntoView({ block: "nearest" }); // the two fit a small screen
+}
+
 async function submit(accepted) {
   const body = {};
   for (const id of fields) {
@@ -87,11 +101,12 @@ async function submit(accepted) {
     }
     if (!answer.ok) return refuse(answer.body);
     $("password").value = ""; // it is not needed here any more
+    $("password").dispatchEvent(new Event("input", { bubbles: true }));
     unanswered.clear();
     key = random();
     accepted(answer.body, remark);
   } catch {
-    alertIn($("form-error"), "We could not be reached. Nothing you typed is lost.",
+    tell("alert", "We could not be reached. Nothing you typed is lost.",
       "Check your connection and press the button again: it is safe, you will not get two sites.");
     $("form-error").focus();
   } finally {
@@ -110,14 +125,19 @@ async function send(text) {
     } catch (lost) {
       unanswered.add(text);
       if (delay > 8000) throw lost;
-      alertIn($("form-error"), "We cannot be reached just now; trying again …");
+      tell("note", "We cannot be reached just now; trying again …");
       await pause(delay);
     }
   }
 }
 
 function refuse(problem) {
-  let first = null;
+  const closed = problem.reason === "signup_closed" ? "closed" : problem.code === "unauthenticated" ? "token" : "";
+  if (closed) { // since this page was loaded
+    document.body.dataset.signup = closed;
+    return view(first());
+  }
+  let topmost = null;
   const loose = [];
   const place = ({ field }) => fields.indexOf(field); // the focus goes to the topmost
   for (const { field, message } of (problem.errors || []).toSorted((a, b) => place(a) - place(b))) {
@@ -126,12 +146,12 @@ function refuse(problem) {
       continue;
     }
     mark(field, message);
-    first = first || $(field);
+    topmost = topmost || $(field);
     if ($(field).closest("details")) $(field).closest("details").open = true;
   }
   if ($("subdomain-error").textContent) show("", "", problem.suggestion); // the error says it
-  alertIn($("form-error"), first ? "Please look at the marked fields." : problem.detail || "Something went wrong; please try again.",
+  tell("alert", topmost ? "Please look at the marked fields." : problem.detail || "Something went wrong; please try again.",
     ...loose, problem.retryAfter > 90 ? `It works again in about ${Math.ceil(problem.retryAfter / 60)} minutes.` : "",
-    first || !problem.requestId ? "" : `Reference: ${problem.requestId}`);
-  (first || $("form-error")).focus();
+    topmost || !problem.requestId ? "" : `Reference: ${problem.requestId}`);
+  (topmost || $("form-error")).focus();
 }

@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { progress } from "../progress.js";
+
+const names = ["reserve", "site", "apps", "user", "plan", "api_key", "verify", "activate"];
+
+// job is a job whose steps have these states, one letter each.
+function job(state, letters, more = {}) {
+  const states = { p: "pending", s: "started", d: "done", f: "failed", u: "undone" };
+  return { id: "0", site: "acme.example.com", state, steps: names.map((name, i) => ({ name, state: states[letters[i]] })), ...more };
+}
+
+// marks are the steps' states as they are shown, one letter each.
+const marks = (shown) => shown.rows.map(({ state, word }) => state === "undone" ? "u" : word === "not reached" ? "-" : state[0]).join("");
+
+const refused = { code: "not_found", step: "apps", message: "The app is missing.", action: "Trying the same again will not help." };
+const away = { code: "unavailable", step: "site", message: "The bench is away.", action: "Please sign up again." };
+const canceled = { code: "canceled", step: "apps", message: "The job was canceled.", action: "You can sign up again." };
+const stuck = { code: "undo_failed", step: "site", message: "The site cannot be dropped.", action: "An operator has to look at the bench." };
+
+test("each state of a job says what it is, and offers what can be done", () => {
+  const rows = [
+    ["queued", job("queued", "pppppppp"), "Making your site", "pppppppp", { cancelable: true }],
+    ["running", job("running", "ddsppppp"), "Making your site", "ddsppppp", { cancelable: true }],
+    ["waiting", job("waiting", "ddfppppp", { waitingFor: "retry" }), "Making your site", "ddfppppp", { cancelable: true, note: /tried again/ }],
+    ["stopping", job("running", "ddsppppp", { cancelAsked: true }), "Stopping", "ddsppppp", { note: /removed.*address is free/ }],
+    ["stopping while it waits", job("waiting", "ddfppppp", { cancelAsked: true, waitingFor: "bench" }), "Stopping", "ddfppppp", { note: /^It stops/ }],
+    ["rolling back after a cancel", job("rolling_back", "dduppppp", { error: canceled, cancelAsked: true }), "Removing what was made", "dsu-----", { note: /removed/ }],
+    ["rolling back after a failure", job("rolling_back", "ddfppppp", { error: refused }), "Removing what was made", "ddf-----", { note: /removed/, alert: 1 }],
+    ["failed, in vain", job("failed", "uuuppppp", { error: refused }), "Your site could not be made", "uuf-----", { ended: true, over: true, again: "quiet", alert: 2 }],
+    ["failed, by chance", job("failed", "uupppppp", { error: away }), "Your site could not be made", "uf------", { ended: true, over: true, again: "primary", alert: 2 }],
+    ["failed, no word why", job("failed", "uupppppp"), "Your site could not be made", "uu------", { ended: true, over: true, again: "primary" }],
+    ["canceled", job("canceled", "uuuppppp", { error: canceled }), "Canceled", "uuu-----", { ended: true, over: true, again: "primary", remark: 2 }],
+    ["parked", job("rollback_failed", "dduppppp", { error: stuck }), "We have to look at this ourselves", "dfu-----", { ended: true, again: "quiet", alert: 2 }],
+    ["succeeded", job("succeeded", "dddddddd"), "Making your site", "dddddddd", { ended: true, over: true }],
+  ];
+  for (const [name, given, heading, states, want] of rows) {
+    const got = progress(given);
+    assert.equal(got.heading, heading, name);
+    assert.equal(marks(got), states, name);
+    const { ended = false, over = false, cancelable = false, again = "", alert = 0, remark = 0 } = want;
+    assert.deepEqual({ ended: got.ended, over: got.over, cancelable: got.cancelable, again: got.again }, { ended, over, cancelable, again }, name);
+    assert.match(got.note, want.note || /^$/, name);
+    assert.equal(got.reason.lines.length, alert + remark, name);
+    assert.equal(got.reason.lines.length && got.reason.kind, alert ? "alert" : remark ? "note" : 0, name);
+  }
+});
+
+test("a failed step is named for those who do not see the mark", () => {
+  const row = progress(job("failed", "uuuppppp", { error: refused })).rows[2];
+  assert.deepEqual(row, { state: "failed", label: "Installing ERPNext", word: "failed", detail: "" });
+  assert.equal(progress(job("rolling_back", "ddfppppp", { error: refused })).rows[2].detail, "Being removed");
+  assert.equal(progress(job("rollback_failed", "dduppppp", { error: stuck })).rows[1].detail, "Could not be removed");
+  assert.deepEqual(progress(job("failed", "uuuppppp", { error: refused })).reason.lines, [refused.message, refused.action]);
+  assert.match(progress(job("rollback_failed", "dduppppp", { error: stuck })).reason.lines[1], /you need not wait/, "what the operator has to do is not for the person");
+});
+
+test("what is said aloud", () => {
+  const rows = [
+    [job("running", "ddsppppp"), "2 of 8 steps done."],
+    [job("running", "ddsppppp", { cancelAsked: true }), "Stopping."],
+    [job("rolling_back", "dduppppp", { error: canceled }), "Removing what was made."],
+    [job("waiting", "ddfppppp", { waitingFor: "capacity" }), ""],
+    [job("failed", "uuuppppp", { error: refused }), "Your site could not be made. The app is missing."],
+    [job("failed", "uuuppppp"), "Your site could not be made."],
+  ];
+  for (const [given, want] of rows) assert.equal(progress(given).said, want);
+});
+
+test("a wait says what for, in the server's words if it has some", () => {
+  const note = (more) => progress(job("waiting", "ddfppppp", more)).note;
+  assert.equal(note({ waitingFor: "capacity", waitingNote: "Three are before you." }), "Three are before you.");
+  assert.equal(note({ waitingFor: "retry", waitingNote: "The disk is full." }), "A step did not work at once; it is tried again. The disk is full.");
+  assert.equal(note({ waitingFor: "new" }), "It waits.");
+  assert.match(note({ waitingFor: "bench", nextAt: "2026-01-01T10:00:00Z" }), /Next look at .*\.$/);
+});
+
+test("a step tells how far it is", () => {
+  const given = job("running", "dspppppp");
+  Object.assign(given.steps[1], { percent: 40, note: "Tables" });
+  assert.equal(progress(given).rows[1].detail, "40% · Tables");
+  Object.assign(given.steps[1], { state: "undone" });
+  assert.equal(progress(given).rows[1].detail, "");
+});
