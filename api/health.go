@@ -21,17 +21,13 @@ func (s *Server) Healthz(c echo.Context) error {
 // bench that takes a break is a warning only: what is asked for meanwhile waits,
 // and no balancer shall take the API away for it.
 func (s *Server) Readyz(c echo.Context) error {
-	ctx := c.Request().Context()
-	problems, warnings := s.Store.Ready(ctx)
-	answer, status := gen.Health{Status: gen.Ok}, http.StatusOK
-	if workers, err := s.Store.Workers(ctx); err == nil {
-		answer.Workers = &workers
+	ready := s.Store.Ready(c.Request().Context())
+	answer, status := gen.Health{Status: gen.Ok, Workers: ready.Workers}, http.StatusOK
+	if len(ready.Problems) > 0 {
+		answer.Status, answer.Problems, status = gen.Unready, &ready.Problems, http.StatusServiceUnavailable
 	}
-	if len(problems) > 0 {
-		answer.Status, answer.Problems, status = gen.Unready, &problems, http.StatusServiceUnavailable
-	}
-	if len(warnings) > 0 {
-		answer.Warnings = &warnings
+	if len(ready.Warnings) > 0 {
+		answer.Warnings = &ready.Warnings
 	}
 	return c.JSON(status, answer)
 }

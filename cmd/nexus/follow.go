@@ -7,19 +7,13 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/client"
 	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/app"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 // patience is how long an API may be away before a wait for a job is given up;
 // a restart takes seconds.
 const patience = time.Minute
-
-// Between two looks whether workers run, while nothing changes; and how long none
-// may run until the wait for a job is given up. A deploy takes seconds.
-const (
-	lookEvery  = 5 * time.Second
-	idlePeriod = 10 * time.Second
-)
 
 // followJob shows a job until it is over; it lives through a restart of the API.
 // When the context ends, the API stays away or no worker runs, the error says what
@@ -37,17 +31,17 @@ func follow(ctx context.Context, c *client.Client, id string, w watcher) (gen.Jo
 
 // following is the wait for the end of one job.
 type following struct {
-	c         *client.Client
-	id        string
-	w         watcher
-	endless   bool      // wait for a worker, however long none runs
-	idleSince time.Time // when no worker was seen first; zero: one runs, or it is not known
+	c       *client.Client
+	id      string
+	w       watcher
+	endless bool // wait for a worker, however long none runs
+	idle    app.Idle
 }
 
 func (f *following) run(ctx context.Context) (job gen.Job, err error) {
 	known, heard := `"0"`, time.Now() // no job has this ETag: the first answer comes at once
 	for {
-		now, etag, changed, err := f.c.Job(ctx, f.id, known, lookEvery)
+		now, etag, changed, err := f.c.Job(ctx, f.id, known, app.IdleLook)
 		switch {
 		case ctx.Err() != nil:
 			return job, f.stopped(ctx)
@@ -65,7 +59,7 @@ func (f *following) run(ctx context.Context) (job gen.Job, err error) {
 		}
 		heard = time.Now()
 		if !changed {
-			if f.idle(ctx) && !f.endless {
+			if f.noWorker(ctx) && !f.endless {
 				return job, interrupted{job: f.id, idle: true}
 			}
 			continue
@@ -77,17 +71,15 @@ func (f *following) run(ctx context.Context) (job gen.Job, err error) {
 	}
 }
 
-// idle tells whether no worker has been running for so long that the wait is over. The
-// first time that none runs is said.
-func (f *following) idle(ctx context.Context) bool {
-	switch count, known := f.c.Workers(ctx); {
-	case !known || count > 0:
-		f.idleSince = time.Time{}
-	case f.idleSince.IsZero():
-		f.idleSince = time.Now()
+// noWorker tells whether no worker has been running for so long that the wait is over.
+// It prints a line the first time that none runs.
+func (f *following) noWorker(ctx context.Context) bool {
+	count, known := f.c.Workers(ctx)
+	first, over := f.idle.See(count, known, time.Now())
+	if first {
 		f.w.say("… no worker is running; start one with: worker")
 	}
-	return !f.idleSince.IsZero() && time.Since(f.idleSince) >= idlePeriod
+	return over
 }
 
 // stopped is the end of a wait by its context: it says too if no worker runs.

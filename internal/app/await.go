@@ -10,13 +10,6 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// How often a wait looks whether workers run, and how long none may run until it is
-// given up. A deploy takes seconds.
-const (
-	idleLook   = 5 * time.Second
-	idlePeriod = 15 * time.Second
-)
-
 // Unfinished is a wait that ended before its job: the job is recorded and goes on.
 type Unfinished struct {
 	Job  nexus.JobID
@@ -41,30 +34,33 @@ func (t tools) ended(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	case job.State.Terminal() || job.State == nexus.RollbackFailed:
 		return job, nil
 	}
-	return job, Unfinished{Job: id, Idle: errors.Is(context.Cause(watch), errIdle) || t.idle(ctx)}
+	workers, known := t.workers(ctx)
+	return job, Unfinished{Job: id, Idle: errors.Is(context.Cause(watch), errIdle) || known && workers == 0}
 }
 
-// stopIfIdle ends a wait once no worker has been running for idlePeriod.
+// stopIfIdle ends a wait once no worker has been running for too long.
 func (t tools) stopIfIdle(ctx context.Context, stop context.CancelCauseFunc) {
-	tick := time.NewTicker(idleLook)
+	tick := time.NewTicker(IdleLook)
 	defer tick.Stop()
-	for since := time.Duration(0); since < idlePeriod; {
+	for idle := (Idle{}); ; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		if since += idleLook; !t.idle(ctx) {
-			since = 0
+		workers, known := t.workers(ctx)
+		if _, over := idle.See(workers, known, time.Now()); over {
+			stop(errIdle)
+			return
 		}
 	}
-	stop(errIdle)
 }
 
-// idle tells whether no worker runs, for certain.
-func (t tools) idle(ctx context.Context) bool {
+// workers counts the workers that take jobs, even when the wait was ended; known is false
+// if the store does not answer.
+func (t tools) workers(ctx context.Context) (count int, known bool) {
 	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	count, err := t.store.Workers(short)
-	return err == nil && count == 0
+	return count, err == nil
 }

@@ -94,7 +94,7 @@ func TestRealAnswers(t *testing.T) {
 				return
 			}
 			well, _ := as(t, admin, "", "secret")
-			if problems, _ := well.Ready(t.Context()); !slices.Equal(problems, []string{"No worker is running; start one with: worker"}) {
+			if problems := well.Ready(t.Context()).Problems; !slices.Equal(problems, []string{"No worker is running; start one with: worker"}) {
 				t.Fatalf("before: %q", problems)
 			}
 			for step := range strings.SplitSeq(tc.ill, "|") {
@@ -114,7 +114,7 @@ func TestRealAnswers(t *testing.T) {
 			s, rdb := as(t, admin, "", "secret")
 			said := func() string {
 				s, _ := as(t, admin, "", "secret")
-				problems, _ := s.Ready(t.Context())
+				problems := s.Ready(t.Context()).Problems
 				return strings.Join(problems, "\n")
 			}
 			until(t, tc.say, func() bool { return strings.Contains(said(), tc.say) })

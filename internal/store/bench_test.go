@@ -167,8 +167,15 @@ func TestReadyNamesAWrongClock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	problems, _ := f.Ready(t.Context())
-	if len(problems) != 1 || !strings.Contains(problems[0], "worker/wrong is off by 1h") {
-		t.Errorf("%v", problems)
+	ready := f.Ready(t.Context())
+	if len(ready.Problems) != 1 || !strings.Contains(ready.Problems[0], "worker/wrong is off by 1h") {
+		t.Errorf("%v", ready.Problems)
+	}
+	workers, err := f.Workers(t.Context())
+	if err != nil || workers != 1 || ready.Workers == nil || *ready.Workers != workers {
+		t.Errorf("%d workers take jobs, by readiness %v, %v", workers, ready.Workers, err)
+	}
+	if stats, err := f.Stats(t.Context()); err != nil || stats.Workers != 2 {
+		t.Errorf("%d workers announced themselves, %v", stats.Workers, err)
 	}
 }

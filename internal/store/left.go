@@ -46,11 +46,3 @@ func (s *Store) leftWarnings(ctx context.Context) (out []string) {
 	}
 	return out
 }
-
-// Leave removes what a process announced, when it stops.
-func (s *Store) Leave(ctx context.Context, role, name string) error {
-	if err := s.rdb.HDel(ctx, keysKey, role+"/"+name).Err(); err != nil {
-		return classify("leave", err)
-	}
-	return nil
-}

@@ -27,7 +27,7 @@ func TestLeftJobSaysWhy(t *testing.T) {
 			t.Errorf("it says %q (%s), rev %d after %d, %v", now.WaitNote, now.WaitingFor, now.Rev, job.Rev, err)
 		}
 		told := func() bool {
-			_, warnings := f.Ready(t.Context())
+			warnings := f.Ready(t.Context()).Warnings
 			text := strings.Join(warnings, "\n")
 			return strings.Contains(text, why) && strings.Contains(text, string(job.ID))
 		}
@@ -70,7 +70,7 @@ func TestLeave(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if problems, _ := f.Ready(t.Context()); !strings.Contains(strings.Join(problems, "\n"), "No worker is running") {
+		if problems := f.Ready(t.Context()).Problems; !strings.Contains(strings.Join(problems, "\n"), "No worker is running") {
 			t.Errorf("%v", problems)
 		}
 	})

@@ -52,7 +52,7 @@ func TestRights(t *testing.T) {
 	if err := well.Fit(t.Context()); err != nil {
 		t.Fatalf("with all rights: %v", err)
 	}
-	if problems, _ := well.Ready(t.Context()); len(problems) != 1 {
+	if problems := well.Ready(t.Context()).Problems; len(problems) != 1 {
 		t.Fatalf("with all rights: %q", problems)
 	}
 	for i, right := range all {
@@ -68,7 +68,7 @@ func TestRights(t *testing.T) {
 		if nexus.CodeOf(err) != nexus.Invalid || !strings.Contains(nexus.MessageOf(err), "lacks rights in Redis") {
 			t.Errorf("without %s: %v", right, err)
 		}
-		problems, _ := s.Ready(t.Context())
+		problems := s.Ready(t.Context()).Problems
 		if !strings.Contains(strings.Join(problems, "\n"), "lacks rights in Redis") {
 			t.Errorf("without %s readiness says %q", right, problems)
 		}
@@ -146,7 +146,7 @@ func TestClusterIsRefused(t *testing.T) {
 	if err := s.Fit(t.Context()); nexus.CodeOf(err) != nexus.Invalid || !strings.Contains(nexus.MessageOf(err), "is a cluster") {
 		t.Errorf("fit: %v", err)
 	}
-	if problems, _ := s.Ready(t.Context()); !strings.Contains(strings.Join(problems, "\n"), "is a cluster") {
+	if problems := s.Ready(t.Context()).Problems; !strings.Contains(strings.Join(problems, "\n"), "is a cluster") {
 		t.Errorf("readiness: %q", problems)
 	}
 }

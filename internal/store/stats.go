@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -58,11 +57,9 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	for _, z := range oldest.Val() {
 		out.DueAge = now.Sub(time.UnixMilli(int64(z.Score)))
 	}
-	for name, value := range live.Val() {
-		if !fresh(value, now) {
-			continue
-		}
-		if strings.HasPrefix(name, "worker/") {
+	present, _ := presences(live.Val(), now)
+	for _, p := range present {
+		if p.Role == roleWorker {
 			out.Workers++
 		} else {
 			out.APIs++
@@ -84,36 +81,4 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 		return err
 	})
 	return out, all.Wait()
-}
-
-// Workers counts the workers that take jobs: those that announced themselves lately and
-// whose clocks are right. Cost: one round trip.
-func (s *Store) Workers(ctx context.Context) (count int, err error) {
-	pipe := s.rdb.Pipeline()
-	all, now := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return 0, classify("workers", err)
-	}
-	for name, value := range all.Val() {
-		if strings.HasPrefix(name, "worker/") && fresh(value, now.Val()) && skewOf(strings.Fields(value)).Abs() <= MaxSkew {
-			count++
-		}
-	}
-	return count, nil
-}
-
-// fresh tells whether an announcement ("<unix seconds> <key ids> <skew in ms>")
-// is of the last two minutes.
-func fresh(value string, now time.Time) bool {
-	said := strings.Fields(value)
-	if len(said) != 3 {
-		return false
-	}
-	at, err := strconv.ParseInt(said[0], 10, 64)
-	return err == nil && now.Sub(time.Unix(at, 0)) <= 2*time.Minute
-}
-
-func skewOf(said []string) time.Duration {
-	ms, _ := strconv.ParseInt(said[2], 10, 64) // of ours: a number
-	return time.Duration(ms) * time.Millisecond
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,42 +94,34 @@ func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// MaxSkew is how far a worker's clock may be from Redis' clock. Beyond it the worker
-// takes no jobs, since it would end them too early or too late.
-const MaxSkew = 10 * time.Second
-
-// Presence is what a process announces about itself.
-type Presence struct {
-	Role string // api or worker
-	Name string // the process'
-	Keys []string
-	Skew time.Duration // of its clock, see Skew
+// Readiness tells whether the system works.
+type Readiness struct {
+	Problems []string // sentences on what keeps it from working; nil: nothing does
+	Warnings []string // sentences
+	Workers  *int     // that take jobs; nil: not known
 }
 
-// Announce records that a process is alive and which sealing keys it has. The process
-// repeats it within a minute.
-func (s *Store) Announce(ctx context.Context, p Presence) error {
-	at := time.Now().Add(-p.Skew).Unix()
-	text := fmt.Sprintf("%d %s %d", at, strings.Join(p.Keys, ","), p.Skew.Milliseconds())
-	if err := s.rdb.HSet(ctx, keysKey, p.Role+"/"+p.Name, text).Err(); err != nil {
-		return classify("announce", err)
-	}
-	return nil
-}
-
-// Ready returns, in sentences, the problems that keep the system from working and the
-// warnings; nil: none. Cost: one round trip, one more if there are benches, and one in
-// three seconds.
-func (s *Store) Ready(ctx context.Context) (problems, warnings []string) {
+// Ready tells whether the system works. Cost: one round trip, one more if there are
+// benches, and one in three seconds.
+func (s *Store) Ready(ctx context.Context) (r Readiness) {
 	pipe := s.rdb.Pipeline()
 	said, now, names := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx), pipe.SMembers(ctx, benchesKey)
 	if _, err := pipe.Exec(ctx); err != nil {
-		return []string{answerOf(err).say}, nil
+		r.Problems = []string{answerOf(err).say}
+		return r
 	}
+	live, old := presences(said.Val(), now.Val())
+	if len(old) > 0 {
+		s.rdb.HDel(ctx, keysKey, old...)
+	}
+	workers := workersOf(live)
+	r.Workers = &workers
 	for _, a := range s.probed(ctx) {
-		problems = append(problems, a.say)
+		r.Problems = append(r.Problems, a.say)
 	}
-	return append(problems, s.keyProblems(ctx, said.Val(), now.Val())...), append(s.benchWarnings(ctx, names.Val()), s.leftWarnings(ctx)...)
+	r.Problems = append(r.Problems, presenceProblems(live)...)
+	r.Warnings = append(s.benchWarnings(ctx, names.Val()), s.leftWarnings(ctx)...)
+	return r
 }
 
 // benchWarnings names the benches that admit no new jobs.
@@ -151,40 +142,33 @@ func (s *Store) benchWarnings(ctx context.Context, names []string) (out []string
 	return out
 }
 
-// keyProblems names the sealing keys that live APIs use and no live worker has.
-func (s *Store) keyProblems(ctx context.Context, all map[string]string, now time.Time) []string {
-	workers, writing := map[string]bool{}, map[string]bool{}
-	live, idle := false, false
-	var out []string
-	for name, value := range all {
-		if !fresh(value, now) {
-			s.rdb.HDel(ctx, keysKey, name)
-			continue
-		}
-		said := strings.Fields(value)
-		list := strings.Split(said[1], ",")
-		if skew := skewOf(said); skew.Abs() > MaxSkew {
-			out = append(out, fmt.Sprintf("The clock of %s is off by %s; set it (the job registry's clock counts).", name, skew.Round(time.Second)))
-			idle = idle || strings.HasPrefix(name, "worker/")
-			continue
-		}
-		if strings.HasPrefix(name, "worker/") {
-			live = true
-			for _, id := range list {
-				workers[id] = true
+// presenceProblems names wrong clocks, missing workers, and the sealing keys that live
+// APIs use and no live worker has.
+func presenceProblems(live []Presence) (out []string) {
+	held, writing := map[string]bool{}, map[string]bool{}
+	wrong := false // a worker's clock
+	for _, p := range live {
+		switch {
+		case p.Skew.Abs() > MaxSkew:
+			out = append(out, fmt.Sprintf("The clock of %s/%s is off by %s; set it (the job registry's clock counts).", p.Role, p.Name, p.Skew.Round(time.Second)))
+			wrong = wrong || p.Role == roleWorker
+		case p.Role == roleWorker:
+			for _, id := range p.Keys {
+				held[id] = true
 			}
-		} else {
-			writing[list[0]] = true
+		default:
+			writing[p.Keys[0]] = true
 		}
 	}
 	switch {
-	case !live && idle:
+	case workersOf(live) > 0:
+	case wrong:
 		return append(out, "No worker takes jobs until a clock is set.")
-	case !live:
+	default:
 		return append(out, "No worker is running; start one with: worker")
 	}
 	for id := range writing {
-		if !workers[id] {
+		if !held[id] {
 			out = append(out, fmt.Sprintf("No worker holds the sealing key %q; give NEXUS_SECRET_KEYS of the API to the workers.", id))
 		}
 	}
