@@ -26,8 +26,9 @@ test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH
 bench: ## figures, each beside its peer's of the same run; also to bench.json (ARGS='-runs 3 rate')
 	go run ./internal/e2e/benchmark $(ARGS)
 
-soak: ## 10,000 jobs while workers, APIs and Redis are killed, frozen and replaced; needs redis-server
+soak: ## 10,000 jobs while workers, APIs and Redis are killed, frozen and replaced; then 10,000 watchers; needs redis-server
 	go test -tags service -run '^TestSoak$$' -count 1 -timeout 60m -v ./internal/e2e -soak 10000
+	go run ./internal/e2e/benchmark -runs 1 -watchers 10000 -json /dev/null watch
 
 lint: ## formatting, vet and golangci-lint
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not gofmt, or no gofmt: $$out"; exit 1; }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/gen"
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // Streams are the bounds of the live streams; zero fields mean the usual.
@@ -109,8 +111,6 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 // job is over, the client or this process leaves, or the registry is away. A
 // client asks again from the last one it got.
 func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown shownJob, events []nexus.Event) {
-	ctx, stop := s.staying(ctx)
-	defer stop()
 	rev, over := shown.rev, shown.over
 	for {
 		for _, e := range events {
@@ -125,50 +125,45 @@ func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown sho
 		if over {
 			return
 		}
-		job, fresh, err := s.changed(ctx, out, key.id, rev)
-		if err != nil {
+		var err error
+		if events, rev, over, err = s.changed(ctx, out, key.id, rev); err != nil {
 			return
 		}
-		events, rev, over = fresh, job.Rev, job.State.Terminal()
 	}
 }
+
+// errLeaving ends a stream whose process leaves.
+var errLeaving = errors.New("api: this process leaves")
 
 // changed waits for a job to have a later rev than the given one or to be over, and
-// gives signs of life meanwhile.
-func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev int64) (nexus.Job, []nexus.Event, error) {
+// gives signs of life meanwhile. It returns the events since, the new rev, and whether the
+// job is over.
+func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev int64) ([]nexus.Event, int64, bool, error) {
 	for {
-		beat, cancel := context.WithTimeout(ctx, s.Streams.Heartbeat)
-		job, events, err := s.Store.Follow(beat, id, rev)
-		cancel()
+		job, events, err := s.Store.Follow(ctx, id, rev, store.Patience{For: s.Streams.Heartbeat, Left: s.Leaving})
 		switch {
 		case err != nil || ctx.Err() != nil:
-			return job, nil, cmp.Or(err, ctx.Err())
+			return nil, rev, false, cmp.Or(err, ctx.Err())
 		case job.Rev < rev: // the registry lost its last writes: what was sent did not happen
-			return job, nil, fmt.Errorf("rev %d after %d", job.Rev, rev)
+			return nil, rev, false, fmt.Errorf("rev %d after %d", job.Rev, rev)
 		case job.Rev > rev || job.State.Terminal():
-			return job, events, nil
+			return events, job.Rev, job.State.Terminal(), nil
+		case s.leaving():
+			return nil, rev, false, errLeaving
 		}
 		if err := out.send(": nothing new\n\n"); err != nil {
-			return job, nil, err
+			return nil, rev, false, err
 		}
 	}
 }
 
-// staying is a context that also ends when the process leaves: a stream or a long
-// poll would keep it waiting.
-func (s *Server) staying(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(parent)
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		select {
-		case <-s.Leaving:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() {
-		cancel()
-		ended.Wait()
+// leaving tells whether this process leaves.
+func (s *Server) leaving() bool {
+	select {
+	case <-s.Leaving:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -32,11 +32,7 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 		if match != "" {
 			rev = shown.rev
 		}
-		ctx, stop := s.staying(c.Request().Context())
-		defer stop()
-		ctx, cancel := context.WithTimeout(ctx, wait)
-		defer cancel()
-		if _, err = s.Store.Watch(ctx, key.id, rev); err == nil {
+		if _, err = s.Store.Watch(c.Request().Context(), key.id, rev, store.Patience{For: wait, Left: s.Leaving}); err == nil {
 			shown, err = s.show(c.Request().Context(), key)
 		}
 	}

@@ -56,7 +56,10 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 
 // subject is the job that a request recorded, for its log line.
 type (
-	subject    struct{ job nexus.Job }
+	subject struct {
+		job  nexus.JobID
+		site nexus.SiteName
+	}
 	subjectKey struct{}
 )
 
@@ -66,7 +69,7 @@ func (s *Server) record(ctx context.Context, sub store.Submission) (nexus.Job, e
 	sub.TraceParent = nexus.LogText(ctx, nexus.LogRequest)
 	job, _, err := s.Store.Submit(ctx, sub)
 	if about, ok := ctx.Value(subjectKey{}).(*subject); ok && err == nil {
-		about.job = job
+		about.job, about.site = job.ID, job.Site
 	}
 	return job, err
 }
@@ -74,7 +77,7 @@ func (s *Server) record(ctx context.Context, sub store.Submission) (nexus.Job, e
 // attrs name job and site: those that were recorded, else those of the path. What
 // is none, or may be anything that somebody typed, is not logged.
 func (about *subject) attrs(c echo.Context) (out []slog.Attr) {
-	job, site := about.job.ID, string(about.job.Site)
+	job, site := about.job, string(about.site)
 	if id := nexus.JobID(c.Param("id")); job == "" && id.Valid() {
 		job = id
 	}

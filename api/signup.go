@@ -226,11 +226,7 @@ func (s *Server) accepted(c echo.Context, job nexus.Job) error {
 // waited holds the answer back until the job is over, at most for a time. The
 // pick-up is bound to the request's key; without one nobody can repeat it.
 func (s *Server) waited(c echo.Context, job nexus.Job, wait time.Duration, key string) error {
-	ctx, stop := s.staying(c.Request().Context())
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	now, err := s.Store.Watch(ctx, job.ID, -1)
+	now, err := s.Store.Watch(c.Request().Context(), job.ID, -1, store.Patience{For: wait, Left: s.Leaving})
 	if err != nil {
 		return err
 	}

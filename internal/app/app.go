@@ -317,7 +317,7 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 		Store: memory, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
 		Master: nexus.SiteName(a.c.MasterSite), Single: a.c.single(), Apps: apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
 		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Queues: a.queues(), Registry: a.registry, Log: a.log,
-		Leaving: ctx.Done(),
+		Leaving: ctx.Done(), Streams: api.Streams{Max: a.c.EventStreams},
 	})
 	at, err := a.serve(ctx, "api", a.c.HTTPAddr, server.Handler())
 	if err != nil {

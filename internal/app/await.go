@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // Unfinished is a wait that ended before its job: the job is recorded and goes on.
@@ -27,7 +28,7 @@ func (t tools) ended(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	looks.Go(func() { t.stopIfIdle(watch, stop) })
 	defer looks.Wait()
 	defer stop(nil)
-	job, err := t.store.Watch(watch, id, -1)
+	job, err := t.store.Watch(watch, id, -1, store.Patience{})
 	switch {
 	case err != nil:
 		return job, err

@@ -64,6 +64,7 @@ type Config struct {
 	JobRetention     time.Duration `env:"NEXUS_JOB_RETENTION" envDefault:"720h"`
 	DeleteGrace      time.Duration `env:"NEXUS_DELETE_GRACE" envDefault:"168h"`
 	Concurrency      int           `env:"NEXUS_CONCURRENCY" envDefault:"16"`
+	EventStreams     int           `env:"NEXUS_EVENT_STREAMS" envDefault:"1000"` // open at once at one API
 	LogLevel         slog.Level    `env:"NEXUS_LOG_LEVEL" envDefault:"INFO"`
 }
 
@@ -165,8 +166,8 @@ func (c *Config) problems() []error {
 	if !domainOK(c.Domain) {
 		say("NEXUS_DOMAIN: %q is not a domain name in small letters", c.Domain)
 	}
-	if c.BenchSlots < 1 || c.Concurrency < 1 {
-		say("NEXUS_BENCH_SLOTS and NEXUS_CONCURRENCY must be 1 or more")
+	if c.BenchSlots < 1 || c.Concurrency < 1 || c.EventStreams < 1 {
+		say("NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more")
 	}
 	if c.ProvisionTimeout < time.Minute || c.ProvisionTimeout > 48*time.Hour {
 		say("NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h")

@@ -26,7 +26,7 @@ func defaults() app.Config {
 		HTTPAddr: "127.0.0.1:8300", SandboxAddr: "127.0.0.1:8301", Bench: "sandbox", BenchSlots: 64, Service: "backend",
 		Domain: "localhost", SiteURL: "http://{site}:8301", VerifyAddr: "127.0.0.1:8301", Apps: []string{"erpnext", "nexus_core?"},
 		DBAccount: "nexus", Signup: "open", ProvisionTimeout: 24 * time.Hour, OutputLimit: 10 << 20, JobRetention: 30 * 24 * time.Hour, DeleteGrace: 7 * 24 * time.Hour,
-		Concurrency: 16, TimeZone: "UTC",
+		Concurrency: 16, EventStreams: 1000, TimeZone: "UTC",
 	}
 }
 
@@ -84,7 +84,7 @@ func TestLoadKnows(t *testing.T) {
 		"NEXUS_DB_PASSWORD_FILE": file, "NEXUS_SECRET_KEYS": "k1:x", "NEXUS_SECRET_KEYS_FILE": file, "NEXUS_TOKENS": "a:read:x",
 		"NEXUS_TOKENS_FILE": file, "NEXUS_SIGNUP": "closed", "NEXUS_CORS_ORIGINS": "https://example.com",
 		"NEXUS_RATE_LIMIT": "off", "NEXUS_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1,2001:db8::1", "NEXUS_PROVISION_TIMEOUT": "1h",
-		"NEXUS_OUTPUT_LIMIT": "1000", "NEXUS_JOB_RETENTION": "1h", "NEXUS_DELETE_GRACE": "1h", "NEXUS_CONCURRENCY": "3", "NEXUS_TIME_ZONE": "Europe/Berlin", "NEXUS_LOG_LEVEL": "WARN",
+		"NEXUS_OUTPUT_LIMIT": "1000", "NEXUS_JOB_RETENTION": "1h", "NEXUS_DELETE_GRACE": "1h", "NEXUS_CONCURRENCY": "3", "NEXUS_EVENT_STREAMS": "10", "NEXUS_TIME_ZONE": "Europe/Berlin", "NEXUS_LOG_LEVEL": "WARN",
 	}
 	environ := []string{"NEXUS_API_URL=http://127.0.0.1:8300", "NEXUS_API_TOKEN=x", "NEXUS_TEST_BENCH=box"} // read elsewhere
 	for name, value := range values {
@@ -133,7 +133,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"a network that is none", []string{"NEXUS_TRUSTED_PROXIES=10.0.0.0/33"}, []string{`NEXUS_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a network such as 10.0.0.0/8`}},
 		{"no such time zone", []string{"NEXUS_TIME_ZONE=Mars/Base"}, []string{`NEXUS_TIME_ZONE: "Mars/Base" is no time zone; use a name such as UTC or Europe/Berlin`}},
 		{"hardly any grace", []string{"NEXUS_DELETE_GRACE=59s"}, []string{"NEXUS_DELETE_GRACE must be 1m or more; DELETE with ?purge=now removes at once"}},
-		{"no slots", []string{"NEXUS_BENCH_SLOTS=-1"}, []string{"NEXUS_BENCH_SLOTS and NEXUS_CONCURRENCY must be 1 or more"}},
+		{"no slots", []string{"NEXUS_BENCH_SLOTS=-1"}, []string{"NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more"}},
+		{"no streams", []string{"NEXUS_EVENT_STREAMS=0"}, []string{"NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more"}},
 		{"too little time", []string{"NEXUS_PROVISION_TIMEOUT=59s"}, []string{"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h"}},
 		{"too much time", []string{"NEXUS_PROVISION_TIMEOUT=49h"}, []string{"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h"}},
 		{"a weak password in the sandbox", []string{"ADMIN_PASSWORD=admin"}, nil},
@@ -147,7 +148,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"all at once", []string{"NEXUS_BENCH=podman", "NEXUS_SIGNUP=maybe", "NEXUS_DOMAIN=", "NEXUS_HTTP_ADDR=x", "NEXUS_SANDBOX_ADDR=y",
 			"NEXUS_VERIFY_ADDR=z", "NEXUS_CONCURRENCY=-1", "NEXUS_SITE_URL=ftp:", "NEXUS_PROVISION_TIMEOUT=1s"}, []string{
 			`NEXUS_BENCH: "podman" is neither sandbox nor docker`,
-			"NEXUS_BENCH_SLOTS and NEXUS_CONCURRENCY must be 1 or more",
+			"NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more",
 			`NEXUS_HTTP_ADDR: "x" is not host:port`,
 			"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h",
 			`NEXUS_SANDBOX_ADDR: "y" is not host:port`,

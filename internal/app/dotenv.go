@@ -104,6 +104,7 @@ var meanings = map[string]string{ //nolint:gosec // words on secrets are none
 	"NEXUS_JOB_RETENTION":     "How long a job that is over can be looked up.",
 	"NEXUS_DELETE_GRACE":      "How long a removed tenant can be restored.",
 	"NEXUS_CONCURRENCY":       "Jobs that one worker works on at once.",
+	"NEXUS_EVENT_STREAMS":     "Streams of events that one API keeps open, of some 30 KB of memory each.",
 	"NEXUS_LOG_LEVEL":         "DEBUG, INFO, WARN or ERROR.",
 	"NEXUS_API_URL":           "The API that the command line asks. Unset: http://127.0.0.1:8300.",
 	"NEXUS_API_TOKEN":         "The token that the command line sends; operate may do everything.",

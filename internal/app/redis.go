@@ -64,6 +64,10 @@ func connect(at string, dev bool) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A record has 2 KB. By default each connection has 64 KB of buffers, and one for
+	// pipelines has 256 KB: most of what an idle process would take.
+	o.ReadBufferSize, o.WriteBufferSize = 8<<10, 8<<10
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 32<<10, 32<<10
 	fast, patient := *o, *o
 	fast.DialTimeout, fast.ReadTimeout, fast.WriteTimeout, fast.MaxRetries = 500*time.Millisecond, 2*time.Second, 2*time.Second, 1
 	patient.PoolSize = 64

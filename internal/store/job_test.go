@@ -405,7 +405,7 @@ func TestEventsAndWatch(t *testing.T) {
 		}
 		seen, rev := make(chan nexus.Job, 1), job.Rev
 		done.Go(func() {
-			got, _ := f.Watch(listening, id, rev)
+			got, _ := f.Watch(listening, id, rev, store.Patience{})
 			seen <- got
 		})
 		job.Steps[0].State = nexus.StepDone

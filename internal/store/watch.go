@@ -20,10 +20,10 @@ type topic struct {
 
 	mu     sync.Mutex // held while the job is read: who waits for it gets what was read
 	read   bool
-	tells  bool      // somebody wants the events too
-	at     time.Time // of the last look
-	seen   uint64    // the wake-ups that had come before it
-	job    nexus.Job
+	tells  bool          // somebody wants the events too
+	at     time.Time     // of the last look
+	seen   uint64        // the wake-ups that had come before it
+	job    *nexus.Job    // shared by the watchers: never changed
 	events []nexus.Event // those with a rev above from
 	from   int64
 }
@@ -34,44 +34,68 @@ const (
 	tailKept  = 256              // events that are kept for watchers who are behind
 )
 
-// Watch blocks until a job's rev differs from the given one, or until the context ends,
-// and returns the job as it is then. A negative rev waits for the end of the job. Without
-// Listen it polls every 15 s. Cost: one round trip per change, for all watchers.
-func (s *Store) Watch(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, error) {
-	job, _, err := s.watch(ctx, id, rev, false)
-	return job, err
+// Patience bounds a wait beside its context; the zero value does not. It is no context,
+// since a context with its own timer takes a kilobyte of each watcher.
+type Patience struct {
+	For  time.Duration   // 0: as long as it takes
+	Left <-chan struct{} // ends the wait when it is closed; nil: never
 }
 
-// Follow is Watch that also returns the events after the rev, oldest first.
-func (s *Store) Follow(ctx context.Context, id nexus.JobID, rev int64) (nexus.Job, []nexus.Event, error) {
-	return s.watch(ctx, id, rev, true)
+// Watch blocks until a job's rev differs from the given one, or until the context or the
+// patience ends, and returns the job as it is then. A negative rev waits for the end of
+// the job. Without Listen it polls every 15 s. Cost: one round trip per change, for all
+// watchers.
+func (s *Store) Watch(ctx context.Context, id nexus.JobID, rev int64, p Patience) (nexus.Job, error) {
+	job, _, err := s.watch(ctx, id, rev, p, false)
+	if err != nil {
+		return nexus.Job{}, err
+	}
+	return *job, nil
 }
 
-func (s *Store) watch(ctx context.Context, id nexus.JobID, rev int64, follow bool) (nexus.Job, []nexus.Event, error) {
+// Follow is Watch that also returns the events after the rev, oldest first. The job is
+// shared by all watchers, and nil with an error: a stream lives long, and a record on its
+// stack would take a kilobyte of each.
+func (s *Store) Follow(ctx context.Context, id nexus.JobID, rev int64, p Patience) (*nexus.Job, []nexus.Event, error) {
+	return s.watch(ctx, id, rev, p, true)
+}
+
+func (s *Store) watch(ctx context.Context, id nexus.JobID, rev int64, p Patience, follow bool) (*nexus.Job, []nexus.Event, error) {
 	t, woken, stop := s.subscribe(id)
 	defer stop()
-	for {
+	until := time.Now().Add(p.For)
+	for tired := false; ; {
 		job, events, whole, err := s.look(context.WithoutCancel(ctx), t, id, rev, follow)
-		done := err != nil || job.State.Terminal() || (rev >= 0 && job.Rev != rev) || (rev < 0 && job.State == nexus.RollbackFailed)
-		if done || ctx.Err() != nil {
-			if err == nil && follow && !whole {
+		if err != nil {
+			return nil, nil, err
+		}
+		done := job.State.Terminal() || (rev >= 0 && job.Rev != rev) || (rev < 0 && job.State == nexus.RollbackFailed)
+		if done || tired || ctx.Err() != nil {
+			if follow && !whole {
 				events, err = s.Events(ctx, id, rev)
 			}
 			return job, events, err
 		}
-		again := time.NewTimer(lookAgain)
+		again := lookAgain
+		if p.For > 0 {
+			again = min(again, time.Until(until))
+		}
+		timer := time.NewTimer(again)
 		select {
 		case <-woken:
-		case <-again.C:
+		case <-timer.C:
+			tired = p.For > 0 && !time.Now().Before(until)
 		case <-ctx.Done():
+		case <-p.Left:
+			tired = true
 		}
-		again.Stop()
+		timer.Stop()
 	}
 }
 
 // look reads a watched job and its new events, or returns what another watcher read since
 // the last wake-up. Whole: these are all events after the rev.
-func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64, follow bool) (job nexus.Job, events []nexus.Event, whole bool, err error) {
+func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64, follow bool) (job *nexus.Job, events []nexus.Event, whole bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if follow && !t.tells {
@@ -80,7 +104,7 @@ func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64,
 	if woken := t.woken.Load(); !t.read || t.seen != woken || time.Since(t.at) > lookKept {
 		if err := s.refresh(ctx, t, id); err != nil {
 			t.read = false
-			return job, nil, false, err
+			return nil, nil, false, err
 		}
 		t.read, t.seen, t.at = true, woken, time.Now()
 	}
@@ -118,7 +142,7 @@ func (s *Store) refresh(ctx context.Context, t *topic, id nexus.JobID) error {
 	if err != nil {
 		return err
 	}
-	if t.job = job; job.Rev < newest && t.read { // the registry lost its last writes: these did not happen
+	if t.job = &job; job.Rev < newest && t.read { // the registry lost its last writes: these did not happen
 		t.events, t.from = nil, job.Rev
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // counting counts how often records are read.
@@ -63,7 +64,7 @@ func TestWatchersShareReads(t *testing.T) {
 					if first {
 						ready.Done()
 					}
-					now, events, err := f.Follow(ctx, job.ID, rev)
+					now, events, err := f.Follow(ctx, job.ID, rev, store.Patience{})
 					if err != nil || ctx.Err() != nil {
 						t.Errorf("follow: %v", err)
 						return

@@ -8,6 +8,7 @@ const (
 	unitRate    = "/s"
 	unitPercent = "%" // of a core
 	unitMemory  = "MB"
+	unitKilo    = "KB"
 )
 
 // spread is what was measured of one thing, run by run, and between what it lay.

@@ -186,11 +186,11 @@ func TestOptions(t *testing.T) {
 		runs       int
 		json, err  string
 	}{
-		{"none", "", "idle latency rate reads kill", 5, "bench.json", ""},
+		{"none", "", "idle latency rate reads watch lists crowd dev kill", 5, "bench.json", ""},
 		{"parts, in the program's order", "reads idle", "idle reads", 5, "bench.json", ""},
 		{"flags", "-runs 3 -json out/b.json rate", "rate", 3, "out/b.json", ""},
 		{"no such part", "speed", "", 0, "", `there is no part "speed"`},
-		{"no run", "-runs 0", "", 0, "", "-runs must be 1 or more"},
+		{"no run", "-runs 0", "", 0, "", "-runs and -watchers must be 1 or more"},
 		{"no such flag", "-rounds 3", "", 0, "", "not defined: -rounds"},
 	} {
 		o, err := readOptions(strings.Fields(c.args), io.Discard)

@@ -59,15 +59,20 @@ func measures() []measure {
 		{"latency", "timing first steps", firstSteps},
 		{"rate", "counting whole jobs", wholeJobs},
 		{"reads", "asking for a job", jobReads},
+		{"watch", "watching jobs", watched},
+		{"lists", "listing jobs", lists},
+		{"crowd", "letting jobs wait", crowded},
+		{"dev", "signing up at nexus dev", dev},
 		{"kill", "killing workers", killed},
 	}
 }
 
 // options are what the arguments say.
 type options struct {
-	runs  int    // how often each figure is measured
-	json  string // where all of it is written
-	parts []measure
+	runs     int    // how often each figure is measured
+	watchers int    // how many watch jobs
+	json     string // where all of it is written
+	parts    []measure
 }
 
 // readOptions reads the arguments: flags, then the parts to do; all of them
@@ -85,12 +90,13 @@ func readOptions(args []string, usage io.Writer) (o options, err error) {
 		flags.PrintDefaults()
 	}
 	flags.IntVar(&o.runs, "runs", 5, "how often each figure is measured; an odd number has one in the middle")
+	flags.IntVar(&o.watchers, "watchers", 1000, "how many watch jobs, in the part watch")
 	flags.StringVar(&o.json, "json", "bench.json", "the file that all of it is written to")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if o.runs < 1 {
-		return o, errors.New("-runs must be 1 or more")
+	if o.runs < 1 || o.watchers < 1 {
+		return o, errors.New("-runs and -watchers must be 1 or more")
 	}
 	for _, name := range flags.Args() {
 		if !slices.Contains(names, name) {
@@ -107,10 +113,10 @@ func benchmark(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	// A part that hangs must not keep the machine.
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.runs)*time.Minute+2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.runs)*3*time.Minute+5*time.Minute)
 	defer cancel()
 	r := newReport(ctx, o.runs)
-	s, err := newStack(ctx, o.runs)
+	s, err := newStack(ctx, o)
 	if s != nil {
 		defer func() { err = errors.Join(err, s.close()) }()
 	}

@@ -95,7 +95,8 @@ func startAsynq(addr, queue string, atOnce int, do asynq.HandlerFunc) (*asynq.Se
 	return server, server.Start(do)
 }
 
-// echoPeer answers GET /<key> with the value Redis has for it.
+// echoPeer answers GET /<key> with the value Redis has for it, GET /list with many of
+// them, and GET /watch/<topic> with a stream.
 func echoPeer(ctx context.Context, log *slog.Logger, addr string) error {
 	rdb := redis.NewClient(&redis.Options{Addr: addr, DB: peerDB})
 	defer rdb.Close() //nolint:errcheck // the process ends
@@ -107,6 +108,10 @@ func echoPeer(ctx context.Context, log *slog.Logger, addr string) error {
 		}
 		return c.JSONBlob(http.StatusOK, text)
 	})
+	streams := &hub{topics: map[int][]chan string{}}
+	e.GET("/watch/:topic", streams.stream)
+	e.GET("/list", func(c echo.Context) error { return peerList(c, rdb) })
+	go streams.run(ctx, rdb)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -128,10 +133,7 @@ func (s *stack) startPeers(ctx context.Context) error {
 		return err
 	}
 	s.peers.rdb = redis.NewClient(&redis.Options{Addr: s.redisAddr, DB: peerDB})
-	if s.peers.echo, err = s.start("echo", nil, self, peerCommand, "echo", s.redisAddr); err != nil {
-		return err
-	}
-	if s.peers.echoAddr, err = s.peers.echo.says(ctx, "listening", "addr"); err != nil {
+	if s.peers.echo, s.peers.echoAddr, err = s.startEcho(ctx, "echo"); err != nil {
 		return err
 	}
 	if err := s.makeOrphans(ctx, self); err != nil {
@@ -139,6 +141,19 @@ func (s *stack) startPeers(ctx context.Context) error {
 	}
 	s.peers.idle, err = s.start("asynq", nil, self, peerCommand, "asynq", s.redisAddr)
 	return err
+}
+
+// startEcho starts an Echo server, and answers with its address.
+func (s *stack) startEcho(ctx context.Context, name string) (p *process, addr string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	if p, err = s.start(name, nil, self, peerCommand, "echo", s.redisAddr); err != nil {
+		return nil, "", err
+	}
+	addr, err = p.says(ctx, "listening", "addr")
+	return p, addr, err
 }
 
 // makeOrphans starts asynq servers with a task each, over which they will die, at

@@ -16,39 +16,50 @@ import (
 const readTime = 2 * time.Second
 
 // jobReads counts answers to GET /jobs/<id> for finished jobs, one for each
-// connection, and those of an Echo handler that gets the same bytes from Redis.
+// connection, and those of an Echo handler that gets the same bytes from Redis. It does so
+// with few connections and with many.
 func jobReads(ctx context.Context, s *stack) ([]row, error) {
-	ids, err := s.finished(ctx, concurrency)
+	few, err := s.readsBy(ctx, concurrency, row{ID: "job_reads", What: "GET /jobs/<id>"})
 	if err != nil {
 		return nil, err
+	}
+	many, err := s.readsBy(ctx, 4*concurrency, row{ID: "job_reads_64", What: "GET /jobs/<id>, 64 connections"})
+	return []row{few, many}, err
+}
+
+// readsBy completes a row by what so many connections read.
+func (s *stack) readsBy(ctx context.Context, connections int, r row) (row, error) {
+	ids, err := s.finished(ctx, connections)
+	if err != nil {
+		return r, err
 	}
 	jobs, values := make([]string, len(ids)), make([]string, len(ids))
 	for i, id := range ids {
 		jobs[i], values[i] = "/jobs/"+id, "/"+id
 		body, err := fetch(ctx, "http://"+s.apiAddr+jobs[i])
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		if err := s.peers.rdb.Set(ctx, id, body, 0).Err(); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	var ours, theirs []float64
 	for i := range s.runs + 1 {
 		us, err := load(ctx, s.apiAddr, jobs)
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		them, err := load(ctx, s.peers.echoAddr, values)
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		if i > 0 { // the first warms both up
 			ours, theirs = append(ours, us), append(theirs, them)
 		}
 	}
-	return []row{row{ID: "job_reads", What: "GET /jobs/<id>", Unit: unitRate,
-		Peer: peerFigures{What: "Echo: one Redis GET"}, Budget: ofPeer(0.7)}.judged(ours, theirs)}, nil
+	r.Unit, r.Peer, r.Budget = unitRate, peerFigures{What: "Echo: one Redis GET"}, ofPeer(0.7)
+	return r.judged(ours, theirs), nil
 }
 
 // finished makes some sites and answers with their jobs.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -31,6 +32,7 @@ const concurrency = 16
 // stack is the whole system, each part a process of its own.
 type stack struct {
 	runs      int // how often each figure is measured
+	watchers  int // how many watch jobs
 	dir       string
 	sites     string // the sandbox's folder
 	env       []string
@@ -41,13 +43,14 @@ type stack struct {
 	worker    *process
 	apiAddr   string // host:port
 	client    *client.Client
+	token     string // of an operator
 	peers     peers
 	signups   atomic.Int64
 }
 
 // newStack starts everything. It answers with what it has, to be closed, even
 // with an error.
-func newStack(ctx context.Context, runs int) (*stack, error) {
+func newStack(ctx context.Context, o options) (*stack, error) {
 	server, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, errors.New("redis-server is not in PATH; install it (such as: apt-get install redis-server) and try again")
@@ -56,7 +59,7 @@ func newStack(ctx context.Context, runs int) (*stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{dir: dir, runs: runs}
+	s := &stack{dir: dir, runs: o.runs, watchers: o.watchers}
 	if s.sites, err = memoryFolder(dir); err != nil {
 		return s, err
 	}
@@ -126,7 +129,8 @@ func (s *stack) startRedis(ctx context.Context, server string) error {
 // environment is what the product's processes share.
 func (s *stack) environment() {
 	_, keys := nexus.NewKeyring()
-	s.env = []string{"REDIS_URL=redis://" + s.redisAddr + "/0", "NEXUS_SECRET_KEYS=" + keys.Reveal(),
+	s.token = rand.Text()
+	s.env = []string{"NEXUS_TOKENS=bench:operate:" + s.token, "REDIS_URL=redis://" + s.redisAddr + "/0", "NEXUS_SECRET_KEYS=" + keys.Reveal(),
 		"NEXUS_SANDBOX_DIR=" + s.sites, "NEXUS_HTTP_ADDR=127.0.0.1:0",
 		fmt.Sprintf("NEXUS_CONCURRENCY=%d", concurrency)}
 	const noLimit = "NEXUS_RATE_LIMIT=off"
@@ -154,7 +158,7 @@ func (s *stack) startProduct(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.apiAddr, s.client = strings.TrimPrefix(base, "http://"), client.New(base, "")
+	s.apiAddr, s.client = strings.TrimPrefix(base, "http://"), client.New(base, nexus.Secret(s.token))
 	s.worker, err = s.startWorker(ctx, "worker")
 	return err
 }

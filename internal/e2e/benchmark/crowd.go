@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+)
+
+// How many jobs wait when Redis' scripts are timed, and at the peer.
+const (
+	crowdSize = 100_000
+	crowdFew  = 10
+	crowdTime = 5 * time.Second // for which a worker takes jobs off the crowd
+)
+
+// crowded times the scripts of Redis while 100,000 jobs wait for a paused bench, the bench
+// is opened, and a worker takes one after the other. The row is the longest time for which
+// Redis did nothing else; the peer is the same with ten jobs.
+func crowded(ctx context.Context, s *stack) ([]row, error) {
+	benches, err := s.client.Benches(ctx)
+	if err != nil || len(benches.Benches) != 1 {
+		return nil, fmt.Errorf("there are %d benches: %w", len(benches.Benches), err)
+	}
+	bench := benches.Benches[0].Name
+	if _, err := s.client.SetBench(ctx, bench, "pause"); err != nil {
+		return nil, err
+	}
+	waiting, err := s.signup(ctx)
+	if err == nil {
+		err = eventually(ctx, 20*time.Second, "a job waits", func() bool {
+			job, _, _, err := s.client.Job(ctx, waiting, "", 0)
+			return err == nil && job.State == gen.StateWaiting
+		})
+	}
+	if err = errors.Join(err, s.worker.end(10*time.Second)); err != nil {
+		return nil, err
+	}
+	var longest [2][]float64
+	for run := range s.runs {
+		for i, size := range []int{crowdSize, crowdFew} {
+			ms, err := s.longestScript(ctx, bench, waiting, size, fmt.Sprintf("crowd-worker-%d-%d", run, i))
+			if err != nil {
+				return nil, err
+			}
+			longest[i] = append(longest[i], ms)
+		}
+	}
+	if s.worker, err = s.startWorker(ctx, "worker-after-crowd"); err != nil {
+		return nil, err
+	}
+	return []row{row{ID: "crowd_block", What: "100,000 jobs wait, their bench opens: longest script of Redis", Unit: unitMillis,
+		Peer: peerFigures{What: "ten jobs wait"}, Budget: atMost(10)}.judged(longest[0], longest[1])}, s.settled(ctx)
+}
+
+// longestScript copies a waiting job, opens the bench, lets a worker take jobs for some
+// seconds, and answers with the longest script by Redis' slow log, in ms. In the end the
+// bench is paused, and the copies are gone.
+func (s *stack) longestScript(ctx context.Context, bench, waiting string, size int, name string) (longest float64, err error) {
+	record, err := s.rdb.HGetAll(ctx, "{nexus}:job:"+waiting).Result()
+	if err != nil {
+		return 0, err
+	}
+	ids, now, pipe := make([]string, size), time.Now().UnixMilli(), s.rdb.Pipeline()
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%032x", i+1)
+		at := float64(now + int64(i)%3_600_000) // the next look of those far behind
+		record["id"], record["owner"], record["site"], record["nextAt"] = ids[i], ids[i], ids[i][20:]+".localhost", strconv.FormatFloat(at, 'f', 0, 64)
+		pipe.HSet(ctx, "{nexus}:job:"+ids[i], record)
+		pipe.ZAdd(ctx, "{nexus}:due", redis.Z{Score: at, Member: ids[i]})
+		pipe.ZAdd(ctx, "{nexus}:waiters:"+bench, redis.Z{Score: float64(now) + float64(i)/float64(size), Member: ids[i]})
+		pipe.HSet(ctx, "{nexus}:asking:"+bench, ids[i], now)
+		if i%1000 == 999 || i == size-1 {
+			if _, err := pipe.Exec(ctx); err != nil {
+				return 0, err
+			}
+		}
+	}
+	defer func() { err = errors.Join(err, s.removeCrowd(ctx, bench, ids)) }()
+	if err := errors.Join(s.rdb.ConfigSet(ctx, "slowlog-log-slower-than", "500").Err(), s.rdb.ConfigSet(ctx, "slowlog-max-len", "4096").Err(),
+		s.rdb.Do(ctx, "slowlog", "reset").Err()); err != nil {
+		return 0, err
+	}
+	if _, err := s.client.SetBench(ctx, bench, "resume"); err != nil {
+		return 0, err
+	}
+	worker, err := s.startWorker(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	err = errors.Join(pause(ctx, crowdTime), worker.end(20*time.Second))
+	if _, paused := s.client.SetBench(ctx, bench, "pause"); err == nil {
+		err = paused
+	}
+	slow, read := s.rdb.SlowLogGet(ctx, 4096).Result()
+	for _, entry := range slow {
+		if len(entry.Args) > 0 && strings.HasPrefix(strings.ToLower(entry.Args[0]), "eval") {
+			longest = max(longest, millis(entry.Duration))
+		}
+	}
+	return longest, errors.Join(err, read)
+}
+
+// removeCrowd deletes what the copies left.
+func (s *stack) removeCrowd(ctx context.Context, bench string, ids []string) error {
+	pipe := s.rdb.Pipeline()
+	for i, id := range ids {
+		pipe.Del(ctx, "{nexus}:job:"+id, "{nexus}:events:"+id, "{nexus}:credentials:"+id)
+		for _, set := range []string{"{nexus}:due", "{nexus}:leases", "{nexus}:jobs", "{nexus}:waiters:" + bench, "{nexus}:slots:" + bench} {
+			pipe.ZRem(ctx, set, id)
+		}
+		pipe.HDel(ctx, "{nexus}:asking:"+bench, id)
+		if i%1000 == 999 || i == len(ids)-1 {
+			if _, err := pipe.Exec(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
