@@ -51,7 +51,7 @@ func (l *lists) get(ctx context.Context) nexus.Knows {
 	if err != nil {
 		l.log.WarnContext(ctx, "lists of the benches not read", nexus.LogErr, err)
 	} else {
-		l.have = nexus.Together(benches)
+		l.have = nexus.MergeKnows(benches)
 	}
 	if len(l.have.Countries) == 0 || err != nil {
 		keep = min(keep, soon)

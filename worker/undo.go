@@ -77,7 +77,7 @@ func (r *run) backward(ctx context.Context) (over bool) {
 	if r.outdated {
 		note = "the site was left as it is"
 	} else {
-		r.job.Error.Settle()
+		r.job.Error.SayNothingLeft()
 	}
 	if err := r.job.To(next); err != nil {
 		return r.leave(ctx, err)

@@ -5,67 +5,68 @@ import (
 	"time"
 )
 
-// Bench carries out operations on the sites of one Frappe bench. Every
-// operation looks at the world first, may run twice, and checks its
-// post-condition, so a caller that lost an answer simply asks again.
+// Bench carries out operations on the sites of one Frappe bench. Every operation is
+// idempotent: it looks at what is there, does what is missing, and checks its
+// post-condition. A caller that lost the answer simply asks again.
 //
-// Run answers with an *Error: invalid (the bench refuses the arguments for
-// good), not_found (no such app), conflict (the site or database is not ours),
-// unavailable (bench, database or runner away; the outcome is unknown),
-// timeout, canceled (the context ended), fenced (Error.Seen holds the highest
-// gen seen), internal. When the context ends the operation is killed as well as
-// can be; what is left of it is the next operation's to stop.
+// Run fails with an *Error: invalid (the bench refuses the arguments), not_found (no such
+// site, user or app), conflict (the site or database belongs to somebody else, or the job
+// is Outdated), unavailable (bench, database or runner do not answer; the outcome is
+// unknown), timeout, canceled (the context ended), fenced (Error.Seen is the highest gen
+// seen), internal. When the context ends the operation is killed; what survives is
+// stopped by the next operation on the site.
 type Bench interface {
 	Run(ctx context.Context, op Op) (Result, error)
 }
 
-// Op is one operation with its envelope. Site, DB, Owner and Gen may be empty
-// only for hello and inventory.
+// Op is one operation on a site. Site, DB, Owner and Gen may be empty where the
+// operation's arguments say so.
 type Op struct {
 	Site  SiteName
-	DB    string // database name, known before anything is made
+	DB    string // name of the database; known before it is made
 	Owner JobID  // the job that made or makes the site
-	Gen   Gen    // fencing token: a lower one than the bench has seen is refused
-	// Submitted is the job's: once a job that was submitted later has changed the
-	// site's state, the bench refuses with a conflict that is Outdated. Zero: not known.
+	Gen   Gen    // fencing token; the bench refuses one that is lower than the highest it has seen
+	// Submitted is the job's. The bench refuses with a conflict that is Outdated if a job
+	// that was submitted later has changed the site's state. Zero: not checked.
 	Submitted Gen
 	Args      Args
-	Email     string // the signup's address: the sandbox finds its faults on demand by it
-	// Progress, if set, is told of the operation's progress, at most twice a
-	// second; percent is 0–100, or -1 when unknown. It must not block.
+	Email     string // the signup's e-mail, by which the sandbox chooses a fault on demand
+	// Progress, if set, is called at most twice a second; percent is 0–100, or -1 if it is
+	// not known. It must not block.
 	Progress func(message string, percent int)
 }
 
-// OpName is an operation's name on the wire.
+// OpName is the name of an operation in the runner's protocol.
 type OpName string
 
-// Args are the typed arguments of one operation. Secrets never travel inside
-// the JSON of the arguments but in a map of their own, by these names.
+// Args are the typed arguments of one operation. Secrets are not part of their JSON; they
+// are sent in a map of their own, by these names.
 type Args interface {
 	Op() OpName
 	Secrets() map[string]Secret
 }
 
-// Hello asks what the bench is and what it lacks.
+// Hello asks for the bench's versions and apps, and for what it lacks. It needs no Site,
+// DB, Owner or Gen.
 type Hello struct{ noSecrets }
 
-// Inventory lists the bench's sites, and the intents, databases and folders of
-// this install, page by page.
+// Inventory lists the bench's sites, and the intents, databases and folders of this
+// install, page by page. It needs no Site, DB, Owner or Gen.
 type Inventory struct {
 	noSecrets
-	After string `json:"after,omitempty"` // the Next of the page before; empty: from the first
+	After string `json:"after,omitempty"` // Next of the last page; empty: the first page
 }
 
-// NewSite makes a site with its database, frappe only: intent first, marker
-// (state "making") after. On a site that is complete and ours it does nothing;
-// leftovers of the same owner are dropped first.
+// NewSite makes a site with its database and the app frappe. It writes the intent first,
+// and the marker (state "making") last. It does nothing if the site is complete and the
+// owner's. Leftovers of the same owner are dropped first.
 type NewSite struct {
-	AdminPassword Secret `json:"-"` // Administrator's; empty: a random one nobody keeps
+	AdminPassword Secret `json:"-"` // Administrator's; empty: a random one that is not kept
 }
 
-// InstallApp installs one app. An app the bench lacks is not_found, or with
-// Optional a success with Result.Skipped. Force is for an app whose earlier
-// attempt is journalled: Frappe cannot retry a half-installed app plainly.
+// InstallApp installs one app. If the bench lacks it: not_found, or Result.Skipped if it
+// is Optional. Force must be set if an earlier attempt may have begun: without it Frappe
+// cannot install an app that is half installed.
 type InstallApp struct {
 	noSecrets
 	App      string `json:"app"`
@@ -73,15 +74,14 @@ type InstallApp struct {
 	Force    bool   `json:"force,omitempty"`
 }
 
-// DropSite removes what marker, intent or database comment gives to the owner:
-// threads, folder, database, users at every host, Redis keys, queued jobs,
-// archive, each by itself, the intent last. All absent is a success; a site
-// that belongs to somebody else is left alone: a success too when nothing of
-// the owner's is there, since then nothing is left to undo.
+// DropSite removes all that belongs to the owner by marker, intent or database comment:
+// MariaDB threads, folder, database, database users at every host, Redis keys, queued
+// jobs, archives; the intent goes last. It succeeds if nothing of the owner's is there,
+// also if the name belongs to somebody else now.
 type DropSite struct{ noSecrets }
 
-// EnsureUser makes the admin user, or brings an existing one to this password
-// and these roles; no mail is sent.
+// EnsureUser makes the admin user, or gives an existing one this password and these
+// roles. No mail is sent.
 type EnsureUser struct {
 	Email    string   `json:"email"`
 	FullName string   `json:"full_name"`
@@ -91,9 +91,9 @@ type EnsureUser struct {
 	Password Secret   `json:"-"`
 }
 
-// ApplyPlan writes the plan's limits, the public address and the regional
-// settings, and switches scheduler and request monitor on. What of the region the
-// bench does not know is left out, a time zone becomes UTC, and the note says so.
+// ApplyPlan writes the plan's limits, the public address and the regional settings, and
+// switches the scheduler and the request monitor on. It skips regional settings that the
+// bench does not know, sets UTC for an unknown time zone, and says so in the note.
 type ApplyPlan struct {
 	noSecrets
 	Plan         PlanName `json:"plan"`
@@ -106,57 +106,56 @@ type ApplyPlan struct {
 	Currency     string   `json:"currency,omitempty"`
 }
 
-// IssueKey sets the user's API key and secret to this pair; the same pair
-// again changes nothing. On a site that is being adopted the former pair is kept
-// first, for Disown.
+// IssueKey sets the user's API key and secret to this pair. On a site that is being
+// adopted it first keeps the former pair, for Disown.
 type IssueKey struct {
 	Email  string `json:"email"`
 	Key    Secret `json:"-"`
 	Secret Secret `json:"-"`
 }
 
-// Inspect tells what is on the bench under a site's name.
+// Inspect returns what is on the bench under a site's name.
 type Inspect struct{ noSecrets }
 
-// Stop ends whatever still runs for the site's database: the holder of its
-// lock with all descendants, and its MariaDB threads.
+// Stop ends what still runs for the site's database: the holder of its lock with all
+// descendants, and its MariaDB threads.
 type Stop struct{ noSecrets }
 
-// Mark sets the state in the site's marker. "active" opens the site,
-// "suspended" and "deleting" close it (maintenance mode, scheduler paused).
+// Mark sets the state in the site's marker. Active opens the site, any other state closes
+// it (maintenance mode, scheduler paused).
 type Mark struct {
 	noSecrets
 	State TenantState `json:"state"`
 }
 
-// Register enters the database of a site that was made by other means in the
-// bench's register, given the database's root password once, so that a job may
-// adopt it. Not_found: no such site. Invalid: the database's name, user or server
-// will not do. Conflict: another install's, or shared with another site. Needs
-// no Owner, DB or Gen; Result.Site says what is there.
+// Register enters the database of a site that Nexus did not make in the bench's register,
+// so that a job may adopt it. It needs MariaDB's root password, and no Owner, DB or Gen.
+// Not_found: no such site. Invalid: the database's name, user or server does not allow
+// it. Conflict: it belongs to another install, or to two sites. Result.Site says what is
+// there.
 type Register struct {
 	RootUser     string `json:"root_user"` // usually root
 	RootPassword Secret `json:"-"`
 }
 
-// Adopt marks a site that was made by other means as this owner's: no marker of
-// any install may be on it, and its database (the operation's) must be in the
-// register. On a site that is the owner's already it does nothing.
+// Adopt writes the owner's marker on a site that Nexus did not make. The site must have
+// no marker of any install, and its database must be in the register. It does nothing if
+// the site is the owner's already.
 type Adopt struct {
 	noSecrets
-	Email string `json:"email"` // the admin's, kept with the mark
+	Email string `json:"email"` // the admin's; kept in the marker
 }
 
-// Disown takes the owner's marker off an adopted site and leaves the site as it
-// was: config, settings, and the former pair of a user who still has the one that
-// the adoption gave. Where nothing is the owner's it does nothing; a site that was
-// not adopted is a conflict.
+// Disown removes the owner's marker from an adopted site and restores its config and
+// settings, and the former API key of a user who still has the key that the adoption
+// gave. It does nothing if the site is not the owner's. Conflict: the site was not
+// adopted.
 type Disown struct{ noSecrets }
 
-// Init prepares a bench, given the database's root password once: definer
-// procedures, registers, the worker's account with EXECUTE on those and nothing
-// else, and the install id. It may run twice. A bench of another install is a
-// conflict.
+// Init prepares a bench: definer procedures, the register, the worker's database account
+// with the right to execute those procedures and nothing else, and the install id. It
+// needs MariaDB's root password. It may run again. Conflict: the bench belongs to another
+// install.
 type Init struct {
 	Install      InstallID `json:"install"`
 	Account      string    `json:"account"`   // the worker's database account
@@ -165,10 +164,10 @@ type Init struct {
 	Password     Secret    `json:"-"` // the account's password
 }
 
-// Verify asks the site over HTTP at the bench's internal address, as a client
-// would: ping, who the key belongs to, one list. A wrong answer is internal; no
-// route or a 5xx is unavailable with Wait bench. PublicURL, if set, is tried
-// too; its failure is only a note.
+// Verify asks the site over HTTP at the bench's internal address, as a client would: a
+// ping, the user of the key, one list. Internal: a wrong answer. Unavailable with Wait
+// bench: no connection, or a 5xx. PublicURL, if set, is tried too; if it fails, a note
+// says so.
 type Verify struct {
 	Email     string
 	PublicURL string
@@ -177,7 +176,7 @@ type Verify struct {
 	Secret    Secret `json:"-"`
 }
 
-// The names on the wire.
+// The names of the operations.
 const (
 	OpHello      OpName = "hello"
 	OpInventory  OpName = "inventory"
@@ -215,10 +214,10 @@ func (Disown) Op() OpName     { return OpDisown }
 func (Init) Op() OpName       { return OpInit }
 func (Verify) Op() OpName     { return OpVerify }
 
-// noSecrets is embedded by arguments that hold none.
+// noSecrets is embedded by arguments that have no secrets.
 type noSecrets struct{}
 
-// Secrets has no entry.
+// Secrets returns nil.
 func (noSecrets) Secrets() map[string]Secret { return nil }
 
 // Secrets has the Administrator's password under admin_password.
@@ -250,10 +249,9 @@ func (a Verify) Secrets() map[string]Secret {
 	return map[string]Secret{"api_key": a.Key, "api_secret": a.Secret}
 }
 
-// Result is what an operation found or did; fields an operation does not speak
-// of stay zero.
+// Result is the result of an operation; fields that do not belong to it are zero.
 type Result struct {
-	Changed bool   `json:"changed,omitempty"` // false: all was as wanted already
+	Changed bool   `json:"changed,omitempty"` // false: everything was as wanted already
 	Skipped bool   `json:"skipped,omitempty"` // install_app: optional and not on the bench
 	Note    string `json:"note,omitempty"`    // a remark for people
 
@@ -262,7 +260,7 @@ type Result struct {
 	Site      *SiteInfo        `json:"site,omitempty"` // inspect
 }
 
-// HelloResult is what the bench says of itself.
+// HelloResult is the result of Hello.
 type HelloResult struct {
 	Protocol int               `json:"protocol"`
 	Frappe   string            `json:"frappe"`
@@ -270,27 +268,27 @@ type HelloResult struct {
 	Install  InstallID         `json:"install,omitempty"`
 	Host     string            `json:"host,omitempty"`     // host name the runner sees
 	Database string            `json:"database,omitempty"` // server version
-	Schema   int               `json:"schema,omitempty"`   // version of our procedures in it; 1: of before there was any
-	Problems []Problem         `json:"problems,omitempty"` // empty: all is well
-	Knows    *Knows            `json:"knows,omitempty"`    // nil: a single site, or a runner of a former version
+	Schema   int               `json:"schema,omitempty"`   // version of the procedures in it; 1: they have none yet
+	Problems []Problem         `json:"problems,omitempty"` // nil: none
+	Knows    *Knows            `json:"knows,omitempty"`    // nil: a single site, or an older runner
 }
 
-// Problem is one thing a bench lacks, and the command or deed that mends it.
+// Problem is one thing that a bench lacks, and what to do about it.
 type Problem struct {
 	What string `json:"what"`
 	Mend string `json:"mend"`
 }
 
-// InventoryResult lists what is on the bench.
+// InventoryResult is one page of an Inventory.
 type InventoryResult struct {
 	Sites     []SiteInfo     `json:"sites"`
 	Intents   []Intent       `json:"intents,omitempty"`
-	Databases []DatabaseInfo `json:"databases,omitempty"` // in the register of ours
-	Folders   []FolderInfo   `json:"folders,omitempty"`   // sites that are none
+	Databases []DatabaseInfo `json:"databases,omitempty"` // in the bench's register
+	Folders   []FolderInfo   `json:"folders,omitempty"`   // folders of sites that are not served
 	Next      string         `json:"next,omitempty"`      // empty on the last page
 }
 
-// Intent is the note that a job is about to make a site.
+// Intent is written before a job makes a site, and names the job and its database.
 type Intent struct {
 	Site SiteName `json:"site"`
 	Job  JobID    `json:"job"`
@@ -300,30 +298,30 @@ type Intent struct {
 // DatabaseInfo is one database of the register.
 type DatabaseInfo struct {
 	Name    string `json:"name"`
-	Job     JobID  `json:"job,omitempty"`     // whose it is; empty: free to be adopted
+	Job     JobID  `json:"job,omitempty"`     // the owner; empty: free to be adopted
 	Comment string `json:"comment,omitempty"` // "nexus job=… gen=…"
 	Exists  bool   `json:"exists"`
 	Users   int    `json:"users,omitempty"`   // database users of this name, at any host
-	Adopted bool   `json:"adopted,omitempty"` // made by other means
+	Adopted bool   `json:"adopted,omitempty"` // Nexus did not make it
 }
 
-// Room is where a folder is that is no site (any more).
+// Room is the place of a folder that is no site, or no longer one.
 type Room string
 
 // The rooms.
 const (
-	RoomTrash   Room = "trash"   // on its way out
+	RoomTrash   Room = "trash"   // being removed
 	RoomStandby Room = "standby" // in reserve
-	RoomArchive Room = "archive" // moved away by Frappe's own drop-site
+	RoomArchive Room = "archive" // moved by Frappe's own drop-site
 )
 
-// FolderInfo is one folder of ours that is no site.
+// FolderInfo is one folder of this install that is no site.
 type FolderInfo struct {
 	Room Room     `json:"room"`
 	Name string   `json:"name"`
 	Site SiteName `json:"site,omitempty"` // by its marker
 	DB   string   `json:"db,omitempty"`
-	Job  JobID    `json:"job,omitempty"` // by its marker, else by the register
+	Job  JobID    `json:"job,omitempty"` // the owner by its marker, else by the register
 }
 
 // SiteInfo is what is on the bench under one site's name.
@@ -331,15 +329,15 @@ type SiteInfo struct {
 	Site     SiteName  `json:"site"`
 	Folder   bool      `json:"folder"`
 	DB       string    `json:"db,omitempty"` // from the config; empty without one
-	Database bool      `json:"database"`     // that database exists
+	Database bool      `json:"database"`     // whether that database exists
 	Install  InstallID `json:"install,omitempty"`
 	Job      JobID     `json:"job,omitempty"` // owner by marker, else by intent
 	State    string    `json:"state,omitempty"`
-	StateGen Gen       `json:"state_gen,omitempty"` // Submitted of the job of the last mark; zero: not known
+	StateGen Gen       `json:"state_gen,omitempty"` // Submitted of the job that last set State; zero: not known
 	MadeAt   time.Time `json:"made_at,omitzero"`
 	Apps     []string  `json:"apps,omitempty"`
 	Users    int       `json:"users,omitempty"` // enabled system users, without Administrator and Guest
 	Plan     PlanName  `json:"plan,omitempty"`
-	Adopted  bool      `json:"adopted,omitempty"` // made by other means
-	Email    string    `json:"email,omitempty"`   // of the first such user; inspect only
+	Adopted  bool      `json:"adopted,omitempty"` // Nexus did not make it
+	Email    string    `json:"email,omitempty"`   // of the first such user; Inspect only
 }

@@ -19,6 +19,6 @@ var countryCodes = sync.OnceValue(func() map[string]string {
 	return codes
 })
 
-// usualCountry is the ISO 3166 code of a country that people call otherwise than
-// Frappe does; empty: not one of these.
+// usualCountry returns the ISO 3166 code for a common English name that Frappe does not
+// use; empty if the name is not in the list.
 func usualCountry(name string) string { return countryCodes()[strings.ToLower(name)] }

@@ -1,7 +1,6 @@
-// Package nexus holds the words of the product: jobs and their states, events,
-// errors, tenants, plans, signup rules, the operations a bench can do, and the
-// keys that seal what is secret. It knows no database, no network and no clock
-// but the one it is given.
+// Package nexus is the domain package: jobs and their states, events, errors,
+// tenants, plans, signup rules, the operations of a bench, and the keys that seal
+// secrets. It uses no database, no network, and no clock but the one it is given.
 //
 // May import: the standard library only.
 // Imported by: every other package.

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// Code classifies an error once, where it is born. The text is stored and sent.
+// Code classifies an error. It is set once, where the error occurs. The text is stored
+// and sent.
 type Code string
 
-// The whole taxonomy; HTTPStatus and the worker's verdict are functions of it.
+// The codes. HTTPStatus and the worker's verdict depend on nothing else.
 const (
 	Invalid         Code = "invalid"
 	Unauthenticated Code = "unauthenticated"
@@ -32,7 +33,7 @@ func Codes() []Code {
 		UndoFailed, Internal}
 }
 
-// Reason tells refusals of one code apart, for programs. The text is sent.
+// Reason distinguishes refusals with the same code, for programs. The text is sent.
 type Reason string
 
 // The reasons; docs/PROBLEMS.md says what to do about each.
@@ -40,17 +41,17 @@ const (
 	ReasonNameTaken    Reason = "name_taken"    // conflict: the address, or the e-mail in single-tenant mode
 	ReasonNameReserved Reason = "name_reserved" // conflict: nobody may have the address
 	ReasonBusy         Reason = "busy"          // conflict: another job works on the tenant
-	ReasonTenantState  Reason = "tenant_state"  // conflict: the tenant is in no state for the call
+	ReasonTenantState  Reason = "tenant_state"  // conflict: the tenant's state does not allow the call
 	ReasonKeyReused    Reason = "key_reused"    // conflict: an idempotency key with another request
 	ReasonGone         Reason = "gone"          // conflict: the credentials can no longer be picked up
 	ReasonNotReady     Reason = "not_ready"     // conflict: there are no credentials yet
-	ReasonJobState     Reason = "job_state"     // conflict: the job is in no state for the call
+	ReasonJobState     Reason = "job_state"     // conflict: the job's state does not allow the call
 	ReasonRateLimited  Reason = "rate_limited"  // limit: too many signups in an hour
 	ReasonSignupClosed Reason = "signup_closed" // forbidden: nobody may sign up
 )
 
-// HTTPStatus is the status an API answers with for a code. Draining and fenced
-// are never sent; they map to 503 so that a slip is at least retryable.
+// HTTPStatus is the HTTP status of a code. Draining and fenced should never reach a
+// client; they map to 503, so that one that does can be retried.
 func (c Code) HTTPStatus() int {
 	switch c {
 	case Invalid:
@@ -74,32 +75,32 @@ func (c Code) HTTPStatus() int {
 	}
 }
 
-// Error is the one error type that crosses package borders.
+// Error is the only error type that is passed between packages.
 type Error struct {
 	Code Code
 	Op   string // where, for operators: "bench.new_site"
 	Msg  string // one or two sentences, safe for people
-	Err  error  // the cause, for operators; redacted by who made it; may be nil
+	Err  error  // the cause, for operators, without secrets; may be nil
 
-	Reason     Reason        // what it is, more closely than the code says; empty: the code says all
-	Action     string        // what to do about it, if Msg does not say it
+	Reason     Reason        // more specific than the code; empty: none
+	Action     string        // what to do about it, if Msg does not say so
 	Fields     []FieldError  // for invalid input, one per field
-	Suggestion string        // a name that would do instead
-	Limit      string        // of a caller's: which one was used up
-	RetryAfter time.Duration // zero: no advice
-	Wait       Wait          // what a limit or an outage waits for; empty: retry
-	Unbegun    bool          // an outage that kept the deed from beginning: charges no attempt
+	Suggestion string        // a free name, if the name asked for is taken
+	Limit      string        // the rate limit that was reached
+	RetryAfter time.Duration // zero: not known
+	Wait       Wait          // what a job waits for after a limit or an outage; empty: retry
+	Unbegun    bool          // the operation did not begin: no attempt is charged
 	Seen       Gen           // with fenced: the highest gen the bench has seen
 	Outdated   bool          // with conflict: a job that was submitted later has changed the site's state
 }
 
-// FieldError is one refusal of a form field, in one sentence for people.
+// FieldError says in one sentence why a form field is refused.
 type FieldError struct {
 	Field   string `json:"field"`
 	Message string `json:"message"`
 }
 
-// Error is the operator's text: operation, code, message and cause.
+// Error returns the text for operators: operation, code, message and cause.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s: %s: %s", e.Op, e.Code, e.Msg)
 	if e.Err != nil {
@@ -108,11 +109,11 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf reads the code of an error; an error nobody classified is internal,
-// nil has no code.
+// CodeOf returns the code of an error: internal if the error is not an *Error, empty
+// for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
@@ -123,8 +124,8 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// MessageOf is what a person may read of an error. An unclassified error says
-// nothing of its inside.
+// MessageOf returns the text of an error that is safe to show. For an error that is not
+// an *Error it is a general sentence.
 func MessageOf(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok && e.Msg != "" {
 		return e.Msg
@@ -132,22 +133,22 @@ func MessageOf(err error) string {
 	return "Something went wrong on our side. It was noted; please try again in a moment."
 }
 
-// IsOutdated tells whether the bench refused an operation since a job that was
+// IsOutdated reports whether the bench refused an operation because a job that was
 // submitted later has changed the site's state.
 func IsOutdated(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Outdated
 }
 
-// The causes a run's context ends with. Code reads context.Cause, never the
-// bare error: only ErrCanceled may start a compensation.
+// The causes with which the context of a run is canceled. Code must read context.Cause
+// and not ctx.Err: only ErrCanceled may start a rollback.
 var (
-	// ErrCanceled says that a person asked for the job's end.
+	// ErrCanceled: somebody canceled the job.
 	ErrCanceled = errors.New("canceled by request")
-	// ErrDraining says that this process is leaving; the job goes on elsewhere.
+	// ErrDraining: this worker stops; another one continues the job.
 	ErrDraining = errors.New("worker is draining")
-	// ErrFenced says that another run owns the job now; this one says no more.
+	// ErrFenced: another run owns the job now; this one must write nothing more.
 	ErrFenced = errors.New("fenced by a newer run")
-	// ErrStepTimeout says that the step's own deadline passed.
+	// ErrStepTimeout: the step's deadline has passed.
 	ErrStepTimeout = errors.New("step deadline passed")
 )

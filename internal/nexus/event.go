@@ -2,8 +2,8 @@ package nexus
 
 import "time"
 
-// Event is one change of a job, for the people who watch it. Rev orders the
-// events of one job and is what a poller compares.
+// Event is one change of a job, for the people who watch it. Rev orders the events of a
+// job.
 type Event struct {
 	Rev       int64     `json:"rev"`
 	At        time.Time `json:"at"`

@@ -2,6 +2,5 @@
 
 package nexus
 
-// FaultPoint is a place where a test build can be made to die; here it is
-// nothing. See faultpoint_on.go.
+// FaultPoint does nothing, except in builds with the tag faults; see faultpoint_on.go.
 func FaultPoint(string) {}

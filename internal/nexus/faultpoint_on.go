@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// FaultPoint kills this process, as kill -9 would, if NEXUS_TEST_FAULT names the
-// point. Only builds with the tag faults have it; they are never shipped.
+// FaultPoint kills this process with SIGKILL if NEXUS_TEST_FAULT names the point. Only
+// tests build with the tag faults.
 func FaultPoint(name string) {
 	if os.Getenv("NEXUS_TEST_FAULT") == name {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// JobID names one job: 32 lower-case hex digits, 128 random bits. Who knows it
-// may watch the job, so it is never guessable and never reused.
+// JobID is the id of a job: 32 lower-case hex digits, 128 random bits. Whoever has it may
+// watch the job, so it must be random.
 type JobID string
 
-// NewJobID draws a fresh id from the system's random source.
+// NewJobID returns a new random id.
 func NewJobID() JobID {
 	var b [16]byte
 	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails (Go 1.24)
 	return JobID(hex.EncodeToString(b[:]))
 }
 
-// Valid tells whether the text has the shape of a job id.
+// Valid reports whether the text has the form of a job id.
 func (id JobID) Valid() bool {
 	if len(id) != 32 {
 		return false
@@ -34,29 +34,29 @@ func (id JobID) Valid() bool {
 	return true
 }
 
-// Database derives the name of the job's database: nx, the install's four hex
-// digits, 20 hex digits of SHA-256(job). It holds no underscore (a wildcard in
-// GRANT) and can be derived again by whoever has to clean up.
+// Database derives the name of the job's database: nx, the install's four hex digits, 20
+// hex digits of SHA-256(job). It has no underscore, which is a wildcard in GRANT. Since
+// it is derived, a cleanup can find the database by the job.
 func (id JobID) Database(install InstallID) string {
 	sum := sha256.Sum256([]byte(id))
 	return "nx" + string(install) + hex.EncodeToString(sum[:10])
 }
 
-// InstallID tells one control plane from another on a shared bench: four
-// lower-case hex digits, made once, kept in Redis and in sites/.nexus/install.
+// InstallID distinguishes the control planes that share a bench: four lower-case hex
+// digits, made once, stored in Redis and in sites/.nexus/install.
 type InstallID string
 
-// NewInstallID draws a fresh install id.
+// NewInstallID returns a new random install id.
 func NewInstallID() InstallID {
 	var b [2]byte
 	rand.Read(b[:]) //nolint:errcheck // never fails
 	return InstallID(hex.EncodeToString(b[:]))
 }
 
-// Kind is what a job does; the text is stored.
+// Kind is the kind of a job. The text is stored.
 type Kind string
 
-// The kinds there are.
+// The kinds.
 const (
 	KindProvision Kind = "provision"
 	KindTeardown  Kind = "teardown"
@@ -71,56 +71,55 @@ func Kinds() []Kind {
 	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt}
 }
 
-// OneWay kinds have no way back: what cannot be finished is parked for an
-// operator and resumed forward, and what has begun cannot be canceled. A deletion
-// cannot be taken back, and of an old key nobody knows the secret. What the bench
-// refuses before anything was changed has failed, and is not parked.
+// OneWay reports whether jobs of a kind cannot be rolled back: a removed site is gone,
+// and nobody knows the secret of a replaced key. Once begun, such a job cannot be
+// canceled. If it cannot be finished it is parked, and resumed forward. It fails only if
+// the bench refuses it before anything was changed.
 func (k Kind) OneWay() bool { return k == KindTeardown || k == KindRotateKey }
 
-// StepName identifies a step of a job in the journal. Names are a stored
-// contract: append-only, never reused for something else.
+// StepName identifies a step in the journal. A name is stored, so it must never be
+// changed or reused.
 type StepName string
 
-// Gen is a fencing token: Redis time in µs or one more than the last, minted at
-// every lease take. Of two owners of a site the one with the higher gen wins.
-// Zero means "never taken".
+// Gen is a fencing token, minted at each lease take: Redis' time in µs, or one more than
+// the last token. Of two owners of a site the one with the higher token wins. Zero: the
+// job was never taken.
 type Gen int64
 
-// GenAhead is how far ahead of the time a fencing token may be: a failover to a Redis
-// with another clock explains hours. What is beyond is not of our minting. Redis'
+// GenAhead is how far ahead of the time a fencing token may be. Clocks of two Redis
+// servers may differ by hours; a token beyond this bound was not minted by Nexus. Redis'
 // scripts and the runner have the same bound.
 const GenAhead = 7 * 24 * time.Hour
 
-// Plausible tells whether a token that comes from outside can be one of ours.
+// Plausible reports whether Nexus can have minted a token that a bench holds.
 func (g Gen) Plausible(now time.Time) bool {
 	return g >= 0 && g <= Gen(now.Add(GenAhead).UnixMicro())
 }
 
-// CorruptGen is the conflict that an implausible token is: it is never minted above,
-// and never used.
+// CorruptGen is the error for a token that is not plausible. No token is minted above it.
 func CorruptGen(op string, g Gen) *Error {
 	return &Error{Code: Conflict, Op: op, Err: fmt.Errorf("gen %d is more than %s ahead of the time", g, GenAhead),
-		Msg: "The bench holds a fencing token for this site that is far in the future, so it is not one of ours; an operator has to find out who wrote it, and remove it."}
+		Msg: "The bench holds a fencing token for this site that is far in the future, so Nexus did not write it; an operator has to find out who did, and remove it."}
 }
 
-// Job is the record of one job, as stored. It holds no secret.
+// Job is the record of one job, as stored. It contains no secret.
 type Job struct {
 	ID    JobID
 	Kind  Kind
 	Site  SiteName
-	Actor string // name of the token that asked, or "signup"
+	Actor string // the name of the API token that asked for it, or "signup" or "purge"
 	State State
 	Spec  Spec
-	Steps []Step // in the order of the process, as of Submit
+	Steps []Step // in the order of the process at Submit
 
 	Bench string // empty until reserved
 	DB    string // database name, empty until reserved
 	Owner JobID  // the job that made the site: itself for provision
 
-	WaitingFor Wait   // set while State is waiting, or a retry of an undo is due
+	WaitingFor Wait   // set while State is waiting, or while an undo waits for a retry
 	WaitNote   string // a sentence for people
 	NextAt     time.Time
-	Error      *Failure // why it rolls or rolled back; nil while all is well
+	Error      *Failure // why it is or was rolled back; nil: it is not
 
 	CancelAsked bool
 	GiveUpAt    time.Time
@@ -129,18 +128,18 @@ type Job struct {
 
 	Dispatch   int64 // names the current asynq task, from 1
 	Taken      int64 // the last dispatch whose worker took the lease
-	Submitted  Gen   // minted when the job was recorded: below the tokens of its runs, and of all later jobs
+	Submitted  Gen   // the token minted at Submit: lower than those of its runs and of later jobs
 	Gen        Gen
-	LeaseUntil time.Time // zero when nobody holds it
-	Rescues    int       // leases that ran out during the current step
-	Rev        int64     // counts every change; the ETag and the event id
+	LeaseUntil time.Time // zero: nobody holds the lease
+	Rescues    int       // leases that expired during the current step
+	Rev        int64     // grows with each change; the ETag, and the id of the last event
 
-	KeyID       string // the sealing key of its secrets
-	TraceParent string // the id of the request that recorded it, for the log; empty: none did
+	KeyID       string // the id of the key that seals its secrets
+	TraceParent string // the id of the request that recorded it, for the log; empty: none
 }
 
-// Spec is what a provision job shall make; empty for teardown. Not secret, but
-// personal: it is never logged.
+// Spec says what a provision or adopt job makes; other kinds have none. It contains
+// personal data and must not be logged.
 type Spec struct {
 	Email        string   `json:"email,omitempty"`
 	FullName     string   `json:"fullName,omitempty"`
@@ -151,16 +150,16 @@ type Spec struct {
 	TimeZone     string   `json:"timezone,omitempty"`
 	Currency     string   `json:"currency,omitempty"`
 	URL          string   `json:"url,omitempty"`
-	Apps         []string `json:"apps,omitempty"`   // a trailing ? marks one that may be missing
+	Apps         []string `json:"apps,omitempty"`   // with a trailing ?: skipped if the bench lacks it
 	Roles        []string `json:"roles,omitempty"`  // empty: all enabled roles
-	NewKey       bool     `json:"newKey,omitempty"` // adopt: give the admin a fresh key
+	NewKey       bool     `json:"newKey,omitempty"` // adopt: give the admin a new API key
 }
 
-// StepState is how far a step has come.
+// StepState is the state of a step.
 type StepState string
 
-// The states of a step. A step that is started or failed may have left
-// something behind, so compensation undoes it like one that is done.
+// The states of a step. A rollback undoes steps that are started, failed or done: each
+// may have made something.
 const (
 	StepPending StepState = "pending"
 	StepStarted StepState = "started"
@@ -173,58 +172,58 @@ const (
 type Step struct {
 	Name      StepName   `json:"name"`
 	State     StepState  `json:"state"`
-	Attempts  int        `json:"attempts"`            // answers of Do that were failures or the success, not starts
-	Internals int        `json:"internals,omitempty"` // how many of the attempts failed in a way nobody foresaw
+	Attempts  int        `json:"attempts"`            // calls of Do that returned and were charged
+	Internals int        `json:"internals,omitempty"` // attempts that failed with an internal error
 	Starts    int        `json:"starts,omitempty"`
 	StartedAt *time.Time `json:"startedAt,omitempty"`
 	EndedAt   *time.Time `json:"endedAt,omitempty"`
-	Undos     int        `json:"undos,omitempty"` // answers of Undo since the rollback began or was resumed
+	Undos     int        `json:"undos,omitempty"` // calls of Undo that failed since the rollback began or was resumed
 	Note      string     `json:"note,omitempty"`
 	Percent   int        `json:"percent,omitempty"`
 }
 
-// Failure is why a job did not succeed, in words for people.
+// Failure says why a job did not succeed, for people.
 type Failure struct {
 	Code      Code     `json:"code"`
 	Step      StepName `json:"step,omitempty"`
 	Message   string   `json:"message"`
 	Action    string   `json:"action,omitempty"`
 	RequestID string   `json:"requestId,omitempty"`
-	First     *Failure `json:"first,omitempty"` // of a parked job: why it was being undone
+	First     *Failure `json:"first,omitempty"` // of a parked job: why it was rolled back
 }
 
-// WhyCanceled is the reason of a job that was canceled in a step; empty: before
-// it began, so that nothing had to be undone.
+// WhyCanceled is the failure of a job that was canceled in a step; an empty step: before
+// it began.
 func WhyCanceled(at StepName) *Failure {
 	f := &Failure{Code: CodeCanceled, Step: at, Message: "The job was canceled.", Action: "You can sign up again whenever you like."}
 	if at == "" {
 		f.Message = "The job was canceled before it began."
-		f.Settle()
+		f.SayNothingLeft()
 	}
 	return f
 }
 
-// Settle adds to the reason what is true once all is undone: that nothing is
-// left. Nil is left alone.
-func (f *Failure) Settle() {
+// SayNothingLeft adds to Action, once a job is rolled back, that nothing was left behind.
+// It does nothing for nil.
+func (f *Failure) SayNothingLeft() {
 	const done = "Nothing was left behind. "
 	if f != nil && !strings.HasPrefix(f.Action, done) {
 		f.Action = done + f.Action
 	}
 }
 
-// To moves the job to another state; a move the table does not have is an
-// internal error and changes nothing.
+// To sets the job's state. Internal, and no change: the transition table does not have
+// this transition.
 func (j *Job) To(next State) error {
 	if !slices.Contains(j.State.Next(), next) {
 		return &Error{Code: Internal, Op: "job.To", Msg: "This job cannot change that way.",
-			Err: fmt.Errorf("job %s: no way from %q to %q", j.ID, j.State, next)}
+			Err: fmt.Errorf("job %s: no transition from %q to %q", j.ID, j.State, next)}
 	}
 	j.State = next
 	return nil
 }
 
-// Step finds a journal entry by name; nil if the job has no such step.
+// Step returns the journal entry of a step; nil: the job has no such step.
 func (j *Job) Step(name StepName) *Step {
 	for i := range j.Steps {
 		if j.Steps[i].Name == name {
@@ -234,7 +233,7 @@ func (j *Job) Step(name StepName) *Step {
 	return nil
 }
 
-// Current names the step a job is at: the last one started, else the first.
+// Current is the step that was started last; if none was, the first one.
 func (j *Job) Current() StepName {
 	for i := len(j.Steps) - 1; i >= 0; i-- {
 		if j.Steps[i].State != StepPending {

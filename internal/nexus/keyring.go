@@ -15,8 +15,9 @@ import (
 	"strings"
 )
 
-// Keyring seals what is secret and mints what proves a right. Several keys may
-// be held for rotation; the first one writes. Safe for concurrent use.
+// Keyring seals secrets, and derives claim tokens and the names that secrets are stored
+// under. It may hold several keys, for rotation; it seals with the first one, the writing
+// key. Safe for concurrent use.
 type Keyring struct {
 	ids  []string
 	keys map[string][]byte
@@ -24,15 +25,15 @@ type Keyring struct {
 
 var keyIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,16}$`)
 
-// ParseKeyring reads "id:base64-of-32-bytes,…"; the first key writes. An empty
-// text is an error: nothing may be sealed with no key.
+// ParseKeyring reads "id:base64-of-32-bytes,…"; the first key is the writing key. An
+// empty text is an error.
 func ParseKeyring(text Secret) (*Keyring, error) {
 	ring := &Keyring{keys: map[string][]byte{}}
 	for i, part := range strings.Split(text.Reveal(), ",") {
 		id, encoded, ok := strings.Cut(strings.TrimSpace(part), ":")
 		key, err := base64.StdEncoding.DecodeString(encoded)
 		switch {
-		case !ok || !keyIDPattern.MatchString(id): // an id is stored and logged: a key in its place must not be
+		case !ok || !keyIDPattern.MatchString(id): // do not print the id: it may be a key without one
 			return nil, fmt.Errorf("key %d is not of the form id:base64, with an id of at most 16 letters and digits", i+1)
 		case err != nil || len(key) != 32:
 			return nil, fmt.Errorf("key %q is not 32 bytes in base64 (make one with: openssl rand -base64 32)", id)
@@ -44,7 +45,7 @@ func ParseKeyring(text Secret) (*Keyring, error) {
 	return ring, nil
 }
 
-// NewKeyring makes a ring with one fresh key, and its text for ParseKeyring.
+// NewKeyring makes a keyring with one new key, and returns its text for ParseKeyring.
 func NewKeyring() (*Keyring, Secret) {
 	key := make([]byte, 32)
 	rand.Read(key) //nolint:errcheck // never fails
@@ -52,26 +53,27 @@ func NewKeyring() (*Keyring, Secret) {
 	return &Keyring{ids: []string{"k1"}, keys: map[string][]byte{"k1": key}}, text
 }
 
-// ID is the id of the key that writes.
+// ID is the id of the writing key.
 func (k *Keyring) ID() string { return k.ids[0] }
 
-// IDs lists all key ids held, the writing one first.
+// IDs lists the ids of all keys held, the writing key first.
 func (k *Keyring) IDs() []string { return append([]string(nil), k.ids...) }
 
-// Holds tells whether the ring can open what was sealed under a key id.
+// Holds reports whether the keyring holds the key with this id.
 func (k *Keyring) Holds(id string) bool { return k.keys[id] != nil }
 
-// Purpose says what a sealed text is for; it is bound into the seal.
+// Purpose says what a sealed text is for. A text opens only for the purpose it was sealed
+// for.
 type Purpose string
 
-// What is sealed.
+// The purposes.
 const (
 	PurposeInput       Purpose = "input"
 	PurposeCredentials Purpose = "credentials"
 )
 
-// Seal encrypts with AES-256-GCM under the writing key, bound to job and
-// purpose: "id:base64(nonce and box)".
+// Seal encrypts with AES-256-GCM under the writing key, with job and purpose as
+// additional data: "id:base64(nonce and box)".
 func (k *Keyring) Seal(job JobID, purpose Purpose, plain []byte) (string, error) {
 	aead, err := k.aead(k.ID())
 	if err != nil {
@@ -83,8 +85,8 @@ func (k *Keyring) Seal(job JobID, purpose Purpose, plain []byte) (string, error)
 	return k.ID() + ":" + base64.RawStdEncoding.EncodeToString(box), nil
 }
 
-// Open decrypts what Seal made. An unknown key id is unavailable (another
-// worker may hold it); anything else that does not open is internal.
+// Open decrypts what Seal made. Unavailable: the keyring does not hold the key, but
+// another worker may. Internal: it cannot be decrypted.
 func (k *Keyring) Open(job JobID, purpose Purpose, sealed string) ([]byte, error) {
 	id, encoded, _ := strings.Cut(sealed, ":")
 	if !k.Holds(id) {
@@ -113,21 +115,21 @@ func (k *Keyring) Open(job JobID, purpose Purpose, sealed string) ([]byte, error
 	return plain, nil
 }
 
-// Claim is the token that lets its holder fetch a job's credentials and cancel
-// it. It is derived, never stored, so a replayed signup gets it again. Compare
-// with ClaimEqual.
+// Claim is the token with which its holder may fetch a job's credentials and cancel the
+// job. It is derived and not stored, so a replayed signup gets the same one. Compare with
+// ClaimEqual.
 func (k *Keyring) Claim(keyID string, job JobID) Secret {
 	return Secret(hex.EncodeToString(k.mac(keyID, "claim", string(job))))
 }
 
-// ClaimEqual compares a token in constant time; false if the key is not held.
+// ClaimEqual compares a token in constant time. It is false if the key is not held.
 func (k *Keyring) ClaimEqual(keyID string, job JobID, token Secret) bool {
 	return k.Holds(keyID) && hmac.Equal([]byte(k.Claim(keyID, job)), []byte(token))
 }
 
-// Fingerprints is a keyed digest of a text under each key held, the writing
-// one first, as "id=hex": it says whether two requests were the same and
-// nothing else, so a password in the text cannot be guessed from it.
+// Fingerprints are digests of a text with each key held, the writing key first, as
+// "id=hex". They only show whether two requests are equal: without the key, nobody can
+// test guesses of a password that is in the text.
 func (k *Keyring) Fingerprints(text []byte) []string {
 	out := make([]string, len(k.ids))
 	for i, id := range k.ids {
@@ -136,8 +138,9 @@ func (k *Keyring) Fingerprints(text []byte) []string {
 	return out
 }
 
-// IdempotencyNames are the names an idempotency key is stored under, by each key
-// held, the writing one first. They do not tell whose it is.
+// IdempotencyNames are the names under which an idempotency key is stored, one for each
+// key held, the writing key first. The scope, which may be an e-mail, cannot be read from
+// them.
 func (k *Keyring) IdempotencyNames(scope, key string) []string {
 	out := make([]string, len(k.ids))
 	for i, id := range k.ids {
@@ -146,8 +149,8 @@ func (k *Keyring) IdempotencyNames(scope, key string) []string {
 	return out
 }
 
-// Bucket names what a rate limit counts, an address or e-mail, so that the text
-// cannot be read from the name.
+// Bucket is the name under which a rate limit counts an IP address or an e-mail, which
+// cannot be read from it.
 func (k *Keyring) Bucket(text string) string {
 	return hex.EncodeToString(k.mac(k.ID(), "rate", text)[:12])
 }
@@ -166,10 +169,10 @@ func (k *Keyring) aead(id string) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// sub derives the key of one use (HKDF, RFC 5869), so that no two uses share one.
+// sub derives a key of its own for each use (HKDF, RFC 5869).
 func (k *Keyring) sub(id, label string) []byte {
 	key, err := hkdf.Key(sha256.New, k.keys[id], nil, "nexus/"+label, 32)
-	if err != nil { // only for absurd lengths
+	if err != nil { // only for a length above 255 digests
 		return nil
 	}
 	return key

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Knows is what sites of a bench can be set to, as Frappe itself lists it. A value
-// that is in no list would be dropped or break the site's forms.
+// Knows lists the values that sites of a bench accept, as Frappe has them. Frappe would
+// drop any other value, or could no longer show the site's forms.
 type Knows struct {
 	Countries  []Country   `json:"countries,omitempty"`  // by name
 	Currencies []string    `json:"currencies,omitempty"` // ISO 4217, sorted
@@ -31,8 +31,8 @@ type Language struct {
 	Name string `json:"name"` // in the language itself
 }
 
-// FieldLimits are the sizes of the fields that a signup fills, in characters;
-// zero: unknown.
+// FieldLimits are the lengths of the fields that a signup fills, in characters; zero: not
+// known.
 type FieldLimits struct {
 	Email        int `json:"email,omitempty"`
 	FullName     int `json:"full_name,omitempty"`
@@ -40,7 +40,7 @@ type FieldLimits struct {
 	Password     int `json:"password,omitempty"`
 }
 
-// Region is what a signup says of its place and speech.
+// Region holds the regional settings of a signup.
 type Region struct {
 	Country, Language, TimeZone, Currency string
 }
@@ -60,8 +60,9 @@ func (k Knows) Country(codeOrName string) (Country, bool) {
 	return k.Countries[i], true
 }
 
-// Fit spells a region as the bench does, and names what of it the bench does not
-// know, which is kept as it was. A list that is empty refuses nothing.
+// Fit returns a region in the spelling of the bench, and the names of the fields whose
+// values the bench does not know; these values stay as they are. An empty list accepts
+// every value.
 func (k Knows) Fit(r Region) (fit Region, unknown []string) {
 	fit = r
 	if country, ok := k.Country(r.Country); ok {
@@ -93,9 +94,9 @@ func (k Knows) Fit(r Region) (fit Region, unknown []string) {
 	return fit, unknown
 }
 
-// Together is what any of the benches knows, by name of the bench. Where two spell a
-// country differently the first one's name counts.
-func Together(benches map[string]Knows) (all Knows) {
+// MergeKnows returns what at least one of the benches knows. If two spell a country
+// differently, the spelling of the first bench by name is taken.
+func MergeKnows(benches map[string]Knows) (all Knows) {
 	for i, name := range slices.Sorted(maps.Keys(benches)) {
 		k := benches[name]
 		if i == 0 {
@@ -107,13 +108,14 @@ func Together(benches map[string]Knows) (all Knows) {
 		self := func(text string) string { return text }
 		all.TimeZones = union(all.TimeZones, k.TimeZones, self, self)
 		all.Currencies = union(all.Currencies, k.Currencies, self, self)
-		all.Limits = FieldLimits{Email: narrower(all.Limits.Email, k.Limits.Email), FullName: narrower(all.Limits.FullName, k.Limits.FullName),
-			Organization: narrower(all.Limits.Organization, k.Limits.Organization), Password: narrower(all.Limits.Password, k.Limits.Password)}
+		all.Limits = FieldLimits{Email: stricter(all.Limits.Email, k.Limits.Email), FullName: stricter(all.Limits.FullName, k.Limits.FullName),
+			Organization: stricter(all.Limits.Organization, k.Limits.Organization), Password: stricter(all.Limits.Password, k.Limits.Password)}
 	}
 	return all
 }
 
-// union is both lists without doubles, of which the former's stay, sorted.
+// union merges two lists by key and sorts them; of two equal keys it keeps the element
+// of a.
 func union[T any](a, b []T, key, order func(T) string) []T {
 	have := map[string]bool{}
 	var out []T
@@ -127,8 +129,8 @@ func union[T any](a, b []T, key, order func(T) string) []T {
 	return out
 }
 
-// narrower is the smaller of two limits; zero is none.
-func narrower(a, b int) int {
+// stricter is the smaller of two limits; zero means no limit.
+func stricter(a, b int) int {
 	if a == 0 || b != 0 && b < a {
 		return b
 	}

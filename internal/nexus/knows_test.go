@@ -64,10 +64,10 @@ func TestTogether(t *testing.T) {
 	want.Currencies = []string{"AED", "EUR", "KRW"}
 	want.Languages = slices.Insert(want.Languages, 1, nexus.Language{Code: "fr", Name: "Français"})
 	want.Limits.FullName = 5
-	if diff := cmp.Diff(want, nexus.Together(map[string]nexus.Knows{"b": other, "a": knows()})); diff != "" {
+	if diff := cmp.Diff(want, nexus.MergeKnows(map[string]nexus.Knows{"b": other, "a": knows()})); diff != "" {
 		t.Error(diff)
 	}
-	if got := nexus.Together(nil); !cmp.Equal(got, nexus.Knows{}) {
+	if got := nexus.MergeKnows(nil); !cmp.Equal(got, nexus.Knows{}) {
 		t.Errorf("of none %+v", got)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Keys of log attributes, so that one thing has one name in every line.
+// The keys of log attributes.
 const (
 	LogJob     = "job"
 	LogTenant  = "tenant"
@@ -24,12 +24,11 @@ const (
 	LogWorker  = "worker"
 	LogErr     = "err"
 
-	LogRepeated = "left_out" // how many lines like this one were left out since the last
+	LogRepeated = "left_out" // how many lines like this one were dropped since the last
 )
 
-// PanicText is what a log may tell of a recovered value: the text of the runtime's
-// own errors; of anything else the type, since it may hold what somebody entered.
-// The stack tells where it was.
+// PanicText is the text to log for a recovered value: the text of a runtime error, and
+// the type of anything else, since its value may hold user input.
 func PanicText(recovered any) string {
 	if err, ok := recovered.(runtime.Error); ok {
 		return err.Error()
@@ -45,7 +44,8 @@ func WithLog(ctx context.Context, attrs ...slog.Attr) context.Context {
 	return context.WithValue(ctx, logAttrsKey{}, append(old[:len(old):len(old)], attrs...))
 }
 
-// LogText is the text that WithLog put into the context under a key; empty without.
+// LogText returns the attribute that WithLog put into the context under a key; empty if
+// there is none.
 func LogText(ctx context.Context, key string) (text string) {
 	attrs, _ := ctx.Value(logAttrsKey{}).([]slog.Attr)
 	for _, attr := range attrs {
@@ -56,7 +56,7 @@ func LogText(ctx context.Context, key string) (text string) {
 	return text
 }
 
-// LogHandler wraps a handler so that it adds what WithLog put into the context.
+// LogHandler wraps a handler, so that it adds the attributes of WithLog to each line.
 func LogHandler(h slog.Handler) slog.Handler { return ctxHandler{h} }
 
 type ctxHandler struct{ slog.Handler }
@@ -74,12 +74,12 @@ func (h ctxHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h ctxHandler) WithGroup(name string) slog.Handler { return ctxHandler{h.Handler.WithGroup(name)} }
 
-// repeatEvery is how often a line that repeats itself is written.
+// repeatEvery is how often a repeated line is written.
 const repeatEvery = 30 * time.Second
 
-// Repeats keeps lines that come again and again, as in an outage, from filling a log:
-// each is written the first time, and then each half minute with the number of those
-// left out since. The zero value is ready. Safe for concurrent use.
+// Repeats limits how often a line is logged, so that an outage does not fill the log: the
+// first one is written, and then one each 30 s, with the number of those dropped since.
+// The zero value is ready for use. Safe for concurrent use.
 type Repeats struct {
 	mu   sync.Mutex
 	said map[string]*repeat
@@ -90,13 +90,13 @@ type repeat struct {
 	left int
 }
 
-// Log writes a line, unless one with the same key was written in the last half minute.
+// Log writes a line, unless one with the same key was written in the last 30 s.
 func (r *Repeats) Log(ctx context.Context, log *slog.Logger, level slog.Level, key, msg string, args ...any) {
 	r.mu.Lock()
 	now := time.Now()
 	last := r.said[key]
 	if last == nil {
-		if r.said == nil || len(r.said) >= 1000 { // keys are few; this is for the one that is not
+		if r.said == nil || len(r.said) >= 1000 { // there are few keys; the bound is for safety
 			r.said = map[string]*repeat{}
 		}
 		last = &repeat{}

@@ -5,11 +5,11 @@ import (
 	"log/slog"
 )
 
-// Secret is text that must not be printed: every way of formatting, logging or
-// encoding it shows ***. The empty secret prints as nothing.
+// Secret is a text that must not be shown: fmt, slog and encoding/json write *** in its
+// place, and nothing for an empty one.
 type Secret string
 
-// Reveal gives the text itself, at the one place that needs it.
+// Reveal returns the text itself.
 func (s Secret) Reveal() string { return string(s) }
 
 // String hides the text.
@@ -20,7 +20,7 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// Format hides the text from every verb of fmt, the wrong ones too.
+// Format hides the text from every verb of fmt, also from those that do not fit a string.
 func (s Secret) Format(f fmt.State, verb rune) { fmt.Fprintf(f, fmt.FormatString(f, verb), s.String()) }
 
 // MarshalText hides the text from encoding/json and the like.

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Signup is what a person, or an operator for a person, asks for.
+// Signup is a request for a site, by its future admin or by an operator for him.
 type Signup struct {
 	Email        string
 	Password     Secret
@@ -19,18 +19,18 @@ type Signup struct {
 	Organization string
 	Subdomain    string // empty: derived from the organization
 	Plan         PlanName
-	Country      string // an ISO 3166 code or a name in English; after Fit as Frappe spells it
+	Country      string // an ISO 3166 code or an English name; after Fit in Frappe's spelling
 	Language     string // "de", "pt-BR"
 	TimeZone     string // IANA name
 	Currency     string // ISO 4217
 }
 
-// Normalize trims what people paste around their words, lower-cases the
-// address' domain and fills in the default plan. It never touches the password.
+// Normalize trims spaces, sets the case of the e-mail's domain, of subdomain and
+// currency, and fills in the default plan. It does not change the password.
 func (s *Signup) Normalize() {
 	for _, field := range []*string{&s.Email, &s.FullName, &s.Organization, &s.Subdomain,
 		&s.Country, &s.Language, &s.TimeZone, &s.Currency} {
-		if utf8.RuneCountInString(*field) <= MaxData { // else it is refused, however much of it is space
+		if utf8.RuneCountInString(*field) <= MaxData { // a longer one is refused, spaces included
 			*field = strings.TrimSpace(*field)
 		}
 	}
@@ -44,8 +44,8 @@ func (s *Signup) Normalize() {
 	}
 }
 
-// Refusals checks a normalized signup against all rules at once: one sentence
-// per field, nil if all is well. Operators may give any plan.
+// Refusals checks a normalized signup against all rules and returns one sentence for each
+// refused field; nil: none is refused. An operator may give any plan.
 func (s *Signup) Refusals(operator bool) []FieldError {
 	var out []FieldError
 	check := func(field, refusal string) {
@@ -78,8 +78,8 @@ func (s *Signup) Refusals(operator bool) []FieldError {
 	return out
 }
 
-// Fit spells the region as the benches do, and adds to the refusals what they cannot
-// do. A time zone that they list needs no other leave.
+// Fit sets the region in the spelling of the benches, and adds refusals for what the
+// benches do not accept. It removes the refusal of a time zone that the benches list.
 func (s *Signup) Fit(k Knows, refusals []FieldError) []FieldError {
 	fit, unknown := k.Fit(Region{Country: s.Country, Language: s.Language, TimeZone: s.TimeZone, Currency: s.Currency})
 	if len(k.TimeZones) > 0 && !slices.Contains(unknown, "timezone") {
@@ -115,8 +115,8 @@ func (s *Signup) Fit(k Knows, refusals []FieldError) []FieldError {
 	return refusals
 }
 
-// AdoptRefusals checks what an operator gives of a site to be adopted, as Refusals
-// does; the site's name need not follow the rules for new ones.
+// AdoptRefusals checks the request to adopt a site, as Refusals does for a signup. The
+// site's name need not follow the rules for new names.
 func (s *Signup) AdoptRefusals(site string) []FieldError {
 	var out []FieldError
 	for _, f := range []FieldError{{"email", refuseEmail(s.Email)}, {"plan", s.refusePlan(true)}} {
@@ -135,19 +135,19 @@ var (
 	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
-// MaxData is how many characters a Data field of Frappe holds (type_map in
+// MaxData is the length of a Data field of Frappe, in characters (type_map in
 // frappe/database/mariadb/database.py, _validate_length in model/base_document.py).
 const MaxData = 140
 
-// DataLength is how many characters of a Data field a text takes up: the names of
-// a user are stored as HTML (clean_name in core/doctype/user/user.py), which spells
-// an ampersand &amp; and, since Frappe 16, a no-break space &nbsp;.
+// DataLength is the length that a text has in a Data field. Frappe stores a user's names
+// as HTML (clean_name in core/doctype/user/user.py), with &amp; for an ampersand and,
+// since Frappe 16, &nbsp; for a no-break space.
 func DataLength(text string) int {
 	return utf8.RuneCountInString(text) + len("amp;")*strings.Count(text, "&") + len("nbsp;")*strings.Count(text, "\u00a0")
 }
 
-// refuseEmail holds an address against RFC 5322 (one addr-spec, no display
-// name), the length of a local part of RFC 5321 §4.5.3.1, and Frappe's fields.
+// refuseEmail checks an address against RFC 5322 (one addr-spec without a display name),
+// the length of the local part in RFC 5321 §4.5.3.1, and Frappe's fields.
 func refuseEmail(email string) string {
 	const form = "Enter one e-mail address such as jane@example.com."
 	if email == "" {
@@ -157,7 +157,7 @@ func refuseEmail(email string) string {
 		return fmt.Sprintf("This e-mail address is too long: %d characters at most.", MaxData)
 	}
 	if strings.ContainsFunc(email, unwanted) || !utf8.ValidString(email) {
-		return "The e-mail address holds characters that do not belong in one."
+		return "The e-mail address has invisible or control characters in it; type it anew."
 	}
 	parsed, err := mail.ParseAddress(email)
 	if err != nil || parsed.Name != "" || parsed.Address != email {
@@ -167,8 +167,8 @@ func refuseEmail(email string) string {
 	if len(local) > 64 {
 		return "The part before the @ is too long: 64 characters at most."
 	}
-	// Frappe takes an address only in ASCII, with a dotted domain of letters, digits
-	// and hyphens (frappe/utils/__init__.py, validate_email_address).
+	// Frappe accepts ASCII only, and a domain with a dot, of letters, digits and hyphens
+	// (frappe/utils/__init__.py, validate_email_address).
 	if !domainPattern.MatchString(domain) || strings.ContainsAny(local, "\"<>()[],;:\\ ") ||
 		strings.ContainsFunc(local, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return form
@@ -190,7 +190,7 @@ func (s *Signup) refusePassword() string {
 	case !utf8.ValidString(password) || strings.ContainsRune(password, utf8.RuneError):
 		return "A character of the password was lost on its way; type it anew."
 	case strings.ContainsFunc(password, unicode.IsControl):
-		return "The password must not hold control characters such as tabs or line breaks."
+		return "The password must not contain control characters such as tabs or line breaks."
 	case !strings.ContainsFunc(password, unicode.IsLower),
 		!strings.ContainsFunc(password, unicode.IsUpper),
 		!strings.ContainsFunc(password, unicode.IsDigit):
@@ -204,8 +204,8 @@ func (s *Signup) refusePassword() string {
 	return ""
 }
 
-// refuseText checks a name as people write names: any letters, punctuation such
-// as & ' . and , but no markup and nothing invisible that turns text around.
+// refuseText checks a name of a person, a company or a country: any letters and
+// punctuation, but no markup, and no invisible characters.
 func refuseText(text, what string) string {
 	switch {
 	case text == "":
@@ -222,9 +222,9 @@ func refuseText(text, what string) string {
 	return ""
 }
 
-// unwanted are control characters, bidi controls (Unicode UAX #9) and other
-// format characters, but for the two joiners that some scripts spell with; and
-// U+FFFD, which programs put where a character was lost.
+// unwanted reports whether r is a control character, a bidi control (Unicode UAX #9) or
+// another format character, except the two joiners that some scripts need; or U+FFFD,
+// which replaces a character that could not be decoded.
 func unwanted(r rune) bool {
 	if r == '\u200c' || r == '\u200d' {
 		return false
@@ -245,8 +245,8 @@ func (s *Signup) refusePlan(operator bool) string {
 	return fmt.Sprintf("Choose one of these plans: %s.", strings.Join(names, ", "))
 }
 
-// Canonical is a text that is equal for two signups that ask for the same, for
-// the fingerprint of an idempotency key. It holds the password: never store it.
+// Canonical returns a text that is equal for equal signups, for the fingerprint of an
+// idempotency key. It contains the password and must not be stored.
 func (s *Signup) Canonical() []byte {
 	return fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q", s.Email, s.Password.Reveal(), s.FullName, s.Organization,
 		s.Subdomain, s.Plan, s.Country, s.Language, s.TimeZone, s.Currency)

@@ -41,7 +41,7 @@ func TestSignupEmail(t *testing.T) {
 	t.Parallel()
 	const (
 		form    = "Enter one e-mail address such as jane@example.com."
-		strange = "The e-mail address holds characters that do not belong in one."
+		strange = "The e-mail address has invisible or control characters in it; type it anew."
 		tooLong = "This e-mail address is too long: 140 characters at most."
 		local   = "The part before the @ is too long: 64 characters at most."
 	)
@@ -104,7 +104,7 @@ func TestSignupPassword(t *testing.T) {
 		length  = "The password must have 8 to 128 characters."
 		kinds   = "The password needs at least one small letter, one capital letter and one digit."
 		lost    = "A character of the password was lost on its way; type it anew."
-		control = "The password must not hold control characters such as tabs or line breaks."
+		control = "The password must not contain control characters such as tabs or line breaks."
 		known   = "The password must not be your e-mail address or your organization's name."
 	)
 	for _, tc := range []struct {

@@ -20,15 +20,15 @@ var reserved = sync.OnceValue(func() map[string]bool {
 	return names
 })
 
-// The length of a subdomain: short ones are too easily somebody's brand, long
-// ones leave no room for the domain.
+// The length of a subdomain. Many shorter ones are brands; a longer one may leave too
+// little of the 253 characters of a host name for the domain.
 const (
 	MinSubdomain = 3
 	MaxSubdomain = 40
 )
 
-// RefuseSubdomain checks a subdomain against the rules of form and the reserved
-// list; empty means it is fine (whether it is free only the store knows).
+// RefuseSubdomain checks the form of a subdomain and the list of reserved ones, and
+// returns a sentence; empty: it is accepted. Whether it is free is for the store to say.
 func RefuseSubdomain(name string) string {
 	switch {
 	case name == "":
@@ -42,15 +42,15 @@ func RefuseSubdomain(name string) string {
 	case strings.HasPrefix(name, "xn--"):
 		return "The address must not begin with xn--."
 	case strings.Contains(name, "--"):
-		return "The address must not hold two hyphens in a row."
+		return "The address must not have two hyphens in a row."
 	case reserved()[name]:
 		return "This address is reserved; please choose another."
 	}
 	return ""
 }
 
-// DeriveSubdomain makes the wished name from an organization's name that was
-// already transliterated to ASCII. Empty: nothing usable is left.
+// DeriveSubdomain makes a subdomain from an organization's name, which must be
+// transliterated to ASCII. Empty: the name has no letter or digit.
 func DeriveSubdomain(ascii string) string {
 	var b strings.Builder
 	hyphen := false
@@ -70,9 +70,9 @@ func DeriveSubdomain(ascii string) string {
 	return clip(b.String(), MaxSubdomain)
 }
 
-// Subdomains yields the wished name and then ever more variants of it, all of
-// them well-formed: 3m → 3m-co, acme → acme-2 … acme-50. The caller takes the
-// first one that is free. Empty for an empty wish.
+// Subdomains yields a name and then variants of it, all of them accepted by
+// RefuseSubdomain: 3m → 3m-co, acme → acme-2 … acme-50. The caller takes the first free
+// one. An empty name yields none.
 func Subdomains(wish string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		if wish == "" {

@@ -38,7 +38,7 @@ func TestRefuseSubdomain(t *testing.T) {
 		{"null", "ac\x00me", signs},
 		{"begins with a hyphen", "-acme", ends},
 		{"ends with a hyphen", "acme-", ends},
-		{"two hyphens in a row", "ac--me", "The address must not hold two hyphens in a row."},
+		{"two hyphens in a row", "ac--me", "The address must not have two hyphens in a row."},
 		{"punycode", "xn--acme", "The address must not begin with xn--."},
 		{"a host of the platform", "www", reserved},
 		{"a folder beside the sites", "assets", reserved},

@@ -5,7 +5,7 @@ import "time"
 // SiteName is a tenant's full host name, lower case: acme.example.com.
 type SiteName string
 
-// TenantState is where a tenant is in its life; the text is stored.
+// TenantState is the state of a tenant. The text is stored.
 type TenantState string
 
 // The states of a tenant.
@@ -24,22 +24,22 @@ type Tenant struct {
 	Email     string
 	Bench     string    // empty until reserved
 	DB        string    // empty until reserved
-	MadeBy    JobID     // the job that made the site; owns its database
+	MadeBy    JobID     // the job that made or adopted the site
 	Job       JobID     // the live job on it; empty: none
 	PurgeAt   time.Time // when a suspended tenant is removed; zero: never
-	StateGen  Gen       // Submitted of the job that last settled State; zero: not known
+	StateGen  Gen       // Submitted of the job that last set State; zero: not known
 	CreatedAt time.Time
 }
 
-// NameRest is how long the name of a removed tenant rests before anybody may
-// have it: old links and password mails must not reach a stranger.
+// NameRest is how long nobody may take the name of a removed tenant, so that its old
+// links and mails do not lead to another company's site.
 const NameRest = 30 * 24 * time.Hour
 
-// BenchMode says what a bench takes on; the text is stored.
+// BenchMode says which jobs a bench admits. The text is stored.
 type BenchMode string
 
-// The modes of a bench. Paused begins nothing new, drained does nothing at all;
-// both are an operator's. Tripped is the breaker's: like paused, for a time.
+// The modes of a bench. An operator sets paused, which admits no new signups, and
+// drained, which admits no job. The breaker sets tripped: paused for a time.
 const (
 	BenchOpen    BenchMode = "open"
 	BenchPaused  BenchMode = "paused"
@@ -47,18 +47,18 @@ const (
 	BenchTripped BenchMode = "tripped"
 )
 
-// BenchStatus is how admission to one bench stands.
+// BenchStatus is the state of admission to one bench.
 type BenchStatus struct {
 	Name     string
 	Mode     BenchMode
 	By       string    // who set the mode; empty while open
-	Until    time.Time // of a tripped one: when it is tried again
-	Step     StepName  // which step last failed, in a row
-	Code     Code      // with which code
-	Failures int       // of how many jobs in a row
-	Slots    int       // operations admitted at once
-	Used     int
-	Waiting  int // jobs that wait for room
+	Until    time.Time // while tripped: when the breaker admits a job again
+	Step     StepName  // the step that failed in a row
+	Code     Code      // the code with which it failed
+	Failures int       // the number of jobs in a row that failed so
+	Slots    int       // jobs admitted at once
+	Used     int       // slots in use
+	Waiting  int       // jobs that wait for a slot
 }
 
 // PlanName names a plan; the text is stored.
@@ -67,7 +67,7 @@ type PlanName string
 // Plan is what a tenant may use. Zero means unlimited.
 type Plan struct {
 	Name         PlanName
-	SelfServe    bool // may be asked for by a signup; others by an operator only
+	SelfServe    bool // a signup may choose it; else only an operator may give it
 	Users        int
 	StorageBytes int64
 }
