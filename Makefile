@@ -20,8 +20,8 @@ test: ## the fast suite: no service, no network
 test-all: ## the whole suite with -race: needs redis-server, Docker and MariaDB (see .ci/services)
 	go test -race -tags service -timeout 60m ./...
 
-test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH
-	go test -tags bench -run TestConformance -timeout 60m -count 1 -v ./internal/bench
+test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH (RUN=TestAttackedBench)
+	go test -tags bench -run $(or $(RUN),TestConformance) -timeout 60m -count 1 -v ./internal/bench
 
 bench: ## figures, each beside its peer's of the same run; also to bench.json (ARGS='-runs 3 rate')
 	go run ./internal/e2e/benchmark $(ARGS)

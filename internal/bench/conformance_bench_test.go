@@ -12,11 +12,28 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestConformanceBench holds the bench of a container against the table: a real
-// one, named by NEXUS_TEST_BENCH, with its HTTP address in NEXUS_TEST_VERIFY_ADDR
-// and its database's root password in NEXUS_TEST_DB_ROOT_PASSWORD. It makes and
-// drops sites named ct-….
+// TestConformanceBench holds a real bench against the table. It makes and drops sites
+// named ct-….
 func TestConformanceBench(t *testing.T) {
+	b, g := realBench(t)
+	conformance(t, g)
+	t.Run("web server", func(t *testing.T) { testWeb(t, b, g) })
+	testPasswords(t, b, g)
+}
+
+// TestAttackedBench does to a real bench what its tenants and its environment may do.
+// For moments it is nobody's: jobs of a product on it wait meanwhile.
+func TestAttackedBench(t *testing.T) {
+	b, g := realBench(t)
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	attacked(t, b, g)
+}
+
+// realBench is the bench of a container: the one that NEXUS_TEST_BENCH names, with its
+// HTTP address in NEXUS_TEST_VERIFY_ADDR and its database's root password in
+// NEXUS_TEST_DB_ROOT_PASSWORD.
+func realBench(t *testing.T) (*standin.Box, *target) {
+	t.Helper()
 	name, addr, root := os.Getenv("NEXUS_TEST_BENCH"), os.Getenv("NEXUS_TEST_VERIFY_ADDR"), os.Getenv("NEXUS_TEST_DB_ROOT_PASSWORD")
 	if name == "" || addr == "" || root == "" {
 		t.Fatal("set NEXUS_TEST_BENCH (container), NEXUS_TEST_VERIFY_ADDR (host:port) and NEXUS_TEST_DB_ROOT_PASSWORD")
@@ -32,8 +49,5 @@ func TestConformanceBench(t *testing.T) {
 	if app == "" {
 		app = "erpnext"
 	}
-	g := container(t, b, addr, app, install)
-	conformance(t, g)
-	t.Run("web server", func(t *testing.T) { testWeb(t, b, g) })
-	testPasswords(t, b, g)
+	return b, container(t, b, addr, app, install)
 }

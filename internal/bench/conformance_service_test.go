@@ -3,7 +3,6 @@
 package bench_test
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -38,41 +37,7 @@ func TestAttackedStandin(t *testing.T) {
 	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	t.Run("Redis without a password", func(t *testing.T) { testRedisWithoutPassword(t, b, g) })
-	t.Run("its volume is away", func(t *testing.T) { testUnmounted(t, b, g) })
-	t.Run("files", func(t *testing.T) { testFolders(t, b, g) })
-	t.Run("configs", func(t *testing.T) { testLies(t, b, g) })
-	t.Run("names", func(t *testing.T) { testNames(t, b, g) })
-	t.Run("shared", func(t *testing.T) { testSharing(t, b, g) })
-}
-
-// testUnmounted takes away what says whose the bench is, as a volume that is mounted
-// late does, and puts another install's in its place: nothing has begun, so that a job
-// and its undo wait, uncharged. Nobody is told either that a site is not there.
-func testUnmounted(t *testing.T, b *standin.Box, g *target) {
-	const file = "sites/.nexus/install"
-	n := g.tenant("away")
-	n.run(t, nexus.NewSite{})
-	kept := b.Sh(t, "cat "+file)
-	for name, change := range map[string]string{"away": "mv %[1]s %[1]s.kept", "unreadable": "cp %[1]s %[1]s.kept && chmod 0 %[1]s", "empty": "cp %[1]s %[1]s.kept && : > %[1]s",
-		"another's": `cp %[1]s %[1]s.kept && printf '"0000"' > %[1]s`} {
-		b.Sh(t, fmt.Sprintf(change, file))
-		for _, args := range []nexus.Args{nexus.NewSite{}, nexus.Mark{State: nexus.TenantActive}, nexus.DropSite{}, nexus.Disown{}, nexus.Inspect{}, nexus.Inventory{}, nexus.Stop{}} {
-			_, err := n.try(t, args)
-			e, _ := errors.AsType[*nexus.Error](err)
-			if nexus.CodeOf(err) != nexus.Unavailable || !e.Unbegun || e.Wait != nexus.WaitBench {
-				t.Errorf("%s, its install %s: %v", args.Op(), name, err)
-			}
-		}
-		hello, err := g.bench.Run(t.Context(), nexus.Op{Args: nexus.Hello{}})
-		if err != nil || len(hello.Hello.Problems) != 1 {
-			t.Errorf("its install %s: hello %+v, %v", name, hello.Hello, err)
-		}
-		b.Sh(t, fmt.Sprintf("mv -f %[1]s.kept %[1]s", file))
-	}
-	if now := b.Sh(t, "cat "+file); now != kept {
-		t.Fatalf("the install is %s, was %s", now, kept)
-	}
-	testDrop(t, n)
+	attacked(t, b, g)
 }
 
 // testRedisWithoutPassword holds that a bench is told so if its Redis servers do what
