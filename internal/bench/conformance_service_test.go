@@ -15,11 +15,13 @@ import (
 )
 
 // TestConformanceStandin holds the Docker driver and the runner against the
-// table, on stand-ins of a bench of each release of Frappe.
+// table, on stand-ins of a bench of each release of Frappe; that of 16 is under an
+// init process, as in compose.yaml.
 func TestConformanceStandin(t *testing.T) {
-	for _, release := range []string{"15", "16"} {
+	for release, init := range map[string]string{"15": "", "16": "1"} {
 		t.Run(release, func(t *testing.T) {
 			t.Setenv("STANDIN_FRAPPE", release)
+			t.Setenv("STANDIN_INIT", init)
 			s := standin.Start(t, 600*time.Millisecond)
 			b := standin.NewBox(t, s.Name, s.RootPassword)
 			g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())

@@ -33,10 +33,17 @@ def reload_web(op):
 
 
 def web_masters():
-    """The pids of gunicorn's first processes, if they are our user's."""
+    """The pids of gunicorn's first processes, if they are our user's. An init process
+    or a shell that started it has the same words in its command line, but is not Python."""
     tree = parents()
-    serving = {pid for pid in tree if b"gunicorn" in (line := command_line(pid)) and b"frappe.app" in line}
+    serving = {pid for pid in tree if b"gunicorn" in (line := command_line(pid)) and b"frappe.app" in line and is_python(pid)}
     return [pid for pid in serving if tree[pid] not in serving and os.stat(f"/proc/{pid}").st_uid == os.getuid()]
+
+
+def is_python(pid):
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python")
+    return False
 
 
 def command_line(pid):

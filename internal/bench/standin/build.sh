@@ -92,7 +92,7 @@ make_image() {
 		--change 'USER frappe' --change "WORKDIR $bench" \
 		--change "ENV PATH=$bench/env/bin:/usr/local/bin:/usr/bin:/bin" \
 		--change "VOLUME [\"$bench/sites\", \"$bench/logs\"]" \
-		--change "CMD [\"bash\", \"$bench/entry.sh\"]" \
+		--change "CMD [\"bash\", \"$bench/entry.sh\", \"gunicorn\", \"frappe.app:application\"]" \
 		"$work/image.tar" "nexus-standin:$tag" >/dev/null
 	rm -rf "$work"
 	trap - EXIT

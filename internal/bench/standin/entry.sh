@@ -22,4 +22,4 @@ JSON
 	mv common_site_config.json.new common_site_config.json
 fi
 printf '%s' "${STANDIN_FRAPPE:-15}" >../config/standin_frappe
-exec ../env/bin/python -u ../web.py gunicorn frappe.app:application
+exec ../env/bin/python -u ../web.py "$@"

@@ -8,16 +8,18 @@
 #   STANDIN_PROJECT     Compose project label, default NAME
 #   STANDIN_PACE        seconds a new-site takes, default 0.6
 #   STANDIN_FRAPPE      the release it stands for: 15 (default) or 16
+#   STANDIN_INIT        1: under an init process, as with "init: true" in Compose
 #   STANDIN_SITES       a volume for sites/ (several containers of one bench); default: one that dies with it
 # Stop it with: docker rm -fv NAME
 set -euo pipefail
 [ $# -eq 6 ] || {
-	sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
-sites=()
-if [ -n "${STANDIN_SITES:-}" ]; then sites=(--volume "$STANDIN_SITES:/home/frappe/frappe-bench/sites"); fi
-exec docker run --detach --name "$1" --network host "${sites[@]}" \
+options=()
+if [ -n "${STANDIN_SITES:-}" ]; then options+=(--volume "$STANDIN_SITES:/home/frappe/frappe-bench/sites"); fi
+if [ -n "${STANDIN_INIT:-}" ]; then options+=(--init); fi
+exec docker run --detach --name "$1" --network host "${options[@]}" \
 	--label "com.docker.compose.service=${STANDIN_SERVICE:-backend}" \
 	--label "com.docker.compose.project=${STANDIN_PROJECT:-$1}" \
 	--label com.docker.compose.container-number=1 \
