@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -98,19 +99,22 @@ func (s *Server) known(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	return s.Store.Job(ctx, id)
 }
 
+// durations are the contract's: a test holds them against it.
+var durations = regexp.MustCompile(`^([0-9]{1,5}(\.[0-9]{1,9})?|([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h)){0,3})$`)
+
 // duration reads "20s" or "20", 30 s at most.
 func duration(text *string) (time.Duration, error) {
-	if value(text) == "" {
+	wait := value(text)
+	switch {
+	case wait == "":
 		return 0, nil
-	}
-	d, err := time.ParseDuration(*text)
-	if err != nil {
-		d, err = time.ParseDuration(*text + "s")
-	}
-	if err != nil || d < 0 {
+	case len(wait) > 40 || !durations.MatchString(wait):
 		return 0, invalid("wait", "Give wait as a time such as 20s, 30s at most.")
+	case wait[len(wait)-1] <= '9':
+		wait += "s"
 	}
-	return min(d, longest), nil
+	d, err := time.ParseDuration(wait)
+	return min(d, longest), err
 }
 
 // ListJobs lists jobs for operators.
@@ -119,10 +123,10 @@ func (s *Server) ListJobs(c echo.Context, params gen.ListJobsParams) error {
 		return err
 	}
 	state, kind := value(params.State), value(params.Kind)
-	if state != "" && !state.Valid() {
+	if params.State != nil && !state.Valid() {
 		return invalid("state", "There is no such state of a job; /openapi.yaml lists them.")
 	}
-	if kind != "" && !kind.Valid() {
+	if params.Kind != nil && !kind.Valid() {
 		return invalid("kind", "There is no such kind of job; /openapi.yaml lists them.")
 	}
 	if err := checkLimit(params.Limit); err != nil {

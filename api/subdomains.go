@@ -22,7 +22,7 @@ func (s *Server) Subdomain(c echo.Context, name string) error {
 	if utf8.RuneCountInString(name) > longestWish {
 		return invalid("name", fmt.Sprintf("This is too long to be an address: %d characters at most.", longestWish))
 	}
-	name = strings.ToLower(strings.TrimSpace(name))
+	name = nexus.Lower(strings.TrimSpace(name))
 	if s.Single {
 		return c.JSON(http.StatusOK, gen.Subdomain{Name: name, Site: string(s.Master), Available: true,
 			Reason: optional("All accounts are on " + string(s.Master) + "; an address of one's own has no effect.")})

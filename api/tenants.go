@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -19,7 +18,7 @@ func (s *Server) ListTenants(c echo.Context, params gen.ListTenantsParams) error
 		return err
 	}
 	state := value(params.State)
-	if state != "" && !state.Valid() {
+	if params.State != nil && !state.Valid() {
 		return invalid("state", "There is no such state; /openapi.yaml lists them.")
 	}
 	if err := checkLimit(params.Limit); err != nil {
@@ -42,7 +41,7 @@ func (s *Server) ShowTenant(c echo.Context, site string) error {
 	if _, err := s.need(c, ScopeRead); err != nil {
 		return err
 	}
-	tenant, err := s.Store.Tenant(c.Request().Context(), nexus.SiteName(strings.ToLower(site)))
+	tenant, err := s.Store.Tenant(c.Request().Context(), nexus.SiteName(nexus.Lower(site)))
 	if err != nil {
 		return err
 	}
@@ -117,7 +116,7 @@ func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *str
 	if err != nil {
 		return nexus.Job{}, err
 	}
-	sub := store.Submission{ID: nexus.NewJobID(), Kind: kind, Site: nexus.SiteName(strings.ToLower(site)), Actor: actor,
+	sub := store.Submission{ID: nexus.NewJobID(), Kind: kind, Site: nexus.SiteName(nexus.Lower(site)), Actor: actor,
 		Steps: tasks.Steps(kind), GiveUpAfter: s.Timeout, PurgeAfter: s.Grace}
 	if fill != nil { // it answers with a claim, and may seal a key
 		sub.KeyID = s.Keys.ID()

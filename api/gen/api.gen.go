@@ -490,13 +490,13 @@ type Language struct {
 	Name string `json:"name"`
 }
 
-// Name Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+// Name Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 type Name = string
 
 // Next The cursor of the next page; left out on the last one.
 type Next = string
 
-// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name.
+// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns are exact up to U+00FF (digits: U+065F): beyond it they allow any character.
 type Password = string
 
 // Path A path on this server.
@@ -549,7 +549,7 @@ type SignupRequest struct {
 	// Email An address in ASCII, in 140 characters, 64 of them before the @.
 	Email Email `json:"email"`
 
-	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	FullName Name `json:"fullName"`
 
 	// Language One of /choices.
@@ -557,10 +557,10 @@ type SignupRequest struct {
 	// Example: de
 	Language *string `json:"language,omitempty"`
 
-	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name.
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns are exact up to U+00FF (digits: U+065F): beyond it they allow any character.
 	Password Password `json:"password"`
 
 	// Plan Left out: free.
@@ -651,7 +651,7 @@ type TenantRequest struct {
 	// Email An address in ASCII, in 140 characters, 64 of them before the @.
 	Email Email `json:"email"`
 
-	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	FullName Name `json:"fullName"`
 
 	// Language One of /choices.
@@ -659,10 +659,10 @@ type TenantRequest struct {
 	// Example: de
 	Language *string `json:"language,omitempty"`
 
-	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six.
+	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name.
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns are exact up to U+00FF (digits: U+065F): beyond it they allow any character.
 	Password Password `json:"password"`
 
 	// Plan Left out: free.

@@ -35,10 +35,12 @@ func (s *Signup) Normalize() {
 		}
 	}
 	if local, domain, ok := cutLast(s.Email, "@"); ok {
-		s.Email = local + "@" + strings.ToLower(domain)
+		s.Email = local + "@" + Lower(domain)
 	}
-	s.Subdomain = strings.ToLower(s.Subdomain)
-	s.Currency = strings.ToUpper(s.Currency)
+	s.Subdomain = Lower(s.Subdomain)
+	if len(s.Currency) == len("EUR") { // three letters of ASCII, else it is refused
+		s.Currency = strings.ToUpper(s.Currency)
+	}
 	if s.Plan == "" {
 		s.Plan = DefaultPlan
 	}

@@ -96,6 +96,17 @@ func Subdomains(wish string) func(yield func(string) bool) {
 	}
 }
 
+// Lower writes A–Z small, as names of hosts are compared (RFC 4343). strings.ToLower
+// would make other names too: a k of the Kelvin sign, an i of the Turkish İ.
+func Lower(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, name)
+}
+
 func slugRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-'
 }

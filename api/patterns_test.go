@@ -1,0 +1,190 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// TestPatternsAreCommon: each pattern of the contract means the same in ECMA 262, with
+// and without its flag u, in Python and in Go: none of them has a class by name, an
+// escape that one of them does not know, a group that is not a plain one, or a
+// character beyond U+FFFF, which is two without the flag.
+func TestPatternsAreCommon(t *testing.T) {
+	t.Parallel()
+	text, err := json.Marshal(document(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := regexp.MustCompile(`\\[^x.\[\]\\-]|\\x[^0-9A-F]|\[\[|[^\x00-\x{FFFF}]`)
+	oddGroup, class := regexp.MustCompile(`\(\?|[*+?}][*+?]`), regexp.MustCompile(`\[(\\.|[^\]\\])*\]`)
+	found := regexp.MustCompile(`"pattern":("(?:[^"\\]|\\.)*")`).FindAllSubmatch(text, -1)
+	for _, match := range found {
+		var pattern string
+		if err := json.Unmarshal(match[1], &pattern); err != nil {
+			t.Fatal(err)
+		}
+		if at := odd.FindString(pattern) + oddGroup.FindString(class.ReplaceAllString(pattern, "_")); at != "" {
+			t.Errorf("%q in the pattern %s", at, pattern)
+		}
+	}
+	if len(found) < 20 {
+		t.Errorf("only %d patterns were found", len(found))
+	}
+}
+
+// borders are the characters before and behind each border of a class that a rule of
+// a signup asks for.
+func borders() (out []rune) {
+	class := func(r rune) (set [7]bool) {
+		for i, in := range []func(rune) bool{unicode.IsControl, unicode.IsLetter, unicode.IsDigit, unicode.IsUpper, unicode.IsLower, unicode.IsSpace} {
+			set[i] = in(r)
+		}
+		set[6] = unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+		return set
+	}
+	for r := rune(1); r <= unicode.MaxRune; r++ {
+		surrogate := r >= 0xd800 && r <= 0xe000
+		if !surrogate && (r < 0x100 || class(r) != class(r-1) || class(r) != class(min(r+1, unicode.MaxRune))) {
+			out = append(out, r)
+		}
+	}
+	return append(out, 0xfffc, 0xfffd, 0xfffe)
+}
+
+// TestPatterns holds the contract's patterns of what people write against the rules
+// of the server: what it takes always fits, and what it refuses for its form does not,
+// as far as a pattern can tell.
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	around := func(before, behind string) func(rune) string {
+		return func(r rune) string { return before + string(r) + behind }
+	}
+	request, points := document(t).Components.Schemas["SignupRequest"].Value.Properties, borders()
+	for _, row := range []struct {
+		name, field string
+		text        func(rune) string
+		exact       rune // up to this one the pattern refuses what the server refuses
+	}{
+		{"in a name", "fullName", around("a", "b"), 0xffff},
+		{"a whole name", "fullName", around("", ""), 0xff},
+		{"in an organization", "organizationName", around("-", "1"), 0xffff},
+		{"in a country", "country", around("a", "b"), 0xffff},
+		{"in a password", "password", around("Passw0rd", "x"), 0xffff},
+		{"the small letter of a password", "password", around("PASS", "W0RD"), 0xff},
+		{"the capital letter of a password", "password", around("pass", "w0rd"), 0xff},
+		{"the digit of a password", "password", around("Pass", "word"), 0x65f},
+		{"in an address", "email", around("a", "b@c.de"), unicode.MaxRune},
+		{"the end of an address' first part", "email", around("a", "@c.de"), unicode.MaxRune},
+		{"in an address' domain", "email", around("a@b", "c.de"), unicode.MaxRune},
+		{"the end of an address", "email", around("a@b.c", ""), unicode.MaxRune},
+		{"in a subdomain", "subdomain", around("ab", "cd"), unicode.MaxRune},
+		{"behind a hyphen", "subdomain", around("ab-", "cd"), unicode.MaxRune},
+		{"the end of a subdomain", "subdomain", around("ab", ""), unicode.MaxRune},
+		{"in a language", "language", around("p", "-BR"), unicode.MaxRune},
+		{"in a currency", "currency", around("E", "R"), unicode.MaxRune},
+	} {
+		for _, r := range points {
+			text := row.text(r)
+			switch {
+			case unicode.IsSpace(r) && strings.TrimSpace(text) != text:
+				continue // is cut off before it is looked at
+			case row.exact == unicode.MaxRune && r > 0x17f && unicode.ToLower(r) > 0x7f:
+				continue // far from ASCII, which is all that is allowed here
+			}
+			switch refusal, fits := refusal(row.field, text), request[row.field].Value.VisitJSON(text) == nil; {
+			case refusal == "" && !fits:
+				t.Errorf("%s: the server takes %q (%U), and the contract does not", row.name, text, r)
+			case refusal != "" && fits && r <= row.exact:
+				t.Errorf("%s: the contract takes %q (%U), and the server says: %s", row.name, text, r, refusal)
+			}
+		}
+	}
+}
+
+// TestPatternLengths does the same for lengths and forms.
+func TestPatternLengths(t *testing.T) {
+	t.Parallel()
+	request := document(t).Components.Schemas["SignupRequest"].Value.Properties
+	for field, texts := range map[string][]string{
+		"email": {"a@b.c", "a@b", "@b.c", "a@.c", "a@b.c.", "a..b@c.de", ".a@b.cd", "a@b..c", "a@-b.cd", "a@b-.cd", "a@b.c-",
+			"a@" + strings.Repeat("b", 63) + ".cd", "a@" + strings.Repeat("b", 64) + ".cd", "a@" + strings.Repeat("bcdef.", 22) + "bcdefg",
+			"a@" + strings.Repeat("bcdef.", 22) + "bcdefgh", "a@B.CD", `"a"@b.cd`, "Jane <a@b.cd>"},
+		"password":         {"Passw0r", "Passw0rd", "Passw0rd" + strings.Repeat("ü", 120), "Passw0rd" + strings.Repeat("ü", 121), "password1", "PASSWORD1", "Password"},
+		"fullName":         {"a", "", strings.Repeat("ü", 140), strings.Repeat("ü", 141), "-", "<b>"},
+		"subdomain":        {"ab", "abc", "a-b", "a-", "-ab", "ab-", "a--b", strings.Repeat("a", 40), strings.Repeat("a", 41), strings.Repeat("a-", 19) + "bc", "ABC"},
+		"plan":             {"free", "starter", "business", "enterprise", "none", "Free"},
+		"language":         {"de", "pt-BR", "a", "deu", "deut", "DE", "de-de", "de-"},
+		"currency":         {"EUR", "eur", "EU", "EURO", "E1R"},
+		"organizationName": {"Müller & Söhne", "日本", "\u200cا", "a\u200b"},
+	} {
+		for _, text := range texts {
+			refusal, fits := refusal(field, text), request[field].Value.VisitJSON(text) == nil
+			if (refusal == "") != fits {
+				t.Errorf("%s %q: fits the contract: %v, the server: %q", field, text, fits, refusal)
+			}
+		}
+	}
+}
+
+// refusal is what the rules of a signup say to one of its fields.
+func refusal(field, text string) string {
+	sub := nexus.Signup{Email: "jane@example.com", Password: "Passw0rdXyz", FullName: "Jane", Organization: "Acme"}
+	switch field {
+	case "email":
+		sub.Email = text
+	case "password":
+		sub.Password = nexus.Secret(text)
+	case "fullName":
+		sub.FullName = text
+	case "organizationName":
+		sub.Organization = text
+	case "subdomain":
+		sub.Subdomain = text
+	case "plan":
+		sub.Plan = nexus.PlanName(text)
+	case "country":
+		sub.Country = text
+	case "language":
+		sub.Language = text
+	case "currency":
+		sub.Currency = text
+	}
+	sub.Normalize()
+	refusals := sub.Refusals(false)
+	if at := slices.IndexFunc(refusals, func(f nexus.FieldError) bool { return f.Field == field }); at >= 0 {
+		return refusals[at].Message
+	}
+	return ""
+}
+
+// TestParameterPatterns holds the parameters that calls read themselves against the
+// contract: what does not fit is refused, and no wait that fits is.
+func TestParameterPatterns(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	_, _, job := s.ask("POST", "/signup", signupBody(""))
+	path := "/jobs/" + job["jobId"].(string)
+	wait := document(t).Components.Schemas["Duration"].Value
+	for _, text := range []string{"", "0", "1ms", "0.001", "0.000000001s", "0h0m1ms", "0s0s0s0s", "00000", "000000", "00001ms", "000001ms", "-1ms", "+1ms",
+		".001", "0.", "1us", "1µs", "1e-3", " 1ms", "1ms ", strings.Repeat("0s", 3), strings.Repeat("0.000000000s", 3), "0." + strings.Repeat("0", 39), "now"} {
+		fits := wait.VisitJSON(text) == nil
+		if status, _, body := s.ask("GET", path+"?wait="+url.QueryEscape(text), ""); (status == 200) != fits {
+			t.Errorf("wait=%s fits: %v, and is answered %d %v", text, fits, status, body)
+		}
+	}
+	for _, call := range []string{"/jobs?state=", "/jobs?kind=", "/jobs?limit=", "/tenants?state=", "/tenants?limit=", "/jobs?state=Queued"} {
+		if status, _, body := s.ask("GET", call, "", bearer(operator)...); status != 400 {
+			t.Errorf("%s: %d %v", call, status, body)
+		}
+	}
+	if status, _, body := s.ask("GET", "/jobs?cursor=", "", bearer(operator)...); status != 200 {
+		t.Errorf("an empty cursor, which is the first page: %d %v", status, body)
+	}
+}
