@@ -18,6 +18,7 @@ export function start(accepted) {
     event.preventDefault();
     submit(accepted);
   });
+  $("submit").disabled = false; // before, the browser itself would send the form
 }
 
 // kept tells whether the form still has what was typed, after its job.

@@ -6,6 +6,7 @@ import { progress } from "./progress.js";
 const marks = { pending: "·", started: "●", done: "✓", failed: "!", undone: "–" };
 
 let following = 0; // a newer start ends an older loop
+let drawn = 0; // when the job that is shown was changed
 
 export function start(again) {
   $("again").addEventListener("click", () => {
@@ -47,6 +48,7 @@ export async function follow(id, claim, heading, succeeded) {
 }
 
 function reset(id, claim, heading) {
+  drawn = 0;
   $("job-title").textContent = heading;
   view("job");
   $("job-site").textContent = "";
@@ -84,6 +86,8 @@ function row({ state, label, word, detail }) {
 
 function draw(job, claim) {
   const now = progress(job);
+  if (Date.parse(job.updatedAt) < drawn) return now; // the answer to a cancel came after a later one
+  drawn = Date.parse(job.updatedAt);
   const before = $("job-title").textContent;
   title("job", now.heading);
   $("job-site").textContent = job.site;

@@ -24,7 +24,7 @@ test("each state of a job says what it is, and offers what can be done", () => {
     ["running", job("running", "ddsppppp"), "Making your site", "ddsppppp", { cancelable: true }],
     ["waiting", job("waiting", "ddfppppp", { waitingFor: "retry" }), "Making your site", "ddfppppp", { cancelable: true, note: /tried again/ }],
     ["stopping", job("running", "ddsppppp", { cancelAsked: true }), "Stopping", "ddsppppp", { note: /removed.*address is free/ }],
-    ["stopping while it waits", job("waiting", "ddfppppp", { cancelAsked: true, waitingFor: "bench" }), "Stopping", "ddfppppp", { note: /^It stops/ }],
+    ["stopping while it waits", job("waiting", "ddfppppp", { cancelAsked: true, waitingFor: "bench" }), "Stopping", "ddfppppp", { note: /^It stops.*free again\.$/ }],
     ["rolling back after a cancel", job("rolling_back", "dduppppp", { error: canceled, cancelAsked: true }), "Removing what was made", "dsu-----", { note: /removed/ }],
     ["rolling back after a failure", job("rolling_back", "ddfppppp", { error: refused }), "Removing what was made", "ddf-----", { note: /removed/, alert: 1 }],
     ["failed, in vain", job("failed", "uuuppppp", { error: refused }), "Your site could not be made", "uuf-----", { ended: true, over: true, again: "quiet", alert: 2 }],
