@@ -60,38 +60,29 @@ func TestMasterForgetsAbsurdTokens(t *testing.T) {
 	}
 }
 
-// TestMasterOutdated has a job run that was submitted before the job that last changed
-// the user's state: it changes nothing, though its token is the newest.
-func TestMasterOutdated(t *testing.T) {
+// TestMasterBelievesNoUser: on a master site the user can write the mark of his own account,
+// so a mark of a later job than any saves nobody from his suspension and removal.
+func TestMasterBelievesNoUser(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)
-	run := func(submitted, gen nexus.Gen, args nexus.Args) error {
+	run := func(gen nexus.Gen, args nexus.Args) nexus.Result {
+		t.Helper()
 		op := masterOp(args, gen)
-		op.Submitted = submitted
-		_, err := m.Run(t.Context(), op)
-		return err
-	}
-	key := nexus.IssueKey{Email: jane.Email, Key: "k", Secret: "s"}
-	for _, step := range []struct {
-		submitted, gen nexus.Gen
-		args           nexus.Args
-	}{{10, 11, jane}, {10, 11, nexus.Mark{State: nexus.TenantActive}}, {20, 21, nexus.Mark{State: nexus.TenantSuspended}},
-		{30, 31, nexus.Mark{State: nexus.TenantActive}}, {40, 41, key}} {
-		if err := run(step.submitted, step.gen, step.args); err != nil {
-			t.Fatalf("%s: %v", step.args.Op(), err)
+		op.Submitted = gen
+		result, err := m.Run(t.Context(), op)
+		if err != nil {
+			t.Fatalf("%s: %v", args.Op(), err)
 		}
+		return result
 	}
-	before := fmt.Sprint(f.users)
-	for _, args := range []nexus.Args{jane, key, nexus.Mark{State: nexus.TenantSuspended}, nexus.DropSite{}} {
-		if err := run(20, 50, args); !nexus.IsOutdated(err) || nexus.CodeOf(err) != nexus.Conflict {
-			t.Errorf("%s: %v", args.Op(), err)
-		}
+	run(10, jane)
+	run(10, nexus.Mark{State: nexus.TenantActive})
+	run(20, nexus.IssueKey{Email: jane.Email, Key: "k", Secret: "s"})
+	if gen := run(20, nexus.Inspect{}).Site.StateGen; gen != 10 {
+		t.Errorf("the state is as of %d", gen)
 	}
-	if after := fmt.Sprint(f.users); after != before {
-		t.Errorf("touched: %s\n%s", before, after)
-	}
-	look, err := m.Run(t.Context(), masterOp(nexus.Inspect{}, 50))
-	if err != nil || look.Site.StateGen != 30 {
-		t.Errorf("%+v, %v", look.Site, err)
-	}
+	forged := marked("9f3c-job1", fmt.Sprintf("active 20 %d", time.Now().Add(time.Hour).UnixMicro()))
+	f.users["jane@example.com"]["social_logins"] = forged["social_logins"]
+	run(30, nexus.Mark{State: nexus.TenantSuspended})
+	run(40, nexus.DropSite{})
 }
