@@ -8,9 +8,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// adopt takes over a site that was made by other means: it is marked as ours, and
-// its admin gets a fresh key if one was asked for. The way back leaves the site as
-// it was, with its admin's old key.
+// adopt makes a tenant of a site that Nexus did not make: it writes the marker, and gives
+// the admin a new key if that was asked for. The undo leaves the site as it was, with the
+// admin's former key.
 func adopt() Process {
 	return Process{Kind: nexus.KindAdopt, Steps: []Step{
 		{Name: "adopt", Do: adoptSite, Undo: undone(disownSite), Timeout: 30 * time.Second, Attempts: 4},
@@ -21,7 +21,7 @@ func adopt() Process {
 	}}
 }
 
-// adoptSite journals the name of the site's database before it marks the site.
+// adoptSite records the name of the site's database before it writes the marker.
 func adoptSite(ctx context.Context, k *Kit) error {
 	if k.Job.DB == "" {
 		result, err := k.Run(ctx, nexus.Inspect{})
@@ -42,10 +42,10 @@ func adoptSite(ctx context.Context, k *Kit) error {
 }
 
 func disownSite(ctx context.Context, k *Kit) error {
-	if k.Job.DB == "" { // never looked at: nothing was marked
+	if k.Job.DB == "" { // the marker was never written
 		return nil
 	}
-	if err := opened(ctx, k); err != nil {
+	if err := refuseOpened(ctx, k); err != nil {
 		return err
 	}
 	_, err := k.Run(ctx, nexus.Disown{})
@@ -64,5 +64,5 @@ func verifyNewKey(ctx context.Context, k *Kit) error {
 	if !k.Job.Spec.NewKey {
 		return nil
 	}
-	return verifyFound(ctx, k)
+	return verifyExisting(ctx, k)
 }

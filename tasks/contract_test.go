@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// TestStepsGolden holds the names of kinds and steps against the stored ones.
-// Journals in Redis name them, so a name may be added and nothing else.
+// TestStepsGolden compares the names of kinds and steps with those that are stored in
+// journals. A name may be added, but never changed or removed.
 func TestStepsGolden(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/steps.golden")
@@ -47,7 +47,7 @@ func TestStepsGolden(t *testing.T) {
 	}
 }
 
-// TestRows holds the processes against the table of the design.
+// TestRows compares the processes with the table of the design.
 func TestRows(t *testing.T) {
 	t.Parallel()
 	want := map[nexus.Kind][]string{

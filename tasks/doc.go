@@ -1,6 +1,6 @@
-// Package tasks says what a job does: one file per kind, an ordered list of step
-// rows, each with its Do and its Undo. Read a file top to bottom and you have
-// read the business process. It knows neither queue nor database nor Docker.
+// Package tasks says what a job does: one file for each kind, with an ordered list of
+// steps, each with its Do and its Undo. It also decides what the doctor finds. It does
+// not know the queue, the store or Docker.
 //
 // May import: internal/nexus.
 // Imported by: api (for the names of the steps), worker, internal/app.

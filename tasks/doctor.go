@@ -9,27 +9,27 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Trouble is a kind of finding; the text is printed, and a label of a metric.
+// Trouble is a kind of finding. The text is printed, and the label of a metric.
 type Trouble string
 
-// The kinds there are.
+// The kinds of findings.
 const (
 	MissingSite     Trouble = "missing_site"     // a tenant without its folder
 	MissingDatabase Trouble = "missing_database" // a tenant without its database
 	OtherOwner      Trouble = "other_owner"      // the folder under a tenant's name is not the tenant's
-	OtherState      Trouble = "other_state"      // closed on the bench and open in the registry, or the other way
-	StuckTenant     Trouble = "stuck_tenant"     // a row that waits for a job that is over
-	ParkedJob       Trouble = "parked_job"       // a rollback that failed
-	UnseenJob       Trouble = "unseen_job"       // under way, and in no timer
-	OrphanSite      Trouble = "orphan_site"      // left by a job that failed
-	OrphanAdoption  Trouble = "orphan_adoption"  // marked by an adoption that failed
-	UnrecordedSite  Trouble = "unrecorded_site"  // a tenant's site that the registry does not know
-	HalfMadeSite    Trouble = "half_made_site"   // never handed out, and nobody knows its job
-	StaleIntent     Trouble = "stale_intent"     // of a job that is over
-	OrphanDatabase  Trouble = "orphan_database"  // registered, and no site has it
-	StaleTrash      Trouble = "stale_trash"      // a removal that never came to its end
-	OldArchive      Trouble = "old_archive"      // moved away by Frappe's own drop-site
-	BenchProblem    Trouble = "bench_problem"    // what the bench says it lacks
+	OtherState      Trouble = "other_state"      // open in the registry and closed on the bench, or the reverse
+	StuckTenant     Trouble = "stuck_tenant"     // a row whose job is over
+	ParkedJob       Trouble = "parked_job"       // a job whose rollback failed
+	UnseenJob       Trouble = "unseen_job"       // a job that is not over and not in the due index
+	OrphanSite      Trouble = "orphan_site"      // a site that a failed job left
+	OrphanAdoption  Trouble = "orphan_adoption"  // a site with the marker of an adoption that failed
+	UnrecordedSite  Trouble = "unrecorded_site"  // a tenant's site without a row
+	HalfMadeSite    Trouble = "half_made_site"   // a site that was never finished, without a row or a job
+	StaleIntent     Trouble = "stale_intent"     // an intent whose job is over
+	OrphanDatabase  Trouble = "orphan_database"  // a registered database without a site
+	StaleTrash      Trouble = "stale_trash"      // a folder of a removal that was not finished
+	OldArchive      Trouble = "old_archive"      // a folder that Frappe's own drop-site moved
+	BenchProblem    Trouble = "bench_problem"    // a Problem of the bench's Hello
 )
 
 // Troubles lists all kinds.
@@ -38,7 +38,7 @@ func Troubles() []Trouble {
 		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive, BenchProblem}
 }
 
-// Finding is one difference between registry and bench, or a problem of the bench.
+// Finding is one difference between the registry and the bench, or a problem of the bench.
 type Finding struct {
 	Kind Trouble        `json:"kind"`
 	Site nexus.SiteName `json:"site,omitempty"`
@@ -46,26 +46,25 @@ type Finding struct {
 	Job  nexus.JobID    `json:"job,omitempty"`
 	What string         `json:"what"` // a sentence
 	Mend string         `json:"mend"` // a sentence
-	Safe bool           `json:"safe"` // ours for certain, and nobody's data: may be mended unasked
+	Safe bool           `json:"safe"` // --fix mends it: it is this install's for certain, and nobody's data
 
-	State   nexus.TenantState `json:"-"` // of the tenant's row
-	PurgeAt time.Time         `json:"-"` // the row's
-	Want    nexus.TenantState `json:"-"` // other_state that is safe: what the tenant becomes on both sides
+	State   nexus.TenantState `json:"-"` // of the tenant's row; without one, of the site
+	PurgeAt time.Time         `json:"-"` // of the tenant's row
+	Want    nexus.TenantState `json:"-"` // of a safe other_state: the state to set on both sides
 }
 
-// Survey is all that Diagnose looks at.
+// Survey is the input of Diagnose.
 type Survey struct {
 	Tenants   []nexus.Tenant
-	Jobs      map[nexus.JobID]nexus.Job // all that rows and bench name and the registry still has, and all parked ones
-	Unseen    []nexus.JobID             // those under way that the due index does not have
+	Jobs      map[nexus.JobID]nexus.Job // the jobs that rows and bench name, and all parked ones, if the registry has them
+	Unseen    []nexus.JobID             // the jobs among them that are not over and not in the due index
 	Inventory nexus.InventoryResult
 	Install   nexus.InstallID
-	Master    nexus.SiteName // never a finding; empty: none
+	Master    nexus.SiteName // the master site, which is ignored; empty: none
 }
 
-// Diagnose finds where registry and bench differ, ordered by site. What a live
-// job works on is no finding; what bears no marker of this install is not ours,
-// and none either.
+// Diagnose returns the differences between registry and bench, ordered by site. It ignores
+// what a live job works on, and what has no marker of this install.
 func Diagnose(s Survey) []Finding {
 	d := newDiagnosis(s)
 	for _, t := range s.Tenants {
@@ -86,13 +85,13 @@ func Diagnose(s Survey) []Finding {
 	for _, job := range s.Jobs {
 		if job.State == nexus.RollbackFailed {
 			d.add(Finding{Kind: ParkedJob, Site: job.Site, DB: job.DB, Job: job.ID, Mend: fmt.Sprintf("Mend the cause, then: nexus jobs resume %s", job.ID),
-				What: fmt.Sprintf("The %s of %s is parked: its way back failed.", job.Kind, job.Site)})
+				What: fmt.Sprintf("The %s of %s is parked: its rollback failed.", job.Kind, job.Site)})
 		}
 	}
 	for _, id := range s.Unseen {
 		job := s.Jobs[id]
-		d.add(Finding{Kind: UnseenJob, Site: job.Site, DB: job.DB, Job: id, Safe: true, Mend: "nexus doctor --fix has it looked at.",
-			What: fmt.Sprintf("The %s of %s is %s, and nobody looks at it: the registry was tampered with, or restored in part.", job.Kind, job.Site, job.State)})
+		d.add(Finding{Kind: UnseenJob, Site: job.Site, DB: job.DB, Job: id, Safe: true, Mend: "nexus doctor --fix puts it back.",
+			What: fmt.Sprintf("The %s of %s is %s, but missing in the due index, so no worker continues it: somebody changed Redis, or restored only a part of it.", job.Kind, job.Site, job.State)})
 	}
 	slices.SortFunc(d.found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.DB, b.DB), cmp.Compare(a.Job, b.Job))
@@ -100,7 +99,7 @@ func Diagnose(s Survey) []Finding {
 	return d.found
 }
 
-// Foreign counts the sites on the bench that are not this install's.
+// Foreign counts the sites on the bench that do not belong to this install.
 func (s Survey) Foreign() (n int) {
 	for _, site := range s.Inventory.Sites {
 		if site.Install != s.Install {
@@ -110,13 +109,13 @@ func (s Survey) Foreign() (n int) {
 	return n
 }
 
-// diagnosis is a survey with what is looked up in it.
+// diagnosis is a survey with indexes.
 type diagnosis struct {
 	Survey
 	rows  map[nexus.SiteName]nexus.Tenant
 	sites map[nexus.SiteName]nexus.SiteInfo
-	busy  map[any]bool                       // site names, database names and owners that a live job works on
-	used  map[string]any                     // databases that a row, a site or a folder speaks of
+	busy  map[any]bool                       // site names, database names and owners of live jobs
+	used  map[string]any                     // the row, site, intent or folder that names a database
 	names map[string]map[nexus.SiteName]bool // of rows and sites, by database
 	found []Finding
 }
@@ -147,26 +146,26 @@ func newDiagnosis(s Survey) *diagnosis {
 	return d
 }
 
-// add notes a finding; the master site has none.
+// add appends a finding, unless it is about the master site.
 func (d *diagnosis) add(f Finding) {
 	if f.Site != d.Master || f.Site == "" {
-		// The bench wants all three before it touches anything.
+		// An operation on the bench needs all three.
 		f.Safe = f.Safe && f.Site != "" && (f.Kind == StuckTenant || f.Kind == UnseenJob || f.DB != "" && f.Job.Valid())
 		d.found = append(d.found, f)
 	}
 }
 
-// failed tells whether a job is known to be over without a success.
+// failed reports whether a job is known to have failed or been canceled.
 func (d *diagnosis) failed(id nexus.JobID) bool {
 	state := d.Jobs[id].State
 	return state == nexus.Failed || state == nexus.Canceled
 }
 
-// derived tells whether a database has the name that its job would give it: what
-// was adopted has another.
+// derived reports whether a database has the name that is derived from its job. An adopted
+// one has another name.
 func (d *diagnosis) derived(job nexus.JobID, db string) bool { return db == job.Database(d.Install) }
 
-// tenant holds a row against the bench.
+// tenant compares a row with the bench.
 func (d *diagnosis) tenant(t nexus.Tenant) {
 	if d.busy[t.Site] || t.Job != "" && d.busy[t.Job] {
 		return
@@ -181,37 +180,37 @@ func (d *diagnosis) tenant(t nexus.Tenant) {
 			return
 		}
 	}
-	gone := fmt.Sprintf("Bring the site back from a backup, or give it up: nexus cleanup %s", t.Site)
+	gone := fmt.Sprintf("Restore the site from a backup, or remove the tenant: nexus cleanup %s", t.Site)
 	switch {
 	case !there:
 		add(MissingSite, false, gone, "%s is %s in the registry, and there is no such site on the bench.", t.Site, t.State)
 		return
 	case site.Install != d.Install || site.Job != t.MadeBy || site.DB != t.DB:
-		add(OtherOwner, false, "Find out which of the two is right; Nexus touches neither.",
-			"The site %s on the bench is not the one that the registry knows.", t.Site)
+		add(OtherOwner, false, "Find out which of the two is right; Nexus changes neither.",
+			"The site %s on the bench is not the one in the registry.", t.Site)
 		return
 	case !site.Database:
-		add(MissingDatabase, false, gone, "%s is %s in the registry, and its database %s is not there.", t.Site, t.State, t.DB)
+		add(MissingDatabase, false, gone, "%s is %s in the registry, and its database %s is missing.", t.Site, t.State, t.DB)
 	}
 	d.states(t, site)
 }
 
-// stuck is a row that waits for a job that is over, or whose record is lost.
+// stuck adds a row whose job is over, or has no record.
 func (d *diagnosis) stuck(t nexus.Tenant, site nexus.SiteInfo, there bool) {
 	f := Finding{Kind: StuckTenant, Site: t.Site, DB: t.DB, Job: t.MadeBy, State: t.State, Safe: true,
-		What: fmt.Sprintf("The registry's row of %s waits for a job that is over (%s).", t.Site, t.State),
-		Mend: "nexus doctor --fix lets it go."}
+		What: fmt.Sprintf("The row of %s in the registry (%s) waits for a job that is over.", t.Site, t.State),
+		Mend: "nexus doctor --fix frees it."}
 	switch t.State {
 	case nexus.TenantDeleting:
 		f.Mend = "nexus doctor --fix makes it suspended, so that it can be removed again."
 	case nexus.TenantMaking:
-		// A site that was marked active may have been handed out.
+		// A site whose state is active may have been handed out.
 		_, known := d.Jobs[t.MadeBy]
 		f.Safe = d.failed(t.MadeBy) || !known && !there
 		f.Mend = "nexus doctor --fix removes row and leftovers."
 		switch {
 		case !f.Safe && site.State == string(nexus.TenantActive):
-			f.Mend = "It was opened on the bench and may be in use: an operator has to decide."
+			f.Mend = "It was opened on the bench and may be in use: look who uses it before you remove it."
 		case !f.Safe:
 			f.Mend = fmt.Sprintf("If nobody waits for it: nexus cleanup %s", t.Site)
 		}
@@ -220,7 +219,7 @@ func (d *diagnosis) stuck(t nexus.Tenant, site nexus.SiteInfo, there bool) {
 	d.add(f)
 }
 
-// site holds a folder with our marker against the registry.
+// site compares a site that has a marker of this install with the registry.
 func (d *diagnosis) site(site nexus.SiteInfo) {
 	if _, known := d.rows[site.Site]; known || site.Install != d.Install || d.busy[site.Site] || d.busy[site.Job] {
 		return
@@ -231,32 +230,32 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 	switch {
 	case d.shared(site):
 		f.Kind = OtherOwner
-		f.What = fmt.Sprintf("%s names the database %s of another site: it is a copy of that one's folder, or a new name of it.", site.Site, site.DB)
-		f.Mend = "Remove the copy's folder by hand, or give it back its old name; Nexus touches neither."
+		f.What = fmt.Sprintf("%s and another site have the same database %s: one folder is a copy of the other, or was renamed.", site.Site, site.DB)
+		f.Mend = "Remove the copy by hand, or rename the folder back; Nexus changes neither."
 	case d.failed(site.Job) && !opened && (site.Adopted || !d.derived(site.Job, site.DB)):
 		f.Kind, f.Safe = OrphanAdoption, true
-		f.What = fmt.Sprintf("%s is still marked by an adoption that failed.", site.Site)
-		f.Mend = "nexus doctor --fix takes the mark off and leaves the site."
-	case d.failed(site.Job) && !opened: // an opened site may have been handed out: an outdated job fails and leaves it
+		f.What = fmt.Sprintf("%s still has the marker of an adoption that failed.", site.Site)
+		f.Mend = "nexus doctor --fix removes the marker and leaves the site."
+	case d.failed(site.Job) && !opened: // an outdated job fails and leaves an open site
 		f.Kind, f.Safe = OrphanSite, true
 		f.What = fmt.Sprintf("%s was left behind by a job that failed.", site.Site)
 		f.Mend = "nexus doctor --fix removes it."
 	case !known && site.State == string(nexus.TenantMaking) && site.Adopted:
 		f.Kind, f.Safe = OrphanAdoption, true
 		f.What = fmt.Sprintf("The adoption of %s was never finished, and the registry does not know its job.", site.Site)
-		f.Mend = "nexus doctor --fix takes the mark off and leaves the site."
+		f.Mend = "nexus doctor --fix removes the marker and leaves the site."
 	case !known && site.State == string(nexus.TenantMaking):
 		f.Kind = HalfMadeSite
 		f.What = fmt.Sprintf("%s was never finished, and the registry does not know its job.", site.Site)
 		f.Mend = fmt.Sprintf("If nobody waits for it: nexus cleanup %s", site.Site)
 	default:
-		f.What = fmt.Sprintf("%s has our marker (%s), and the registry does not know it.", site.Site, site.State)
+		f.What = fmt.Sprintf("%s has a marker of this install (%s), and the registry does not know it.", site.Site, site.State)
 		f.Mend = "nexus doctor --rebuild makes its row from the marker."
 	}
 	d.add(f)
 }
 
-// shared tells whether another row or another folder is on the site's database.
+// shared reports whether another row or another folder has the site's database.
 func (d *diagnosis) shared(site nexus.SiteInfo) bool {
 	return site.DB != "" && len(d.names[site.DB]) > 1
 }
@@ -268,35 +267,35 @@ func (d *diagnosis) name(db string, site nexus.SiteName) {
 	d.names[db][site] = true
 }
 
-// intent is a note that a job is about to make a site; it goes when the site has
-// its marker.
+// intent adds an intent whose job is over. An intent is removed once the site has its
+// marker.
 func (d *diagnosis) intent(intent nexus.Intent) {
 	if d.busy[intent.Job] || d.busy[intent.Site] {
 		return
 	}
 	row, site := d.rows[intent.Site], d.sites[intent.Site]
 	f := Finding{Kind: StaleIntent, Site: intent.Site, DB: intent.DB, Job: intent.Job, Mend: "nexus doctor --fix removes it and what the job had made.",
-		What: fmt.Sprintf("A job that is over left the note that it is about to make %s.", intent.Site)}
+		What: fmt.Sprintf("A job that is over left its intent to make %s.", intent.Site)}
 	switch {
 	case row.MadeBy == intent.Job && row.State != nexus.TenantMaking && row.State != "":
-		// The note goes with a mark of the site's state, which must change nothing else.
-		f.State, f.Safe, f.Mend = row.State, site.State == string(row.State), "nexus doctor --fix removes the note; the site stays."
+		// A Mark removes the intent; it must not change the site's state.
+		f.State, f.Safe, f.Mend = row.State, site.State == string(row.State), "nexus doctor --fix removes the intent and leaves the site."
 		if !f.Safe {
-			f.Mend = "First agree on the site's state (see its other finding); then nexus doctor --fix removes the note."
+			f.Mend = "First mend the site's state (see its other finding); then nexus doctor --fix removes the intent."
 		}
 	case row.MadeBy == intent.Job && row.State != "" || site.Job == intent.Job && site.Install == d.Install && site.State != "":
-		return // told of with the row, or with the site
+		return // there is a finding for the row or the site
 	default:
 		i := slices.IndexFunc(d.Inventory.Databases, func(db nexus.DatabaseInfo) bool { return db.Name == intent.DB && db.Exists })
 		f.Safe = d.derived(intent.Job, intent.DB) && (i < 0 || d.Jobs[intent.Job].State != nexus.Succeeded)
 		if !f.Safe {
-			f.Mend = fmt.Sprintf("Its database %s may hold data; look at it, then: nexus cleanup %s", intent.DB, intent.Site)
+			f.Mend = fmt.Sprintf("Its database %s may contain data; look at it, then: nexus cleanup %s", intent.DB, intent.Site)
 		}
 	}
 	d.add(f)
 }
 
-// database is one of the register that nothing else speaks of.
+// database adds a registered database that nothing else names.
 func (d *diagnosis) database(db nexus.DatabaseInfo) {
 	if db.Job == "" || d.busy[db.Job] || d.busy[db.Name] || d.used[db.Name] != nil {
 		return
@@ -308,32 +307,32 @@ func (d *diagnosis) database(db nexus.DatabaseInfo) {
 	case !db.Exists && db.Users > 0:
 		f.What = fmt.Sprintf("The database user %s has no database.", db.Name)
 	case !db.Exists:
-		f.What = fmt.Sprintf("The register knows %s, and there is no such database.", db.Name)
+		f.What = fmt.Sprintf("The register has %s, and there is no such database.", db.Name)
 	}
 	f.Safe = d.failed(db.Job) && !db.Adopted && d.derived(db.Job, db.Name)
 	if !f.Safe {
-		f.Mend = "It may hold the data of a tenant whose folder is lost: bring the folder back from a backup, or drop it by hand."
+		f.Mend = "It may contain the data of a tenant whose folder is lost: restore the folder from a backup, or drop the database by hand."
 	}
 	d.add(f)
 }
 
-// folder is one that is no site any more; standbys are as they should be.
+// folder adds a folder that is no longer a site, unless it is a standby.
 func (d *diagnosis) folder(folder nexus.FolderInfo) {
 	if folder.Room == nexus.RoomStandby || d.busy[folder.DB] || d.busy[folder.Job] {
 		return
 	}
-	f := Finding{Kind: StaleTrash, Site: folder.Site, DB: folder.DB, Job: folder.Job, Mend: "nexus doctor --fix ends the removal.",
-		What: fmt.Sprintf("The removal of %s never came to its end: sites/.nexus/trash/%s.", cmp.Or(folder.Site, "a site"), folder.Name)}
+	f := Finding{Kind: StaleTrash, Site: folder.Site, DB: folder.DB, Job: folder.Job, Mend: "nexus doctor --fix finishes the removal.",
+		What: fmt.Sprintf("The removal of %s was not finished: sites/.nexus/trash/%s.", cmp.Or(folder.Site, "a site"), folder.Name)}
 	_, row := d.used[folder.DB].(nexus.Tenant)
-	_, free := d.used[folder.DB].(nexus.FolderInfo) // nothing else speaks of its database
+	_, free := d.used[folder.DB].(nexus.FolderInfo) // nothing else names its database
 	switch {
 	case folder.Room == nexus.RoomArchive:
-		f.Kind, f.Mend = OldArchive, "Keep what you need of it elsewhere, then remove the folder by hand."
-		f.What = fmt.Sprintf("Frappe's drop-site left %s in its archive, passwords included.", folder.Name)
+		f.Kind, f.Mend = OldArchive, "Copy what you need of it, then remove the folder by hand."
+		f.What = fmt.Sprintf("Frappe's drop-site left %s in its archive, with its passwords.", folder.Name)
 	case row:
 		f.Mend = "The registry still has the tenant: move the folder back, or remove the tenant."
 	case !free:
-		f.Mend = fmt.Sprintf("Something else is on its database %s, perhaps the site itself, moved back: look, then remove the folder by hand.", folder.DB)
+		f.Mend = fmt.Sprintf("Another folder has its database %s, perhaps the site itself, moved back: look, then remove this folder by hand.", folder.DB)
 	default:
 		f.Safe = true
 		f.Site = cmp.Or(f.Site, d.Jobs[f.Job].Site)

@@ -7,8 +7,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// newer tells which of a tenant's two records was settled later, by the fencing
-// tokens of the jobs that did it: those only grow, whatever backup was restored.
+// newer says whether the registry or the bench has the later state of a tenant. It
+// compares the tokens of the jobs that set the states; tokens only grow, also when a
+// backup is restored.
 type newer int
 
 const (
@@ -17,7 +18,7 @@ const (
 	benchNewer          // Redis was restored from a backup
 )
 
-// newerOf compares; equal tokens prove nothing where the states differ.
+// newerOf compares the tokens. Equal tokens with different states are notKnown.
 func newerOf(t nexus.Tenant, site nexus.SiteInfo) newer {
 	switch {
 	case site.StateGen <= 0:
@@ -30,20 +31,20 @@ func newerOf(t nexus.Tenant, site nexus.SiteInfo) newer {
 	return notKnown
 }
 
-// stateAct is what may be done unasked about the two states of one tenant.
+// stateAct is what nexus doctor --fix may do about the two states of a tenant.
 type stateAct string
 
 const (
-	stateAgree stateAct = ""
-	stateAsk   stateAct = "ask"   // an operator has to say whether the tenant is open or closed
-	stateOpen  stateAct = "open"  // the bench follows the registry
-	stateGrace stateAct = "grace" // closed on both sides; the purge date is in doubt and begins anew
+	stateAgree stateAct = ""      // nothing: they agree
+	stateAsk   stateAct = "ask"   // nothing: an operator has to say whether the tenant is open or closed
+	stateOpen  stateAct = "open"  // open the site on the bench
+	stateGrace stateAct = "grace" // leave it closed, and set a new purge date
 )
 
-// stateOf is the whole table of a tenant's state in the registry (active or
-// suspended), its state on the bench, and which of the two is newer. What is open on
-// the bench is never closed unasked, and what is closed there is opened only where
-// the registry is newer for certain.
+// stateOf decides by the state in the registry (active or suspended), the state on the
+// bench, and which of the two is newer. A site that is open on the bench is never closed
+// without an operator's word. One that is closed there is opened only if the registry is
+// newer for certain.
 func stateOf(registry nexus.TenantState, bench string, which newer) stateAct {
 	open, closed := nexus.TenantActive, nexus.TenantSuspended
 	switch is := nexus.TenantState(bench); {
@@ -59,7 +60,7 @@ func stateOf(registry nexus.TenantState, bench string, which newer) stateAct {
 	return stateAsk
 }
 
-// states holds the two states of a tenant against each other.
+// states compares the two states of a tenant.
 func (d *diagnosis) states(t nexus.Tenant, site nexus.SiteInfo) {
 	act := stateOf(t.State, site.State, newerOf(t, site))
 	f := Finding{Kind: OtherState, Site: t.Site, DB: t.DB, Job: t.MadeBy, State: t.State, PurgeAt: t.PurgeAt,
@@ -73,12 +74,12 @@ func (d *diagnosis) states(t nexus.Tenant, site nexus.SiteInfo) {
 		f.Mend = "nexus doctor --fix opens it on the bench too."
 	case stateGrace:
 		f.Safe, f.Want = true, nexus.TenantSuspended
-		f.Mend = "nexus doctor --fix leaves it closed, and its grace begins anew."
+		f.Mend = "nexus doctor --fix leaves it closed and begins a new grace period."
 		if site.State == string(t.State) {
 			f.What = fmt.Sprintf("%s was suspended on the bench later than the registry knows%s.", t.Site, purgeWords(t))
 		}
 	default:
-		f.Mend = fmt.Sprintf("Find out which is right. If it shall be open: nexus doctor --open %[1]s. If it shall be closed: nexus doctor --close %[1]s (a new grace begins).", t.Site)
+		f.Mend = fmt.Sprintf("Find out which is right. To open it: nexus doctor --open %[1]s. To close it, with a new grace period: nexus doctor --close %[1]s", t.Site)
 	}
 	d.add(f)
 }
@@ -90,23 +91,23 @@ func purgeWords(t nexus.Tenant) string {
 	return " (to be purged at " + t.PurgeAt.Format(time.RFC3339) + ")"
 }
 
-// Purge is what may become of a tenant whose purge date has come.
+// Purge says what to do with a tenant whose purge date has passed.
 type Purge string
 
 // The answers of PurgeOf.
 const (
 	PurgeNow   Purge = "now"
-	PurgeLater Purge = "later" // closed on the bench later than the registry knows: a new grace
-	PurgeHold  Purge = "hold"  // not closed on the bench: an operator has to say what is right
+	PurgeLater Purge = "later" // it was suspended again later: begin a new grace period
+	PurgeHold  Purge = "hold"  // it is not closed on the bench: an operator has to decide
 )
 
-// PurgeOf decides on a purge by the bench's own record of the site; nil: there is
-// none. A registry that was restored from a backup may have forgotten that the
-// tenant was restored since, or suspended anew.
+// PurgeOf decides on a purge by the site's marker on the bench; nil: there is no site. A
+// registry that was restored from a backup does not know whether the tenant was opened or
+// suspended again since.
 func PurgeOf(t nexus.Tenant, site *nexus.SiteInfo) Purge {
 	switch {
 	case site == nil || site.State == "":
-		return PurgeNow // what is left of it, if anything, is closed
+		return PurgeNow // nothing is served
 	case site.Job != t.MadeBy:
 		return PurgeHold
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// stateCase is one row of the table: what is done unasked ("" nothing differs, "ask",
-// "open", "grace"), and what becomes of a purge whose date has come.
+// stateCase is one row of the table: what --fix does ("": nothing differs, "ask", "open",
+// "grace"), and what is done about a purge date that has passed.
 type stateCase struct {
 	registry nexus.TenantState
 	bench    string
@@ -20,7 +20,7 @@ type stateCase struct {
 	purge    tasks.Purge // of a suspended tenant
 }
 
-// stateTable has every pair of states, each way round in time.
+// stateTable has every pair of states, with each side as the newer one.
 func stateTable() []stateCase {
 	const (
 		active, suspended = nexus.TenantActive, nexus.TenantSuspended
@@ -54,14 +54,14 @@ func stateTable() []stateCase {
 		{suspended, "making", "", "ask", hold},
 		{suspended, "making", "bench", "ask", hold},
 		{suspended, "making", "registry", "ask", hold},
-		{suspended, "", "", "ask", now}, // without a marker of ours: its teardown leaves it
+		{suspended, "", "", "ask", now}, // without a marker of this install: a teardown does not touch it
 		{suspended, "", "bench", "ask", now},
 		{suspended, "", "registry", "ask", now},
 	}
 }
 
-// TestStates goes through the table, each row without a purge date, with one to come
-// and with one that has passed.
+// TestStates checks each row of the table without a purge date, with a future one and
+// with one that has passed.
 func TestStates(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)

@@ -11,8 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// A bench on which all is well: one active tenant, one in the making, a site of
-// another maker, one of another install, the master site, and a standby.
+// A bench without findings: an active tenant, one that is being made, a site that Nexus
+// did not make, one of another install, the master site, and a standby.
 const (
 	live  nexus.JobID = "11111111111111111111111111111111"
 	dead  nexus.JobID = "dddddddddddddddddddddddddddddddd"

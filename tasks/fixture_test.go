@@ -12,15 +12,14 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// fixture is a job in the hands of a test: what the bench was asked, and what
-// it and the records answer.
+// fixture is a job with a bench and records that a test controls.
 type fixture struct {
 	t    *testing.T
 	kind nexus.Kind
 	kit  tasks.Kit
 
 	ops    []nexus.Op
-	answer func(nexus.Op) (nexus.Result, error) // nil: all goes well
+	answer func(nexus.Op) (nexus.Result, error) // nil: every operation succeeds
 
 	reserved    [2]string // bench and database
 	input       string    // sealed
@@ -73,7 +72,7 @@ func (f *fixture) seal(purpose nexus.Purpose, v any) string {
 	return sealed
 }
 
-// step finds a step of the fixture's process.
+// step returns a step of the fixture's process.
 func (f *fixture) step(name nexus.StepName) tasks.Step {
 	f.t.Helper()
 	for _, p := range tasks.Processes() {
@@ -85,7 +84,7 @@ func (f *fixture) step(name nexus.StepName) tasks.Step {
 	return tasks.Step{}
 }
 
-// do is one attempt of a step's Do, with a kit of its own as the engine gives it.
+// do calls a step's Do once, with a new Kit, as the engine does.
 func (f *fixture) do(name nexus.StepName) error {
 	f.t.Helper()
 	kit := f.kit
@@ -96,7 +95,7 @@ func (f *fixture) do(name nexus.StepName) error {
 	return err
 }
 
-// pair is what the records hold as the job's credentials.
+// pair returns the job's credentials, as sealed in the records.
 func (f *fixture) pair() tasks.Credentials {
 	f.t.Helper()
 	var pair tasks.Credentials
@@ -110,7 +109,7 @@ func (f *fixture) pair() tasks.Credentials {
 	return pair
 }
 
-// wantArgs holds the arguments of all operations against those wished for.
+// wantArgs compares the arguments of all operations with the expected ones.
 func (f *fixture) wantArgs(want ...nexus.Args) {
 	f.t.Helper()
 	var got []nexus.Args
@@ -122,7 +121,7 @@ func (f *fixture) wantArgs(want ...nexus.Args) {
 	}
 }
 
-// Run is the bench.
+// Run implements nexus.Bench.
 func (f *fixture) Run(_ context.Context, op nexus.Op) (nexus.Result, error) {
 	f.ops = append(f.ops, op)
 	if f.answer == nil {
@@ -131,7 +130,7 @@ func (f *fixture) Run(_ context.Context, op nexus.Op) (nexus.Result, error) {
 	return f.answer(op)
 }
 
-// records are the job's records, by the fixture.
+// records implements tasks.Records.
 type records struct{ f *fixture }
 
 func (r records) Gen() nexus.Gen { return gen }

@@ -9,8 +9,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// TestLife reads the processes of a tenant's life: what is asked of the bench, in
-// which order, in the name of the job that made the site.
+// TestLife checks the processes after provision: the operations on the bench, their order,
+// and that their owner is the job that made the site.
 func TestLife(t *testing.T) {
 	t.Parallel()
 	const db = "nx0000theirs"
@@ -61,7 +61,7 @@ func TestLife(t *testing.T) {
 				pair = f.pair()
 			}
 			f.wantArgs(tc.want(nexus.Secret(pair.APIKey), nexus.Secret(pair.APISecret))...)
-			for _, op := range f.ops[min(1, len(f.ops)-1):] { // the first look of an adoption knows no database yet
+			for _, op := range f.ops[min(1, len(f.ops)-1):] { // the first operation of an adoption has no database yet
 				if op.Owner != f.kit.Job.Owner || op.DB != f.kit.Job.DB || op.Gen != gen {
 					t.Errorf("%s in the envelope %+v", op.Args.Op(), op)
 				}
@@ -76,8 +76,7 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestLifeUndo: the way back succeeds where there is nothing to take back, since a
-// job that cannot turn back waits for an operator.
+// TestLifeUndo: an undo succeeds if there is nothing to undo. Else the job would be parked.
 func TestLifeUndo(t *testing.T) {
 	t.Parallel()
 	for _, way := range []struct {
@@ -91,7 +90,7 @@ func TestLifeUndo(t *testing.T) {
 	} {
 		for _, tc := range []struct {
 			name string
-			code nexus.Code // the bench's answer; empty: it is done
+			code nexus.Code // of the bench's error; empty: it succeeds
 			want nexus.Code
 		}{
 			{"done", "", ""},
@@ -125,7 +124,7 @@ func TestAdopt(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		found nexus.Result
-		err   error // of the look
+		err   error // of Inspect
 		want  nexus.Code
 		ops   []nexus.Args
 	}{
@@ -152,7 +151,7 @@ func TestAdopt(t *testing.T) {
 				t.Errorf("reserved %q", f.reserved)
 			}
 			f.ops = nil
-			if err := f.do("adopt"); tc.want == "" { // a second try knows the database
+			if err := f.do("adopt"); tc.want == "" { // the second attempt has the database
 				if err != nil {
 					t.Error(err)
 				}
@@ -170,13 +169,13 @@ func TestAdopt(t *testing.T) {
 	})
 }
 
-// TestUndoSparesAnOpenedSite: a site that was opened though the journal never came
-// that far is in use since the backup that the registry was restored from.
+// TestUndoSparesAnOpenedSite: a site that is open although the journal has not reached
+// activate may be in use, since Redis was restored from a backup. It is not removed.
 func TestUndoSparesAnOpenedSite(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
-		starts int // of activate, as journalled
+		starts int // of activate, in the journal
 		found  nexus.SiteInfo
 		want   nexus.Code
 		undone bool

@@ -15,38 +15,38 @@ type Process struct {
 	Steps []Step
 }
 
-// Step is one row of a process. Do and Undo look at the world first and may run
-// twice; Undo succeeds on a step that never ran. A nil Undo means that another
-// step's Undo removes what this one made.
+// Step is one step of a process. Do and Undo are idempotent: they look at what is there
+// first. Undo succeeds on a step that never ran. A nil Undo means that the Undo of another
+// step removes what this one made.
 type Step struct {
-	Name       nexus.StepName // a stored contract, see testdata/steps.golden
+	Name       nexus.StepName // stored, must not change; see testdata/steps.golden
 	Do         func(context.Context, *Kit) error
 	Undo       func(context.Context, *Kit) error
-	Timeout    time.Duration // of one attempt, of Do and of Undo alike
-	Attempts   int           // answers of Do; after the last failure the saga turns back
-	Proven     bool          // the steps before have verified the site: an internal error is waited out, not undone
+	Timeout    time.Duration // of one call of Do or Undo
+	Attempts   int           // failures of Do until the job is rolled back
+	Proven     bool          // the site is verified: an internal error is retried and never rolls the job back
 	RecordOnly bool          // Do only writes the job's record: its start is journaled with its end
 }
 
-// Forever as Attempts: outages are waited out until the job's time is over.
+// Forever as Attempts: Do is retried until the job's time is over.
 const Forever = math.MaxInt
 
-// Kit is all that a step may touch.
+// Kit is what a step may use.
 type Kit struct {
-	Job      nexus.Job // as journalled; a copy
-	Again    bool      // a former start of this step is journalled
+	Job      nexus.Job // a copy of the record
+	Again    bool      // the step was started before
 	Bench    nexus.Bench
 	Records  Records
 	Keys     *nexus.Keyring
 	Settings Settings
-	// Note leaves a remark on the step for the people who watch.
+	// Note puts a note on the step, for the people who watch the job.
 	Note func(text string)
-	// Progress tells how far the step is; percent -1: unknown.
+	// Progress reports how far the step is; percent -1: not known.
 	Progress func(message string, percent int)
 }
 
-// Records is what a step may do to the job's records; every call carries the
-// run's fencing token.
+// Records are the writes and reads of the job's record that a step may do. Every call
+// carries the run's fencing token.
 type Records interface {
 	Gen() nexus.Gen
 	Reserve(ctx context.Context, bench, db string) error
@@ -54,12 +54,12 @@ type Records interface {
 	Seal(ctx context.Context, sealed string) (string, error)
 }
 
-// Settings are the operator's choices that steps need.
+// Settings are the settings of the installation that steps need.
 type Settings struct {
 	Bench         string // the bench's name
 	Install       nexus.InstallID
-	AdminPassword nexus.Secret // Administrator of every site; empty: random
-	TimeZone      string       // of a site whose signup names none; empty: as Frappe or the master site has it
+	AdminPassword nexus.Secret // of Administrator on every site; empty: a random one for each
+	TimeZone      string       // of a site whose signup names none; empty: the default of Frappe or the master site
 }
 
 // Run does one operation on the job's site.
@@ -74,12 +74,12 @@ func (k *Kit) Run(ctx context.Context, args nexus.Args) (nexus.Result, error) {
 	return result, err
 }
 
-// Processes lists all processes there are.
+// Processes lists all processes.
 func Processes() []Process {
 	return []Process{provision(), teardown(), suspend(), restore(), rotateKey(), adopt()}
 }
 
-// Steps names the steps of a kind, in order; nil for an unknown kind.
+// Steps lists the names of a kind's steps, in order; nil for an unknown kind.
 func Steps(kind nexus.Kind) []nexus.StepName {
 	for _, p := range Processes() {
 		if p.Kind == kind {
@@ -93,7 +93,7 @@ func Steps(kind nexus.Kind) []nexus.StepName {
 	return nil
 }
 
-// Find looks a step up by its stored name.
+// Find returns the step with a stored name.
 func (p Process) Find(name nexus.StepName) (Step, bool) {
 	i := slices.IndexFunc(p.Steps, func(s Step) bool { return s.Name == name })
 	if i < 0 {

@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// provision makes a tenant: after its last step the store commits job, tenant
-// and credentials in one script.
+// provision makes a tenant. After the last step the store commits job, tenant and
+// credentials in one script.
 func provision() Process {
 	return Process{Kind: nexus.KindProvision, Steps: []Step{
 		{Name: "reserve", Do: reserve, Timeout: 5 * time.Second, Attempts: Forever, RecordOnly: true}, // the end of the job frees the slot
@@ -29,19 +29,19 @@ func provision() Process {
 	}}
 }
 
-// Input is what a signup keeps sealed until the job ends.
+// Input is the part of a signup that is stored sealed until the job ends.
 type Input struct {
 	Password string `json:"password"`
 }
 
-// Credentials is what a succeeded provision hands out once.
+// Credentials are handed out once after a provision has succeeded.
 type Credentials struct {
 	APIKey    string `json:"apiKey"`
 	APISecret string `json:"apiSecret"`
 }
 
-// reserve chooses the bench and journals the database's name before anything
-// is made, so that whoever cleans up knows it.
+// reserve takes a slot on the bench and records the database's name before anything is
+// made, so that a cleanup knows it.
 func reserve(ctx context.Context, k *Kit) error {
 	return k.Records.Reserve(ctx, k.Settings.Bench, k.Job.Owner.Database(k.Settings.Install))
 }
@@ -52,20 +52,19 @@ func makeSite(ctx context.Context, k *Kit) error {
 }
 
 func dropSite(ctx context.Context, k *Kit) error {
-	if k.Job.DB == "" { // never reserved: nothing was made
+	if k.Job.DB == "" { // nothing was made
 		return nil
 	}
-	if err := opened(ctx, k); err != nil {
+	if err := refuseOpened(ctx, k); err != nil {
 		return err
 	}
 	_, err := k.Run(ctx, nexus.DropSite{})
 	return err
 }
 
-// opened refuses to undo a job whose site was opened though its journal
-// never came that far: the registry was restored from a backup, and the site may be
-// in use since.
-func opened(ctx context.Context, k *Kit) error {
+// refuseOpened refuses to undo a job whose site is open although the journal has not
+// reached activate. The registry was restored from a backup, and the site may be in use.
+func refuseOpened(ctx context.Context, k *Kit) error {
 	activate := k.Job.Step("activate")
 	if activate == nil || activate.Starts > 0 {
 		return nil
@@ -82,7 +81,7 @@ func opened(ctx context.Context, k *Kit) error {
 		return &nexus.Error{Code: nexus.Conflict, Op: "tasks.undo", Outdated: true, Msg: "A job that was submitted later has changed the site's state."}
 	default:
 		return &nexus.Error{Code: nexus.Internal, Op: "tasks.undo",
-			Msg: "The site was opened on the bench and may be in use; an operator has to decide."}
+			Msg: "The site was opened on the bench and may be in use, so it is not removed; an operator has to look at it."}
 	}
 }
 
@@ -127,15 +126,15 @@ func applyPlan(ctx context.Context, k *Kit) error {
 	}
 	args := nexus.ApplyPlan{Plan: plan.Name, Users: plan.Users, StorageBytes: plan.StorageBytes,
 		HostName: spec.URL, Country: spec.Country, Language: spec.Language, TimeZone: timeZone(k)}
-	if k.Job.Kind == nexus.KindProvision { // the way back of an adoption could not take it off again
+	if k.Job.Kind == nexus.KindProvision { // the undo of an adoption could not restore the former one
 		args.Currency = spec.Currency
 	}
 	_, err := k.Run(ctx, args)
 	return err
 }
 
-// timeZone is what a new site is set to. Without one Frappe would take India's. A
-// site that is taken over keeps its own.
+// timeZone returns the time zone of a new site; Frappe's default would be India's. An
+// adopted site keeps its own.
 func timeZone(k *Kit) string {
 	if k.Job.Kind != nexus.KindProvision {
 		return k.Job.Spec.TimeZone
@@ -143,8 +142,8 @@ func timeZone(k *Kit) string {
 	return cmp.Or(k.Job.Spec.TimeZone, k.Settings.TimeZone)
 }
 
-// issueKey seals a fresh pair before it sets it: a second try, by whomever,
-// reads the sealed one and sets the same pair again.
+// issueKey seals a new pair before it sets it, so that another attempt, also of another
+// worker, sets the same pair.
 func issueKey(ctx context.Context, k *Kit) error {
 	pair, err := credentials(ctx, k)
 	if err != nil {
@@ -155,11 +154,11 @@ func issueKey(ctx context.Context, k *Kit) error {
 	return err
 }
 
-// verify asks the new site as its user would. An outage is waited out, never
-// rolled back; a wrong answer is a failure.
+// verify asks the new site as its user would. An outage is retried and never rolls the job
+// back; a wrong answer is a failure.
 func verify(ctx context.Context, k *Kit) error {
 	list := "User"
-	if slices.Contains(k.Job.Spec.Apps, "erpnext") { // not "erpnext?": the site may go without
+	if slices.Contains(k.Job.Spec.Apps, "erpnext") { // not "erpnext?", which may have been skipped
 		list = "Customer"
 	}
 	return verifyList(ctx, k, list)
@@ -180,7 +179,8 @@ func activate(ctx context.Context, k *Kit) error {
 	return err
 }
 
-// credentials is the job's one pair: 32 random bytes each, made on first need.
+// credentials returns the job's pair of key and secret, 32 random bytes each. The first
+// call makes it.
 func credentials(ctx context.Context, k *Kit) (Credentials, error) {
 	fresh, err := json.Marshal(Credentials{APIKey: token(), APISecret: token()})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// TestProvision reads the whole process: what is asked of the bench, in which
-// order, with which arguments and in whose name.
+// TestProvision checks the whole process: the operations on the bench, their order, their
+// arguments and their owner.
 func TestProvision(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nexus.KindProvision)
@@ -49,8 +49,8 @@ func TestProvision(t *testing.T) {
 	}
 }
 
-// TestTimeZone: a new site never gets Frappe's own default; a site that is taken over
-// keeps the zone that it has.
+// TestTimeZone: a new site never gets Frappe's default time zone; an adopted site keeps
+// its own.
 func TestTimeZone(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -92,8 +92,8 @@ func TestTimeZone(t *testing.T) {
 	}
 }
 
-// TestProvisionFails: an error of bench or records comes out as it is, and
-// nothing more is asked.
+// TestProvisionFails: a step returns an error of bench or records unchanged, and does
+// nothing more.
 func TestProvisionFails(t *testing.T) {
 	t.Parallel()
 	benchErr := &nexus.Error{Code: nexus.Unavailable, Op: "bench", Msg: "Away.", Wait: nexus.WaitBench}
@@ -215,7 +215,7 @@ func TestApps(t *testing.T) {
 	}
 }
 
-// TestKeyPair: however often the step runs, and whoever runs it, one pair is set.
+// TestKeyPair: the step sets the same pair however often it runs, on any worker.
 func TestKeyPair(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nexus.KindProvision)
@@ -245,7 +245,8 @@ func TestKeyPair(t *testing.T) {
 	}
 }
 
-// TestSealed: what does not open is told by its code, and nothing is asked.
+// TestSealed: sealed data that cannot be opened is an error with the right code, and the
+// bench is not asked.
 func TestSealed(t *testing.T) {
 	t.Parallel()
 	_, text := nexus.NewKeyring()
@@ -305,8 +306,8 @@ func TestPlan(t *testing.T) {
 	})
 }
 
-// TestVerifyList: the list that is read must be there on every site with these
-// apps, since a missing one reads like a site that is not up yet.
+// TestVerifyList: the list that verify reads must exist on every site with these apps,
+// since a missing list looks like a site that is not up yet.
 func TestVerifyList(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

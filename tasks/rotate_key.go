@@ -7,15 +7,15 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// rotateKey gives the tenant's admin a fresh key and secret; the old pair is dead
-// at once. It has no way back: the old secret is known to nobody.
+// rotateKey gives the tenant's admin a new key and secret; the old pair stops working at
+// once. It cannot be undone: nobody knows the old secret.
 func rotateKey() Process {
 	return Process{Kind: nexus.KindRotateKey, Steps: []Step{
 		{Name: "api_key", Do: issueKey, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "verify", Do: verifyFound, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "verify", Do: verifyExisting, Timeout: 15 * time.Second, Attempts: Forever},
 	}}
 }
 
-// verifyFound asks a site that was there before for a list that every user of it
-// may read: its apps and its admin's roles may be others than new sites get.
-func verifyFound(ctx context.Context, k *Kit) error { return verifyList(ctx, k, "ToDo") }
+// verifyExisting verifies a site that this job did not make. It reads a list that every
+// user may read, since the site's apps and the admin's roles may differ from a new site's.
+func verifyExisting(ctx context.Context, k *Kit) error { return verifyList(ctx, k, "ToDo") }

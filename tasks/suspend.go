@@ -7,8 +7,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// suspend closes a tenant's site until it is restored, or purged when its grace
-// is over. Nothing of it is removed.
+// suspend closes a tenant's site and removes nothing. It stays closed until it is restored,
+// or purged at the end of its grace period.
 func suspend() Process {
 	return Process{Kind: nexus.KindSuspend, Steps: []Step{
 		{Name: "close", Do: closeSite, Undo: undone(openSite), Timeout: 30 * time.Second, Attempts: Forever},
@@ -22,8 +22,8 @@ func restore() Process {
 	}}
 }
 
-// undone makes a way back of a deed: a site that is gone, or is not ours, has
-// nothing to take back.
+// undone makes an Undo of a function. It ignores not_found and conflict: a site that is
+// gone, or is somebody else's, needs no undo.
 func undone(do func(context.Context, *Kit) error) func(context.Context, *Kit) error {
 	return func(ctx context.Context, k *Kit) error {
 		err := do(ctx, k)

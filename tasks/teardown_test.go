@@ -8,8 +8,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// TestTeardown reads the whole process; its operations are in the name of the
-// job that made the site, whose database it is.
+// TestTeardown checks the whole process. The owner of its operations is the job that made
+// the site.
 func TestTeardown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nexus.KindTeardown)
