@@ -21,16 +21,16 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// Parts says which parts of the product a process runs.
+// Parts says what a process runs.
 type Parts struct {
 	API     bool
 	Worker  bool
 	Sandbox bool // serve the sandbox's sites
-	Dev     bool // embedded Redis, temporary folder and fresh keys where none are given
+	Dev     bool // embedded Redis, temporary folder and new keys, unless they are configured
 }
 
-// interactive parts are run by a person at a terminal, who is told in plain text why
-// they do not start; all others say it in their log.
+// interactive reports whether a person runs the process at a terminal. Why it does not
+// start is then printed as plain text, else logged.
 func (p Parts) interactive() bool { return p.Dev || p.Sandbox }
 
 // Addresses are where a running app listens; empty for parts it does not run.
@@ -38,13 +38,13 @@ type Addresses struct {
 	API     string // base URL
 	Sandbox string // host:port
 	Redis   string // URL of the embedded Redis of nexus dev
-	Folder  string // where the sandbox keeps its sites
+	Folder  string // of the sandbox's sites
 }
 
-// drainTime is how long a leaving worker waits for its runs to reach a boundary.
+// drainTime is how long a worker that stops waits for its runs to end a step.
 const drainTime = 25 * time.Second
 
-// app is one process while it is put together.
+// app is one process while it starts and runs.
 type app struct {
 	c        Config
 	parts    Parts
@@ -57,9 +57,9 @@ type app struct {
 	closers  []func()
 }
 
-// Run runs the parts until the context ends, then drains and closes them. Ready,
-// unless nil, is told the addresses once all listen. The first part that fails
-// stops the others.
+// Run runs the parts until the context ends, then drains and closes them. Ready, unless
+// nil, is called with the addresses once all parts listen. If one part fails, the others
+// stop.
 func Run(ctx context.Context, c Config, parts Parts, log *slog.Logger, ready func(Addresses)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	a := &app{c: c, parts: parts, log: log, registry: prometheus.NewRegistry(), group: group}
@@ -106,11 +106,11 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 	if a.redis.embedded {
 		at.Redis = "redis://" + a.redis.server.Addr() + "/0"
 	}
-	memory := a.newStore(a.redis.worker)
-	if err = memory.Fit(ctx); err != nil {
+	st := a.newStore(a.redis.worker)
+	if err = st.Fit(ctx); err != nil {
 		return at, Misconfigured{errors.New(nexus.MessageOf(err))}
 	}
-	if a.install, err = memory.Install(ctx); err != nil {
+	if a.install, err = st.Install(ctx); err != nil {
 		return at, err
 	}
 	if a.c.checksMaster() {
@@ -127,7 +127,7 @@ func (a *app) start(ctx context.Context) (at Addresses, err error) {
 	return at, err
 }
 
-// secrets makes what `nexus dev` was not given; the other processes have theirs.
+// secrets reads the sealing keys; nexus dev makes a new one if it has none.
 func (a *app) secrets() (err error) {
 	if err := a.c.needs(a.parts); err != nil {
 		return Misconfigured{err}
@@ -140,7 +140,7 @@ func (a *app) secrets() (err error) {
 	return err
 }
 
-// folder makes the sandbox's folder in nexus dev, unless it was given one.
+// folder makes a temporary folder for the sandbox in nexus dev, unless one is configured.
 func (a *app) folder() error {
 	if a.c.Bench != "sandbox" || a.c.SandboxDir != "" || !a.parts.Dev {
 		return nil
@@ -158,8 +158,8 @@ func (a *app) newStore(rdb client) *store.Store {
 	return store.New(rdb, store.Options{Slots: a.c.BenchSlots, Retention: a.c.JobRetention, Embedded: a.redis.embedded})
 }
 
-// serve listens, and serves until the context ends. It answers with the address
-// it listens on, which differs from the one given for port 0.
+// serve serves until the context ends. It returns the address it listens on, which differs
+// from the given one for port 0.
 func (a *app) serve(ctx context.Context, name, addr string, h http.Handler) (string, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -210,13 +210,13 @@ func (a *app) sandbox() (*bench.Sandbox, error) {
 }
 
 func (a *app) work(ctx context.Context) error {
-	hands, err := a.bench()
+	driver, err := a.bench()
 	if err != nil {
 		return err
 	}
-	memory := a.newStore(a.redis.worker)
+	st := a.newStore(a.redis.worker)
 	engine := worker.NewEngine(worker.Options{
-		Store: memory, Bench: hands, Keys: a.keys, Log: a.log.With(nexus.LogWorker, processName()), Metrics: worker.NewMetrics(a.registry),
+		Store: st, Bench: driver, Keys: a.keys, Log: a.log.With(nexus.LogWorker, processName()), Metrics: worker.NewMetrics(a.registry),
 		Settings:    a.settings(),
 		GiveUpAfter: a.c.ProvisionTimeout, Grace: a.c.DeleteGrace,
 	})
@@ -226,27 +226,27 @@ func (a *app) work(ctx context.Context) error {
 		}
 	}
 	a.group.Go(func() error { return worker.Serve(ctx, a.redis, engine, a.c.Concurrency, drainTime) })
-	a.group.Go(func() error { return a.announce(ctx, memory, "worker") })
-	a.group.Go(func() error { return a.watchDoctor(ctx, memory, hands) })
-	a.group.Go(func() error { return a.askBench(ctx, memory, hands) })
+	a.group.Go(func() error { return a.announce(ctx, st, "worker") })
+	a.group.Go(func() error { return a.watchDoctor(ctx, st, driver) })
+	a.group.Go(func() error { return a.askBench(ctx, st, driver) })
 	return nil
 }
 
 func (a *app) settings() tasks.Settings {
 	s := tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword, TimeZone: a.c.TimeZone}
-	if a.c.single() { // its users have the master site's
+	if a.c.single() { // users of the master site have the site's
 		s.TimeZone = ""
 	}
 	return s
 }
 
-// bench is the hands of this process; they keep off the master site.
+// bench returns the driver of the bench. It refuses operations on the master site.
 func (a *app) bench() (nexus.Bench, error) {
-	hands, err := a.hands()
+	driver, err := a.driver()
 	if err != nil {
 		return nil, err
 	}
-	return bench.Protect(nexus.SiteName(a.c.MasterSite), hands), nil
+	return bench.Protect(nexus.SiteName(a.c.MasterSite), driver), nil
 }
 
 func (a *app) master() *bench.Master {
@@ -255,8 +255,8 @@ func (a *app) master() *bench.Master {
 		Name: func(email string) nexus.SiteName { return api.PersonSite(email, site) }})
 }
 
-// checkMaster says in the log whether the master site answers and knows our key.
-// Nobody's start depends on it: it may be down for a moment.
+// checkMaster logs whether the master site answers and accepts the key. The process starts
+// in either case: the site may be down for a moment.
 func (a *app) checkMaster(ctx context.Context) {
 	master := a.master()
 	defer func() { _ = master.Close() }()
@@ -265,11 +265,11 @@ func (a *app) checkMaster(ctx context.Context) {
 	if err := master.Check(short); err == nil {
 		a.log.InfoContext(ctx, "master site checked", "site", a.c.MasterSite)
 	} else if ctx.Err() == nil {
-		a.log.WarnContext(ctx, "master site will not do: "+nexus.MessageOf(err), "site", a.c.MasterSite, nexus.LogErr, err)
+		a.log.WarnContext(ctx, "master site cannot be used: "+nexus.MessageOf(err), "site", a.c.MasterSite, nexus.LogErr, err)
 	}
 }
 
-func (a *app) hands() (nexus.Bench, error) {
+func (a *app) driver() (nexus.Bench, error) {
 	if a.c.single() {
 		master := a.master()
 		a.closers = append(a.closers, func() { _ = master.Close() })
@@ -309,12 +309,12 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 		limits = api.Limits{}
 	}
 	apps := a.c.Apps
-	if a.c.single() { // the master site has its apps
+	if a.c.single() { // nothing is installed on the master site
 		apps = nil
 	}
-	memory := a.newStore(a.redis.api)
+	st := a.newStore(a.redis.api)
 	server := api.New(api.Options{
-		Store: memory, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
+		Store: st, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
 		Master: nexus.SiteName(a.c.MasterSite), Single: a.c.single(), Apps: apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
 		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Queues: a.queues(), Registry: a.registry, Log: a.log,
 		Leaving: ctx.Done(), Streams: api.Streams{Max: a.c.EventStreams},
@@ -323,33 +323,33 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	a.group.Go(func() error { return memory.Listen(ctx) })
+	a.group.Go(func() error { return st.Listen(ctx) })
 	a.group.Go(func() error {
-		return memory.KeepLists(ctx, func(err error) { a.log.WarnContext(ctx, "lists not put right", nexus.LogErr, err) })
+		return st.KeepLists(ctx, func(err error) { a.log.WarnContext(ctx, "indexes of jobs and tenants not rebuilt", nexus.LogErr, err) })
 	})
-	a.group.Go(func() error { return a.announce(ctx, memory, "api") })
+	a.group.Go(func() error { return a.announce(ctx, st, "api") })
 	return "http://" + at, nil
 }
 
-// processName is this process among all: its host and its number there.
+// processName is unique among the processes: host and process id.
 func processName() string {
 	host, _ := os.Hostname()
 	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
-// announce tells the others again and again that we live: which sealing keys we
-// hold, and as a worker which bench we serve.
-func (a *app) announce(ctx context.Context, memory *store.Store, role string) error {
+// announce announces every 30 s, until the context ends, that this process is alive, its
+// sealing keys, and the bench of a worker.
+func (a *app) announce(ctx context.Context, st *store.Store, role string) error {
 	name := processName()
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
-		skew, err := memory.Skew(ctx)
+		skew, err := st.Skew(ctx)
 		if err == nil {
-			err = memory.Announce(ctx, store.Presence{Role: role, Name: name, Keys: a.keys.IDs(), Skew: skew})
+			err = st.Announce(ctx, store.Presence{Role: role, Name: name, Keys: a.keys.IDs(), Skew: skew})
 		}
 		if err == nil && role == "worker" {
-			err = memory.AnnounceBench(ctx, a.c.benchName())
+			err = st.AnnounceBench(ctx, a.c.benchName())
 		}
 		if err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "presence not announced", nexus.LogErr, err)
@@ -358,8 +358,8 @@ func (a *app) announce(ctx context.Context, memory *store.Store, role string) er
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			if err := memory.Leave(last, role, name); err != nil { // it counts for two minutes more
-				a.log.WarnContext(last, "presence not taken back", nexus.LogErr, err)
+			if err := st.Leave(last, role, name); err != nil { // the announcement expires in two minutes
+				a.log.WarnContext(last, "presence not withdrawn", nexus.LogErr, err)
 			}
 			return nil
 		case <-tick.C:

@@ -11,7 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// Unfinished is a wait that ended before its job: the job is recorded and goes on.
+// Unfinished is the error of a wait that ended before its job. The job goes on.
 type Unfinished struct {
 	Job  nexus.JobID
 	Idle bool // no worker runs
@@ -21,8 +21,8 @@ func (e Unfinished) Error() string { return fmt.Sprintf("the wait for the job %s
 
 var errIdle = errors.New("no worker runs")
 
-// ended waits for the end of a job, as long as workers run.
-func (t tools) ended(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
+// await waits for the end of a job, as long as workers run.
+func (t tools) await(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	watch, stop := context.WithCancelCause(ctx)
 	var looks sync.WaitGroup
 	looks.Go(func() { t.stopIfIdle(watch, stop) })

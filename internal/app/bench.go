@@ -13,8 +13,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// InitBench prepares the bench of the environment, as its database's root; the
-// password is used once. See nexus.Init.
+// InitBench prepares the configured bench, as root of its database. The password is used
+// once. See nexus.Init.
 func InitBench(ctx context.Context, environ []string, rootUser string, root nexus.Secret) (result nexus.Result, err error) {
 	err = withTools(ctx, environ, func(t tools) error {
 		result, err = t.bench.Run(ctx, nexus.Op{Args: nexus.Init{Install: t.install, Account: t.c.DBAccount, RootUser: rootUser,
@@ -24,8 +24,8 @@ func InitBench(ctx context.Context, environ []string, rootUser string, root nexu
 	return result, err
 }
 
-// RegisterSite enters the database of a site in the register of the bench of the
-// environment, as its root. See nexus.Register.
+// RegisterSite enters the database of a site in the register of the configured bench, as
+// root of its database. See nexus.Register.
 func RegisterSite(ctx context.Context, environ []string, site nexus.SiteName, rootUser string, root nexus.Secret) (result nexus.Result, err error) {
 	err = withTools(ctx, environ, func(t tools) error {
 		result, err = t.bench.Run(ctx, nexus.Op{Site: site, Args: nexus.Register{RootUser: rootUser, RootPassword: root}})
@@ -34,16 +34,15 @@ func RegisterSite(ctx context.Context, environ []string, site nexus.SiteName, ro
 	return result, err
 }
 
-// NeedsRoot tells whether the bench of the environment has a database whose root
-// must register what is adopted: a sandbox has none.
+// NeedsRoot reports whether a site must be registered as root of the database before it
+// can be adopted. A sandbox has no database.
 func NeedsRoot(environ []string) bool {
 	c, _, err := Load(environ)
 	return err != nil || c.Bench == "docker"
 }
 
-// CheckBench asks the bench of the environment what it is and what it lacks, and
-// the registry how admission to it stands; the status has no name while no worker
-// has ever served the bench.
+// CheckBench asks the configured bench what it is and what it lacks, and reads its status
+// from the registry; the status has no name if no worker has served the bench yet.
 func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult, status nexus.BenchStatus, err error) {
 	err = withTools(ctx, environ, func(t tools) error {
 		if hello, err = t.hello(ctx); err != nil {
@@ -61,7 +60,7 @@ func CheckBench(ctx context.Context, environ []string) (hello nexus.HelloResult,
 	return hello, status, err
 }
 
-// unreachable says what is wrong with the address at which workers check new sites.
+// unreachable returns a problem if the address for checks of new sites does not answer.
 func (t tools) unreachable(ctx context.Context) []nexus.Problem {
 	if t.c.single() {
 		return nil
@@ -81,7 +80,7 @@ func (t tools) unreachable(ctx context.Context) []nexus.Problem {
 	return []nexus.Problem{{What: "New sites cannot be checked: " + err.Error() + ".", Mend: mend}}
 }
 
-// tools are what an operator's command works with: those of a worker.
+// tools are what an operator's command needs. They are configured like a worker.
 type tools struct {
 	c       Config
 	install nexus.InstallID
@@ -93,7 +92,7 @@ type tools struct {
 func (t tools) hello(ctx context.Context) (nexus.HelloResult, error) {
 	result, err := t.bench.Run(ctx, nexus.Op{Args: nexus.Hello{}})
 	if err == nil && result.Hello == nil {
-		err = errors.New("the bench said nothing of itself")
+		err = errors.New("the bench answered without a result")
 	}
 	if err != nil {
 		return nexus.HelloResult{}, err
@@ -101,7 +100,7 @@ func (t tools) hello(ctx context.Context) (nexus.HelloResult, error) {
 	return *result.Hello, nil
 }
 
-// withTools opens bench and registry for one command; the install's id is in Redis.
+// withTools opens bench and registry for one command.
 func withTools(ctx context.Context, environ []string, use func(tools) error) error {
 	c, _, err := Load(environ)
 	parts := Parts{Worker: true}
@@ -114,13 +113,13 @@ func withTools(ctx context.Context, environ []string, use func(tools) error) err
 		return err
 	}
 	a.closers = append(a.closers, a.redis.close)
-	memory := a.newStore(a.redis.api)
-	if a.install, err = memory.Install(ctx); err != nil {
+	st := a.newStore(a.redis.api)
+	if a.install, err = st.Install(ctx); err != nil {
 		return err
 	}
-	hands, err := a.bench()
+	driver, err := a.bench()
 	if err != nil {
 		return err
 	}
-	return use(tools{c: a.c, install: a.install, bench: hands, name: a.c.benchName(), store: memory})
+	return use(tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st})
 }

@@ -15,38 +15,37 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// CleanupOptions say what shall go.
+// CleanupOptions say what to remove.
 type CleanupOptions struct {
-	Globs []string // of the subdomain or of the full name, as path.Match has it
-	Max   int      // as many may go at most, however large a part that is; 0: not said
+	Globs []string // patterns of path.Match for the subdomain or the full name
+	Max   int      // the most that may be removed; 0: a fifth of all
 }
 
-// CleanupPlan is what goes, and what is spared though it matches.
+// CleanupPlan is what a cleanup removes, and what matches and is kept.
 type CleanupPlan struct {
 	Items  []CleanupItem
-	Spared []string // sentences
+	Spared []string // sentences that say why
 }
 
-// CleanupItem is one thing that goes: a tenant, or what a dead job left.
+// CleanupItem is one thing to remove: a tenant, or what a job has left.
 type CleanupItem struct {
 	Site   nexus.SiteName
-	Name   string      // the site's, or the database's of what is no site
-	What   string      // in a few words
-	Tenant bool        // has a row: goes by a job
+	Name   string      // of the site, or of the database if there is no site
+	What   string      // a few words
+	Tenant bool        // it has a row, and is removed by a job
 	MadeBy nexus.JobID // of a tenant
-	Live   nexus.JobID // the job that makes it at this moment, to be canceled first
+	Live   nexus.JobID // the job that is making it, to be canceled first
 
-	finding tasks.Finding // of what is no tenant
+	finding tasks.Finding // if it is not a tenant
 }
 
-// Cleaner carries a plan out.
+// Cleaner carries out a plan.
 type Cleaner struct{ tools }
 
-// errUnwise is a cleanup that is refused before anything is looked at.
-var errUnwise = &nexus.Error{Code: nexus.Invalid, Op: "app.cleanup", Msg: "A pattern that matches everything needs --max N: so many may go at most."}
+var errUnwise = &nexus.Error{Code: nexus.Invalid, Op: "app.cleanup", Msg: "A pattern that matches everything needs --max N, the most that may be removed."}
 
-// Cleanup plans the removal of what matches on the bench of the environment, and
-// hands the plan to use, which decides.
+// Cleanup plans the removal of what matches on the configured bench, and calls use with
+// the plan.
 func Cleanup(ctx context.Context, environ []string, o CleanupOptions, use func(CleanupPlan, Cleaner) error) error {
 	if err := o.check(); err != nil {
 		return err
@@ -63,23 +62,24 @@ func Cleanup(ctx context.Context, environ []string, o CleanupOptions, use func(C
 		if err != nil {
 			return err
 		}
-		return t.listening(ctx, func() error { return use(plan, Cleaner{t}) })
+		return t.withListen(ctx, func() error { return use(plan, Cleaner{t}) })
 	})
 }
 
-// listening does something while the ends of jobs are heard of at once.
-func (t tools) listening(ctx context.Context, do func() error) error {
+// withListen calls a function while the store is subscribed to changes of jobs, so that a
+// Watch returns at once.
+func (t tools) withListen(ctx context.Context, do func() error) error {
 	ctx, stop := context.WithCancel(ctx)
-	var ears sync.WaitGroup
-	ears.Go(func() { _ = t.store.Listen(ctx) }) // without, Watch is only slower
-	defer ears.Wait()
+	var listener sync.WaitGroup
+	listener.Go(func() { _ = t.store.Listen(ctx) }) // if it fails, Watch polls
+	defer listener.Wait()
 	defer stop()
 	return do()
 }
 
 func (o CleanupOptions) check() error {
 	if len(o.Globs) == 0 {
-		return &nexus.Error{Code: nexus.Invalid, Op: "app.cleanup", Msg: "Say what shall go, such as: nexus cleanup 'test-*'"}
+		return &nexus.Error{Code: nexus.Invalid, Op: "app.cleanup", Msg: "Give a pattern of what to remove, such as: nexus cleanup 'test-*'"}
 	}
 	for _, glob := range o.Globs {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
@@ -92,7 +92,7 @@ func (o CleanupOptions) check() error {
 	return nil
 }
 
-// matches tells whether a name is meant: in full, or without the domain.
+// matches reports whether a pattern matches the full name or the subdomain.
 func (o CleanupOptions) matches(site nexus.SiteName, domain string) bool {
 	for _, glob := range o.Globs {
 		for _, name := range []string{string(site), strings.TrimSuffix(string(site), "."+domain)} {
@@ -104,10 +104,10 @@ func (o CleanupOptions) matches(site nexus.SiteName, domain string) bool {
 	return false
 }
 
-// planCleanup says what goes: tenants of the registry, and what is ours and
-// without one. Too large a part of all is refused.
+// planCleanup plans the removal of tenants, and of what belongs to this install and to no
+// tenant. It refuses to remove more than a fifth of all, or more than Max.
 func planCleanup(s tasks.Survey, o CleanupOptions, domain string) (plan CleanupPlan, err error) {
-	p := planner{Survey: s, o: o, domain: domain, settled: map[nexus.SiteName]bool{}, told: map[nexus.SiteName]bool{}}
+	p := planner{Survey: s, o: o, domain: domain, decided: map[nexus.SiteName]bool{}, mentioned: map[nexus.SiteName]bool{}}
 	for _, f := range tasks.Diagnose(s) {
 		p.leftover(f)
 	}
@@ -115,7 +115,7 @@ func planCleanup(s tasks.Survey, o CleanupOptions, domain string) (plan CleanupP
 		p.tenant(t)
 	}
 	for _, site := range s.Inventory.Sites {
-		p.stranger(site)
+		p.foreign(site)
 	}
 	slices.SortFunc(p.plan.Items, func(a, b CleanupItem) int { return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Name, b.Name)) })
 	going, all := len(p.plan.Items), len(s.Tenants)
@@ -126,49 +126,49 @@ func planCleanup(s tasks.Survey, o CleanupOptions, domain string) (plan CleanupP
 	}
 	if going > 3 && going*5 > all && o.Max <= 0 || o.Max > 0 && going > o.Max {
 		return p.plan, &nexus.Error{Code: nexus.Forbidden, Op: "app.cleanup",
-			Msg: fmt.Sprintf("That would remove %d of %d, which is more than was allowed. If that is meant: --max %d", going, all, going)}
+			Msg: fmt.Sprintf("That would remove %d of %d, which is more than allowed. To remove them all the same: --max %d", going, all, going)}
 	}
 	return p.plan, nil
 }
 
 type planner struct {
 	tasks.Survey
-	o       CleanupOptions
-	domain  string
-	settled map[nexus.SiteName]bool // what becomes of the tenant of this name
-	told    map[nexus.SiteName]bool // whether anything of this name goes or stays
-	plan    CleanupPlan
+	o         CleanupOptions
+	domain    string
+	decided   map[nexus.SiteName]bool // sites whose row is in the plan already
+	mentioned map[nexus.SiteName]bool // sites that are in the plan already
+	plan      CleanupPlan
 }
 
 func (p *planner) spare(site nexus.SiteName, format string, args ...any) {
-	p.settled[site], p.told[site] = true, true
+	p.decided[site], p.mentioned[site] = true, true
 	p.plan.Spared = append(p.plan.Spared, fmt.Sprintf("%s %s", site, fmt.Sprintf(format, args...)))
 }
 
 func (p *planner) take(item CleanupItem) {
 	if item.Name == "" {
 		item.Name = string(item.Site)
-		p.told[item.Site] = true
+		p.mentioned[item.Site] = true
 	}
 	p.plan.Items = append(p.plan.Items, item)
 }
 
-// leftover is a finding of the doctor; what may be somebody's is left to him.
+// leftover plans what to do about a finding of the doctor. What may be in use is kept.
 func (p *planner) leftover(f tasks.Finding) {
 	if !p.o.matches(f.Site, p.domain) {
 		return
 	}
 	switch f.Kind {
 	case tasks.UnrecordedSite:
-		p.spare(f.Site, "is %s on the bench and has no record; bring it back with nexus doctor --rebuild.", f.State)
+		p.spare(f.Site, "is %s on the bench and not in the registry; nexus doctor --rebuild makes its row.", f.State)
 	case tasks.OrphanAdoption:
-		p.spare(f.Site, "was only adopted; nexus doctor --fix gives it back.")
+		p.spare(f.Site, "was adopted and not made by Nexus; nexus doctor --fix gives it back.")
 	case tasks.OtherOwner:
-		p.spare(f.Site, "is on the bench, and not the one that the registry knows; an operator has to decide.")
+		p.spare(f.Site, "is on the bench, but is not the one in the registry; find out which is right.")
 	case tasks.StuckTenant:
-		p.settled[f.Site] = true
+		p.decided[f.Site] = true
 		if f.State == nexus.TenantMaking && !f.Safe && p.opened(f.Site) {
-			p.spare(f.Site, "was opened on the bench and may be in use, though its making never ended; an operator has to decide.")
+			p.spare(f.Site, "was opened on the bench and may be in use, although the job that made it is not over; look who uses it.")
 			return
 		}
 		p.take(CleanupItem{Site: f.Site, What: "a tenant whose job is over", finding: f})
@@ -177,12 +177,12 @@ func (p *planner) leftover(f tasks.Finding) {
 			return
 		}
 		item := CleanupItem{Site: f.Site, What: strings.ReplaceAll(string(f.Kind), "_", " "), finding: f}
-		if f.Kind == tasks.OrphanDatabase || f.Kind == tasks.StaleTrash { // another site may have the name by now
+		if f.Kind == tasks.OrphanDatabase || f.Kind == tasks.StaleTrash { // another site may have the name now
 			item.Name = f.DB
-			item.What += fmt.Sprintf(", once for %s", f.Site)
+			item.What += fmt.Sprintf(", once of %s", f.Site)
 		}
 		p.take(item)
-	default: // a tenant's, or for people
+	default: // it is about a tenant, or needs an operator
 	}
 }
 
@@ -193,7 +193,7 @@ func (p *planner) opened(site nexus.SiteName) bool {
 }
 
 func (p *planner) tenant(t nexus.Tenant) {
-	if p.settled[t.Site] || !p.o.matches(t.Site, p.domain) {
+	if p.decided[t.Site] || !p.o.matches(t.Site, p.domain) {
 		return
 	}
 	item := CleanupItem{Site: t.Site, What: fmt.Sprintf("tenant, %s", t.State), Tenant: true, MadeBy: t.MadeBy}
@@ -213,10 +213,10 @@ func (p *planner) tenant(t nexus.Tenant) {
 	p.take(item)
 }
 
-// stranger says why a site that matches stays.
-func (p *planner) stranger(site nexus.SiteInfo) {
+// foreign spares a site that matches and does not belong to this install.
+func (p *planner) foreign(site nexus.SiteInfo) {
 	switch {
-	case p.told[site.Site] || !p.o.matches(site.Site, p.domain):
+	case p.mentioned[site.Site] || !p.o.matches(site.Site, p.domain):
 	case site.Site == p.Master:
 		p.spare(site.Site, "is the master site.")
 	case site.Install == "":
@@ -226,8 +226,8 @@ func (p *planner) stranger(site nexus.SiteInfo) {
 	}
 }
 
-// Remove removes one item and waits for its end: a tenant by a job of the
-// workers, anything else on the bench itself.
+// Remove removes one item and waits until it is gone: a tenant by a job, anything else by
+// an operation on the bench.
 func (c Cleaner) Remove(ctx context.Context, item CleanupItem) error {
 	if !item.Tenant {
 		if f := item.finding; f.Kind != tasks.StuckTenant {
@@ -235,7 +235,7 @@ func (c Cleaner) Remove(ctx context.Context, item CleanupItem) error {
 		} else if f.State == nexus.TenantMaking {
 			return c.mend(ctx, f)
 		}
-		// Suspended from here on, it goes as any tenant does.
+		// The row is suspended now, so the tenant can be removed by a job.
 		if err := c.mend(ctx, item.finding); err != nil {
 			return err
 		}
@@ -243,29 +243,29 @@ func (c Cleaner) Remove(ctx context.Context, item CleanupItem) error {
 	if item.Live != "" {
 		job, err := c.store.Cancel(ctx, item.Live, "cleanup")
 		if err == nil {
-			job, err = c.ended(ctx, job.ID)
+			job, err = c.await(ctx, job.ID)
 		}
 		if err != nil || job.State != nexus.Succeeded {
-			return errors.Join(err, unless(job, nexus.Canceled, nexus.Failed))
+			return errors.Join(err, wantEnd(job, nexus.Canceled, nexus.Failed))
 		}
 	}
 	if row, err := c.store.Tenant(ctx, item.Site); err != nil || item.Tenant && row.MadeBy != item.MadeBy {
-		return cmp.Or(err, error(&nexus.Error{Code: nexus.Conflict, Op: "app.cleanup", Msg: "Another tenant has this name by now; it was left alone."}))
+		return cmp.Or(err, error(&nexus.Error{Code: nexus.Conflict, Op: "app.cleanup", Msg: "Another tenant has this name now, and was not removed."}))
 	}
 	job, _, err := c.store.Submit(ctx, store.Submission{ID: nexus.NewJobID(), Kind: nexus.KindTeardown, Site: item.Site, Actor: "cleanup",
 		Steps: tasks.Steps(nexus.KindTeardown), GiveUpAfter: c.c.ProvisionTimeout})
 	if err != nil {
 		return err
 	}
-	if job, err = c.ended(ctx, job.ID); err != nil {
+	if job, err = c.await(ctx, job.ID); err != nil {
 		return err
 	}
-	return unless(job, nexus.Succeeded)
+	return wantEnd(job, nexus.Succeeded)
 }
 
-// unless is an error in words, if a job ended in none of these states.
-func unless(job nexus.Job, well ...nexus.State) error {
-	if slices.Contains(well, job.State) {
+// wantEnd returns an error unless a job ended in one of these states.
+func wantEnd(job nexus.Job, states ...nexus.State) error {
+	if slices.Contains(states, job.State) {
 		return nil
 	}
 	text := fmt.Sprintf("The job %s is %s.", job.ID, job.State)

@@ -22,7 +22,7 @@ const (
 	keepName             = "keep-%02d.example.com"
 )
 
-// many has thirty tenants to be kept, a few tests, leftovers and strangers.
+// many has thirty tenants that are kept, a few test sites, leftovers, and sites of others.
 func many() tasks.Survey {
 	s := tasks.Survey{Install: install, Master: "test-master.example.com", Jobs: map[nexus.JobID]nexus.Job{
 		dead:   {ID: dead, Site: "test-dead.example.com", State: nexus.Failed, Owner: dead, DB: dead.Database(install)},

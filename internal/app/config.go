@@ -17,8 +17,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Config is all there is to configure, read from the environment; secrets may
-// also come from files (…_FILE). The zero value is not usable: Load makes one.
+// Config is the configuration, read from the environment; secrets may also come from files
+// (…_FILE). Use Load to make one.
 type Config struct {
 	RedisURLFile nexus.Secret `env:"REDIS_URL_FILE,file"`
 	RedisURL     nexus.Secret `env:"REDIS_URL"` // may hold a password; empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
@@ -26,7 +26,7 @@ type Config struct {
 	HTTPAddr     string        `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
 	MetricsAddr  string        `env:"NEXUS_METRICS_ADDR"` // where a worker serves /metrics and /healthz; empty: nowhere
 	SandboxAddr  string        `env:"NEXUS_SANDBOX_ADDR" envDefault:"127.0.0.1:8301"`
-	SandboxDir   string        `env:"NEXUS_SANDBOX_DIR"`   // needed by separate processes
+	SandboxDir   string        `env:"NEXUS_SANDBOX_DIR"`   // needed unless all parts are in one process
 	SandboxDelay time.Duration `env:"NEXUS_SANDBOX_DELAY"` // time each sandbox operation takes
 	Bench        string        `env:"NEXUS_BENCH" envDefault:"sandbox"`
 	BenchSlots   int           `env:"NEXUS_BENCH_SLOTS"` // 0: 64 on the sandbox, 4 on docker
@@ -64,21 +64,20 @@ type Config struct {
 	JobRetention     time.Duration `env:"NEXUS_JOB_RETENTION" envDefault:"720h"`
 	DeleteGrace      time.Duration `env:"NEXUS_DELETE_GRACE" envDefault:"168h"`
 	Concurrency      int           `env:"NEXUS_CONCURRENCY" envDefault:"16"`
-	EventStreams     int           `env:"NEXUS_EVENT_STREAMS" envDefault:"1000"` // open at once at one API
+	EventStreams     int           `env:"NEXUS_EVENT_STREAMS" envDefault:"1000"` // open at once in one API process
 	LogLevel         slog.Level    `env:"NEXUS_LOG_LEVEL" envDefault:"INFO"`
 }
 
-// Names the environment may hold that other parts read: the command line and
-// the tests.
-var elsewhere = []string{"NEXUS_API_URL", "NEXUS_API_TOKEN"}
+// cliSettings are the settings that the command line reads.
+var cliSettings = []string{"NEXUS_API_URL", "NEXUS_API_TOKEN"}
 
-// Load reads the configuration from the environment ("NAME=value" entries).
-// All problems come at once, one a line; warnings are for the log.
+// Load reads the configuration from the environment ("NAME=value" entries). The error has
+// all problems, one in each line. The warnings are for the log.
 func Load(environ []string) (c Config, warnings []string, err error) {
 	vars := env.ToMap(environ)
-	unread := sentences(env.ParseWithOptions(&c, env.Options{Environment: vars}))
+	unread := settingErrors(env.ParseWithOptions(&c, env.Options{Environment: vars}))
 	c.mergeFiles()
-	warnings = append(unknown(vars), c.master()...)
+	warnings = append(unknown(vars), c.useMaster()...)
 	if c.SiteURL == "" {
 		c.SiteURL = c.defaultSiteURL()
 	}
@@ -105,7 +104,7 @@ func (c *Config) mergeFiles() {
 	}
 }
 
-// defaultSiteURL is where a new site answers: the sandbox serves its own.
+// defaultSiteURL is the pattern of a site's URL, if none is configured.
 func (c *Config) defaultSiteURL() string {
 	if c.Bench != "sandbox" {
 		return "https://{site}"
@@ -170,7 +169,7 @@ func (c *Config) problems() []error {
 		say("NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more")
 	}
 	if c.ProvisionTimeout < time.Minute || c.ProvisionTimeout > 48*time.Hour {
-		say("NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h")
+		say("NEXUS_PROVISION_TIMEOUT must be between 1m and 48h")
 	}
 	return out
 }
@@ -188,14 +187,14 @@ const masterBench = "master"
 
 func (c *Config) single() bool { return c.Mode == "single" }
 
-// checksMaster tells whether there is all that is needed to ask the master site.
+// checksMaster reports whether all settings to ask the master site are there.
 func (c *Config) checksMaster() bool {
 	return c.MasterKey != "" && c.MasterSecret != "" && siteURLOK(c.MasterURL)
 }
 
-// master settles what follows from the master site's settings, and tells what of
-// them is odd but no reason not to start.
-func (c *Config) master() (warnings []string) {
+// useMaster sets what follows from the settings of the master site. It returns warnings
+// about settings that are probably wrong, but do not keep the process from starting.
+func (c *Config) useMaster() (warnings []string) {
 	c.MasterSite = strings.ToLower(strings.TrimSpace(c.MasterSite))
 	if c.single() {
 		c.Bench, c.SiteURL = masterBench, strings.TrimSuffix(c.MasterURL, "/")
@@ -203,7 +202,7 @@ func (c *Config) master() (warnings []string) {
 		case len(c.AdminRoles) == 0:
 			warnings = append(warnings, "NEXUS_ADMIN_ROLES is not set: new users of the master site get no role; name those that they need")
 		case slices.Contains(c.AdminRoles, "System Manager"):
-			warnings = append(warnings, "NEXUS_ADMIN_ROLES holds System Manager: everybody who signs up becomes an administrator of the master site")
+			warnings = append(warnings, "NEXUS_ADMIN_ROLES contains System Manager: everybody who signs up becomes an administrator of the master site")
 		}
 		return warnings
 	}
@@ -237,7 +236,7 @@ func (c *Config) singleProblems() (out []error) {
 		}
 	}
 	if c.MasterURL != "" && !siteURLOK(c.MasterURL) {
-		out = append(out, errors.New("ERP_NEXT_URL is not an address such as https://erp.example.com")) // it may hold a password: not repeated
+		out = append(out, errors.New("ERP_NEXT_URL is not an address such as https://erp.example.com")) // do not print it: it may contain a password
 	}
 	if c.MasterSite != "" && !domainOK(c.MasterSite) {
 		out = append(out, fmt.Errorf("FRAPPE_SITE_NAME: %q is not a site's name", c.MasterSite))
@@ -245,14 +244,14 @@ func (c *Config) singleProblems() (out []error) {
 	return out
 }
 
-// siteURLOK takes scheme and host, and nothing behind them.
+// siteURLOK accepts a URL of scheme and host only.
 func siteURLOK(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
 		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
-// proxies are the networks whose X-Forwarded-For is believed.
+// proxies are the networks whose X-Forwarded-For is trusted.
 func (c *Config) proxies() ([]*net.IPNet, error) {
 	var out []*net.IPNet
 	for _, text := range c.TrustedProxies {
@@ -290,9 +289,8 @@ func domainOK(domain string) bool {
 	return len(domain) <= 200
 }
 
-// sentences turns the parser's one long line into an error per variable, under
-// the name it has in the environment.
-func sentences(err error) []error {
+// settingErrors splits the parser's error into one for each variable, with its name.
+func settingErrors(err error) []error {
 	all, ok := errors.AsType[env.AggregateError](err)
 	if !ok {
 		return []error{err}
@@ -306,10 +304,10 @@ func sentences(err error) []error {
 	return all.Errors
 }
 
-// unknown finds variables that look like ours and are not: a typing error would
-// otherwise go unseen.
+// unknown returns a warning for each variable NEXUS_… that is not a setting, since it may
+// be misspelled.
 func unknown(vars map[string]string) []string {
-	known := slices.Clone(elsewhere)
+	known := slices.Clone(cliSettings)
 	for field := range reflect.TypeFor[Config]().Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
 		known = append(known, name)

@@ -8,19 +8,19 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Misconfigured is an error that another environment mends: a process ends with 2
-// for it, and starting it again as it is would not help.
+// Misconfigured is an error in the configuration. A process ends with 2 for it: it would
+// fail again until the configuration is changed.
 type Misconfigured struct{ error }
 
-// Unwrap gives what is wrong.
+// Unwrap returns the cause.
 func (e Misconfigured) Unwrap() error { return e.error }
 
-// shortestDBPassword is the length below which a database password is refused: it is made by
-// a program and typed by nobody, and whoever guesses it may call what the workers may.
+// shortestDBPassword is the least length of the database password. Nobody has to type it,
+// and whoever guesses it has the rights of the workers.
 const shortestDBPassword = 16
 
-// needs says what the parts of a process lack of what Load does not ask of
-// everybody, all at once.
+// needs returns an error for each setting that these parts need and that is missing. Load
+// does not check them, since other processes need other settings.
 func (c *Config) needs(p Parts) error {
 	var out []error
 	if c.SecretKeys == "" && !p.Dev && (p.API || p.Worker) {
@@ -39,8 +39,7 @@ func (c *Config) needs(p Parts) error {
 	return errors.Join(append(out, c.benchNeeds(p)...)...)
 }
 
-// benchNeeds says what is lacking to work on the bench, as workers and the
-// operator's commands do.
+// benchNeeds returns an error for each missing setting that work on the bench needs.
 func (c *Config) benchNeeds(p Parts) (out []error) {
 	if c.Bench == "sandbox" && c.SandboxDir == "" && !p.Dev && (p.Worker || p.Sandbox) {
 		out = append(out, errors.New("NEXUS_SANDBOX_DIR is not set: the folder of the sandbox's sites, the same for all processes; where nexus dev runs: eval \"$(nexus dev env)\""))

@@ -18,7 +18,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// docker is the least that a bench in a container needs.
+// docker has the settings that a bench in a container needs.
 var docker = []string{"NEXUS_BENCH=docker", "NEXUS_VERIFY_ADDR=backend:8000"}
 
 func defaults() app.Config {
@@ -68,8 +68,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestLoadKnows holds every variable of the manual that this version knows: it
-// is taken without a warning, and it changes something.
+// TestLoadKnows: every setting is read without a warning, and changes the configuration.
 func TestLoadKnows(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "secret")
@@ -135,8 +134,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"hardly any grace", []string{"NEXUS_DELETE_GRACE=59s"}, []string{"NEXUS_DELETE_GRACE must be 1m or more; DELETE with ?purge=now removes at once"}},
 		{"no slots", []string{"NEXUS_BENCH_SLOTS=-1"}, []string{"NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more"}},
 		{"no streams", []string{"NEXUS_EVENT_STREAMS=0"}, []string{"NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more"}},
-		{"too little time", []string{"NEXUS_PROVISION_TIMEOUT=59s"}, []string{"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h"}},
-		{"too much time", []string{"NEXUS_PROVISION_TIMEOUT=49h"}, []string{"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h"}},
+		{"too little time", []string{"NEXUS_PROVISION_TIMEOUT=59s"}, []string{"NEXUS_PROVISION_TIMEOUT must be between 1m and 48h"}},
+		{"too much time", []string{"NEXUS_PROVISION_TIMEOUT=49h"}, []string{"NEXUS_PROVISION_TIMEOUT must be between 1m and 48h"}},
 		{"a weak password in the sandbox", []string{"ADMIN_PASSWORD=admin"}, nil},
 		{"a weak password on docker", on("ADMIN_PASSWORD=admin"), []string{weak}},
 		{"no digit", on("ADMIN_PASSWORD=Secret-Horse"), []string{weak}},
@@ -150,7 +149,7 @@ func TestLoadRefuses(t *testing.T) {
 			`NEXUS_BENCH: "podman" is neither sandbox nor docker`,
 			"NEXUS_BENCH_SLOTS, NEXUS_CONCURRENCY and NEXUS_EVENT_STREAMS must be 1 or more",
 			`NEXUS_HTTP_ADDR: "x" is not host:port`,
-			"NEXUS_PROVISION_TIMEOUT must lie between 1m and 48h",
+			"NEXUS_PROVISION_TIMEOUT must be between 1m and 48h",
 			`NEXUS_SANDBOX_ADDR: "y" is not host:port`,
 			`NEXUS_SIGNUP: "maybe" is none of open, token, closed`,
 			`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`,
@@ -172,8 +171,8 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// TestLoadUnreadable: what cannot even be read is named by its variable, beside
-// what is read and will not do.
+// TestLoadUnreadable: the error names each setting that cannot be parsed, besides those
+// that are parsed and refused.
 func TestLoadUnreadable(t *testing.T) {
 	t.Parallel()
 	_, _, err := app.Load([]string{"NEXUS_CONCURRENCY=many", "NEXUS_SANDBOX_DELAY=soon", "NEXUS_LOG_LEVEL=loud",
@@ -245,8 +244,7 @@ func TestLoadFiles(t *testing.T) {
 	}
 }
 
-// TestLoadKeepsSecrets: no secret is in an error, a warning, or the configuration
-// as it is printed.
+// TestLoadKeepsSecrets: no error, warning or printed configuration contains a secret.
 func TestLoadKeepsSecrets(t *testing.T) {
 	t.Parallel()
 	const canary = "hunter2"
@@ -280,8 +278,7 @@ func TestLoadKeepsSecrets(t *testing.T) {
 	}
 }
 
-// TestProcessKeepsSecrets: what a process complains of at start is for a log that
-// many read.
+// TestProcessKeepsSecrets: the errors of a start, which are logged, contain no secret.
 func TestProcessKeepsSecrets(t *testing.T) {
 	t.Parallel()
 	const canary = "hunter2canary"

@@ -1,5 +1,5 @@
-// Package app is the one place that sees everything: the configuration, read
-// once from the environment, and the wiring that the three commands share.
+// Package app reads the configuration from the environment and connects the other
+// packages to processes: the API, the workers, and the commands of an operator.
 //
 // May import: every package of the product.
 // Imported by: cmd, internal/e2e.

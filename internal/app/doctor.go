@@ -15,30 +15,29 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// DoctorReport is where registry and bench differ and what the bench lacks, and what
-// was done about it.
+// DoctorReport is what the doctor found and mended.
 type DoctorReport struct {
-	Findings []tasks.Finding `json:"findings"`         // what is left
-	Mended   []tasks.Finding `json:"mended,omitempty"` // what was there before
-	Failed   []string        `json:"failed,omitempty"` // sentences: what could not be mended
+	Findings []tasks.Finding `json:"findings"`         // not mended
+	Mended   []tasks.Finding `json:"mended,omitempty"` // found and mended
+	Failed   []string        `json:"failed,omitempty"` // sentences on what could not be mended
 	Tenants  int             `json:"tenants"`
-	Foreign  int             `json:"foreign"` // sites on the bench that are not ours; none is a finding
+	Foreign  int             `json:"foreign"` // sites on the bench of others; they are no findings
 }
 
-// DoctorOptions say what the doctor may do beside looking.
+// DoctorOptions say what the doctor may change.
 type DoctorOptions struct {
-	Fix     bool // mend what is ours for certain and nobody's data
-	Rebuild bool // make the rows of a lost registry from the markers
-	// Tenants that are open on one side and closed on the other, by subdomain or full
-	// name: which of the two they shall be.
+	Fix     bool // mend the safe findings
+	Rebuild bool // make rows from the markers of sites that the registry does not know
+	// Open and Close are the tenants, by subdomain or full name, to open and to close on
+	// both sides, of those that are open on one side only.
 	Open, Close []string
 }
 
-// fixRounds is how often the doctor looks again: what it mends may bring another
-// safe finding to light, such as a row that is suspended now.
+// fixRounds is how often the doctor looks again after it has mended something: that may
+// lead to another safe finding.
 const fixRounds = 3
 
-// Doctor holds the registry against the bench of the environment.
+// Doctor compares the registry with the configured bench.
 func Doctor(ctx context.Context, environ []string, o DoctorOptions) (report DoctorReport, err error) {
 	err = withTools(ctx, environ, func(t tools) error {
 		if err := t.sameInstall(ctx); err != nil {
@@ -57,7 +56,7 @@ func (t tools) doctor(ctx context.Context, o DoctorOptions) (report DoctorReport
 	if report, err = t.diagnose(ctx); err != nil {
 		return report, err
 	}
-	o.Open, o.Close = t.inFull(o.Open), t.inFull(o.Close)
+	o.Open, o.Close = t.fullNames(o.Open), t.fullNames(o.Close)
 	unknown := o.unknown(report.Findings)
 	for range fixRounds {
 		mended, failed := t.mendAll(ctx, o, report.Findings)
@@ -77,8 +76,8 @@ func (t tools) doctor(ctx context.Context, o DoctorOptions) (report DoctorReport
 	return report, ctx.Err()
 }
 
-// sameInstall refuses a bench that was set up with another registry: everything
-// on it would look like a stranger's.
+// sameInstall refuses a bench that was set up with another registry: none of its sites
+// would be this install's.
 func (t tools) sameInstall(ctx context.Context) error {
 	hello, err := t.hello(ctx)
 	if err != nil || hello.Install == t.install || hello.Install == "" && t.c.Bench != "docker" {
@@ -88,12 +87,12 @@ func (t tools) sameInstall(ctx context.Context) error {
 		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "The bench is not set up for Nexus; run: nexus bench init"}
 	}
 	return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Err: fmt.Errorf("bench %s, registry %s", hello.Install, t.install),
-		Msg: fmt.Sprintf("The bench belongs to the install %[1]s, and this registry is another one's. If the registry was lost, give the new one the old id "+
+		Msg: fmt.Sprintf("The bench belongs to the install %[1]s, and this registry to another one. If the registry was lost, give the new one the old id "+
 			"(redis-cli SET {nexus}:install %[1]s), restart all processes, and run: nexus doctor --rebuild", hello.Install)}
 }
 
-// diagnose looks twice where the first look finds anything: registry and bench
-// are not read at one moment, and a job that passes by is no finding.
+// diagnose looks twice if the first look finds anything, and returns what both find: a job
+// may have worked between the reads of registry and bench.
 func (t tools) diagnose(ctx context.Context) (DoctorReport, error) {
 	s, err := t.survey(ctx)
 	if err != nil {
@@ -117,7 +116,7 @@ func (t tools) diagnose(ctx context.Context) (DoctorReport, error) {
 	return DoctorReport{Findings: found, Tenants: len(s.Tenants), Foreign: s.Foreign()}, nil
 }
 
-// survey reads the bench, all rows, and every job that either speaks of.
+// survey reads the bench, all rows, and every job that one of them names.
 func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	s := tasks.Survey{Install: t.install, Master: nexus.SiteName(t.c.MasterSite)}
 	var err error
@@ -127,13 +126,13 @@ func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	if s.Tenants, err = t.store.TenantRows(ctx); err != nil {
 		return s, err
 	}
-	s.Tenants = slices.DeleteFunc(s.Tenants, t.elsewhere)
-	s.Jobs, s.Unseen, err = t.store.JobsByID(ctx, named(s))
+	s.Tenants = slices.DeleteFunc(s.Tenants, t.onOtherBench)
+	s.Jobs, s.Unseen, err = t.store.JobsByID(ctx, namedJobs(s))
 	return s, err
 }
 
-// elsewhere tells whether a tenant's row is another bench's: nothing of it is here.
-func (t tools) elsewhere(row nexus.Tenant) bool {
+// onOtherBench reports whether a tenant is on another bench.
+func (t tools) onOtherBench(row nexus.Tenant) bool {
 	return t.name != "" && row.Bench != "" && row.Bench != t.name
 }
 
@@ -145,7 +144,7 @@ func (t tools) inventory(ctx context.Context) (all nexus.InventoryResult, err er
 		}
 		page := result.Inventory
 		if page == nil {
-			return all, errors.New("the bench told nothing of what is on it")
+			return all, errors.New("the bench answered without an inventory")
 		}
 		all.Sites, all.Intents = append(all.Sites, page.Sites...), append(all.Intents, page.Intents...)
 		all.Databases, all.Folders = append(all.Databases, page.Databases...), append(all.Folders, page.Folders...)
@@ -155,8 +154,8 @@ func (t tools) inventory(ctx context.Context) (all nexus.InventoryResult, err er
 	}
 }
 
-// named lists the jobs that rows and bench speak of.
-func named(s tasks.Survey) []nexus.JobID {
+// namedJobs lists the jobs that rows and bench name.
+func namedJobs(s tasks.Survey) []nexus.JobID {
 	ids := map[nexus.JobID]bool{}
 	for _, row := range s.Tenants {
 		ids[row.Job], ids[row.MadeBy] = true, true
@@ -177,7 +176,7 @@ func named(s tasks.Survey) []nexus.JobID {
 	return slices.Collect(maps.Keys(ids))
 }
 
-// mendAll mends what the options allow, one by one.
+// mendAll mends the findings that the options allow.
 func (t tools) mendAll(ctx context.Context, o DoctorOptions, found []tasks.Finding) (mended []tasks.Finding, failed []string) {
 	for _, f := range found {
 		var err error
@@ -202,7 +201,7 @@ func (t tools) mendAll(ctx context.Context, o DoctorOptions, found []tasks.Findi
 	return mended, failed
 }
 
-// rebuild makes a tenant's row from what the site's marker says now.
+// rebuild makes a tenant's row from the site's marker.
 func (t tools) rebuild(ctx context.Context, f tasks.Finding) error {
 	result, err := t.bench.Run(ctx, nexus.Op{Site: f.Site, Args: nexus.Inspect{}})
 	if err != nil {
@@ -210,7 +209,7 @@ func (t tools) rebuild(ctx context.Context, f tasks.Finding) error {
 	}
 	site := result.Site
 	if site == nil || site.Install != t.install || !site.Job.Valid() || site.DB == "" {
-		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "Its marker is gone, or says too little."}
+		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "Its marker is gone or incomplete, so its row cannot be made; restore its site_config.json."}
 	}
 	state := nexus.TenantState(site.State)
 	switch state {
@@ -218,7 +217,7 @@ func (t tools) rebuild(ctx context.Context, f tasks.Finding) error {
 	case nexus.TenantDeleting:
 		state = nexus.TenantSuspended // so that it can be removed again
 	default:
-		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "Its marker says " + site.State + ": it was never handed out."}
+		return &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "Its marker says " + site.State + ": it was never finished, so it gets no row."}
 	}
 	plan := site.Plan
 	if plan == "" {
@@ -236,14 +235,14 @@ const (
 
 // watchDoctor counts the findings every ten minutes until the context ends; of
 // all workers one does it. Nothing is mended.
-func (a *app) watchDoctor(ctx context.Context, memory *store.Store, hands nexus.Bench) error {
+func (a *app) watchDoctor(ctx context.Context, st *store.Store, driver nexus.Bench) error {
 	if a.c.single() { // the master site is no bench of ours
 		return nil
 	}
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "nexus_doctor_findings",
 		Help: "Differences between registry and bench, by kind; nexus doctor tells them. Only one worker counts, the others say nothing."}, []string{"kind"})
 	a.registry.MustRegister(gauge)
-	t := tools{c: a.c, install: a.install, bench: hands, name: a.c.benchName(), store: memory}
+	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st}
 	timer := time.NewTimer(doctorFirst)
 	defer timer.Stop()
 	for {

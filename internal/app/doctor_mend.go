@@ -11,7 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// mend does what a safe finding needs. The bench looks once more whose all of it is.
+// mend mends a safe finding. The bench checks the owner again before it changes anything.
 func (t tools) mend(ctx context.Context, f tasks.Finding) error {
 	adopted := f.DB != f.Job.Database(t.install)
 	switch {
@@ -38,7 +38,7 @@ func (t tools) mend(ctx context.Context, f tasks.Finding) error {
 	}
 }
 
-// remover takes away what a job made; what it had only adopted is given back.
+// remover is the operation that removes a job's site: an adopted one is given back.
 func remover(adopted bool) nexus.Args {
 	if adopted {
 		return nexus.Disown{}
@@ -46,9 +46,9 @@ func remover(adopted bool) nexus.Args {
 	return nexus.DropSite{}
 }
 
-// decide makes a tenant open or closed on both sides. The row is written first where
-// it closes, so that no purge of a former date comes in between, and last where it
-// opens. A closed tenant's grace begins anew: the two have just disagreed.
+// decide opens or closes a tenant on both sides. To close it, the row is written before
+// the bench, so that no worker purges the tenant by its old date in between; to open it,
+// after the bench. A closed tenant gets a new grace period.
 func (t tools) decide(ctx context.Context, f tasks.Finding, want nexus.TenantState) error {
 	return t.fenced(ctx, f, func(gen nexus.Gen) error {
 		row, err := t.unchanged(ctx, f)
@@ -62,10 +62,10 @@ func (t tools) decide(ctx context.Context, f tasks.Finding, want nexus.TenantSta
 			return t.store.Restate(ctx, row, want, 0, gen)
 		}
 		grace := t.c.DeleteGrace
-		if f.Safe && row.PurgeAt.IsZero() { // it had no purge date, and nobody asked for one
+		if f.Safe && row.PurgeAt.IsZero() { // it had no purge date, and no operator asked for one
 			grace = 0
 		}
-		if err := t.run(ctx, f, gen, nexus.Stop{}); err != nil { // refused as too old before the row is written
+		if err := t.run(ctx, f, gen, nexus.Stop{}); err != nil { // so that a token that is too low is refused before the row is written
 			return err
 		}
 		if err := t.store.Restate(ctx, row, want, grace, gen); err != nil {
@@ -75,9 +75,9 @@ func (t tools) decide(ctx context.Context, f tasks.Finding, want nexus.TenantSta
 	})
 }
 
-// unchanged reads a tenant's row again: it must be as the finding has it, and no job
-// on it. To be called after the token was minted: a job that begins later has a higher
-// one, and the bench refuses ours.
+// unchanged reads a tenant's row again: it must be as in the finding, and without a job.
+// It must be called after the token was minted: a job that begins later has a higher token,
+// so the bench refuses the doctor's.
 func (t tools) unchanged(ctx context.Context, f tasks.Finding) (nexus.Tenant, error) {
 	row, err := t.store.Tenant(ctx, f.Site)
 	if err != nil {
@@ -89,7 +89,7 @@ func (t tools) unchanged(ctx context.Context, f tasks.Finding) (nexus.Tenant, er
 	return row, nil
 }
 
-var errChanged = &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "It changed meanwhile; look again."}
+var errChanged = &nexus.Error{Code: nexus.Conflict, Op: "app.doctor", Msg: "It has changed meanwhile; run nexus doctor again."}
 
 // onBench runs an operation for a finding.
 func (t tools) onBench(ctx context.Context, f tasks.Finding, args nexus.Args) error {
@@ -101,10 +101,9 @@ func (t tools) run(ctx context.Context, f tasks.Finding, gen nexus.Gen, args nex
 	return err
 }
 
-// fenced does something with a token of its own, which beats those of whatever may
-// still run. Refused as too old (a job began meanwhile, or Redis was restored from an
-// older copy), it goes on only if registry and bench, looked at anew, still have the
-// very finding.
+// fenced calls do with a new token, which is above those of all jobs before. If the bench
+// refuses the token as too low (a job has begun since, or Redis was restored from an older
+// backup), it looks again, and tries a higher token only if the finding is still there.
 func (t tools) fenced(ctx context.Context, f tasks.Finding, do func(nexus.Gen) error) error {
 	above := nexus.Gen(0)
 	for range 3 {
@@ -124,7 +123,7 @@ func (t tools) fenced(ctx context.Context, f tasks.Finding, do func(nexus.Gen) e
 		}
 		above = refused.Seen
 	}
-	return &nexus.Error{Code: nexus.Fenced, Op: "app.doctor", Msg: "Others keep working on this site."}
+	return &nexus.Error{Code: nexus.Fenced, Op: "app.doctor", Msg: "Jobs keep working on this site; run nexus doctor again when they are over."}
 }
 
 func (t tools) still(ctx context.Context, f tasks.Finding) error {
@@ -135,8 +134,8 @@ func (t tools) still(ctx context.Context, f tasks.Finding) error {
 	return err
 }
 
-// inFull completes subdomains to the names of sites.
-func (t tools) inFull(names []string) []string {
+// fullNames completes subdomains to names of sites.
+func (t tools) fullNames(names []string) []string {
 	out := make([]string, len(names))
 	for i, name := range names {
 		if out[i] = strings.ToLower(name); !strings.Contains(name, ".") {
@@ -146,11 +145,12 @@ func (t tools) inFull(names []string) []string {
 	return out
 }
 
-// unknown says of which named tenants there is nothing to decide.
+// unknown returns a sentence for each tenant in Open and Close whose state is the same on
+// both sides.
 func (o DoctorOptions) unknown(found []tasks.Finding) (out []string) {
 	for _, site := range slices.Concat(o.Open, o.Close) {
 		if !slices.ContainsFunc(found, func(f tasks.Finding) bool { return f.Kind == tasks.OtherState && string(f.Site) == site }) {
-			out = append(out, fmt.Sprintf("%s: registry and bench do not differ on whether it is open; use nexus tenants restore or rm.", site))
+			out = append(out, fmt.Sprintf("%s: its state is the same in the registry and on the bench; use nexus tenants restore or rm.", site))
 		}
 	}
 	return out

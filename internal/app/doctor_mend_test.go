@@ -19,7 +19,7 @@ import (
 
 const acmeSite nexus.SiteName = "acme.example.com"
 
-// twoSides is a registry and a sandbox that know one tenant.
+// twoSides is a registry and a sandbox with one tenant.
 type twoSides struct {
 	redis *miniredis.Miniredis
 	store *store.Store
@@ -28,7 +28,7 @@ type twoSides struct {
 	meet  func(nexus.Mark) error
 }
 
-// Run notes marks, and lets a test answer in the bench's place.
+// Run records marks, and lets a test answer instead of the sandbox.
 func (s *twoSides) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	if mark, ok := op.Args.(nexus.Mark); ok {
 		s.marks = append(s.marks, mark.State)
@@ -45,8 +45,8 @@ func (s *twoSides) row(field string) string {
 	return s.redis.HGet("{nexus}:tenant:"+string(acmeSite), field)
 }
 
-// newTwoSides has the tenant in one state in the registry and in another on the bench,
-// as of these tokens.
+// newTwoSides makes the tenant with a state and its token in the registry, and others on
+// the bench.
 func newTwoSides(t *testing.T, registry nexus.TenantState, rowGen nexus.Gen, onBench nexus.TenantState, markGen nexus.Gen) *twoSides {
 	t.Helper()
 	server := miniredis.RunT(t)
@@ -88,8 +88,8 @@ func (s *twoSides) onBench(t *testing.T) string {
 	return result.Site.State
 }
 
-// TestDoctorLooksAgainWhenFenced: a tenant that changes while the bench refuses the
-// doctor's token is left as it has become.
+// TestDoctorLooksAgainWhenFenced: if the tenant changes while the bench refuses the
+// doctor's token, the doctor leaves it as it is.
 func TestDoctorLooksAgainWhenFenced(t *testing.T) {
 	t.Parallel()
 	s := newTwoSides(t, nexus.TenantActive, 9, nexus.TenantSuspended, 5) // the registry is newer: safe to open
@@ -109,7 +109,7 @@ func TestDoctorLooksAgainWhenFenced(t *testing.T) {
 	}
 }
 
-// TestDoctorGoesOnWhenFenced: what is still so is mended with a higher token.
+// TestDoctorGoesOnWhenFenced: if nothing has changed, the doctor tries a higher token.
 func TestDoctorGoesOnWhenFenced(t *testing.T) {
 	t.Parallel()
 	s := newTwoSides(t, nexus.TenantActive, 9, nexus.TenantSuspended, 5)
@@ -127,7 +127,7 @@ func TestDoctorGoesOnWhenFenced(t *testing.T) {
 	}
 }
 
-// TestDoctorDecides goes each way where the two sides differ and nobody knows better.
+// TestDoctorDecides opens and closes a tenant whose two states differ.
 func TestDoctorDecides(t *testing.T) {
 	t.Parallel()
 	for _, registry := range []nexus.TenantState{nexus.TenantActive, nexus.TenantSuspended} {
@@ -160,13 +160,13 @@ func TestDoctorDecides(t *testing.T) {
 		}
 	}
 	s := newTwoSides(t, nexus.TenantActive, 5, nexus.TenantActive, 5)
-	if report := s.doctor(t, app.DoctorOptions{Close: []string{"acme"}}); len(report.Failed) != 1 || !strings.Contains(report.Failed[0], "do not differ") || len(s.marks) > 0 {
+	if report := s.doctor(t, app.DoctorOptions{Close: []string{"acme"}}); len(report.Failed) != 1 || !strings.Contains(report.Failed[0], "is the same in the registry") || len(s.marks) > 0 {
 		t.Errorf("closed though the two agree: %+v", report)
 	}
 }
 
-// TestDoctorGraceAnew: a purge date that is older than the bench's own suspension is
-// set anew, and the bench stays closed.
+// TestDoctorGraceAnew: if the site was suspended on the bench later than the registry
+// knows, it stays closed and gets a new purge date.
 func TestDoctorGraceAnew(t *testing.T) {
 	t.Parallel()
 	s := newTwoSides(t, nexus.TenantSuspended, 5, nexus.TenantSuspended, 9)

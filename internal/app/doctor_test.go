@@ -14,14 +14,14 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// TestCountFindings counts what a lost registry leaves; another worker that asks
-// within the same ten minutes says nothing.
+// TestCountFindings counts the findings after a lost registry; another worker does not
+// count within the same ten minutes.
 func TestCountFindings(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	memory := store.New(rdb, store.Options{Embedded: true})
+	st := store.New(rdb, store.Options{Embedded: true})
 	sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: t.TempDir(), Install: install})
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestCountFindings(t *testing.T) {
 	counted := func() map[string]float64 {
 		t.Helper()
 		out := map[string]float64{}
-		if err := app.CountFindings(t.Context(), memory, sandbox, install, gauge); err != nil {
+		if err := app.CountFindings(t.Context(), st, sandbox, install, gauge); err != nil {
 			t.Fatal(err)
 		}
 		families, err := registry.Gather()
@@ -60,7 +60,7 @@ func TestCountFindings(t *testing.T) {
 	}
 }
 
-// TestBenchProblems: what the bench lacks is a finding, and --fix leaves it.
+// TestBenchProblems: a problem of the bench is a finding, which --fix does not mend.
 func TestBenchProblems(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
@@ -71,8 +71,8 @@ func TestBenchProblems(t *testing.T) {
 		result.Inventory = &nexus.InventoryResult{}
 		return result, err
 	}
-	hands := &asked{answers: []func() (nexus.Result, error){said}}
-	report, err := app.DoctorOn(t.Context(), store.New(rdb, store.Options{Embedded: true}), hands, install, app.DoctorOptions{Fix: true})
+	driver := &asked{answers: []func() (nexus.Result, error){said}}
+	report, err := app.DoctorOn(t.Context(), store.New(rdb, store.Options{Embedded: true}), driver, install, app.DoctorOptions{Fix: true})
 	want := tasks.Finding{Kind: tasks.BenchProblem, What: "redis", Mend: "mend redis"}
 	if err != nil || len(report.Findings) != 1 || report.Findings[0] != want || len(report.Mended)+len(report.Failed) > 0 {
 		t.Errorf("%+v, %v", report, err)

@@ -11,8 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// settings reads a .env as a shell would; all says to take defaults that are
-// commented out as well.
+// settings reads a .env as a shell would; all: also the defaults, which are comments.
 func settings(text []byte, all bool) (out []string) {
 	for line := range strings.Lines(string(text)) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
@@ -24,8 +23,8 @@ func settings(text []byte, all bool) (out []string) {
 	return out
 }
 
-// TestDotenv: every setting of the configuration is in the file, with a word on
-// what it is, and the file is taken: as it is, and with every default set.
+// TestDotenv: every setting is in the file with a text, and Load accepts the file, also
+// with every default set.
 func TestDotenv(t *testing.T) {
 	t.Parallel()
 	_, keys := nexus.NewKeyring()

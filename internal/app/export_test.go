@@ -12,10 +12,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// LogRedis lets tests see what go-redis says.
+// LogRedis calls logRedis.
 var LogRedis = logRedis
 
-// Embedded is a client of a dev process' embedded Redis.
+// Embedded returns a client of the embedded Redis of nexus dev.
 func Embedded() (rdb redis.UniversalClient, stop func(), err error) {
 	c, err := connect("", true)
 	if err != nil {
@@ -24,20 +24,20 @@ func Embedded() (rdb redis.UniversalClient, stop func(), err error) {
 	return c.api, c.close, nil
 }
 
-// PlanCleanup lets tests plan without a bench.
+// PlanCleanup calls planCleanup.
 var PlanCleanup = planCleanup
 
-// CountFindings is one look of a worker.
-func CountFindings(ctx context.Context, memory *store.Store, hands nexus.Bench, install nexus.InstallID, gauge *prometheus.GaugeVec) error {
-	return tools{install: install, bench: hands, store: memory}.count(ctx, gauge)
+// CountFindings counts the findings once, as a worker does.
+func CountFindings(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, gauge *prometheus.GaugeVec) error {
+	return tools{install: install, bench: driver, store: st}.count(ctx, gauge)
 }
 
 // AskBench asks a bench as a worker does until the context ends.
-func AskBench(ctx context.Context, log *slog.Logger, hands nexus.Bench) error {
-	return (&app{log: log}).askBench(ctx, nil, hands)
+func AskBench(ctx context.Context, log *slog.Logger, driver nexus.Bench) error {
+	return (&app{log: log}).askBench(ctx, nil, driver)
 }
 
-// DoctorOn is nexus doctor on a registry and a bench.
-func DoctorOn(ctx context.Context, memory *store.Store, hands nexus.Bench, install nexus.InstallID, o DoctorOptions) (DoctorReport, error) {
-	return tools{c: Config{Domain: "example.com", DeleteGrace: time.Hour}, install: install, bench: hands, name: "main", store: memory}.doctor(ctx, o)
+// DoctorOn runs the doctor on a registry and a bench.
+func DoctorOn(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, o DoctorOptions) (DoctorReport, error) {
+	return tools{c: Config{Domain: "example.com", DeleteGrace: time.Hour}, install: install, bench: driver, name: "main", store: st}.doctor(ctx, o)
 }

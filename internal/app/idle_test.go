@@ -7,8 +7,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/app"
 )
 
-// TestIdle: a wait is over once no worker has been seen for ten seconds; one that runs,
-// or a look that failed, begins the time anew.
+// TestIdle: a wait is over once no worker has been seen for ten seconds. If a worker runs,
+// or the count fails, the ten seconds begin again.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	var idle app.Idle

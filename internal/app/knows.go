@@ -9,23 +9,24 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// How often a worker asks its bench what it knows and lacks; and after it could not.
+// How often a worker asks its bench for its lists and problems, and how soon again after
+// a failure.
 const askEvery, askAgain = 10 * time.Minute, 30 * time.Second
 
-// askBench asks the bench what it is, until the context ends. Its lists of countries,
-// languages and the like go into the registry, for the API to hold signups against;
-// what it lacks goes into the log.
-func (a *app) askBench(ctx context.Context, memory *store.Store, hands nexus.Bench) error {
-	if a.c.single() { // a single site tells nothing of the kind
+// askBench asks the bench for its lists and problems, until the context ends. The lists of
+// countries, languages and so on are written to the registry, where the API reads them to
+// check signups. The problems are logged.
+func (a *app) askBench(ctx context.Context, st *store.Store, driver nexus.Bench) error {
+	if a.c.single() { // the master site has no such lists
 		return nil
 	}
-	t := tools{bench: hands, name: a.c.benchName(), store: memory}
+	t := tools{bench: driver, name: a.c.benchName(), store: st}
 	var last []nexus.Problem
 	for warned := false; ; {
 		next := askEvery
 		hello, err := t.askBench(ctx)
 		if err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, "bench not asked what it knows", nexus.LogErr, err)
+			a.log.WarnContext(ctx, "lists and problems of the bench not read", nexus.LogErr, err)
 			next = askAgain
 		}
 		if hello != nil {
@@ -33,7 +34,7 @@ func (a *app) askBench(ctx context.Context, memory *store.Store, hands nexus.Ben
 			last = hello.Problems
 			if k := hello.Knows; !warned && k != nil && len(k.TimeZones) > 0 && !slices.Contains(k.TimeZones, a.c.TimeZone) {
 				warned = true
-				a.log.WarnContext(ctx, "the bench does not know the time zone in NEXUS_TIME_ZONE, and takes UTC", "zone", a.c.TimeZone)
+				a.log.WarnContext(ctx, "the bench does not know the time zone in NEXUS_TIME_ZONE, so its sites get UTC", "zone", a.c.TimeZone)
 			}
 		}
 		timer := time.NewTimer(next)
@@ -46,8 +47,8 @@ func (a *app) askBench(ctx context.Context, memory *store.Store, hands nexus.Ben
 	}
 }
 
-// askBench returns what the bench says of itself, nil if it says nothing, and puts its
-// lists into the registry.
+// askBench returns the result of Hello, nil if there is none, and writes the lists to the
+// registry.
 func (t tools) askBench(ctx context.Context) (*nexus.HelloResult, error) {
 	short, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -61,7 +62,7 @@ func (t tools) askBench(ctx context.Context) (*nexus.HelloResult, error) {
 	return &hello, err
 }
 
-// logProblems writes those of the bench's problems that were not there the last time.
+// logProblems logs the problems that the bench did not have the last time.
 func (a *app) logProblems(ctx context.Context, last, now []nexus.Problem) {
 	for _, p := range now {
 		if !slices.Contains(last, p) {

@@ -14,7 +14,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// asked is a bench that answers each hello by what comes next.
+// asked is a bench that answers each hello with the next of a list.
 type asked struct {
 	answers []func() (nexus.Result, error)
 }
@@ -35,18 +35,18 @@ func lacks(what ...string) func() (nexus.Result, error) {
 	return func() (nexus.Result, error) { return nexus.Result{Hello: hello}, nil }
 }
 
-// TestProblemsLogged: a worker logs what its bench lacks at its start and when it
-// changes, and not again at each look.
+// TestProblemsLogged: a worker logs the problems of its bench at its start and when they
+// change, and not at each look.
 func TestProblemsLogged(t *testing.T) {
 	t.Parallel()
 	away := func() (nexus.Result, error) { return nexus.Result{}, errors.New("away") }
-	hands := &asked{answers: []func() (nexus.Result, error){
+	driver := &asked{answers: []func() (nexus.Result, error){
 		lacks("redis"), lacks("redis"), lacks("redis", "disk"), away, lacks("disk"), lacks("disk", "redis"), lacks()}}
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 		defer cancel()
-		if err := app.AskBench(ctx, slog.New(slog.NewTextHandler(&out, nil)), hands); err != nil {
+		if err := app.AskBench(ctx, slog.New(slog.NewTextHandler(&out, nil)), driver); err != nil {
 			t.Fatal(err)
 		}
 		var told []string

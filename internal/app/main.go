@@ -11,14 +11,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	_ "time/tzdata" // time zones are checked on hosts that have no list of them
+	_ "time/tzdata" // for hosts without a database of time zones
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Main is the whole of a process that takes no arguments: it reads the
-// environment, runs its parts until a signal comes, and answers with the exit
-// code: 0 after a drain, 1 after a failure, 2 for a configuration that will not do.
+// Main runs a process that takes no arguments until a signal arrives, and returns its exit
+// code: 0 after a signal, 1 after a failure, 2 for an error in the configuration.
 func Main(name string, parts Parts) int {
 	if len(os.Args) > 1 {
 		return Arguments(name, os.Args[1:], os.Stdout, os.Stderr)
@@ -27,9 +26,8 @@ func Main(name string, parts Parts) int {
 	return Process(ctx, name, parts, os.Environ(), os.Stderr, nil)
 }
 
-// Arguments answers whoever gives some: help, the version, or a refusal. A process
-// that ran all the same would surprise who asked for help, and hide a setting that
-// was meant for it.
+// Arguments prints help or the version, or refuses other arguments: a process that ignored
+// an argument would hide that a setting has no effect.
 func Arguments(name string, args []string, stdout, stderr io.Writer) int {
 	switch strings.TrimLeft(args[0], "-") {
 	case "help", "h":
@@ -39,7 +37,7 @@ func Arguments(name string, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "%s %s\n", name, Built())
 		return 0
 	}
-	fmt.Fprintf(stderr, "%s: it takes no arguments, and was given %q; its settings are in the environment. See: %[1]s --help\n", name, args[0])
+	fmt.Fprintf(stderr, "%s: unexpected argument %q: its settings are in the environment. See: %[1]s --help\n", name, args[0])
 	return 2
 }
 
@@ -49,12 +47,11 @@ const usageText = `Usage: %[1]s [--help | --version]
 in the environment. "nexus init" writes a file with all of them; the manual's
 docs/QUICKREF.md lists them. It logs to standard error.
 
-Exit codes: 0 stopped by a signal; 1 failed; 2 the configuration will not do.
+Exit codes: 0 stopped by a signal; 1 failed; 2 an error in the configuration.
 `
 
-// Signals ends a context at the first SIGINT or SIGTERM. A second one kills, but
-// not at once: npm and timeout send the same one twice, and what a process has to
-// say or to give back at its end must get its time.
+// Signals cancels a context at the first SIGINT or SIGTERM. A second one kills the process,
+// but not within a second of the first: npm and timeout send the same signal twice.
 func Signals(parent context.Context) context.Context {
 	ctx, end := context.WithCancel(parent)
 	got := make(chan os.Signal, 1)
@@ -68,7 +65,8 @@ func Signals(parent context.Context) context.Context {
 	return ctx
 }
 
-// Process runs the parts of a named process with a given environment.
+// Process runs the parts of a process with the given environment, and returns its exit
+// code. Ready is called once all parts listen.
 func Process(ctx context.Context, name string, parts Parts, environ []string, stderr io.Writer, ready func(Config, Addresses)) int {
 	c, warnings, err := Load(environ)
 	if err = errors.Join(err, c.needs(parts)); err != nil {
@@ -101,7 +99,7 @@ func Process(ctx context.Context, name string, parts Parts, environ []string, st
 }
 
 func unusable(ctx context.Context, stderr io.Writer, name string, parts Parts, err error) int {
-	const msg = "the configuration will not do"
+	const msg = "the configuration has errors"
 	if parts.interactive() {
 		fmt.Fprintf(stderr, "%s: %s:\n  %s\n", name, msg, strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	} else {
@@ -110,8 +108,8 @@ func unusable(ctx context.Context, stderr io.Writer, name string, parts Parts, e
 	return 2
 }
 
-// startedAttrs say in the log what was started: the addresses, and of a worker
-// the bench it works on, the container it looks for and where that one's sites answer.
+// startedAttrs are the attributes of the log line of the start: the addresses, and for a
+// worker its bench, the container, and the address at which it checks sites.
 func (c *Config) startedAttrs(parts Parts, at Addresses) []any {
 	attrs := []any{"version", Built().String()}
 	for _, each := range []struct {

@@ -17,8 +17,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestArguments: whoever asks for help gets it, and a process that was given an
-// argument does not start.
+// TestArguments: --help and --version are answered, and a process does not start with
+// another argument.
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -29,8 +29,8 @@ func TestArguments(t *testing.T) {
 		{"-h", "Usage: worker", "", 0},
 		{"help", "Usage: worker", "", 0},
 		{"--version", "worker ", "", 0},
-		{"--concurrency=4", "", `it takes no arguments, and was given "--concurrency=4"`, 2},
-		{"start", "", `it takes no arguments, and was given "start"`, 2},
+		{"--concurrency=4", "", `unexpected argument "--concurrency=4"`, 2},
+		{"start", "", `unexpected argument "start"`, 2},
 	} {
 		var out, errs bytes.Buffer
 		code := app.Arguments("worker", []string{tc.arg}, &out, &errs)
@@ -41,8 +41,8 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestProcessRefuses: what a part needs and was not given ends the process with 2
-// before anything is begun, in a sentence each, all of them at once.
+// TestProcessRefuses: if settings are missing, the process ends with 2 before it begins,
+// and prints one sentence for each of them.
 func TestProcessRefuses(t *testing.T) {
 	t.Parallel()
 	const keys, tokens = "NEXUS_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "NEXUS_TOKENS=op:operate:0123456789abcdef0123456789"
@@ -64,12 +64,12 @@ func TestProcessRefuses(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			var errs bytes.Buffer
-			// Nobody listens at this port: whoever got past the settings ends with 1.
+			// Nothing listens at this port, so a process that accepts the settings ends with 1.
 			code := app.Process(t.Context(), "worker", tc.parts, append(tc.environ, "REDIS_URL=redis://127.0.0.1:1/0"), &errs, nil)
 			if code != 2 {
 				t.Errorf("exit %d, want 2", code)
 			}
-			// A person at a terminal gets plain text, the log of a deployment a line of JSON.
+			// An interactive process prints plain text, others log a line of JSON.
 			said := errs.String()
 			if !tc.parts.Dev && !tc.parts.Sandbox {
 				var line struct {
@@ -81,7 +81,7 @@ func TestProcessRefuses(t *testing.T) {
 				}
 				said = line.Process + ": " + line.Msg + ":\n  " + strings.Join(line.Problems, "\n  ")
 			}
-			for _, want := range append(tc.want, "worker: the configuration will not do:\n  ") {
+			for _, want := range append(tc.want, "worker: the configuration has errors:\n  ") {
 				if !strings.Contains(said, want) {
 					t.Errorf("it does not say %q:\n%s", want, said)
 				}
@@ -90,7 +90,7 @@ func TestProcessRefuses(t *testing.T) {
 	}
 }
 
-// TestProcessNeeds: an api needs neither the database's password nor a folder.
+// TestProcessNeeds: the API needs neither the database's password nor a folder.
 func TestProcessNeeds(t *testing.T) {
 	t.Parallel()
 	redis := miniredis.RunT(t)
@@ -103,7 +103,7 @@ func TestProcessNeeds(t *testing.T) {
 	}
 }
 
-// TestWorkerStarted: the first line of a worker says what it works on.
+// TestWorkerStarted: the first log line of a worker names its bench.
 func TestWorkerStarted(t *testing.T) {
 	t.Parallel()
 	redis := miniredis.RunT(t)
@@ -130,7 +130,7 @@ func TestWorkerStarted(t *testing.T) {
 	t.Errorf("no line says that it started:\n%s", errs.String())
 }
 
-// TestCheckBench: what would fail a signup is said by bench check.
+// TestCheckBench: bench check reports what would make a signup fail.
 func TestCheckBench(t *testing.T) {
 	t.Parallel()
 	other := httptest.NewServer(http.NotFoundHandler())
@@ -176,8 +176,8 @@ func problemText(list []nexus.Problem) string {
 	return b.String()
 }
 
-// TestOneSignupInTheLog: the workers' lines name the request that recorded the job,
-// and the worker that did the step.
+// TestOneSignupInTheLog: the workers' log lines name the request that recorded the job,
+// and the worker.
 func TestOneSignupInTheLog(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
@@ -206,7 +206,7 @@ func TestOneSignupInTheLog(t *testing.T) {
 	}
 }
 
-// signUp asks for a site and waits for it.
+// signUp signs up for a site and waits for it.
 func signUp(t *testing.T, api, id string) {
 	body := `{"email":"jane@example.com","password":"Correct1Horse","fullName":"Jane Doe","organizationName":"Acme Tools"}`
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api+"/signup", strings.NewReader(body))

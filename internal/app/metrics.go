@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// workerMetrics is what a worker shows of itself: it has no API of its own.
+// workerMetrics serves the metrics of a worker, which has no API.
 func (a *app) workerMetrics() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))

@@ -12,11 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// client is what go-redis calls any of its clients.
+// client is a client of Redis.
 type client = redis.UniversalClient
 
-// connection is a process' two clients of one Redis: the API's gives up soon,
-// since a person waits; the worker's is patient (asynq spins without retries).
+// connection has two clients of one Redis: the API's has short time-outs, since a person
+// waits; the worker's has longer ones and retries (without, asynq would loop).
 type connection struct {
 	api, worker client
 	embedded    bool
@@ -27,8 +27,8 @@ type connection struct {
 
 const ageEvery = time.Second
 
-// age has the embedded server's keys expire, each second: by itself it has them stay
-// for ever, or goes through all of them at each command.
+// age lets the embedded server's keys expire, once a second. miniredis itself would keep
+// them for ever, or look at all keys at each command.
 func (c *connection) age() {
 	stop, last := make(chan struct{}), time.Now()
 	var done sync.WaitGroup
@@ -48,8 +48,8 @@ func (c *connection) age() {
 	c.stopAging = func() { close(stop); done.Wait() }
 }
 
-// connect opens the clients; with no URL a dev process embeds a server, the
-// others use the one on this machine.
+// connect opens the clients. Without a URL it uses the server on this machine, or in
+// nexus dev an embedded one.
 func connect(at string, dev bool) (*connection, error) {
 	c := &connection{}
 	if at == "" && dev {
@@ -64,23 +64,23 @@ func connect(at string, dev bool) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A record has 2 KB. By default each connection has 64 KB of buffers, and one for
-	// pipelines has 256 KB: most of what an idle process would take.
+	// A record has 2 KB. The default buffers, 64 KB for each connection and 256 KB for one
+	// with pipelines, would be most of the memory of an idle process.
 	o.ReadBufferSize, o.WriteBufferSize = 8<<10, 8<<10
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 32<<10, 32<<10
 	fast, patient := *o, *o
 	fast.DialTimeout, fast.ReadTimeout, fast.WriteTimeout, fast.MaxRetries = 500*time.Millisecond, 2*time.Second, 2*time.Second, 1
 	patient.PoolSize = 64
-	// Else go-redis would wait its own time, whatever a context says.
+	// Without this, go-redis ignores the deadline of a context.
 	fast.ContextTimeoutEnabled, patient.ContextTimeoutEnabled = true, true
 	c.patient = patient
 	c.api, c.worker = redis.NewClient(&fast), redis.NewClient(&patient)
 	return c, nil
 }
 
-// redisOptions reads REDIS_URL; empty is the server of this machine. Its error repeats
-// no part of it: where a character of the password is not escaped, the rest of the
-// password stands where host, port or database should be.
+// redisOptions parses REDIS_URL; empty: the server on this machine. Its error contains no
+// part of the URL: if a character of the password is not escaped, the rest of the password
+// is parsed as host, port or database.
 func redisOptions(at string) (*redis.Options, error) {
 	if at == "" {
 		at = "redis://127.0.0.1:6379/0"
@@ -96,7 +96,7 @@ func redisOptions(at string) (*redis.Options, error) {
 		"in user and password, write % as %25, / as %2F, @ as %40, : as %3A, ? as %3F and # as %23")}
 }
 
-// MakeRedisClient makes asynq a client of its own, which asynq closes.
+// MakeRedisClient makes a client for asynq, which closes it.
 func (c *connection) MakeRedisClient() any { return redis.NewClient(&c.patient) }
 
 func (c *connection) close() {

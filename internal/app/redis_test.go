@@ -16,8 +16,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/app"
 )
 
-// TestEmbeddedRedis: keys expire by themselves, and a command takes no longer when
-// there are many of them.
+// TestEmbeddedRedis: keys expire by themselves, and a command does not take longer with
+// many keys.
 func TestEmbeddedRedis(t *testing.T) {
 	t.Parallel()
 	rdb, stop, err := app.Embedded()
@@ -70,8 +70,8 @@ func TestEmbeddedRedis(t *testing.T) {
 	}
 }
 
-// TestOneLogFormat: whatever a process of a deployment says, from a start that fails
-// to the lines of the Redis client, is a line of JSON.
+// TestOneLogFormat: every line that a deployed process writes is JSON, from a start that
+// fails to the lines of the Redis client.
 func TestOneLogFormat(t *testing.T) { // alone: go-redis has one logger for the whole process
 	for name, environ := range map[string][]string{
 		"a configuration that will not do": {"NEXUS_SIGNUP=maybe", "NEXUS_BENCH=other"},
@@ -97,8 +97,7 @@ func TestOneLogFormat(t *testing.T) { // alone: go-redis has one logger for the 
 	}
 }
 
-// locked may be written and read at once: what is written later, by others, is none
-// of our business.
+// locked is a buffer that may be written and read at once.
 type locked struct {
 	mu sync.Mutex
 	b  bytes.Buffer

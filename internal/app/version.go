@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// release is the version that this tree becomes: the newest of CHANGELOG.md.
+// release is the newest version in CHANGELOG.md.
 const release = "2.0.0"
 
-// commit is set by the linker where the compiler sees no repository, as in the image:
+// commit is set by the linker where the compiler has no repository, as in the image:
 // -ldflags "-X github.com/nexus-erp/provisioner/internal/app.commit=…".
 var commit string //nolint:gochecknoglobals // the linker sets nothing else
 
-// Version is what a program says of itself.
+// Version is the version of a program.
 type Version struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
@@ -23,14 +23,14 @@ type Version struct {
 	Platform string `json:"platform"`
 }
 
-// Built reads what the compiler noted.
+// Built returns the version that the compiler and the linker have set.
 func Built() Version {
 	v := Version{Version: release + "-dev", Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	// Without a tag the compiler says "(devel)", or makes up v0.0.0-….
+	// Without a tag the compiler sets "(devel)", or a version v0.0.0-….
 	if tag := info.Main.Version; strings.HasPrefix(tag, "v") && !strings.HasPrefix(tag, "v0.0.0-") {
 		v.Version = tag
 	}
@@ -47,7 +47,7 @@ func Built() Version {
 	return v
 }
 
-// String is the version and the commit in one line.
+// String returns version and commit in one line.
 func (v Version) String() string {
 	text := v.Version
 	if v.Commit != "" {
