@@ -144,7 +144,7 @@ const peerListed = "listed"
 
 // peerList answers with all texts of the index.
 func peerList(c echo.Context, rdb *redis.Client) error {
-	names, err := rdb.ZRevRange(c.Request().Context(), peerListed, 0, listPage-1).Result()
+	names, err := rdb.ZRangeArgs(c.Request().Context(), redis.ZRangeArgs{Key: peerListed, Start: 0, Stop: listPage - 1, Rev: true}).Result()
 	if err != nil {
 		return err
 	}
