@@ -22,6 +22,7 @@ func attacked(t *testing.T, b *standin.Box, g *target) {
 	t.Run("files", func(t *testing.T) { testFolders(t, b, g) })
 	t.Run("configs", func(t *testing.T) { testLies(t, b, g) })
 	t.Run("names", func(t *testing.T) { testNames(t, b, g) })
+	t.Run("a disabled admin", func(t *testing.T) { testDisabled(t, b, g) })
 	t.Run("shared", func(t *testing.T) { testSharing(t, b, g) })
 }
 
@@ -210,6 +211,25 @@ func testSharing(t *testing.T, b *standin.Box, g *target) {
 	b.Sh(t, fmt.Sprintf("ln -s nowhere sites/%s", n.site))
 	n.run(t, nexus.DropSite{}) // not ours any more
 	b.Sh(t, fmt.Sprintf("rm sites/%s", n.site))
+}
+
+// testDisabled holds that an admin who was disabled on his site gets no key, and that
+// his site is closed, opened and removed all the same.
+func testDisabled(t *testing.T, b *standin.Box, g *target) {
+	n := g.tenant("disabled")
+	n.ready(t)
+	enable := func(value int) {
+		b.SQL(t, fmt.Sprintf("UPDATE %s.tabUser SET enabled=%d WHERE name='%s'", n.op(nil).DB, value, n.email))
+	}
+	enable(0)
+	n.refused(t, n.key(7, "e"), nexus.Invalid)
+	for _, state := range []nexus.TenantState{nexus.TenantSuspended, nexus.TenantActive} {
+		n.run(t, nexus.Mark{State: state})
+	}
+	enable(1)
+	n.works(t, n.pair, true)
+	n.run(t, n.key(7, "e"))
+	testDrop(t, n)
 }
 
 // testNames holds that a user's name is what was asked for, though Frappe escapes it

@@ -111,10 +111,11 @@ func testRemovedLock(t *testing.T, b *standin.Box, n *tenant) {
 	}
 }
 
-// testClient gives the client program a setting that the server cannot meet.
+// testClient gives the client program a setting that no server can meet: one of 11.8
+// has a certificate of its own, and proves it by the account's password.
 func testClient(t *testing.T, b *standin.Box, g *target) {
 	const file = "/etc/mysql/conf.d/zz-nexus-test.cnf"
-	b.Root(t, `printf '[client]\nssl\nssl-verify-server-cert\n' > `+file)
+	b.Root(t, `printf '[client]\nssl\nssl-verify-server-cert\nssl-ca=/etc/hostname\n' > `+file)
 	defer b.Root(t, "rm -f "+file)
 	hello, err := g.bench.Run(t.Context(), nexus.Op{Args: nexus.Hello{}})
 	if err != nil || len(hello.Hello.Problems) != 1 || !strings.Contains(hello.Hello.Problems[0].What, "client program") {

@@ -146,6 +146,8 @@ def issue_key(op):
         have = key_pair(frappe, email)
         if have is None:
             raise Refusal("not_found", f"There is no user {email} on {site.name}.")
+        if not frappe.db.sql("SELECT enabled FROM `tabUser` WHERE name = %s", email)[0][0]:
+            raise Refusal("invalid", f"The user {email} is disabled on {site.name}, so no key of his would work; enable him there, and try again.")
         lasts = masked(frappe, email, wanted[1])
         if have == wanted and lasts:
             return {"changed": False}
