@@ -69,8 +69,8 @@ class Site:
         """Frappe unpacks a Package Import's archive, links and all, below `packages`,
         and what a Package Release exports goes to any path that its documents name.
         Both stop at a folder that is none, and outside the site's
-        (package_import.py; package_release.py, validate). Nothing that a user of the
-        site can do removes it. A folder of packages is kept, for who gets the site back."""
+        (package_import.py; package_release.py, validate). No form or call of
+        Frappe's removes it. A folder of packages is kept, for who gets the site back."""
         path, kept = os.path.join(self.folder, "packages"), os.path.join(self.folder, KEPT_PACKAGES)
         if os.path.islink(path) and os.readlink(path) == os.devnull:
             return
