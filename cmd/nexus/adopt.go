@@ -27,18 +27,18 @@ func adoptCommand(s *shared) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "adopt <site>",
 		Annotations: map[string]string{answersJSON: ""},
-		Short:       "Make a tenant of a site that was made by other means",
-		Long: `Takes over a site that is on the bench already, made by the scripts of 1.0 or by
-hand. First its database is entered in the bench's register, which needs the
-database's root password once: it is asked for, or read as one line of standard
-input, used and kept nowhere. This part runs on a host with the environment of a
-worker; with --registered it is left out. Then the API records the takeover as a
-job, as nexus provision does with a new site.
+		Short:       "Make a tenant of a site that Nexus did not make",
+		Long: `Adopts a site that is on the bench already, made by the scripts of 1.0 or by hand.
 
-The site must be open (not in maintenance, its scheduler not paused in the config).
-It stays as it is and open all the while, but for its plan and address in its
-config. If the job fails it is given back as it was. With --new-key the admin gets a
-fresh key and secret, and the old pair is dead. Prints one JSON object:
+First the site's database is entered in the bench's register. This needs the root
+password of the database: it is asked for, or read as one line of standard input,
+and not stored. This part needs the environment of a worker; --registered skips it.
+Then the API records the adoption as a job.
+
+The site must be open: not in maintenance mode, and its scheduler not paused in its
+config. It stays open, and only its plan and its address in the config are changed.
+If the job fails, the site is as before. With --new-key the admin gets a new key and
+secret, and the old ones stop working. Prints one JSON object:
   {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}`,
 		Example: `  pass show mariadb-root | nexus adopt old.example.com --email admin@example.com
   nexus adopt old.example.com --email admin@example.com --plan business --new-key --registered`,
@@ -52,17 +52,17 @@ fresh key and secret, and the old pair is dead. Prints one JSON object:
 	flags.StringVar(&a.body.Email, "email", "", "e-mail address of the site's admin")
 	flags.StringVar(&a.plan, "plan", "", "free, starter, business or enterprise (default: free)")
 	_ = cmd.RegisterFlagCompletionFunc("plan", completePlan) // the flag exists
-	flags.BoolVar(&a.newKey, "new-key", false, "give the admin a fresh API key")
+	flags.BoolVar(&a.newKey, "new-key", false, "give the admin a new API key")
 	flags.BoolVar(&a.registered, "registered", false, "the database is in the register already")
 	flags.StringVar(&a.rootUser, "root-user", "root", "the database administrator's name")
-	flags.StringVar(&a.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
+	flags.StringVar(&a.key, "idempotency-key", "", "repeat a call safely with the same key (default: a new one)")
 	return cmd
 }
 
 func (a *adoption) run(cmd *cobra.Command, c *client.Client, args []string) error {
 	ctx, progress := cmd.Context(), cmd.ErrOrStderr()
 	if a.body.Email == "" {
-		return usage("Say who the site's admin is: --email admin@example.com")
+		return usage("Give the e-mail of the site's admin, such as: --email admin@example.com")
 	}
 	if a.plan != "" {
 		a.body.Plan = &a.plan

@@ -12,18 +12,18 @@ import (
 )
 
 func benchCommand(s *shared) *cobra.Command {
-	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench, and say what it takes on", Example: "  nexus bench check\n  nexus bench pause backend"}
+	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench, and pause or resume it", Example: "  nexus bench check\n  nexus bench pause backend"}
 	var rootUser string
 	initialize := &cobra.Command{
 		Use:   "init",
-		Short: "Prepare a bench, given the database's root password once",
-		Long: `Installs what the workers need on the bench that DOCKER_SERVICE names: definer
-procedures and a register of databases in a schema "nexus", the account
-NEXUS_DB_ACCOUNT with the password NEXUS_DB_PASSWORD that may call them and do
-nothing else, and this install's id in sites/.nexus.
+		Short: "Prepare a bench with the root password of its database",
+		Long: `Installs what the workers need on the bench in DOCKER_SERVICE: definer procedures
+and a register of databases in the schema "nexus", the account NEXUS_DB_ACCOUNT
+with the password NEXUS_DB_PASSWORD, which may call these procedures and nothing
+else, and the id of this install in sites/.nexus.
 
-The root password is asked for, or read as one line from standard input; it is
-used once and kept nowhere. The command may be run again at any time.`,
+The root password is asked for, or read as one line of standard input, and not
+stored. The command may be run again at any time.`,
 		Example: "  nexus bench init\n  nexus bench init < db_root_password",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +49,7 @@ used once and kept nowhere. The command may be run again at any time.`,
 	initialize.Flags().StringVar(&rootUser, "root-user", "root", "the database administrator's name")
 	check := &cobra.Command{
 		Use:     "check",
-		Short:   "Say what a bench lacks, with the command that mends it",
+		Short:   "List the problems of a bench, and what to do about each",
 		Example: "  nexus bench check\n  nexus bench check -o json",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.checkBench(cmd.Context(), cmd) },
@@ -58,12 +58,12 @@ used once and kept nowhere. The command may be run again at any time.`,
 	return bench
 }
 
-// checked is what nexus bench check tells a program.
+// checked is the JSON of nexus bench check.
 type checked struct {
 	Frappe   string          `json:"frappe"`
 	Host     string          `json:"host,omitempty"`
 	Database string          `json:"database,omitempty"`
-	Mode     nexus.BenchMode `json:"mode,omitempty"` // none: no worker has served it yet
+	Mode     nexus.BenchMode `json:"mode,omitempty"` // empty: no worker has served it yet
 	Problems []nexus.Problem `json:"problems"`
 }
 
@@ -72,7 +72,7 @@ func (s *shared) checkBench(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return explain(err)
 	}
-	all := append(append([]nexus.Problem{}, hello.Problems...), shut(status)...) // never nil: JSON shows []
+	all := append(append([]nexus.Problem{}, hello.Problems...), closed(status)...) // not nil, so that JSON has []
 	if s.asJSON() {
 		record := checked{Frappe: hello.Frappe, Host: hello.Host, Database: hello.Database, Mode: status.Mode, Problems: all}
 		if err := s.json(ctx, cmd.OutOrStdout(), record); err != nil || len(all) == 0 {
@@ -102,12 +102,12 @@ func (s *shared) checkBench(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
-// shut says why a bench takes on nothing new, if so.
-func shut(b nexus.BenchStatus) []nexus.Problem {
+// closed returns a problem if a bench admits no new jobs.
+func closed(b nexus.BenchStatus) []nexus.Problem {
 	switch b.Mode {
 	case nexus.BenchTripped:
-		return []nexus.Problem{{What: fmt.Sprintf("Its breaker holds new sites back until %s: the step %s failed for %d jobs in a row (%s).",
-			local(&b.Until), b.Step, b.Failures, b.Code), Mend: "Mend the cause; then it opens by itself, or at once with: nexus bench resume " + b.Name}}
+		return []nexus.Problem{{What: fmt.Sprintf("Its breaker admits no new sites until %s: the step %s failed for %d jobs in a row (%s).",
+			local(&b.Until), b.Step, b.Failures, b.Code), Mend: "Mend the cause. Then the bench opens by itself, or at once with: nexus bench resume " + b.Name}}
 	case nexus.BenchPaused, nexus.BenchDrained:
 		return []nexus.Problem{{What: fmt.Sprintf("It was %s by %s.", b.Mode, b.By), Mend: "Run: nexus bench resume " + b.Name}}
 	}

@@ -9,11 +9,10 @@ import (
 	"github.com/nexus-erp/provisioner/api/gen"
 )
 
-// benchVerbs are the commands that say what a bench takes on, beside those that
-// prepare one.
+// benchVerbs are the commands that list benches and set their mode.
 func benchVerbs(s *shared) []*cobra.Command {
 	list := &cobra.Command{
-		Use: "list", Short: "List the benches that workers serve, and how admission to them stands",
+		Use: "list", Short: "List the benches that workers serve, with their mode and slots",
 		Example: "  nexus bench list\n  nexus bench list -o json", Args: exactly(),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 			benches, err := c.Benches(cmd.Context())
@@ -25,9 +24,9 @@ func benchVerbs(s *shared) []*cobra.Command {
 	}
 	all := []*cobra.Command{list}
 	for _, v := range []struct{ verb, short, long string }{
-		{"pause", "Begin nothing new on a bench", "New sites wait. What is under way goes on; so do removals, restores and fresh\nkeys."},
-		{"drain", "Do nothing at all on a bench", "All jobs wait, removals too. What runs at this moment is not stopped."},
-		{"resume", "Take work on a bench again", "The opposite of pause and drain; it also closes a breaker that tripped."},
+		{"pause", "Admit no new sites to a bench", "New sites wait. Sites that are being made go on, and so do suspensions, restores,\nremovals and new keys."},
+		{"drain", "Admit no jobs to a bench", "All jobs wait, removals too. Jobs that run are not stopped."},
+		{"resume", "Admit jobs to a bench again", "The opposite of pause and drain. It also resets a breaker that tripped."},
 	} {
 		all = append(all, &cobra.Command{
 			Use: v.verb + " <bench>", Short: v.short, Long: v.short + ".\n" + v.long, Example: "  nexus bench " + v.verb + " sandbox",

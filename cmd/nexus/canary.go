@@ -18,20 +18,20 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// canary signs up as a customer would, again and again.
+// canary signs up as a customer would.
 type canary struct {
 	c       *client.Client
-	addr    string // where sites are called; empty: at their own address
+	addr    string // host:port at which sites are called; empty: at their own address
 	email   string
 	timeout time.Duration
-	log     io.Writer // what a person may want to know
+	log     io.Writer // for people
 }
 
-// finding is the line of one run.
+// finding is the result of one run, printed as one line.
 type finding struct {
 	OK      bool    `json:"ok"`
 	Seconds float64 `json:"seconds"`
-	Step    string  `json:"step"` // the last one begun
+	Step    string  `json:"step"` // the last one that began
 	Error   string  `json:"error,omitempty"`
 }
 
@@ -41,22 +41,22 @@ func canaryCommand(s *shared) *cobra.Command {
 	k := &canary{}
 	cmd := &cobra.Command{
 		Use:   "canary",
-		Short: "Sign up for real, check the site, remove it: once, or again and again",
-		Long: `Signs up as a customer would, calls the new site with its key, and removes it at
-once. Each run prints one line of JSON on standard output:
+		Short: "Sign up, check the site and remove it: once, or repeatedly",
+		Long: `Signs up as a customer would, calls the new site with its key, and removes the site.
+Each run prints one line of JSON on standard output:
   {"ok": true, "seconds": 2.1, "step": "teardown"}
-with the last step begun (leftovers, signup, provision, credentials, site,
-teardown) and, if it is not ok, the error.
+with the last step that began (leftovers, signup, provision, credentials, site,
+teardown) and, if the run failed, the error.
 
 Needs a token with the scope operate in NEXUS_API_TOKEN. Sites that a crashed run
 left (canary-…, older than an hour) are removed first. The new site is called at
 its own address, or at NEXUS_VERIFY_ADDR with its name in the Host header.
 
-With --every it goes on until it is told to stop; with --metrics-addr it then
-serves nexus_canary_runs_total{result}, nexus_canary_seconds and
+With --every it repeats until it is stopped. With --metrics-addr it then serves
+nexus_canary_runs_total{result}, nexus_canary_seconds and
 nexus_canary_last_success_timestamp_seconds for Prometheus at /metrics.
 
-Exit codes: 0 all is well, or told to stop; 1 not well; 2 called wrongly.`,
+Exit codes: 0 the run succeeded, or was stopped; 1 it failed; 2 called wrongly.`,
 		Example: "  nexus canary\n  nexus canary --every 10m --metrics-addr :9301",
 		Args:    exactly(),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
@@ -74,17 +74,16 @@ Exit codes: 0 all is well, or told to stop; 1 not well; 2 called wrongly.`,
 			return exit(exitFailed)
 		}),
 	}
-	cmd.Flags().DurationVar(&every, "every", 0, "go on, with one run each such time (10m)")
+	cmd.Flags().DurationVar(&every, "every", 0, "repeat, with this time between the starts of two runs (10m)")
 	cmd.Flags().StringVar(&metricsAddr, "metrics-addr", "", "with --every: serve Prometheus metrics there (host:port)")
 	cmd.Flags().StringVar(&k.email, "email", "canary@example.com", "the admin's address; a tag is added (canary+1a2b3c@example.com)")
-	cmd.Flags().DurationVar(&k.timeout, "timeout", 10*time.Minute, "when a run that is not over has failed")
+	cmd.Flags().DurationVar(&k.timeout, "timeout", 10*time.Minute, "how long a run may take")
 	return cmd
 }
 
 var canaryName = regexp.MustCompile(`^canary-[0-9a-f]{6}\.`)
 
-// run is one signup, from the form to a name that is free again. Whatever it
-// made is removed in the end, even when it is told to stop meanwhile.
+// run does one run. What it has made is removed at the end, also if it is stopped.
 func (k *canary) run(ctx context.Context) (found finding) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
@@ -133,33 +132,33 @@ func (k *canary) use(ctx context.Context, accepted gen.Accepted, email string, s
 	defer site.close()
 	for _, check := range site.checks(email) {
 		if err := check.run(ctx); err != nil {
-			return fmt.Errorf("not so: %s: %w", check.what, err)
+			return fmt.Errorf("check failed: %s: %w", check.what, err)
 		}
 	}
 	return nil
 }
 
-// cleaning is a time of its own for what must be done even after the end.
-func cleaning(ctx context.Context) (context.Context, context.CancelFunc) {
+// cleanupContext is not canceled with ctx, since a cleanup must also run after the end.
+func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 }
 
 // abandon cancels a job that is not over yet.
 func (k *canary) abandon(ctx context.Context, accepted gen.Accepted, cause error) error {
 	if _, over := errors.AsType[failedJob](cause); over {
-		return nil // it has removed what it made
+		return nil // the job has removed what it made
 	}
-	ctx, cancel := cleaning(ctx)
+	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	_, err := k.c.Cancel(ctx, accepted.JobId, nexus.Secret(accepted.ClaimToken))
-	if nexus.CodeOf(err) == nexus.Conflict { // it was over this very moment
+	if nexus.CodeOf(err) == nexus.Conflict { // it has just ended
 		return k.remove(ctx, accepted.Site)
 	}
 	return err
 }
 
 func (k *canary) remove(ctx context.Context, site string) error {
-	ctx, cancel := cleaning(ctx)
+	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	job, err := k.c.Delete(ctx, site, true)
 	if err == nil {
@@ -171,13 +170,13 @@ func (k *canary) remove(ctx context.Context, site string) error {
 	return err
 }
 
-// sweep removes what a run left that crashed. A run of another canary that is
-// still at work is younger than an hour.
+// sweep removes the sites that crashed runs left. Younger ones may belong to another
+// canary that is running.
 func (k *canary) sweep(ctx context.Context) error {
 	return everything().pages(func(cursor string, size int) (*string, int, error) {
 		list, err := k.c.Tenants(ctx, "", cursor, size)
 		for _, t := range list.Tenants {
-			// A customer may have such a name: the address must be ours too.
+			// A customer may have such a name, so the e-mail must be the canary's too.
 			tag, _, _ := strings.Cut(strings.TrimPrefix(t.Site, "canary-"), ".")
 			if !canaryName.MatchString(t.Site) || t.Email != tagged(k.email, tag) || time.Since(t.CreatedAt) < time.Hour || t.Job != nil {
 				continue

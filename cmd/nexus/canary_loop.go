@@ -28,12 +28,12 @@ func newCanaryMetrics() *canaryMetrics {
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_canary_runs_total",
 			Help: "Runs of the canary, by result: ok or failed."}, []string{"result"}),
 		last: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexus_canary_last_success_timestamp_seconds",
-			Help: "When a run last ended well; 0 for never."}),
+			Help: "When a run last succeeded; 0: never."}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "nexus_canary_seconds",
-			Help: "What a run that ended well took, from the form to the removal.", Buckets: []float64{.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600}}),
+			Help: "Duration of a run that succeeded, from the signup to the removal.", Buckets: []float64{.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600}}),
 	}
 	m.registry.MustRegister(m.runs, m.last, m.seconds)
-	m.runs.WithLabelValues("ok") // both are there from the beginning, so that a rate can be taken
+	m.runs.WithLabelValues("ok") // both exist from the start, so that rate() sees the first run
 	m.runs.WithLabelValues("failed")
 	return m
 }
@@ -48,7 +48,7 @@ func (m *canaryMetrics) count(found finding) {
 	m.seconds.Observe(found.Seconds)
 }
 
-// loop runs until the context ends, which is no failure.
+// loop repeats runs until the context ends, which is not an error.
 func (k *canary) loop(ctx context.Context, out io.Writer, every time.Duration, addr string) error {
 	m := newCanaryMetrics()
 	if addr != "" {
@@ -62,7 +62,7 @@ func (k *canary) loop(ctx context.Context, out io.Writer, every time.Duration, a
 	defer tick.Stop()
 	for {
 		found := k.run(ctx)
-		if ctx.Err() != nil { // a run that was told to stop says nothing of the product
+		if ctx.Err() != nil { // a run that was stopped is not a result
 			return nil
 		}
 		m.count(found)
@@ -81,7 +81,7 @@ func (k *canary) loop(ctx context.Context, out io.Writer, every time.Duration, a
 func (m *canaryMetrics) serve(ctx context.Context, addr string, log io.Writer) (stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, usage("There is no serving metrics at %q: %v", addr, err)
+		return nil, usage("The metrics cannot be served at %q: %v", addr, err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))

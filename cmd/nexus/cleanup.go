@@ -28,47 +28,48 @@ type cleanup struct {
 	asksAPI bool
 	mu      sync.Mutex
 	out     cleaned
-	stopped bool // no worker runs, or somebody stopped it: nothing more is begun
+	stopped bool // no worker runs, or it was interrupted: no further removal begins
 }
 
-// cleaned is what a cleanup did; a program reads it.
+// cleaned is the JSON of nexus cleanup.
 type cleaned struct {
 	Removed []string          `json:"removed"`
-	Failed  map[string]string `json:"failed"` // what → why
+	Failed  map[string]string `json:"failed"` // name → reason
 	Spared  []string          `json:"spared"`
-	DryRun  bool              `json:"dryRun,omitempty"` // then removed is what would have been
+	DryRun  bool              `json:"dryRun,omitempty"` // removed lists what would be removed
 }
 
 func cleanupCommand(s *shared) *cobra.Command {
 	k := &cleanup{shared: s}
 	cmd := &cobra.Command{
 		Use:   "cleanup <pattern>…",
-		Short: "Remove tenants by pattern, and what dead jobs left under such names",
-		Long: `Removes at once, with all data, every tenant whose subdomain or full name matches a
-pattern, and what is left under such names by jobs that are over: folders,
-databases, database users, notes. It lists them, counts down five seconds, and
-removes them several at a time: tenants by jobs, through the API if NEXUS_API_URL
-or --server names it, else through the registry; workers must run either way.
+		Short: "Remove tenants by pattern, and what failed jobs left under such names",
+		Long: `Removes at once, with all data, every tenant whose subdomain or full name matches
+a pattern, and what jobs that are over have left under such names: folders,
+databases, database users, intents. It lists them, counts down five seconds, and
+removes several at a time: tenants by jobs, through the API if NEXUS_API_URL or
+--server names it, else through the registry. Workers must run in both cases.
 
-Runs on a host with the environment of a worker. It never touches the master site
-(FRAPPE_SITE_NAME), a site of another maker or install, or an open site that has no
-record. More than a fifth of all tenants goes only if --max says so.
+Needs the environment of a worker. It never removes the master site
+(FRAPPE_SITE_NAME), a site that Nexus did not make, a site of another install, or an
+open site that the registry does not know. It removes more than a fifth of all
+tenants only with --max.
 
-Exit codes: 0 all removed, or nothing matched; 1 some were not, or refused; 3 no
-worker runs, or it was interrupted: what was asked for is recorded and goes on.`,
+Exit codes: 0 all removed, or nothing matched; 1 some were not removed, or
+refused; 3 no worker runs, or it was interrupted: jobs that are recorded go on.`,
 		Example: "  nexus cleanup 'test-*' 'demo-*'\n  nexus cleanup 'test-*' --dry-run\n  nexus cleanup '*' --max 20 --yes",
 		RunE:    func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&k.yes, "yes", false, "do not count down")
-	flags.BoolVar(&k.dryRun, "dry-run", false, "only say what would go")
-	flags.IntVar(&k.o.Max, "max", 0, "as many may go at most, however large a part of all that is")
+	flags.BoolVar(&k.dryRun, "dry-run", false, "only list what would be removed")
+	flags.IntVar(&k.o.Max, "max", 0, "the most that may be removed (default: a fifth of all)")
 	return cmd
 }
 
 func (k *cleanup) run(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return usage("Say what shall go, such as: nexus cleanup 'test-*'")
+		return usage("Give a pattern of what to remove, such as: nexus cleanup 'test-*'")
 	}
 	c, err := k.client()
 	if err != nil {
@@ -105,7 +106,7 @@ func (k *cleanup) run(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// say writes for people; a program gets its object at the end.
+// say prints a line for people: on standard error if standard output gets JSON.
 func (k *cleanup) say(cmd *cobra.Command, format string, args ...any) {
 	w := cmd.OutOrStdout()
 	if k.asJSON() {
@@ -116,17 +117,17 @@ func (k *cleanup) say(cmd *cobra.Command, format string, args ...any) {
 
 func (k *cleanup) list(cmd *cobra.Command, plan app.CleanupPlan) {
 	for _, text := range plan.Spared {
-		k.say(cmd, "  stays    %s", text)
+		k.say(cmd, "  keep     %s", text)
 	}
 	for _, item := range plan.Items {
-		k.say(cmd, "  goes     %s (%s)", item.Name, item.What)
+		k.say(cmd, "  remove   %s (%s)", item.Name, item.What)
 	}
 	if len(plan.Items) == 0 {
-		k.say(cmd, "Nothing that may go matches %s.", strings.Join(k.o.Globs, " "))
+		k.say(cmd, "Nothing that may be removed matches %s.", strings.Join(k.o.Globs, " "))
 	}
 }
 
-// countDown gives five seconds to think better of it.
+// countDown waits five seconds, so that the removal can be stopped.
 func (k *cleanup) countDown(cmd *cobra.Command) error {
 	if k.yes {
 		return nil
@@ -171,7 +172,7 @@ func (k *cleanup) removeAll(cmd *cobra.Command, c *client.Client, plan app.Clean
 	return nil
 }
 
-// mayBegin refuses one more item after somebody stopped the cleanup, or no worker runs.
+// mayBegin returns an error if the cleanup was interrupted, or no worker runs.
 func (k *cleanup) mayBegin(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -179,13 +180,13 @@ func (k *cleanup) mayBegin(ctx context.Context) error {
 		k.stopped = true
 	}
 	if k.stopped {
-		return &nexus.Error{Code: nexus.CodeCanceled, Op: "cleanup", Msg: "Not begun; run the command again."}
+		return &nexus.Error{Code: nexus.CodeCanceled, Op: "cleanup", Msg: "Its removal has not begun; run the command again."}
 	}
 	return nil
 }
 
-// remove asks the API, if it is one of this registry: a name alone might mean
-// another install's tenant.
+// remove removes an item, a tenant through the API if that has the same registry: another
+// install may have a tenant of the same name.
 func (k *cleanup) remove(ctx context.Context, c *client.Client, item app.CleanupItem, cleaner app.Cleaner) error {
 	if !item.Tenant || !k.asksAPI {
 		return cleaner.Remove(ctx, item)
@@ -197,7 +198,7 @@ func (k *cleanup) remove(ctx context.Context, c *client.Client, item app.Cleanup
 	case err != nil:
 		return err
 	case value(t.MadeBy) != string(item.MadeBy):
-		return &nexus.Error{Code: nexus.Conflict, Op: "cleanup", Msg: "The API at " + k.server + " knows another tenant of this name: it is another install's."}
+		return &nexus.Error{Code: nexus.Conflict, Op: "cleanup", Msg: "The API at " + k.server + " belongs to another install: its tenant of this name is another one. Set NEXUS_API_URL to this install's API."}
 	}
 	if item.Live != "" {
 		job, err := c.Cancel(ctx, string(item.Live), token())
@@ -218,7 +219,7 @@ func (k *cleanup) remove(ctx context.Context, c *client.Client, item app.Cleanup
 	return err
 }
 
-// quiet watches a job and says nothing: many go on at once.
+// quiet is a watcher that prints nothing, since several jobs run at once.
 type quiet struct{}
 
 func (quiet) show(gen.Job) {}

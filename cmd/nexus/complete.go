@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// suggest completes an argument with what the API knows, if it answers soon: a
-// shell that hangs helps nobody.
+// suggest completes an argument with what the API returns. It waits two seconds at most, so
+// that the shell does not hang.
 func (s *shared) suggest(cmd *cobra.Command, args []string, ask func(context.Context, *client.Client) []string) ([]string, cobra.ShellCompDirective) {
 	c, err := s.client()
 	if err != nil || len(args) > 0 {
@@ -25,14 +25,14 @@ func (s *shared) suggest(cmd *cobra.Command, args []string, ask func(context.Con
 	return ask(ctx, c), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completion is what cobra asks for the words that an argument may be.
+// completion is the function that cobra calls to complete an argument.
 type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 
 func anyJob(gen.State) bool       { return true }
 func live(state gen.State) bool   { return !over(state) }
 func parked(state gen.State) bool { return state == gen.StateRollbackFailed }
 
-// completeJob offers the jobs of the first page whose state a command takes.
+// completeJob completes with the jobs of the first page whose state a command accepts.
 func (s *shared) completeJob(takes func(gen.State) bool) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
@@ -40,7 +40,7 @@ func (s *shared) completeJob(takes func(gen.State) bool) completion {
 			if !takes(gen.StateSucceeded) && takes(gen.StateRollbackFailed) {
 				state = string(gen.StateRollbackFailed)
 			}
-			list, _ := c.Jobs(ctx, state, "", "", 0) // without an answer there is nothing to offer
+			list, _ := c.Jobs(ctx, state, "", "", 0) // after an error the list is empty
 			for _, job := range list.Jobs {
 				if takes(job.State) {
 					out = append(out, job.Id+"\t"+join(string(job.Kind), job.Site, string(job.State)))
@@ -51,7 +51,8 @@ func (s *shared) completeJob(takes func(gen.State) bool) completion {
 	}
 }
 
-// completeSite offers the tenants in the states that a command takes; none: in any.
+// completeSite completes with the tenants in the states that a command accepts; no state
+// given: in any.
 func (s *shared) completeSite(states ...gen.TenantState) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {

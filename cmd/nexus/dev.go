@@ -18,10 +18,9 @@ func devCommand() *cobra.Command {
 		Short: "Run everything in one process: API, worker, sandbox and an embedded Redis",
 		Long: `Runs the API with the signup page, a worker, the sandbox bench and, unless
 REDIS_URL is set, an embedded Redis, in one process and in the foreground. Nothing
-is kept after it ends, unless NEXUS_SANDBOX_DIR and REDIS_URL are set (both, or
-neither: they belong together).
+is kept after it ends, unless both NEXUS_SANDBOX_DIR and REDIS_URL are set.
 
-In another shell, eval "$(nexus dev env)" tells the other commands where it is.`,
+In another shell, eval "$(nexus dev env)" sets up the other commands for it.`,
 		Example: "  nexus dev\n  NEXUS_SANDBOX_DELAY=500ms nexus dev\n  eval \"$(nexus dev env)\"",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +43,7 @@ In another shell, eval "$(nexus dev env)" tells the other commands where it is.`
 	return dev
 }
 
-// welcome tells a newcomer what to do next.
+// welcome prints the addresses and what to do next.
 func welcome(cmd *cobra.Command, c app.Config, at app.Addresses, token string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  Sign up:   %s\n", at.API)
@@ -52,7 +51,7 @@ func welcome(cmd *cobra.Command, c app.Config, at app.Addresses, token string) {
 		_, port, _ := strings.Cut(at.Sandbox, ":")
 		fmt.Fprintf(&b, "  Sites:     http://<name>.%s:%s (sandbox: no real ERPNext)\n", c.Domain, port)
 		if c.Domain == "localhost" {
-			fmt.Fprintf(&b, "             (browsers and curl find that name; other programs may need\n"+
+			fmt.Fprintf(&b, "             (browsers and curl resolve that name; other programs may need\n"+
 				"             127.0.0.1:%s with the header Host, or the package libnss-myhostname)\n", port)
 		}
 	}
@@ -81,7 +80,7 @@ func sandboxCommand() *cobra.Command {
 		Use:   "sandbox",
 		Short: "Serve the sandbox's sites beside separate api and worker processes",
 		Long: `Serves the sites of the sandbox in NEXUS_SANDBOX_DIR at NEXUS_SANDBOX_ADDR.
-The workers need the same folder; "nexus dev" does all of this by itself.`,
+The workers need the same folder. "nexus dev" includes all of this.`,
 		Example: "  NEXUS_SANDBOX_DIR=./sandbox nexus sandbox",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -18,10 +18,10 @@ import (
 func devEnvCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "env",
-		Short: "Print what tells a shell's other commands where nexus dev runs",
+		Short: "Print shell commands that set up other commands for nexus dev",
 		Long: `Prints shell commands that set NEXUS_API_URL, NEXUS_API_TOKEN, REDIS_URL and the
-sandbox's settings to those of the "nexus dev" that was started last by this user.
-What nexus dev was given by its own environment is not repeated.`,
+sandbox's settings to those of the "nexus dev" that this user started last. Settings
+that nexus dev has from its own environment are not printed.`,
 		Example: "  eval \"$(nexus dev env)\"",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +38,7 @@ What nexus dev was given by its own environment is not repeated.`,
 	}
 }
 
-// devNote is the file in which nexus dev says where it is, for its user alone.
+// devNote is the file with the addresses of nexus dev. Only its user can read it.
 type devNote struct{ path, text string }
 
 func devNotePath() (string, error) {
@@ -46,8 +46,8 @@ func devNotePath() (string, error) {
 	return filepath.Join(dir, "nexus", "dev.env"), err
 }
 
-// write notes what nexus dev made up itself. A user without a home has no note:
-// nothing else depends on it.
+// write writes the settings that nexus dev has chosen itself. It ignores errors: a user may
+// have no home folder, and only nexus dev env reads the file.
 func (n *devNote) write(at app.Addresses, token string) {
 	path, err := devNotePath()
 	if err != nil || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
@@ -65,7 +65,7 @@ func (n *devNote) write(at app.Addresses, token string) {
 	}
 }
 
-// remove takes the note away, unless a nexus dev that was started later wrote its own.
+// remove removes the file, unless a nexus dev that was started later has written it.
 func (n *devNote) remove() {
 	if text, err := os.ReadFile(n.path); err == nil && string(text) == n.text {
 		_ = os.Remove(n.path)
@@ -90,7 +90,8 @@ func readDevNote() (text, api string, err error) {
 	return text, api, nil
 }
 
-// answers tells whether the API is there: a nexus dev that was killed leaves its note.
+// answers returns an error if the API does not answer: a nexus dev that was killed has left
+// its file.
 func answers(ctx context.Context, api string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

@@ -14,20 +14,21 @@ func doctorCommand(s *shared) *cobra.Command {
 	var o app.DoctorOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say where registry and bench differ, and mend it",
-		Long: `Holds the registry against what is on the bench, and says what differs: tenants
-whose site is gone, what dead jobs left behind, sites that a lost registry forgot.
-What the bench lacks is said too, as by nexus bench check.
-Runs on a host with the environment of a worker. What is not this install's is
-counted and never touched; what a live job works on is no finding.
+		Short: "List differences between registry and bench, and mend them",
+		Long: `Compares the registry with the bench and lists what differs: tenants whose site is
+missing, what failed jobs have left, sites that the registry does not know. It also
+lists the problems of the bench, as nexus bench check does.
 
-With --fix it mends what is ours for certain and nobody's data: leftovers of jobs
-that failed, stale notes. With --rebuild it makes the rows of a lost registry from
-the markers on the sites. Of a tenant that is open on one side and closed on the
-other, say with --open or --close what it shall be; closed, its grace begins anew.
-The rest is for a person, and said with each finding.
+Needs the environment of a worker. Sites of others are counted and never changed.
+Sites on which a job works are not looked at.
 
-Exit codes: 0 nothing differs (any more); 1 something does.`,
+With --fix it mends what is safe: leftovers of failed jobs, old intents. With
+--rebuild it makes the rows of sites that the registry does not know, from their
+markers. If a tenant is open on one side and closed on the other, --open opens it
+and --close closes it on both, with a new grace period. Every other finding says
+what to do.
+
+Exit codes: 0 no findings, or all mended; 1 some are left.`,
 		Example: "  nexus doctor\n  nexus doctor --fix\n  nexus doctor --rebuild\n  nexus doctor --open acme --close other\n  nexus doctor -o json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,9 +48,9 @@ Exit codes: 0 nothing differs (any more); 1 something does.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.Fix, "fix", false, "mend what is safe to mend")
-	cmd.Flags().BoolVar(&o.Rebuild, "rebuild", false, "make the rows of a lost registry from the sites' markers")
-	cmd.Flags().StringSliceVar(&o.Open, "open", nil, "make these tenants open in the registry and on the bench, where the two differ")
-	cmd.Flags().StringSliceVar(&o.Close, "close", nil, "make these tenants suspended on both sides, with a new grace")
+	cmd.Flags().BoolVar(&o.Rebuild, "rebuild", false, "make rows from the markers of sites that the registry does not know")
+	cmd.Flags().StringSliceVar(&o.Open, "open", nil, "open these tenants in the registry and on the bench, if the two differ")
+	cmd.Flags().StringSliceVar(&o.Close, "close", nil, "suspend these tenants on both sides, if the two differ, with a new grace period")
 	return cmd
 }
 
@@ -65,7 +66,7 @@ func tellReport(w io.Writer, r app.DoctorReport) {
 	}
 	others := ""
 	if r.Foreign > 0 {
-		others = fmt.Sprintf("; %d on the bench are not ours", r.Foreign)
+		others = fmt.Sprintf("; %d sites on the bench belong to others", r.Foreign)
 	}
 	if len(r.Findings) == 0 {
 		fmt.Fprintf(w, "  ✓ Registry and bench agree on all %d tenants%s.\n", r.Tenants, others)

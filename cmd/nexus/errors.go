@@ -13,38 +13,38 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// The exit codes of every command; the help says them too.
+// The exit codes of every command, as in the help.
 const (
 	exitFailed = 1 // failed or refused
 	exitUsage  = 2 // called wrongly
 	exitAway   = 3 // no answer from the API, no worker, or the wait was interrupted
 )
 
-// exit is an exit code that has been explained already.
+// exit is an exit code whose reason is printed already.
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
-// usageError is a call that cannot be carried out as it was written.
+// usageError is the error of a wrong call.
 type usageError struct{ text string }
 
 func (e usageError) Error() string { return e.text }
 
 func usage(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
-// interrupted is a wait that ended before its job did.
+// interrupted is the error of a wait that ended before its job.
 type interrupted struct {
 	job   string // empty: it is not known whether the job was recorded
-	again string // what to do to have the result in the end
+	again string // what to do to get the result
 	idle  bool   // no worker runs
 }
 
 func (e interrupted) Error() string { return e.refusal().Message }
 
-// errStopped is an interrupt where nothing goes on.
+// errStopped is the error of an interrupt that also stops the job.
 var errStopped = &nexus.Error{Code: nexus.CodeCanceled, Op: "sandbox", Msg: "Stopped, and the sandbox with it; nothing was kept."}
 
-// refusal is an error as a program reads it from standard output.
+// refusal is the JSON of an error.
 type refusal struct {
 	Code       string             `json:"code"`
 	Message    string             `json:"message"`
@@ -56,7 +56,7 @@ type refusal struct {
 	RequestID  string             `json:"requestId,omitempty"`
 }
 
-// failedJob is the end of a job that did not succeed.
+// failedJob is the error of a job that did not succeed.
 type failedJob struct{ gen.Job }
 
 func (e failedJob) Error() string { return e.refusal().Message }
@@ -73,7 +73,7 @@ func (e failedJob) refusal() refusal {
 	return r
 }
 
-// refuse sorts any error into what a caller needs: what, why, and what to do.
+// refuse turns any error into a code, a message and what to do.
 func refuse(err error) refusal {
 	if stop, ok := errors.AsType[interrupted](err); ok {
 		return stop.refusal()
@@ -85,7 +85,7 @@ func refuse(err error) refusal {
 		return refusal{Code: "usage", Message: wrong.text}
 	}
 	if wrong, ok := errors.AsType[app.Misconfigured](err); ok {
-		return refusal{Code: "usage", Message: "The environment lacks what this command needs: " + wrong.Error()}
+		return refusal{Code: "usage", Message: "Settings that this command needs are missing or wrong: " + wrong.Error()}
 	}
 	if job, ok := errors.AsType[failedJob](err); ok {
 		return job.refusal()
@@ -99,7 +99,7 @@ func refuse(err error) refusal {
 	}
 	r := refusal{Code: string(e.Code), Message: e.Msg, Suggestion: e.Suggestion, Errors: e.Fields, Action: action(e)}
 	if e.Code == nexus.Unauthenticated && token() == "" {
-		r.Message = "The API wants a token for this, and none is set."
+		r.Message = "The API needs a token for this, and none is set."
 	}
 	if answer, ok := errors.AsType[*client.Refusal](err); ok {
 		r.RequestID, r.JobID = answer.RequestID, answer.JobID
@@ -109,17 +109,17 @@ func refuse(err error) refusal {
 
 func (e interrupted) refusal() refusal {
 	if e.job == "" {
-		return refusal{Code: "interrupted", Message: "The call was interrupted; what it asked for may be under way.", Action: e.again}
+		return refusal{Code: "interrupted", Message: "The call was interrupted; the job may have been recorded.", Action: e.again}
 	}
 	watch := "Watch it with: nexus jobs watch " + e.job + "."
 	if e.idle {
 		return refusal{Code: "interrupted", Message: "No worker is running; the job is recorded and waits for one.", JobID: e.job,
 			Action: join("Start one with: worker.", watch, e.again)}
 	}
-	return refusal{Code: "interrupted", Message: "The wait was ended; the job goes on.", JobID: e.job, Action: join(watch, e.again)}
+	return refusal{Code: "interrupted", Message: "The wait was interrupted; the job goes on.", JobID: e.job, Action: join(watch, e.again)}
 }
 
-// action is what to do about an error that a server, or its absence, gave.
+// action returns what to do about an error.
 func action(e *nexus.Error) string {
 	_, answered := errors.AsType[*client.Refusal](e)
 	switch {
@@ -130,22 +130,22 @@ func action(e *nexus.Error) string {
 		}
 		return strings.Join(texts, " ")
 	case e.Suggestion != "":
-		return "Free would be: " + e.Suggestion
+		return "This address is free: " + e.Suggestion
 	case e.Code == nexus.Unauthenticated && answered:
 		return "Set NEXUS_API_TOKEN to a token of this server's NEXUS_TOKENS (nexus dev prints one, nexus init makes them)."
 	case e.Code == nexus.Forbidden && answered:
-		return "Set NEXUS_API_TOKEN to a token that may do this."
+		return "Set NEXUS_API_TOKEN to a token with the scope for this."
 	case e.RetryAfter > 0:
 		return "Try again in " + e.RetryAfter.Round(time.Second).String() + "."
 	case e.Code == nexus.Unavailable && !answered && e.Op == "client":
-		return "Say where it is with --server or NEXUS_API_URL."
+		return "Set its address with --server or NEXUS_API_URL."
 	case e.Code == nexus.Unavailable && strings.HasPrefix(e.Op, "store."):
-		return "Start Redis, or say where it is with REDIS_URL, as the workers know it."
+		return "Start Redis, or set REDIS_URL as for the workers."
 	}
 	return ""
 }
 
-// said is an error in a person's words; the cause stays in its chain.
+// said is an error with the text to print. It wraps the cause.
 type said struct {
 	text  string
 	cause error
@@ -154,7 +154,7 @@ type said struct {
 func (e said) Error() string { return e.text }
 func (e said) Unwrap() error { return e.cause }
 
-// explain is an error as a person at a terminal wants it.
+// explain returns an error with the text to print.
 func explain(err error) error {
 	if _, done := errors.AsType[said](err); done || err == nil {
 		return err
@@ -178,7 +178,7 @@ func explain(err error) error {
 	return said{text, err}
 }
 
-// exitCode is how a command ends after an error.
+// exitCode is the exit code for an error.
 func exitCode(err error) int {
 	if code, ok := errors.AsType[exit](err); ok {
 		return int(code)
@@ -198,14 +198,14 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// wentOn tells whether an error is the end of a wait, and not of its job.
+// wentOn reports whether an error ended a wait, and its job goes on.
 func wentOn(err error) bool {
 	_, waited := errors.AsType[interrupted](err)
 	_, left := errors.AsType[app.Unfinished](err)
 	return waited || left
 }
 
-// join puts sentences side by side; empty ones leave no gap.
+// join joins sentences with spaces.
 func join(parts ...string) string {
 	return strings.TrimSpace(strings.Join(parts, " "))
 }

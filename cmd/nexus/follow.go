@@ -11,13 +11,12 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// patience is how long an API may be away before a wait for a job is given up;
-// a restart takes seconds.
+// patience is how long the API may not answer until a wait for a job is given up. A
+// restart takes seconds.
 const patience = time.Minute
 
-// followJob shows a job until it is over; it lives through a restart of the API.
-// When the context ends, the API stays away or no worker runs, the error says what
-// becomes of the job.
+// followJob shows a job until it is over, also through a restart of the API. If the context
+// ends, the API does not answer or no worker runs, the error is an interrupted.
 func followJob(ctx context.Context, c *client.Client, id string, progress io.Writer) (gen.Job, error) {
 	w := newWatcher(progress)
 	defer w.end()
@@ -34,12 +33,12 @@ type following struct {
 	c       *client.Client
 	id      string
 	w       watcher
-	endless bool // wait for a worker, however long none runs
+	endless bool // wait also while no worker runs
 	idle    app.Idle
 }
 
 func (f *following) run(ctx context.Context) (job gen.Job, err error) {
-	known, heard := `"0"`, time.Now() // no job has this ETag: the first answer comes at once
+	known, heard := `"0"`, time.Now() // no job has this ETag, so the first answer comes at once
 	for {
 		now, etag, changed, err := f.c.Job(ctx, f.id, known, app.IdleLook)
 		switch {
@@ -49,7 +48,7 @@ func (f *following) run(ctx context.Context) (job gen.Job, err error) {
 			if time.Since(heard) > patience {
 				return job, interrupted{job: f.id, again: "The API has not answered for a minute."}
 			}
-			f.w.say("… no answer from the API; asking again")
+			f.w.say("… no answer from the API; trying again")
 			if pause(ctx, 2*time.Second) != nil {
 				return job, interrupted{job: f.id}
 			}
@@ -71,8 +70,8 @@ func (f *following) run(ctx context.Context) (job gen.Job, err error) {
 	}
 }
 
-// noWorker tells whether no worker has been running for so long that the wait is over.
-// It prints a line the first time that none runs.
+// noWorker reports whether no worker has been running for so long that the wait is over. It
+// prints a line the first time that none runs.
 func (f *following) noWorker(ctx context.Context) bool {
 	count, known := f.c.Workers(ctx)
 	first, over := f.idle.See(count, known, time.Now())
@@ -82,7 +81,7 @@ func (f *following) noWorker(ctx context.Context) bool {
 	return over
 }
 
-// stopped is the end of a wait by its context: it says too if no worker runs.
+// stopped is the error of a wait whose context ended.
 func (f *following) stopped(ctx context.Context) error {
 	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -90,7 +89,7 @@ func (f *following) stopped(ctx context.Context) error {
 	return interrupted{job: f.id, idle: known && count == 0}
 }
 
-// finish follows a job to its end, which must be a success.
+// finish follows a job to its end. It is an error if the job does not succeed.
 func finish(ctx context.Context, c *client.Client, id string, progress io.Writer) (gen.Job, error) {
 	job, err := followJob(ctx, c, id, progress)
 	if err == nil && job.State != gen.StateSucceeded {

@@ -18,11 +18,11 @@ func initCommand(s *shared) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Write a complete .env with fresh keys and tokens",
-		Long: `Writes every setting there is into a file, each with what it is and its default;
-the keys that seal secrets and two tokens, one with the scope operate and one with
-read, are fresh. Only you can read the file. One that is there is not touched,
-unless with --force: then its keys are lost, and with them the jobs under way.`,
+		Short: "Write a complete .env with new keys and tokens",
+		Long: `Writes a file with every setting, its meaning and its default, with a new key that
+seals secrets and two new tokens, one with the scope operate and one with read. Only
+you can read the file. An existing file is overwritten only with --force: then its
+keys are lost, and with them the signups under way.`,
 		Example: "  nexus init\n  nexus init --file /etc/nexus.env\n  set -a; . ./.env; set +a; nexus dev",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,7 +34,7 @@ unless with --force: then its keys are lost, and with them the jobs under way.`,
 			})
 			err := writeNew(file, text, force)
 			if errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("%s is there already and was not touched; choose another with --file, or write it anew with --force", file)
+				return fmt.Errorf("%s exists already and was not changed; choose another file with --file, or overwrite it with --force", file)
 			}
 			if err != nil {
 				return fmt.Errorf("the file was not written: %w", err)
@@ -43,10 +43,10 @@ unless with --force: then its keys are lost, and with them the jobs under way.`,
 				return s.json(cmd.Context(), cmd.OutOrStdout(), map[string]string{"file": file, "secretKeys": keys.Reveal(), "admin": operate.Reveal(), "reader": read.Reveal()})
 			}
 			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "%s is written, for your eyes only. In it, shown this once:\n\n", file)
-			fmt.Fprintf(out, "  NEXUS_SECRET_KEYS  %s\n  token admin        %s  (operate: may do everything)\n  token reader       %s  (read: may look)\n\n",
+			fmt.Fprintf(out, "%s is written, and only you can read it. It contains:\n\n", file)
+			fmt.Fprintf(out, "  NEXUS_SECRET_KEYS  %s\n  token admin        %s  (operate: may do everything)\n  token reader       %s  (read: may only read)\n\n",
 				keys.Reveal(), operate.Reveal(), read.Reveal())
-			fmt.Fprintf(out, "Keep a copy of NEXUS_SECRET_KEYS where your backups are. To go on:\n  set -a; . %s; set +a\n  nexus dev\n", shellPath(file))
+			fmt.Fprintf(out, "Keep a copy of NEXUS_SECRET_KEYS with your backups. Next:\n  set -a; . %s; set +a\n  nexus dev\n", shellPath(file))
 			return nil
 		},
 	}
@@ -54,12 +54,11 @@ unless with --force: then its keys are lost, and with them the jobs under way.`,
 	_ = cmd.RegisterFlagCompletionFunc("file", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // the flag exists
 		return nil, cobra.ShellCompDirectiveDefault
 	})
-	cmd.Flags().BoolVar(&force, "force", false, "write it anew if it is there; its keys and tokens are lost")
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file if it exists; its keys and tokens are lost")
 	return cmd
 }
 
-// shellPath is a path that the shell's dot finds: without a slash it would look
-// in PATH.
+// shellPath adds ./ to a file name, since the shell's dot would look for it in PATH.
 func shellPath(file string) string {
 	for _, start := range []string{"/", "./", "../"} {
 		if strings.HasPrefix(file, start) {
@@ -69,8 +68,8 @@ func shellPath(file string) string {
 	return "./" + file
 }
 
-// writeNew writes a file that only its owner may read. With force it takes the
-// place of one that is there, whole or not at all.
+// writeNew writes a file that only its owner may read. With force it replaces an existing
+// one atomically.
 func writeNew(file string, text []byte, force bool) error {
 	if force {
 		fresh := file + ".new"

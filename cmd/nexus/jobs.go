@@ -71,26 +71,26 @@ func words[T ~string](list []T) []string {
 	return out
 }
 
-// some is how many of a list are asked for.
+// some says how many elements of a list to read.
 type some struct {
 	limit int
 	all   bool
 }
 
-// everything is a list as a whole.
+// everything reads a whole list.
 func everything() *some { return &some{limit: 1, all: true} }
 
 func (n *some) flags(flags *pflag.FlagSet) {
-	flags.IntVar(&n.limit, "limit", 50, "as many at most")
-	flags.BoolVar(&n.all, "all", false, "all of them")
+	flags.IntVar(&n.limit, "limit", 50, "the most to list")
+	flags.BoolVar(&n.all, "all", false, "list all")
 }
 
-// pages reads as many as are asked for. Read gets where to go on and how many to ask
-// for, and tells how many came.
+// pages reads pages until there are enough. Read gets the cursor and the size of a page, and
+// returns the next cursor and how many elements it has read.
 func (n *some) pages(read func(cursor string, size int) (next *string, count int, err error)) error {
-	const largest = 200 // that the API sends at once
+	const largest = 200 // the largest page of the API
 	if n.limit < 1 {
-		return usage("--limit is a number from 1 on, not %d.", n.limit)
+		return usage("--limit must be 1 or more, not %d.", n.limit)
 	}
 	for cursor, left := "", n.limit; n.all || left > 0; {
 		size := largest
@@ -106,14 +106,14 @@ func (n *some) pages(read func(cursor string, size int) (next *string, count int
 	return nil
 }
 
-// more says that a table is not all there is; in JSON the field next does.
+// more prints that a list has more elements. In JSON the field next says so.
 func (s *shared) more(cmd *cobra.Command, next *string) {
 	if next != nil && !s.asJSON() {
-		fmt.Fprintln(cmd.ErrOrStderr(), "There are more; --limit 500 lists so many, --all all of them.")
+		fmt.Fprintln(cmd.ErrOrStderr(), "There are more; list them with --all, or 500 of them with --limit 500.")
 	}
 }
 
-// current is the step a job is at, or ended in.
+// current is the step of a job that runs, or in which it ended.
 func current(job gen.Job) (name string) {
 	if job.State == gen.StateSucceeded {
 		return ""
@@ -129,7 +129,7 @@ func current(job gen.Job) (name string) {
 	return name
 }
 
-// onJob is a command on one job, which it prints.
+// onJob makes a command on one job, which prints the job.
 func (s *shared) onJob(use, short, example string, offered func(gen.State) bool, do func(context.Context, *client.Client, string) (gen.Job, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " <job>", Short: short, Example: example,
@@ -189,9 +189,8 @@ func jobsWatch(s *shared) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch <job>",
 		Short: "Print what happens to a job until it is over",
-		Long: `Prints each change of a job as it comes, until the job is over; with -o json the
-whole job in one line each time. The id of a job is the right to watch it: no
-token is needed.
+		Long: `Prints each change of a job until the job is over; with -o json the whole job in one
+line each time. No token is needed: whoever has the id may watch the job.
 
 Exit codes: 0 succeeded; 1 failed or canceled; 2 called wrongly; 3 no answer from
 the API, or interrupted: the job goes on.`,
@@ -212,13 +211,13 @@ the API, or interrupted: the job goes on.`,
 	}
 }
 
-// records writes a job in one line of JSON at every change.
+// records writes a job as one line of JSON at every change.
 type records struct {
 	write   func(gen.Job) error
 	remarks io.Writer
 }
 
-// line writes a record in one line of JSON.
+// line writes a record as one line of JSON.
 func (s *shared) line(cmd *cobra.Command, record any) error {
 	if s.query != nil {
 		return s.json(cmd.Context(), cmd.OutOrStdout(), record)
@@ -226,7 +225,7 @@ func (s *shared) line(cmd *cobra.Command, record any) error {
 	return json.NewEncoder(cmd.OutOrStdout()).Encode(record)
 }
 
-func (r records) show(job gen.Job) { _ = r.write(job) } // a reader that left needs no answer
+func (r records) show(job gen.Job) { _ = r.write(job) } // a broken pipe is no error
 func (r records) say(text string)  { fmt.Fprintln(r.remarks, text) }
 func (records) end()               {}
 
@@ -235,16 +234,15 @@ func jobsCancel(s *shared) *cobra.Command {
 		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) {
 			return c.Cancel(ctx, id, token())
 		})
-	cmd.Long = `Asks for the end of a job; it ends as canceled once all it made is removed. Asking
-twice is fine. A job that is over cannot be canceled: remove the site with
-nexus tenants rm.`
+	cmd.Long = `Cancels a job: it ends as canceled once all that it made is removed. A job may be
+canceled twice, but not once it is over: remove its site with nexus tenants rm.`
 	return cmd
 }
 
 func jobsResume(s *shared) *cobra.Command {
-	cmd := s.onJob("resume", "Go on with a job whose rollback failed", "  nexus jobs list --state rollback_failed\n  nexus jobs resume 0f3c…", parked,
+	cmd := s.onJob("resume", "Continue a job whose rollback failed", "  nexus jobs list --state rollback_failed\n  nexus jobs resume 0f3c…", parked,
 		func(ctx context.Context, c *client.Client, id string) (gen.Job, error) { return c.Resume(ctx, id) })
-	cmd.Long = `A job is parked as rollback_failed when what it made could not be removed. Once
-the cause is mended, this sets it going again.`
+	cmd.Long = `A job whose rollback fails is parked as rollback_failed. Mend the cause first; then
+this continues the job.`
 	return cmd
 }

@@ -17,9 +17,9 @@ func main() {
 	os.Exit(run(app.Signals(context.Background()), os.Args[1:]))
 }
 
-// run runs one command and answers with its exit code.
+// run runs one command and returns its exit code.
 func run(ctx context.Context, args []string) int {
-	cobra.EnableCommandSorting = false // they stand in the order of use
+	cobra.EnableCommandSorting = false // they are listed in the order of use
 	root := rootCommand()
 	root.SetArgs(args)
 	ran := false
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string) int {
 		return 0
 	}
 	code := exitCode(err)
-	if !ran { // it was refused before it began
+	if !ran { // refused before it began
 		code = max(code, exitUsage)
 	}
 	if _, quiet := errors.AsType[exit](err); quiet {
@@ -52,10 +52,10 @@ func run(ctx context.Context, args []string) int {
 	return code
 }
 
-// answersJSON marks commands that print a JSON object whatever happens.
+// answersJSON marks commands that always print a JSON object, also when they fail.
 const answersJSON = "answers-json"
 
-// rootCommand is the tree of all commands.
+// rootCommand returns the tree of all commands.
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "nexus",
@@ -65,17 +65,17 @@ own site, an admin user, a plan and a working API key.
 
 To try it, run "nexus dev" and open the address it prints.
 
-Commands that ask an API find it at NEXUS_API_URL (http://127.0.0.1:8300 unless
-set) and send the token in NEXUS_API_TOKEN. Each ends with one of these codes:
+Commands that ask the API find it at NEXUS_API_URL (default http://127.0.0.1:8300)
+and send the token in NEXUS_API_TOKEN. Each ends with one of these exit codes:
   0  done
   1  failed, or refused
   2  called wrongly
   3  no answer from the API, no worker runs, or the wait was interrupted: the job
      is recorded and goes on
 
-Lists and records are tables for people; -o json prints what the API sends, and
---jq what an expression makes of it. On a terminal states have colors (not if
-NO_COLOR is set), and times are told as "3m ago".`,
+Lists and records are printed as tables. With -o json they are printed as the API
+sends them, and with --jq as the result of an expression. On a terminal states have
+colors (unless NO_COLOR is set), and times are shown as "3m ago".`,
 		Example: `  nexus dev
   nexus provision acme jane@acme.com "Jane Doe" "Acme Inc."
   nexus tenants list`,
@@ -118,12 +118,12 @@ func each(cmd *cobra.Command, do func(*cobra.Command)) {
 	}
 }
 
-// unknownCommand refuses "nexus jobs lst", which cobra would answer with the
-// help of jobs and success.
+// unknownCommand refuses a call such as "nexus jobs lst". Cobra would print the help of
+// jobs and succeed.
 func unknownCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
 	cmd, rest, err := root.Find(args)
 	if err != nil || cmd == root || cmd.Runnable() || cmd.ParseFlags(rest) != nil || cmd.Flags().NArg() == 0 {
-		return cmd, nil //nolint:nilerr // cobra finds it again, and says it well
+		return cmd, nil //nolint:nilerr // cobra reports it
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	word := cmd.Flags().Arg(0)

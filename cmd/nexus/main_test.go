@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestHelp: whoever asks for help on a command finds what it does, and an
-// example that is a call of that very command and is taken as it stands.
+// TestHelp: the help of each command says what it does, and has an example that calls the
+// command with valid arguments.
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	each(rootCommand(), func(cmd *cobra.Command) {
@@ -29,8 +29,8 @@ func TestHelp(t *testing.T) {
 	})
 }
 
-// TestHelpFits: help is read on terminals of 80 columns; flags and usage lines,
-// which cobra lays out, may be longer.
+// TestHelpFits: help fits a terminal, except for the lines of flags and usage, which cobra
+// writes.
 func TestHelpFits(t *testing.T) {
 	t.Parallel()
 	each(rootCommand(), func(cmd *cobra.Command) {
@@ -46,7 +46,7 @@ func TestUnknownCommand(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		args string
-		want string // in the refusal; empty: taken
+		want string // in the refusal; empty: accepted
 	}{
 		{"jobs", ""},
 		{"jobs list", ""},
@@ -74,7 +74,8 @@ func TestTagged(t *testing.T) {
 	}
 }
 
-// TestUnresolved: what this system does not find is said, of names below localhost only.
+// TestUnresolved: there is a hint for a name below localhost that this system does not
+// resolve, and for no other name.
 func TestUnresolved(t *testing.T) {
 	t.Parallel()
 	known := func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
@@ -99,7 +100,7 @@ func TestShellPath(t *testing.T) {
 	}
 }
 
-// TestAction: the hint names the setting of what did not answer.
+// TestAction: the hint names the setting of the server that did not answer.
 func TestAction(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ op, want string }{

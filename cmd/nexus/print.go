@@ -15,24 +15,24 @@ import (
 	"golang.org/x/term"
 )
 
-// look is how a command writes on its standard output.
+// look says how a command writes to standard output.
 type look struct {
-	terminal bool // a person reads it: times are told as "3m ago"
+	terminal bool // standard output is a terminal: times are shown as "3m ago"
 	color    bool
 	query    *gojq.Code // --jq
 	now      func() time.Time
 }
 
-// isTerminal tells whether a person reads what is written.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// prepare checks the flags of the root before a command begins.
+// prepare checks the root's flags before a command runs.
 func (s *shared) prepare(cmd *cobra.Command) error {
 	if s.output != "table" && s.output != "json" {
-		return usage("--output is table or json, not %q.", s.output)
+		return usage("--output must be table or json, not %q.", s.output)
 	}
 	s.now, s.terminal = time.Now, isTerminal(cmd.OutOrStdout())
 	s.color = s.terminal && colored(os.Getenv)
@@ -44,19 +44,19 @@ func (s *shared) prepare(cmd *cobra.Command) error {
 		s.query, err = gojq.Compile(query)
 	}
 	if err != nil {
-		return usage("--jq is no expression of jq: %v", err)
+		return usage("--jq is not an expression of jq: %v", err)
 	}
 	return nil
 }
 
-// colored tells whether the environment lets a terminal have colors. NO_COLOR is
-// https://no-color.org: any value but the empty one.
+// colored reports whether the environment allows colors. Any value of NO_COLOR but the
+// empty one forbids them (https://no-color.org).
 func colored(env func(string) string) bool { return env("NO_COLOR") == "" && env("TERM") != "dumb" }
 
 func (s *shared) asJSON() bool { return s.output == "json" || s.query != nil }
 
-// json writes a record as JSON, or what --jq makes of it: texts as they are, anything
-// else in one line each.
+// json writes a record as JSON, or the results of --jq, one in each line: strings without
+// quotes, anything else as JSON.
 func (s *shared) json(ctx context.Context, w io.Writer, record any) error {
 	if s.query == nil {
 		return printJSON(w, record)
@@ -92,7 +92,7 @@ func (s *shared) json(ctx context.Context, w io.Writer, record any) error {
 	}
 }
 
-// print writes a record as the API sent it, or as a table of rows.
+// print writes a record as JSON, or as a table of rows.
 func (s *shared) print(cmd *cobra.Command, record any, rows [][]string) error {
 	if s.asJSON() {
 		return s.json(cmd.Context(), cmd.OutOrStdout(), record)
@@ -101,7 +101,7 @@ func (s *shared) print(cmd *cobra.Command, record any, rows [][]string) error {
 	return err
 }
 
-// list is print for rows under a heading; none says so in a sentence.
+// list is print for rows with a heading. If there are no rows it prints the sentence none.
 func (s *shared) list(cmd *cobra.Command, record any, none string, rows [][]string) error {
 	if len(rows) == 1 && !s.asJSON() {
 		_, err := fmt.Fprintln(cmd.ErrOrStderr(), none)
@@ -110,8 +110,8 @@ func (s *shared) list(cmd *cobra.Command, record any, none string, rows [][]stri
 	return s.print(cmd, record, rows)
 }
 
-// table sets cells in columns, two spaces apart. It pads by what is seen: a color is
-// not.
+// table writes cells in columns, two spaces apart. The codes of colors do not count for the
+// width.
 func (s *shared) table(rows [][]string) string {
 	var widths []int
 	for _, row := range rows {
@@ -143,7 +143,7 @@ const (
 	yellow = "33"
 )
 
-// paint gives a state the color of how well it is.
+// paint colors a state: green for good, yellow for in between, red for bad.
 func (s *shared) paint(cell string) string {
 	color := ""
 	switch cell {
@@ -167,7 +167,7 @@ func printJSON(w io.Writer, record any) error {
 	return out.Encode(record)
 }
 
-// local writes a time in this machine's zone, which it names; nothing for no time.
+// local formats a time in this machine's zone, with the offset; empty for no time.
 func local(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
@@ -175,7 +175,7 @@ func local(t *time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05 -07:00")
 }
 
-// when is local for a column: on a terminal it tells how long ago that is.
+// when formats a time for a column: on a terminal as how long ago it was, else as local.
 func (s *shared) when(t *time.Time) string {
 	if !s.terminal || t == nil || t.IsZero() {
 		return local(t)
@@ -191,7 +191,7 @@ func (s *shared) when(t *time.Time) string {
 	}
 }
 
-// about is a span in its largest unit.
+// about formats a duration in its largest unit.
 func about(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

@@ -11,7 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestWhen: on a terminal a column tells how long ago, elsewhere the time with its zone.
+// TestWhen: a column shows on a terminal how long ago a time was, elsewhere the time with
+// its zone.
 func TestWhen(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 8, 30, 12, 0, 0, 0, time.UTC)
@@ -29,8 +30,7 @@ func TestWhen(t *testing.T) {
 	}
 }
 
-// TestTable: columns line up by what is seen, with colors or without, and no line ends
-// in spaces.
+// TestTable: columns are aligned, with colors and without, and no line ends in spaces.
 func TestTable(t *testing.T) {
 	t.Parallel()
 	rows := [][]string{{"SITE", "STATE", "NOTE"}, {"müller", "active", ""}, {"acme", "failed", "why"}, {"b", "", ""}}
@@ -48,7 +48,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestLookOfAPipe: what is no terminal gets neither colors nor spans of time.
+// TestLookOfAPipe: output that is not a terminal has neither colors nor relative times.
 func TestLookOfAPipe(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -80,7 +80,7 @@ func TestJQ(t *testing.T) {
 		{".jobs[].id", "a\nb\n"},
 		{".jobs[1]", `{"id":"b","n":2}` + "\n"},
 		{"[.jobs[].n] | add", "3\n"},
-		{"env | length", "0\n"}, // the environment holds tokens
+		{"env | length", "0\n"}, // the environment contains tokens
 	} {
 		var out bytes.Buffer
 		cmd := &cobra.Command{}
@@ -103,7 +103,7 @@ func TestJQ(t *testing.T) {
 	}
 }
 
-// TestHintsOfToken: only what an API answered is mended by another token.
+// TestHintsOfToken: the hint to set another token is given only if an API has answered.
 func TestHintsOfToken(t *testing.T) {
 	t.Parallel()
 	for _, code := range []nexus.Code{nexus.Forbidden, nexus.Unauthenticated} {
@@ -113,7 +113,7 @@ func TestHintsOfToken(t *testing.T) {
 	}
 }
 
-// TestSomePages: as many are asked for as are wanted, the server's largest page at a time.
+// TestSomePages: pages reads as many elements as wanted, in pages of the largest size.
 func TestSomePages(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -152,8 +152,8 @@ func TestSomePages(t *testing.T) {
 	}
 }
 
-// TestNoFilesOffered: no argument or flag is completed with the names of files, but for
-// the file that init writes.
+// TestNoFilesOffered: no argument or flag is completed with names of files, except for the
+// file that init writes.
 func TestNoFilesOffered(t *testing.T) {
 	t.Parallel()
 	each(rootCommand(), func(cmd *cobra.Command) {

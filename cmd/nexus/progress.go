@@ -13,14 +13,14 @@ import (
 	"github.com/nexus-erp/provisioner/api/gen"
 )
 
-// watcher shows how far a job is.
+// watcher shows the progress of a job.
 type watcher interface {
-	show(job gen.Job) // at every change
-	say(text string)  // a remark between
-	end()             // nothing more follows
+	show(job gen.Job) // called at every change
+	say(text string)  // prints a remark
+	end()             // called last
 }
 
-// newWatcher draws a bar on a terminal, and writes plain lines elsewhere.
+// newWatcher returns a bar for a terminal, and lines for anything else.
 func newWatcher(w io.Writer) watcher {
 	if file, ok := w.(*os.File); ok && isTerminal(w) && os.Getenv("TERM") != "dumb" {
 		return newBar(file)
@@ -31,10 +31,10 @@ func newWatcher(w io.Writer) watcher {
 // lines writes a line for each change of a step.
 type lines struct {
 	w      io.Writer
-	clock  bool // each with the time it happened
+	clock  bool // each line has its time
 	told   map[string]gen.StepState
 	wait   string
-	failed bool // why has been told
+	failed bool // the error is printed
 }
 
 func (l *lines) show(job gen.Job) {
@@ -97,7 +97,7 @@ func over(state gen.State) bool {
 	}
 }
 
-// bar redraws one line at the foot of a terminal: a bar, the step, the time.
+// bar redraws the last line of a terminal: a bar, the step, the time.
 type bar struct {
 	w       *os.File
 	began   time.Time
@@ -111,7 +111,7 @@ type bar struct {
 
 func newBar(w *os.File) *bar {
 	b := &bar{w: w, began: time.Now(), stop: make(chan struct{})}
-	b.stopped.Go(func() { // the seconds go on between two changes
+	b.stopped.Go(func() { // updates the seconds between two changes
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
@@ -147,7 +147,7 @@ func (b *bar) say(text string) {
 	b.draw()
 }
 
-// end leaves the last state of the bar as a line of its own.
+// end leaves the last state of the bar as a line.
 func (b *bar) end() {
 	close(b.stop)
 	b.stopped.Wait()
@@ -156,7 +156,7 @@ func (b *bar) end() {
 	}
 }
 
-// above writes a line that stays; the bar moves down.
+// above prints a line above the bar.
 func (b *bar) above(text string) { fmt.Fprintf(b.w, "\r\x1b[K  %s\n", text) }
 
 func (b *bar) draw() {
@@ -180,7 +180,7 @@ func (b *bar) draw() {
 	fmt.Fprintf(b.w, "\r%s\x1b[K", b.fit(text))
 }
 
-// doing is what happens at the moment, in a few words.
+// doing says in a few words what the job does.
 func (b *bar) doing(at gen.Step) string {
 	if b.job.State != gen.StateRunning || at.Name == "" {
 		return strings.TrimSpace(strings.ReplaceAll(string(b.job.State), "_", " ") + " " + at.Name)
@@ -195,7 +195,7 @@ func (b *bar) doing(at gen.Step) string {
 	return text
 }
 
-// fit keeps the bar on one line: a line that wraps cannot be drawn over.
+// fit cuts the bar to one line, since a wrapped line cannot be redrawn.
 func (b *bar) fit(text string) string {
 	columns, _, err := term.GetSize(int(b.w.Fd()))
 	if runes := []rune(text); err == nil && columns > 1 && len(runes) >= columns {

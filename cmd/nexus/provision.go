@@ -20,9 +20,9 @@ import (
 type provisioning struct {
 	*shared
 	body     gen.SignupRequest
-	optional map[string]*string // flags that may be left out of the request
+	optional map[string]*string // flags that are sent only if they are given
 	key      string
-	zone     string // this machine's, for a site that is asked for without one
+	zone     string // this machine's time zone, if no other is given
 	stdin    bool
 	local    bool
 	verbose  bool
@@ -34,25 +34,25 @@ func provisionCommand(s *shared) *cobra.Command {
 		Use:         "provision <site> <e-mail> <full name> [<password>] <organization>",
 		Annotations: map[string]string{answersJSON: ""},
 		Short:       "Make a site and wait for its API key",
-		Long: `Asks the API for a site, shows how far it is on standard error, and prints one
-JSON object on standard output, whatever happens:
+		Long: `Asks the API for a site, shows the progress on standard error, and prints one JSON
+object on standard output, also if it fails:
   {"success": true, "site": …, "url": …, "apiKey": …, "apiSecret": …}
   {"success": false, "error": {"code": …, "message": …, "action": …}}
 
-<site> is the part of the address before the domain. What is needed may also be
-given by flags (--email, --name, --organization, and --subdomain if you like; left
-out, it is made from the organization's name): either all by flags or none.
+<site> is the part of the address before the domain. Instead of the arguments you
+can give flags: --email, --name, --organization and, if you like, --subdomain.
+Without --subdomain the address is made from the organization's name.
 
-The password is better left out: then it is asked for, or read as one line of
-standard input. In the command it can be read by everybody on this machine while
-the command runs (ps), and it stays in the history of your shell.
+Leave the password out: it is asked for, or read as one line of standard input. As
+an argument everybody on this machine can read it while the command runs (ps), and
+it stays in the history of your shell.
 
-With --local nothing else is needed: API, worker and sandbox run in this very
-process, and nothing is kept after it.
+With --local nothing else is needed: API, worker and sandbox run in this process,
+and nothing is kept after it ends.
 
-With a token in NEXUS_API_TOKEN (scope signup or operate) it is sent along. When
-the wait is interrupted, the job goes on; the same command with the same
---idempotency-key finds it again and has its key in the end.
+A token in NEXUS_API_TOKEN (scope signup or operate) is sent too. If the wait is
+interrupted, the job goes on; the same command with the same --idempotency-key
+continues the wait and prints the key.
 
 Exit codes: 0 made; 1 failed or refused; 2 called wrongly; 3 no answer from the
 API, or the wait was interrupted.`,
@@ -67,16 +67,16 @@ API, or the wait was interrupted.`,
 	flags.StringVar(&p.body.Email, "email", "", "e-mail address of the new admin")
 	flags.StringVar(&p.body.FullName, "name", "", "full name of the new admin")
 	flags.StringVar(&p.body.OrganizationName, "organization", "", "name of the company")
-	for _, f := range [][2]string{{"subdomain", "wished address before the domain"}, {"plan", "free, starter or business; enterprise with a token of the scope operate"},
+	for _, f := range [][2]string{{"subdomain", "the address before the domain"}, {"plan", "free, starter or business; enterprise with a token of the scope operate"},
 		{"country", "country by its ISO code or name, such as DE"}, {"language", "language code, such as de"},
 		{"timezone", "time zone, such as Europe/Berlin (default: on a terminal this machine's)"}, {"currency", "currency code, such as EUR"}} {
 		p.optional[f[0]] = flags.String(f[0], "", f[1])
 	}
 	_ = cmd.RegisterFlagCompletionFunc("plan", completePlan) // the flag exists
-	flags.StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
+	flags.StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a new one)")
 	flags.BoolVar(&p.stdin, "password-stdin", false, "read the password as one line of standard input")
-	flags.BoolVar(&p.local, "local", false, "do everything in this process, on the sandbox; nothing is kept")
-	flags.BoolVar(&p.verbose, "verbose", false, "with --local: show the log too")
+	flags.BoolVar(&p.local, "local", false, "run everything in this process, on the sandbox; nothing is kept")
+	flags.BoolVar(&p.verbose, "verbose", false, "with --local: print the log too")
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func (p *provisioning) run(cmd *cobra.Command, args []string) error {
 		return p.fail(cmd, err)
 	}
 	progress, ctx := cmd.ErrOrStderr(), cmd.Context()
-	if isTerminal(progress) { // elsewhere the machine is a server, hardly where the customer is
+	if isTerminal(progress) { // else the machine is probably a server, in another zone than the customer
 		p.zone = ownZone()
 	}
 	if p.local {
@@ -107,7 +107,7 @@ func (p *provisioning) logTo(progress io.Writer) io.Writer {
 	return io.Discard
 }
 
-// read makes the request of arguments and flags.
+// read makes the request from arguments and flags.
 func (p *provisioning) read(cmd *cobra.Command, args []string) error {
 	switch len(args) {
 	case 0:
@@ -118,17 +118,17 @@ func (p *provisioning) read(cmd *cobra.Command, args []string) error {
 			}
 		}
 		if missing != "" {
-			return usage("Give site, e-mail, full name and organization as arguments, or all by flags (missing: %s).", missing)
+			return usage("Give site, e-mail, full name and organization as arguments, or all of them as flags (missing: %s).", missing)
 		}
 	case 4, 5:
 		for _, flag := range []string{"subdomain", "email", "name", "organization"} {
 			if cmd.Flags().Changed(flag) {
-				return usage("Give what is needed either as arguments or by flags, not both (--%s).", flag)
+				return usage("Give either arguments or flags, not both (--%s).", flag)
 			}
 		}
 		p.body.Subdomain, p.body.Email, p.body.FullName, p.body.OrganizationName = &args[0], args[1], args[2], args[len(args)-1]
 	default:
-		return usage("It takes 4 arguments (site, e-mail, full name, organization), or 5 with the password before the organization; there are %d. Put quotes around what has spaces in it.", len(args))
+		return usage("Give 4 arguments (site, e-mail, full name, organization), or 5 with the password before the organization; these are %d. Put quotes around an argument with spaces.", len(args))
 	}
 	for name, into := range map[string]**string{"subdomain": &p.body.Subdomain, "plan": &p.body.Plan, "country": &p.body.Country,
 		"language": &p.body.Language, "timezone": &p.body.Timezone, "currency": &p.body.Currency} {
@@ -139,7 +139,7 @@ func (p *provisioning) read(cmd *cobra.Command, args []string) error {
 	return p.password(args)
 }
 
-// freshKey is the key of the flag, or else one that nobody has.
+// freshKey returns the key of the flag, or a new one.
 func (p *provisioning) freshKey() string {
 	if p.key == "" {
 		return string(nexus.NewJobID())
@@ -150,7 +150,7 @@ func (p *provisioning) freshKey() string {
 func (p *provisioning) password(args []string) error {
 	if len(args) == 5 {
 		if p.stdin {
-			return usage("The password is given twice: as an argument, and by --password-stdin. Leave the argument out.")
+			return usage("The password is given twice, as an argument and with --password-stdin; leave the argument out.")
 		}
 		p.body.Password = args[3]
 		return nil
@@ -164,7 +164,7 @@ func (p *provisioning) password(args []string) error {
 	return err
 }
 
-// make has the site made, and prints the answer.
+// make makes the site, and prints the answer.
 func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.Client) error {
 	body, key := p.body, p.freshKey()
 	guessed := body.Timezone == nil && p.zone != ""
@@ -172,7 +172,7 @@ func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.C
 		body.Timezone = &p.zone
 	}
 	pair, err := provision(ctx, c, body, key, cmd.ErrOrStderr())
-	if guessed && refusesZone(err) { // nothing was recorded; the site gets the operator's
+	if guessed && refusesZone(err) { // nothing was recorded; the site gets the zone in NEXUS_TIME_ZONE
 		pair, err = provision(ctx, c, p.body, key, cmd.ErrOrStderr())
 	}
 	if err != nil {
@@ -182,8 +182,8 @@ func (p *provisioning) make(ctx context.Context, cmd *cobra.Command, c *client.C
 	return p.json(cmd.Context(), cmd.OutOrStdout(), made(pair))
 }
 
-// unresolved says of a name below localhost that this system's programs do not find
-// it, if so; browsers and curl do all the same.
+// unresolved returns a hint if this system does not resolve a name below localhost.
+// Browsers and curl resolve it themselves.
 func unresolved(ctx context.Context, site string, lookup func(context.Context, string) ([]string, error)) string {
 	if !strings.HasSuffix(site, ".localhost") {
 		return ""
@@ -193,15 +193,15 @@ func unresolved(ctx context.Context, site string, lookup func(context.Context, s
 	if _, err := lookup(ctx, site); err == nil {
 		return ""
 	}
-	return "Browsers and curl find " + site + "; other programs here do not: install libnss-myhostname, or call 127.0.0.1 with the header Host.\n"
+	return "Browsers and curl resolve " + site + "; other programs here do not: install libnss-myhostname, or call 127.0.0.1 with the header Host.\n"
 }
 
-// answer is what provision prints; a program reads it.
+// answer is the JSON of nexus provision.
 type answer struct {
 	Success   bool     `json:"success"`
 	Site      string   `json:"site,omitempty"`
 	URL       string   `json:"url,omitempty"`
-	APIKey    string   `json:"apiKey,omitempty"` //nolint:gosec // handing the key out is what this command is for
+	APIKey    string   `json:"apiKey,omitempty"` //nolint:gosec // this command prints the key
 	APISecret string   `json:"apiSecret,omitempty"`
 	Error     *refusal `json:"error,omitempty"`
 }
@@ -210,8 +210,8 @@ func made(pair gen.Credentials) answer {
 	return answer{Success: true, Site: pair.Site, URL: pair.Url, APIKey: pair.ApiKey, APISecret: pair.ApiSecret}
 }
 
-// fail prints why there is no site: the object for programs, and a line for
-// whoever watches. Nil is no failure.
+// fail prints an error as JSON on standard output and as text on standard error. It does
+// nothing for nil.
 func (p *provisioning) fail(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
@@ -230,20 +230,19 @@ func (p *provisioning) fail(cmd *cobra.Command, err error) error {
 	return exit(exitCode(err))
 }
 
-// provision asks, follows the job and picks the credentials up. The claim token
-// is never printed; when the wait is interrupted the job goes on, and the same
-// idempotency key finds it again.
+// provision signs up, follows the job and picks up the credentials. It never prints the
+// claim token: if the wait is interrupted, the same idempotency key finds the job again.
 func provision(ctx context.Context, c *client.Client, body gen.SignupRequest, key string, progress io.Writer) (gen.Credentials, error) {
 	ask := c.Signup
 	if plan, known := nexus.FindPlan(nexus.PlanName(value(body.Plan))); known && !plan.SelfServe {
-		ask = c.Create // an operator's to give
+		ask = c.Create // only an operator may give this plan
 	}
 	accepted, err := ask(ctx, body, key)
 	if ctx.Err() != nil {
 		return gen.Credentials{}, interrupted{again: sameKey(key)}
 	}
 	if err != nil {
-		if nexus.CodeOf(err) == nexus.Unavailable { // it may have been recorded all the same
+		if nexus.CodeOf(err) == nexus.Unavailable { // the job may be recorded all the same
 			fmt.Fprintln(progress, sameKey(key))
 		}
 		return gen.Credentials{}, err
@@ -252,7 +251,7 @@ func provision(ctx context.Context, c *client.Client, body gen.SignupRequest, ke
 	return collect(ctx, c, accepted, key, progress)
 }
 
-// collect waits for the end of a job that makes a key, and picks it up.
+// collect waits for the end of a job that makes a key, and picks up the key.
 func collect(ctx context.Context, c *client.Client, accepted gen.Accepted, key string, progress io.Writer) (gen.Credentials, error) {
 	_, err := finish(ctx, c, accepted.JobId, progress)
 	if stop, ok := errors.AsType[interrupted](err); ok {
@@ -262,7 +261,7 @@ func collect(ctx context.Context, c *client.Client, accepted gen.Accepted, key s
 	if err != nil {
 		return gen.Credentials{}, err
 	}
-	// The pick-up is bound to the key, so a lost answer may be asked for again.
+	// The pick-up is bound to the idempotency key, so it can be repeated after a lost answer.
 	for heard := time.Now(); ; {
 		pair, err := c.Credentials(ctx, accepted.JobId, nexus.Secret(accepted.ClaimToken), key)
 		if nexus.CodeOf(err) != nexus.Unavailable {
@@ -275,5 +274,5 @@ func collect(ctx context.Context, c *client.Client, accepted gen.Accepted, key s
 }
 
 func sameKey(key string) string {
-	return "To have the key in the end, run the same command with: --idempotency-key " + key
+	return "To get the key, run the same command with: --idempotency-key " + key
 }

@@ -13,10 +13,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// onSandbox runs API, worker and sandbox in this process, on ports of their own,
-// and gives use a client of theirs with the scope operate. Nothing of them is
-// left when it returns. Of the environment only the sandbox's pace counts, so
-// that no Redis or bench of somebody's is touched.
+// onSandbox runs API, worker and sandbox in this process, on ports of their own, and calls
+// use with a client that has the scope operate. Nothing is left when it returns. It reads
+// nothing from the environment but NEXUS_SANDBOX_DELAY, so it uses no other Redis or bench.
 func onSandbox(ctx context.Context, log io.Writer, use func(*client.Client) error) error {
 	token := freshToken()
 	environ := []string{"NEXUS_HTTP_ADDR=127.0.0.1:0", "NEXUS_SANDBOX_ADDR=127.0.0.1:0", "NEXUS_TOKENS=local:operate:" + token}

@@ -13,7 +13,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// shared is what all commands are told by flags of the root.
+// shared holds the flags of the root, which all commands have.
 type shared struct {
 	server string
 	output string
@@ -24,16 +24,16 @@ type shared struct {
 func (s *shared) flags(flags *pflag.FlagSet) {
 	const usual = "http://127.0.0.1:8300"
 	flags.StringVar(&s.server, "server", cmp.Or(os.Getenv("NEXUS_API_URL"), usual), "the API to ask (NEXUS_API_URL)")
-	flags.Lookup("server").DefValue = usual // the help shows it, and the variable may hold a password
-	flags.StringVarP(&s.output, "output", "o", "table", "how lists and records are printed: table, or json as the API sends it")
-	flags.StringVar(&s.jq, "jq", "", "print what this expression of jq makes of the JSON")
+	flags.Lookup("server").DefValue = usual // the help prints it, and the variable may contain a password
+	flags.StringVarP(&s.output, "output", "o", "table", "print lists and records as table, or as json, as the API sends them")
+	flags.StringVar(&s.jq, "jq", "", "print the results of this jq expression on the JSON")
 }
 
-// client asks the API of the flags; the caller closes it.
+// client returns a client of the API. The caller must close it.
 func (s *shared) client() (*client.Client, error) {
 	u, err := url.Parse(s.server)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		// It may hold a password: not repeated.
+		// Do not print it: it may contain a password.
 		return nil, usage("The API's address is not a URL such as http://127.0.0.1:8300 (--server, NEXUS_API_URL).")
 	}
 	return client.New(s.server, token()), nil
@@ -53,14 +53,14 @@ func (s *shared) asking(do func(cmd *cobra.Command, c *client.Client, args []str
 	}
 }
 
-// exactly wants its arguments by name, and says which are missing.
+// exactly requires one argument for each name, and names the missing ones.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
 			return usage("%s needs %s.", cmd.CommandPath(), strings.Join(names[len(args):], " and "))
 		case len(args) > len(names):
-			return usage("%s does not know what to do with %q.", cmd.CommandPath(), args[len(names)])
+			return usage("%s has an argument too many: %q.", cmd.CommandPath(), args[len(names)])
 		}
 		return nil
 	}

@@ -11,23 +11,23 @@ import (
 	"time"
 )
 
-// site calls a tenant's site as the tenant's own programs would.
+// site calls a tenant's site, as the tenant's own programs do.
 type site struct {
-	base   string // where it is called
-	host   string // the site's name, if another address is called; else empty
+	base   string // URL
+	host   string // for the Host header; empty: the host of the URL
 	pair   string // "key:secret"
 	client *http.Client
 }
 
-// newSite calls a site at its address, or at a host:port with its Host header
-// where the address leads nowhere yet (NEXUS_VERIFY_ADDR).
+// newSite calls a site at its own address, or at a host:port (NEXUS_VERIFY_ADDR) with the
+// site's name in the Host header.
 func newSite(a answer, addr string) *site {
 	s := &site{base: strings.TrimSuffix(a.URL, "/"), pair: a.APIKey + ":" + a.APISecret}
 	if addr != "" {
 		s.base, s.host = "http://"+addr, a.Site
 	}
 	s.client = &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{DialContext: dialLocalhost, Proxy: http.ProxyFromEnvironment},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a login page is no answer
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a redirect to the login page is an error
 	return s
 }
 
@@ -42,13 +42,13 @@ func dialLocalhost(ctx context.Context, network, addr string) (net.Conn, error) 
 
 func (s *site) close() { s.client.CloseIdleConnections() }
 
-// check is one line of a checklist; nil is well.
+// check is one line of a checklist. Run returns nil if it passes.
 type check struct {
 	what string
 	run  func(context.Context) error
 }
 
-// checks are what a key must be good for, and what it must not.
+// checks test what a key must allow, and what must be refused.
 func (s *site) checks(email string) []check {
 	return []check{
 		{"the site answers a ping", func(ctx context.Context) error {

@@ -19,12 +19,12 @@ const needSite = "a site (nexus tenants list)"
 func tenantsCommand(s *shared) *cobra.Command {
 	tenants := &cobra.Command{
 		Use:   "tenants",
-		Short: "List, remove and restore tenants, and give them fresh keys",
-		Long: `A tenant is a site and its admin. A <site> may be given by its full name, or by
-the part before the domain.`,
+		Short: "List, remove and restore tenants, and give them new keys",
+		Long: `A tenant is a site and its admin. Give a <site> by its full name, or by the part
+before the domain.`,
 		Example: "  nexus tenants list\n  nexus tenants rm acme",
 	}
-	keys := &cobra.Command{Use: "keys", Short: "Give a tenant's admin a fresh key", Example: "  nexus tenants keys rotate acme"}
+	keys := &cobra.Command{Use: "keys", Short: "Give a tenant's admin a new key", Example: "  nexus tenants keys rotate acme"}
 	keys.AddCommand(keysRotate(s))
 	tenants.AddCommand(tenantsList(s), tenantsShow(s), tenantsRemove(s), tenantsRestore(s), keys)
 	return tenants
@@ -92,7 +92,7 @@ func tenantsShow(s *shared) *cobra.Command {
 	}
 }
 
-// fullName completes a name without a domain; only the server knows the domain.
+// fullName completes a name without a domain, which it asks the API for.
 func fullName(ctx context.Context, c *client.Client, name string) (string, error) {
 	if strings.Contains(name, ".") {
 		return name, nil
@@ -105,12 +105,12 @@ func tenantsRemove(s *shared) *cobra.Command {
 	var now, yes bool
 	cmd := &cobra.Command{
 		Use:   "rm <site>",
-		Short: "Close a tenant's site, and remove it when its grace is over",
-		Long: `Closes the site at once; it is removed for good when its grace is over (7 days,
-unless the operator set another), and can be restored until then. With --now it is
-removed at once, with all its data, and its name is free.
+		Short: "Close a tenant's site, and remove it after a grace period",
+		Long: `Closes the site at once, and removes it for good after a grace period (7 days, or
+NEXUS_DELETE_GRACE); until then it can be restored. With --now it is removed at
+once, with all its data, and its name is free.
 
-Asks before it does so; where there is nobody to ask, --yes is needed.`,
+Asks first. Without a terminal --yes is needed.`,
 		Example: "  nexus tenants rm acme\n  nexus tenants rm test-manual --now --yes",
 		Args:    exactly(needSite), ValidArgsFunction: s.completeSite(gen.Active, gen.Suspended),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -150,18 +150,18 @@ func removed(ctx context.Context, c *client.Client, site string, now bool) strin
 	return text + " To open it again: nexus tenants restore " + site
 }
 
-// confirm asks a person. What cannot be taken back wants the name typed.
+// confirm asks on the terminal. To remove a site at once, its name must be typed.
 func confirm(cmd *cobra.Command, site string, now bool) error {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usage("There is nobody to ask whether %s shall be removed; say so with --yes.", site)
+		return usage("To remove %s without a terminal, add --yes.", site)
 	}
-	question, yes := "Close "+site+"? It can be restored until its grace is over. [y/N] ", []string{"y", "yes"}
+	question, yes := "Close "+site+"? It can be restored until its grace period is over. [y/N] ", []string{"y", "yes"}
 	if now {
 		question, yes = "This removes "+site+" with all its data, at once. Type its name to go on: ", []string{site}
 	}
 	fmt.Fprint(cmd.ErrOrStderr(), question)
 	given := make(chan string, 1)
-	go func() { // a read from a terminal cannot be ended; it dies with the process
+	go func() { // a read from a terminal cannot be canceled; it ends with the process
 		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 		given <- strings.TrimSpace(line)
 	}()
@@ -205,9 +205,9 @@ func keysRotate(s *shared) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "rotate <site>",
 		Annotations: map[string]string{answersJSON: ""},
-		Short:       "Give a tenant's admin a fresh key and secret",
-		Long: `Sets a fresh key and secret for the site's admin, waits, and prints one JSON
-object on standard output, as nexus provision does. The old pair is dead then.`,
+		Short:       "Give a tenant's admin a new key and secret",
+		Long: `Sets a new key and secret for the site's admin, and prints one JSON object on
+standard output, as nexus provision does. The old ones stop working.`,
 		Example: "  nexus tenants keys rotate acme\n  nexus tenants keys rotate acme.example.com | jq -r .apiKey",
 		Args:    func(cmd *cobra.Command, args []string) error { return p.fail(cmd, exactly(needSite)(cmd, args)) }, ValidArgsFunction: s.completeSite(gen.Active),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -215,7 +215,7 @@ object on standard output, as nexus provision does. The old pair is dead then.`,
 		},
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return p.fail(cmd, usage("%v", err)) })
-	cmd.Flags().StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a fresh one)")
+	cmd.Flags().StringVar(&p.key, "idempotency-key", "", "repeat a call safely with the same key (default: a new one)")
 	return cmd
 }
 

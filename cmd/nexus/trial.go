@@ -23,15 +23,15 @@ type trial struct {
 	out     io.Writer
 	c       *client.Client
 	server  string
-	addr    string // where sites are called; empty: at their own address
+	addr    string // host:port at which sites are called; empty: at their own address
 	keep    bool
 	email   string
 	name    string                                   // of the site, before the domain
-	failure string                                   // what went wrong first
-	print   func(passed bool, seconds float64) error // for programs; nil: the lines are all
+	failure string                                   // the first one
+	print   func(passed bool, seconds float64) error // prints the JSON; nil: no JSON
 }
 
-// tried is what nexus test-provisioning tells a program.
+// tried is the JSON of nexus test-provisioning.
 type tried struct {
 	Passed    bool    `json:"passed"`
 	Subdomain string  `json:"subdomain"`
@@ -44,13 +44,13 @@ func testCommand(s *shared) *cobra.Command {
 	t := &trial{}
 	cmd := &cobra.Command{
 		Use:   "test-provisioning",
-		Short: "Make a site, check all of it, and remove it again",
-		Long: `Makes a site test-…, checks every field of the answer and what its key is good
-for, removes the site at once, and checks that its name is free again.
+		Short: "Make a site, check it, and remove it again",
+		Long: `Makes a site test-…, checks every field of the answer and what the key allows,
+removes the site, and checks that its name is free again.
 
-Removing needs a token with the scope operate in NEXUS_API_TOKEN; with --keep the
+The removal needs a token with the scope operate in NEXUS_API_TOKEN. With --keep the
 site stays, and the command that removes it is printed. With --local nothing is
-needed: all runs in this process, on the sandbox.
+needed: everything runs in this process, on the sandbox.
 
 The site is called at its own address (*.localhost on this machine), or at
 NEXUS_VERIFY_ADDR (host:port) with its name in the Host header.
@@ -73,7 +73,7 @@ Exit codes: 0 passed; 1 failed; 2 called wrongly; 3 no answer from the API.`,
 				log = cmd.ErrOrStderr()
 			}
 			if here && t.keep {
-				return usage("With --local nothing can be kept; leave --keep out.")
+				return usage("--keep does not go with --local, which keeps nothing.")
 			}
 			if here {
 				return onSandbox(ctx, log, func(c *client.Client) error {
@@ -90,14 +90,14 @@ Exit codes: 0 passed; 1 failed; 2 called wrongly; 3 no answer from the API.`,
 			return t.run(ctx)
 		},
 	}
-	cmd.Flags().BoolVar(&t.keep, "keep", false, "leave the site there")
-	cmd.Flags().BoolVar(&here, "local", false, "do everything in this process, on the sandbox; nothing is kept")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "with --local: show the log too")
+	cmd.Flags().BoolVar(&t.keep, "keep", false, "do not remove the site")
+	cmd.Flags().BoolVar(&here, "local", false, "run everything in this process, on the sandbox; nothing is kept")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "with --local: print the log too")
 	cmd.Flags().StringVar(&t.email, "email", "test@example.com", "the admin's address; a tag is added (test+1a2b3c@example.com)")
 	return cmd
 }
 
-// tagged makes an address that is new, so that no limit for one address counts.
+// tagged makes a new e-mail address, so that the rate limit for one address is not reached.
 func tagged(email, tag string) string {
 	local, domain, _ := strings.Cut(email, "@")
 	mark := "+"
@@ -110,10 +110,10 @@ func tagged(email, tag string) string {
 func (t *trial) run(ctx context.Context) error {
 	began := time.Now()
 	fmt.Fprintf(t.out, "Provisioning test of %s\n", t.server)
-	if !t.keep { // rather now than with a site that cannot be removed
+	if !t.keep { // check the token first, since the site must be removed
 		if _, err := t.c.Tenants(ctx, "", "", 1); err != nil {
 			if code := nexus.CodeOf(err); code == nexus.Unauthenticated || code == nexus.Forbidden {
-				err = fmt.Errorf("%w\n  Or let the site stay: --keep", explain(err))
+				err = fmt.Errorf("%w\n  Or do not remove the site: --keep", explain(err))
 			}
 			return err
 		}
@@ -137,7 +137,7 @@ func (t *trial) run(ctx context.Context) error {
 	return nil
 }
 
-// result is a line of the checklist.
+// result prints a line of the checklist.
 func (t *trial) result(what string, err error) bool {
 	if err == nil {
 		fmt.Fprintf(t.out, "  ✓ %s\n", what)
@@ -163,14 +163,14 @@ func (t *trial) make(ctx context.Context) (answer, bool) {
 	}
 	t.result("the site is made", err)
 	if _, ended := errors.AsType[failedJob](err); ended {
-		t.result("nothing is left of it: the name is free", t.free(ctx))
+		t.result("nothing is left: the name is free", t.free(ctx))
 	}
 	return answer{}, false
 }
 
 var hex64 = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// inspect goes through the answer, field by field, and calls the site.
+// inspect checks each field of the answer, and calls the site.
 func (t *trial) inspect(ctx context.Context, a answer) {
 	fmt.Fprintf(t.out, "\n2. Check the answer\n")
 	t.result("success is true", unless(a.Success, "it is false"))
@@ -193,12 +193,12 @@ func unless(ok bool, text string) error {
 	return errors.New(text)
 }
 
-// remove says how the site is removed, and does it.
+// remove prints how to remove the site, and removes it unless keep is set.
 func (t *trial) remove(ctx context.Context, a answer) {
-	fmt.Fprintf(t.out, "\n3. Remove it\n  By hand it would be either of these:\n    nexus tenants rm %s --now --yes\n", a.Site)
+	fmt.Fprintf(t.out, "\n3. Remove it\n  By hand, either of these commands removes it:\n    nexus tenants rm %s --now --yes\n", a.Site)
 	fmt.Fprintf(t.out, "    curl -X DELETE -H \"Authorization: Bearer $NEXUS_API_TOKEN\" \"%s/tenants/%s?purge=now\"\n", t.base(), a.Site)
 	if t.keep {
-		fmt.Fprintf(t.out, "  It stays there (--keep).\n")
+		fmt.Fprintf(t.out, "  It is not removed (--keep).\n")
 		return
 	}
 	job, err := t.c.Delete(ctx, a.Site, true)

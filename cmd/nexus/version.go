@@ -8,7 +8,7 @@ import (
 
 func versionCommand(s *shared) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Say which version this is", Example: "  nexus version\n  nexus version -o json", Args: exactly(),
+		Use: "version", Short: "Print the version", Example: "  nexus version\n  nexus version -o json", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := app.Built()
 			commit := v.Commit

@@ -10,14 +10,14 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// ownZone is this machine's time zone by its IANA name; empty where it cannot be
-// told. It is found as the C library does: TZ, then the link /etc/localtime.
+// ownZone returns the IANA name of this machine's time zone, from TZ or else from the link
+// /etc/localtime, as the C library does; empty if it is not known.
 func ownZone() string {
-	link, _ := os.Readlink("/etc/localtime") // no link tells nothing
+	link, _ := os.Readlink("/etc/localtime") // empty without a link
 	return zoneOf(os.Getenv("TZ"), link)
 }
 
-// zoneOf takes UTC for a machine that nobody has set.
+// zoneOf returns no zone for UTC, which is the default of machines that were not set up.
 func zoneOf(env, link string) string {
 	name := strings.TrimPrefix(env, ":")
 	if name == "" {
@@ -29,7 +29,7 @@ func zoneOf(env, link string) string {
 	return name
 }
 
-// refusesZone tells whether a request was refused for its time zone.
+// refusesZone reports whether a request was refused because of its time zone.
 func refusesZone(err error) bool {
 	e, ok := errors.AsType[*nexus.Error](err)
 	return ok && slices.ContainsFunc(e.Fields, func(f nexus.FieldError) bool { return f.Field == "timezone" })

@@ -33,13 +33,13 @@ func TestZoneOf(t *testing.T) {
 	}
 }
 
-// TestZoneIsAsked: this machine's zone goes along, and where the server does not know
-// it, nobody is refused what he did not type.
+// TestZoneIsAsked: this machine's zone is sent. If the server refuses it, the request is
+// repeated without a zone.
 func TestZoneIsAsked(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, typed, guess string
-		want               []string // the zones that were asked for, in turn
+		want               []string // the zones that were sent, in order
 	}{
 		{"guessed", "", "Europe/Berlin", []string{"Europe/Berlin"}},
 		{"guessed, unknown there", "", "America/Coyhaique", []string{"America/Coyhaique", ""}},

@@ -40,8 +40,8 @@ func TestCleanup(t *testing.T) {
 	}
 	clean(1, "*", "--yes")
 	said := clean(0, "test-*", "--max", "6", "--dry-run")
-	for _, name := range []string{"goes     test-1.localhost", "goes     test-noted.localhost", "stays    test-theirs.localhost", "stays    test-elsewhere.localhost",
-		"stays    test-lost.localhost"} {
+	for _, name := range []string{"remove   test-1.localhost", "remove   test-noted.localhost", "keep     test-theirs.localhost", "keep     test-elsewhere.localhost",
+		"keep     test-lost.localhost"} {
 		if !strings.Contains(said, name) {
 			t.Errorf("not said: %s\n%s", name, said)
 		}

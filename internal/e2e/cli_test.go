@@ -108,7 +108,7 @@ var changing = []struct {
 	// A poll may miss that a step began, and progress is told twice a second at most.
 	{regexp.MustCompile(`(?m)^  ([\d:]{8}  )?\w+ +(started|failed|undone)\b.*\n`), ""},
 	{regexp.MustCompile(`(?m)^ *"percent": \d+,\n`), ""},
-	{regexp.MustCompile(`(?m)^Browsers and curl find .*\n`), ""}, // not on every system
+	{regexp.MustCompile(`(?m)^Browsers and curl resolve .*\n`), ""}, // not on every system
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<64 hex>"},
 	{regexp.MustCompile(`\b[0-9a-f]{48}\b`), "<48 hex>"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "<32 hex>"},
