@@ -22,7 +22,7 @@ const (
 	ScopeOperate Scope = "operate"
 )
 
-// Tokens are the operator's tokens, kept as digests. The zero value has none.
+// Tokens are the API's tokens, as digests. The zero value has none.
 type Tokens struct{ list []token }
 
 type token struct {
@@ -31,8 +31,8 @@ type token struct {
 	digest [sha256.Size]byte
 }
 
-// ParseTokens reads "name:scope:token,…". Names are unique: they become the
-// actor of a job. The empty text is no tokens.
+// ParseTokens reads "name:scope:token,…". Names must be unique, since they become the
+// actors of jobs. An empty text gives no tokens.
 func ParseTokens(text nexus.Secret) (*Tokens, error) {
 	t := &Tokens{}
 	if text == "" {
@@ -45,7 +45,7 @@ func ParseTokens(text nexus.Secret) (*Tokens, error) {
 		case !ok || name == "":
 			return nil, fmt.Errorf("token %d is not of the form name:scope:token", i+1)
 		case !slices.Contains([]Scope{ScopeSignup, ScopeRead, ScopeOperate}, Scope(scope)):
-			return nil, fmt.Errorf("token %d: its scope, in the middle, is none of signup, read, operate", i+1)
+			return nil, fmt.Errorf("token %d: its scope, the second part, is none of signup, read, operate", i+1)
 		case len(value) < 16:
 			return nil, fmt.Errorf("token %d is too short: 16 characters or more (such as: openssl rand -hex 24)", i+1)
 		case slices.ContainsFunc(t.list, func(o token) bool { return o.name == name }):
@@ -56,7 +56,7 @@ func ParseTokens(text nexus.Secret) (*Tokens, error) {
 	return t, nil
 }
 
-// find compares with every token in constant time.
+// find returns the token with this value. It compares all tokens in constant time.
 func (t *Tokens) find(value nexus.Secret) (found token, ok bool) {
 	digest := sha256.Sum256([]byte(value))
 	for _, each := range t.list {
@@ -75,8 +75,8 @@ func bearer(c echo.Context) nexus.Secret {
 	return nexus.Secret(strings.TrimSpace(value))
 }
 
-// need answers with the name of the token's holder, if its scope will do.
-// Unauthenticated without a token we know, forbidden with another scope.
+// need returns the name of the request's token, which must have one of the scopes or
+// operate. Unauthenticated: there is no known token. Forbidden: it has another scope.
 func (s *Server) need(c echo.Context, scopes ...Scope) (actor string, err error) {
 	value := bearer(c)
 	t, ok := s.Tokens.find(value)

@@ -9,7 +9,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// ListBenches tells how admission to each bench stands.
+// ListBenches lists the benches with their mode and slots.
 func (s *Server) ListBenches(c echo.Context) error {
 	if _, err := s.need(c, ScopeRead); err != nil {
 		return err
@@ -25,7 +25,7 @@ func (s *Server) ListBenches(c echo.Context) error {
 	return c.JSON(http.StatusOK, list)
 }
 
-// SetBench says what a bench takes on from now on.
+// SetBench sets the mode of a bench.
 func (s *Server) SetBench(c echo.Context, name string, verb string) error {
 	actor, err := s.need(c, ScopeOperate)
 	if err != nil {

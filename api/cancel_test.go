@@ -7,8 +7,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestCancelOfWhatHasBegun: a key that is being made anew, or a deletion, can be
-// canceled until a worker has it, and is a conflict from then on.
+// TestCancelOfWhatHasBegun: the rotation of a key, or a removal, can be canceled until a
+// worker has it. Then a cancel is a conflict.
 func TestCancelOfWhatHasBegun(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, method, deed string }{
@@ -50,7 +50,7 @@ func TestCancelOfWhatHasBegun(t *testing.T) {
 	}
 }
 
-// TestCancelIsShown: whoever comes back to a job sees that it stops, before it has.
+// TestCancelIsShown: a job shows that its cancel was asked for.
 func TestCancelIsShown(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

@@ -14,37 +14,38 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// soon is how long nothing, or an old list, is kept: a worker may come, or Redis.
+// soon is how long empty lists, or old ones after an error, are kept.
 const soon = 2 * time.Second
 
-// lists keeps what the benches know: signups are held against it, and the page
-// offers it.
+// lists caches what the benches know. Signups are checked against it, and /choices
+// returns it.
 type lists struct {
 	read func(context.Context) (map[string]nexus.Knows, error)
 	keep time.Duration
 	log  *slog.Logger
 	mu   sync.Mutex
-	next time.Time // when it is read anew
+	next time.Time // when it is read again
 	have nexus.Knows
 }
 
 func newLists(o Options) *lists {
 	l := &lists{read: o.Store.Knows, keep: cmp.Or(o.Lists, time.Minute), log: o.Log}
-	if o.Single { // the master site tells none, and a bench of former days does not count
+	if o.Single { // the master site has no lists; those of a bench that was used before do not count
 		l.read = func(context.Context) (map[string]nexus.Knows, error) { return map[string]nexus.Knows{}, nil }
 	}
 	return l
 }
 
-// get is what the benches know, empty until one has told. What cannot be read keeps
-// nobody from signing up: the former lists count, and the bench looks again.
+// get returns what the benches know; it is empty until a worker has written it. After an
+// error it returns the last lists, so that signups go on; the worker checks the values
+// again.
 func (l *lists) get(ctx context.Context) nexus.Knows {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Now().Before(l.next) {
 		return l.have
 	}
-	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon) // it is for all who wait
+	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon) // other requests wait for the result too
 	defer cancel()
 	benches, err := l.read(short)
 	keep := l.keep
@@ -60,7 +61,7 @@ func (l *lists) get(ctx context.Context) nexus.Knows {
 	return l.have
 }
 
-// Choices tells what a signup may choose from.
+// Choices returns what a signup may choose from.
 func (s *Server) Choices(c echo.Context) error {
 	k := s.lists.get(c.Request().Context())
 	out := gen.Choices{Countries: make([]gen.Country, len(k.Countries)), Languages: make([]gen.Language, len(k.Languages)),

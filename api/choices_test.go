@@ -10,7 +10,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// tells plays a worker that brings what its bench knows.
+// tells writes what a bench knows, as its worker does.
 func (s *server) tells(k nexus.Knows) {
 	s.t.Helper()
 	if err := s.store.AnnounceBench(s.t.Context(), "main"); err != nil {
@@ -26,8 +26,8 @@ func korea() nexus.Knows {
 		Currencies: []string{"KRW"}, Languages: []nexus.Language{{Code: "ko", Name: "한국어"}}, TimeZones: []string{"Asia/Seoul"}}
 }
 
-// TestSignupAgainstLists: what a bench does not know is refused by name, and what it
-// spells otherwise is recorded as it spells it.
+// TestSignupAgainstLists: a value that the bench does not know is refused, with the name
+// of its field. A value that the bench spells differently is recorded in its spelling.
 func TestSignupAgainstLists(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -75,8 +75,8 @@ func (s *server) spec(accepted map[string]any) nexus.Spec {
 	return job.Spec
 }
 
-// TestSignupWithoutLists: before any worker came only the form is checked; a request
-// that was taken then is the same afterwards.
+// TestSignupWithoutLists: before a worker has written lists, only the form is checked. A
+// request that was accepted then can be replayed when there are lists.
 func TestSignupWithoutLists(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Lists = time.Nanosecond })
@@ -98,7 +98,7 @@ func TestSignupWithoutLists(t *testing.T) {
 	}
 }
 
-// TestListsAreKept: one read for all requests, and an outage changes nothing.
+// TestListsAreKept: the lists are read once for many requests, and kept in an outage.
 func TestListsAreKept(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -124,7 +124,7 @@ func TestListsAreKept(t *testing.T) {
 	}
 }
 
-// choices are the codes of the countries that may be chosen.
+// choices returns the codes of the countries in /choices.
 func (s *server) choices() string {
 	s.t.Helper()
 	status, _, body := s.ask("GET", "/choices", "")

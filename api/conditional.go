@@ -10,11 +10,11 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 )
 
-// hasTag tells whether an If-None-Match names a tag: in a list, as * for any, and
-// weak or strong, since a proxy that compresses makes tags weak (RFC 9110 §13.1.2).
+// hasTag reports whether an If-None-Match matches a tag: in a list, as *, and by the weak
+// comparison, since a proxy that compresses makes tags weak (RFC 9110 §13.1.2).
 func hasTag(match, tag string) bool {
 	opaque := func(text string) string { return strings.TrimPrefix(strings.TrimSpace(text), "W/") }
-	for each := range strings.SplitSeq(match, ",") { // none of ours has a comma
+	for each := range strings.SplitSeq(match, ",") { // this server's tags have no comma
 		if each = opaque(each); each == "*" || each != "" && each == opaque(tag) {
 			return true
 		}
@@ -22,7 +22,7 @@ func hasTag(match, tag string) bool {
 	return false
 }
 
-// joined makes one line of a header that may come in several (RFC 9110 §5.3).
+// joined joins the lines of a header that may come in several (RFC 9110 §5.3).
 func joined(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Request().Header
@@ -35,8 +35,8 @@ func joined(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// compressed compresses what grows: lists, the contract and the page. Answers with
-// a secret in them are left alone, and a stream has to leave at once.
+// compressed compresses large answers: lists, the contract and the page. It does not
+// compress answers with secrets, nor streams, which must be sent at once.
 func compressed() echo.MiddlewareFunc {
 	big := []string{"/jobs", "/tenants", "/benches", "/openapi.yaml", "/choices", "/", "/ui/*"}
 	return middleware.GzipWithConfig(middleware.GzipConfig{MinLength: 1400, Skipper: func(c echo.Context) bool {
@@ -44,7 +44,7 @@ func compressed() echo.MiddlewareFunc {
 	}})
 }
 
-// takesGzip reads an Accept-Encoding; "gzip;q=0" is a no.
+// takesGzip reports whether an Accept-Encoding accepts gzip; "gzip;q=0" does not.
 func takesGzip(accept string) bool {
 	for each := range strings.SplitSeq(accept, ",") {
 		coding, weight, weighted := strings.Cut(each, ";")

@@ -13,8 +13,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestConditionalJob holds that a poll is held back whatever a proxy did to the
-// tag: answered at once, it comes again at once.
+// TestConditionalJob: a poll waits for a change also if a proxy has changed the tag. If it
+// were answered at once, the client would ask again at once.
 func TestConditionalJob(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -46,7 +46,7 @@ func TestConditionalJob(t *testing.T) {
 	}
 }
 
-// lines asks with headers that may come in several lines.
+// lines sends a request with headers in several lines.
 func (s *server) lines(method, path string, headers ...string) (status int, header http.Header, body []byte) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.http.URL+path, nil)
@@ -67,7 +67,7 @@ func (s *server) lines(method, path string, headers ...string) (status int, head
 	return response.StatusCode, response.Header, body
 }
 
-// TestPreferences holds how long a signup waits, by what its answer says.
+// TestPreferences checks how long a signup waits, by the header of its answer.
 func TestPreferences(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

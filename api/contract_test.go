@@ -39,8 +39,7 @@ const (
 	signer   = "signup-token-12345"
 )
 
-// server is the API over a miniredis, with every exchange held against the
-// contract.
+// server is the API on a miniredis. Every exchange with it is checked against the contract.
 type server struct {
 	t      *testing.T
 	redis  *miniredis.Miniredis
@@ -101,7 +100,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// ask sends a request and holds the answer against the contract.
+// ask sends a request and checks the answer against the contract.
 func (s *server) ask(method, path, body string, headers ...string) (status int, header http.Header, out map[string]any) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.http.URL+path, strings.NewReader(body))
@@ -116,8 +115,7 @@ func (s *server) ask(method, path, body string, headers ...string) (status int, 
 	return status, header, out
 }
 
-// exchange sends a request with more headers, and holds the answer against the
-// contract.
+// exchange sends a request with headers, and checks the answer against the contract.
 func (s *server) exchange(request *http.Request, headers []string) (status int, header http.Header, body []byte) {
 	s.t.Helper()
 	for i := 0; i+1 < len(headers); i += 2 {
@@ -142,7 +140,7 @@ func (s *server) hold(request *http.Request, response *http.Response, body []byt
 	clean.URL.Scheme, clean.URL.Host, clean.Host = "", "", ""
 	route, params, err := s.router.FindRoute(clean)
 	if err != nil {
-		return // not of the contract: answered with a problem, checked by the caller
+		return // not in the contract: the caller checks that it is a problem
 	}
 	s.mu.Lock()
 	s.seen[fmt.Sprintf("%s %s %d", request.Method, route.Path, response.StatusCode)] = true
@@ -175,7 +173,7 @@ func signupBody(change string) string {
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
-// finish plays the worker: it takes a job and ends it.
+// finish takes a job and ends it, as a worker does.
 func (s *server) finish(id string, state nexus.State) {
 	s.t.Helper()
 	ctx := s.t.Context()
@@ -203,8 +201,8 @@ func (s *server) finish(id string, state nexus.State) {
 	}
 }
 
-// TestContract drives every route to every answer it documents, and fails when
-// one was never seen. Answers that need a broken server are named here.
+// TestContract calls every route until it has given every answer in the contract, and fails
+// if one is missing. Answers that need a broken server are listed here.
 func TestContract(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -252,7 +250,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// driveBroken makes each call that needs Redis while it answers with an error.
+// driveBroken makes each call that needs Redis, while Redis answers with an error.
 func driveBroken(s *server, answer string, want int) {
 	s.t.Helper()
 	s.redis.SetError(answer)
@@ -276,7 +274,7 @@ func driveBroken(s *server, answer string, want int) {
 	}
 }
 
-// driveLarge sends too much to each call that may be sent something.
+// driveLarge sends a body that is too large to each call that has a body.
 func driveLarge(s *server) {
 	for path, item := range s.doc.Paths.Map() {
 		for method := range item.Operations() {
@@ -382,7 +380,7 @@ func driveTenants(s *server) {
 	s.ask("DELETE", "/tenants/watched.example.com", "", append(bearer(operator), "Idempotency-Key", "gone")...)
 }
 
-// driveLife takes tenants through suspension, restore, a fresh key, and adoption.
+// driveLife suspends, restores and adopts tenants, and rotates their keys.
 func driveLife(s *server) {
 	op := bearer(operator)
 	_, _, job := s.ask("POST", "/signup", signupBody(`{"subdomain":"lives"}`))
@@ -428,11 +426,11 @@ func driveLife(s *server) {
 	s.ask("POST", adopt, `{"email":"jane@example.com"}`, op...)
 }
 
-// driveUnknown sends each call a parameter that it does not have.
+// driveUnknown sends each call an unknown parameter.
 func driveUnknown(s *server) {
 	for path, item := range s.doc.Paths.Map() {
 		for method := range item.Operations() {
-			if slices.Contains([]string{"/healthz", "/readyz", "/metrics", "/openapi.yaml"}, path) { // what else a prober sends is nobody's concern
+			if slices.Contains([]string{"/healthz", "/readyz", "/metrics", "/openapi.yaml"}, path) { // these ignore parameters
 				if status, _, _ := s.ask(method, path+"?%zz", ""); status != 400 {
 					s.t.Errorf("%s %s with a malformed address: %d", method, path, status)
 				}
@@ -464,8 +462,7 @@ func driveBenches(s *server) {
 	}
 }
 
-// TestRoutes holds that nothing is served that the contract does not know, but
-// the page.
+// TestRoutes: every route is in the contract, except those of the page.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

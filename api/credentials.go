@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// PickUpCredentials hands the key and secret out, once. A wrong claim token is
-// answered as an unknown job is.
+// PickUpCredentials returns the key and secret, once. A wrong claim token gets the same
+// answer as an unknown job.
 func (s *Server) PickUpCredentials(c echo.Context, id gen.JobID, params gen.PickUpCredentialsParams) error {
 	job, err := s.known(c.Request().Context(), nexus.JobID(id))
 	if err != nil {
@@ -32,7 +32,7 @@ func (s *Server) PickUpCredentials(c echo.Context, id gen.JobID, params gen.Pick
 }
 
 func (s *Server) credentials(ctx context.Context, job nexus.Job, key string) (gen.Credentials, error) {
-	// The key is bound by its digest: whoever reads Redis cannot replay it.
+	// Only the digest of the key is stored, so that a reader of Redis cannot repeat the call.
 	bind := sha256.Sum256([]byte(key))
 	sealed, err := s.Store.Credentials(ctx, job.ID, hex.EncodeToString(bind[:]))
 	if err != nil {

@@ -1,6 +1,5 @@
-// Package api is the edge: Echo handlers, problem+json, tokens, the signup page
-// and the OpenAPI document that is the contract of it all. Nothing behind it
-// knows HTTP.
+// Package api is the HTTP API: Echo handlers, problem+json, tokens, the signup page, and
+// the OpenAPI document, which is the contract. No other package knows HTTP.
 //
 // May import: internal/nexus, internal/store, tasks, api/gen, api/ui.
 // Imported by: internal/app.

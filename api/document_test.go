@@ -58,8 +58,8 @@ func holders(doc *openapi3.T) (out []holder) {
 	return out
 }
 
-// TestExamples: each body that is sent or answered has an example, each problem one
-// of its own status, and what is shown is of the form that is promised.
+// TestExamples: each body of a request or an answer has an example, each problem one with
+// its status, and each example fits its schema.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	shown := 0
@@ -96,8 +96,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestBounds: what is sent and what is answered has bounds, so that a client can
-// tell before it sends, and how much room an answer takes. A stream has none.
+// TestBounds: everything that is sent or answered has limits, so that a client can check
+// before it sends, and knows the size of an answer. A stream has none.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	seen := map[*openapi3.Schema]bool{}
@@ -144,8 +144,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestWords: the contract lists the codes and reasons that the code has, all and no
-// other, and every 202 is of one shape.
+// TestWords: the contract lists exactly the codes and reasons that the code has, and every
+// 202 has the same schema.
 func TestWords(t *testing.T) {
 	t.Parallel()
 	doc := document(t)
@@ -176,7 +176,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// constants are the texts of a package's constants of one type, sorted.
+// constants returns the values of a package's constants of one type, sorted.
 func constants(t *testing.T, dir, kind string) (out []string) {
 	t.Helper()
 	files, err := filepath.Glob(dir + "/*.go")

@@ -20,19 +20,19 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// Streams are the bounds of the live streams; zero fields mean the usual.
+// Streams are the limits of event streams.
 type Streams struct {
 	Max       int           // open at once in this process; 0: 1000
 	Each      int           // of them by one client (a token, else an address); 0: 200
-	Heartbeat time.Duration // between two signs of life when nothing happens; 0: 15 s
-	Patience  time.Duration // for a client to take what it is sent; 0: 10 s
+	Heartbeat time.Duration // between two comments while nothing happens; 0: 15 s
+	Patience  time.Duration // for a client to read what is sent; 0: 10 s
 }
 
-func (s Streams) orUsual() Streams {
+func (s Streams) withDefaults() Streams {
 	return Streams{Max: cmp.Or(s.Max, 1000), Each: cmp.Or(s.Each, 200), Heartbeat: cmp.Or(s.Heartbeat, 15*time.Second), Patience: cmp.Or(s.Patience, 10*time.Second)}
 }
 
-// openStreams counts the streams that are open, in all and by client.
+// openStreams counts the open streams, in all and by client.
 type openStreams struct {
 	mu    sync.Mutex
 	all   int
@@ -42,12 +42,12 @@ type openStreams struct {
 
 func newOpenStreams(reg prometheus.Registerer) *openStreams {
 	o := &openStreams{by: map[string]int{}, gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexus_event_streams",
-		Help: "Streams of events that are open at this API."})}
+		Help: "Event streams that are open at this API."})}
 	reg.MustRegister(o.gauge)
 	return o
 }
 
-// enter takes a place for a client's stream, or says in words that there is none.
+// enter counts a client's stream, or refuses it.
 func (o *openStreams) enter(client string, bounds Streams) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -75,7 +75,7 @@ func (o *openStreams) leave(client string) {
 	o.gauge.Set(float64(o.all))
 }
 
-// JobEvents streams a job's events until it is over; whoever knows the id may ask.
+// JobEvents streams a job's events until it is over, to anybody who knows its id.
 func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsParams) error {
 	actor, refused := s.need(c, ScopeRead)
 	key := shownKey{nexus.JobID(id), refused == nil}
@@ -84,7 +84,7 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 		return err
 	}
 	if shown.over && value(params.LastEventID) == strconv.FormatInt(shown.rev, 10) {
-		return c.NoContent(http.StatusNoContent) // this ends an EventSource, which asks again after every end
+		return c.NoContent(http.StatusNoContent) // an EventSource asks again after the end of a stream, but not after 204
 	}
 	client := "address " + network(c.RealIP())
 	if refused == nil {
@@ -100,16 +100,16 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 		return err
 	}
 	out := s.openStream(c)
-	defer out.allow() // the end of the answer has its time too
+	defer out.allow() // for the end of the answer
 	if c.Request().Method != http.MethodHead && out.send("retry: 2000\nevent: snapshot\ndata: "+string(shown.body)+"\n\n") == nil {
 		s.follow(c.Request().Context(), out, key, shown, events)
 	}
-	return nil // whatever ended the stream: the answer has begun
+	return nil // an error could not be sent any more
 }
 
-// follow sends a job's events: those given, and then each as it comes, until the
-// job is over, the client or this process leaves, or the registry is away. A
-// client asks again from the last one it got.
+// follow sends the given events and then each new one, until the job is over, the client
+// disconnects, this process stops, or the store does not answer. A client then asks again
+// with the id of the last event it has.
 func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown shownJob, events []nexus.Event) {
 	rev, over := shown.rev, shown.over
 	for {
@@ -120,7 +120,7 @@ func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown sho
 			if out.event(e) != nil {
 				return
 			}
-			rev = max(rev, e.Rev) // it may have come after the record was read
+			rev = max(rev, e.Rev) // it may be newer than the record
 		}
 		if over {
 			return
@@ -132,19 +132,19 @@ func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown sho
 	}
 }
 
-// errLeaving ends a stream whose process leaves.
-var errLeaving = errors.New("api: this process leaves")
+// errLeaving ends a stream when the process stops.
+var errLeaving = errors.New("api: this process stops")
 
-// changed waits for a job to have a later rev than the given one or to be over, and
-// gives signs of life meanwhile. It returns the events since, the new rev, and whether the
-// job is over.
+// changed waits until a job has a later rev than the given one or is over, and sends
+// comments meanwhile. It returns the events since, the new rev, and whether the job is
+// over.
 func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev int64) ([]nexus.Event, int64, bool, error) {
 	for {
 		job, events, err := s.Store.Follow(ctx, id, rev, store.Patience{For: s.Streams.Heartbeat, Left: s.Leaving})
 		switch {
 		case err != nil || ctx.Err() != nil:
 			return nil, rev, false, cmp.Or(err, ctx.Err())
-		case job.Rev < rev: // the registry lost its last writes: what was sent did not happen
+		case job.Rev < rev: // Redis lost its last writes: the client has events that are gone
 			return nil, rev, false, fmt.Errorf("rev %d after %d", job.Rev, rev)
 		case job.Rev > rev || job.State.Terminal():
 			return events, job.Rev, job.State.Terminal(), nil
@@ -157,7 +157,7 @@ func (s *Server) changed(ctx context.Context, out stream, id nexus.JobID, rev in
 	}
 }
 
-// leaving tells whether this process leaves.
+// leaving reports whether this process stops.
 func (s *Server) leaving() bool {
 	select {
 	case <-s.Leaving:
@@ -167,8 +167,8 @@ func (s *Server) leaving() bool {
 	}
 }
 
-// seen is the rev of the last event that a client has; zero for what is no rev of
-// this job: it then gets all of them.
+// seen parses a Last-Event-ID. It returns zero, which means all events, if the text is not
+// a rev of this job.
 func seen(text string, newest int64) int64 {
 	rev, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || text[0] == '+' || rev < 0 || rev > newest {
@@ -177,7 +177,7 @@ func seen(text string, newest int64) int64 {
 	return rev
 }
 
-// stream is an answer of Server-Sent Events.
+// stream writes an answer of Server-Sent Events.
 type stream struct {
 	to       *echo.Response
 	control  *http.ResponseController
@@ -187,15 +187,15 @@ type stream struct {
 func (s *Server) openStream(c echo.Context) stream {
 	h := c.Response().Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no") // else nginx would keep events back
-	h.Set("Connection", "close")     // its write deadline must not meet another answer
+	h.Set("X-Accel-Buffering", "no") // nginx must not buffer events
+	h.Set("Connection", "close")     // the next answer must not have this one's write deadline
 	c.Response().WriteHeader(http.StatusOK)
-	// Not of c.Response(): its Flush hides errors.
+	// Not from c.Response(), whose Flush hides errors.
 	return stream{to: c.Response(), control: http.NewResponseController(c.Response().Writer), patience: s.Streams.Patience}
 }
 
-// event sends one event. It is a state when the job begins, rests, is over or is
-// asked for something: then no step goes on. The text of JSON has no line breaks.
+// event sends one event. Its type is state if no step runs: the job begins, waits, is over,
+// or a person asked for something. JSON has no line breaks.
 func (s stream) event(e nexus.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -211,8 +211,7 @@ func (s stream) event(e nexus.Event) error {
 	return s.send(fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Rev, kind, data))
 }
 
-// send sends at once. A client that does not read is given up: it would hold its
-// place for good.
+// send sends and flushes a text. It fails if the client does not read.
 func (s stream) send(text string) error {
 	s.allow()
 	if _, err := io.WriteString(s.to, text); err != nil {
@@ -221,7 +220,7 @@ func (s stream) send(text string) error {
 	return s.control.Flush()
 }
 
-// allow gives the client its time for what is sent next.
+// allow sets the deadline for what is sent next.
 func (s stream) allow() {
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) // not every test's connection has deadlines
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) // fails only for connections of tests
 }

@@ -24,10 +24,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// frame is one event as a client gets it, or a comment.
+// frame is one event or comment of a stream.
 type frame struct{ id, event, data, comment string }
 
-// parse reads one frame as strictly as we write them.
+// parse reads one frame, strictly in the form in which the server writes it.
 func parse(block string) (f frame, err error) {
 	for line := range strings.SplitSeq(block, "\n") {
 		name, text, ok := strings.Cut(line, ": ")
@@ -68,10 +68,10 @@ func frames(body string) (list []frame, err error) {
 	return list, nil
 }
 
-// watch opens a job's stream, of which the caller reads as it likes.
+// watch opens a job's stream.
 func (s *server) watch(ctx context.Context, at, id string, headers ...string) openStream {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // what hangs is to fail by itself
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // so that a stream that hangs fails
 	s.t.Cleanup(cancel)
 	request, err := http.NewRequestWithContext(ctx, "GET", at+"/jobs/"+id+"/events", nil)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *server) watch(ctx context.Context, at, id string, headers ...string) op
 	return openStream{s.t, response, bufio.NewReader(response.Body)}
 }
 
-// events reads a stream to its end, and holds it against the contract.
+// events reads a stream to its end, and checks it against the contract.
 func (s *server) events(id string, headers ...string) []frame {
 	s.t.Helper()
 	stream := s.watch(s.t.Context(), s.http.URL, id, headers...)
@@ -115,7 +115,7 @@ func (s *server) events(id string, headers ...string) []frame {
 	return list
 }
 
-// openStream takes the frames of an open stream one by one.
+// openStream reads the frames of an open stream one by one.
 type openStream struct {
 	t *testing.T
 	*http.Response
@@ -144,7 +144,7 @@ func (r openStream) next() (f frame, ok bool) {
 	}
 }
 
-// expect holds what comes next.
+// expect checks the next frame.
 func (r openStream) expect(event, data string) frame {
 	r.t.Helper()
 	f, ok := r.next()
@@ -156,7 +156,7 @@ func (r openStream) expect(event, data string) frame {
 
 func (r openStream) end() {
 	r.t.Helper()
-	for { // a sign of life may come before
+	for { // comments may come before
 		if f, ok := r.next(); !ok {
 			return
 		} else if f.comment == "" {
@@ -165,7 +165,7 @@ func (r openStream) end() {
 	}
 }
 
-// listen wakes those who watch, as the api's process does.
+// listen runs the store's subscription, as the API's process does.
 func (s *server) listen() {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(s.t.Context())
@@ -199,7 +199,7 @@ func (s *server) signup(name string) string {
 	return id
 }
 
-// life is a job's deeds one after the other, and the event that each makes.
+// life is what happens to a job, step by step, and the event of each step.
 func (s *server) life(id string) []func() (event, data string) {
 	ctx := s.t.Context()
 	var (
@@ -269,9 +269,8 @@ func (s *server) life(id string) []func() (event, data string) {
 	}
 }
 
-// TestEventsOfALife: each event is there as soon as it happens, a parked job is
-// not over, and the stream ends with the job. Only the wake-up makes it prompt
-// here, no sign of life comes in an hour.
+// TestEventsOfALife: each event is sent at once, a parked job is not over, and the stream
+// ends with the job. The heartbeat is an hour, so only a wake-up can be so fast.
 func TestEventsOfALife(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Streams.Heartbeat = time.Hour })
@@ -296,8 +295,8 @@ func TestEventsOfALife(t *testing.T) {
 	stream.end()
 }
 
-// TestEventsReplay: whoever has the events up to any one of them gets the rest,
-// nothing twice and nothing lost; whoever has none that we know gets all.
+// TestEventsReplay: a client with the events up to any one of them gets exactly the rest. A
+// client with an unknown id gets all.
 func TestEventsReplay(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -314,7 +313,7 @@ func TestEventsReplay(t *testing.T) {
 		if f.id != strconv.Itoa(i+1) || !strings.HasPrefix(f.data, `{"rev":`+f.id+`,"at":"20`) {
 			t.Errorf("event %d: %+v", i, f)
 		}
-		if i == len(all)-1 { // there is nothing more: a browser would ask for ever
+		if i == len(all)-1 { // 204, since a browser would ask again for ever
 			if status, _, _ := s.ask("GET", "/jobs/"+id+"/events", "", "Last-Event-ID", f.id); status != 204 {
 				t.Errorf("after the last event: %d", status)
 			}
@@ -330,7 +329,7 @@ func TestEventsReplay(t *testing.T) {
 			t.Errorf("after %q: %+v", unknown, got)
 		}
 	}
-	// What was trimmed, or is over for longer than it is kept, is not there.
+	// Trimmed events and expired jobs are gone.
 	for left := range 3 {
 		key := "{nexus}:events:" + id
 		if err := s.rdb.XTrimMaxLen(t.Context(), key, int64(2-left)).Err(); err != nil {
@@ -342,8 +341,8 @@ func TestEventsReplay(t *testing.T) {
 	}
 }
 
-// TestEventsOfAnEndBetween: a job that is over just after its record was read, and
-// before its events are, is told to its end.
+// TestEventsOfAnEndBetween: if a job ends after its record was read and before its events
+// are read, the stream has all events to the end.
 func TestEventsOfAnEndBetween(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -361,7 +360,7 @@ func TestEventsOfAnEndBetween(t *testing.T) {
 	}
 }
 
-// TestEventsKeepActors: who asked for something is for operators.
+// TestEventsKeepActors: only operators see the actors of events.
 func TestEventsKeepActors(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -377,8 +376,8 @@ func TestEventsKeepActors(t *testing.T) {
 	}
 }
 
-// TestEventsHeartbeat: a quiet stream gives signs of life, past any deadline of
-// the server, and what happens comes even if nothing wakes it.
+// TestEventsHeartbeat: a quiet stream sends comments, also after the server's deadlines,
+// and an event is sent even if no wake-up arrives.
 func TestEventsHeartbeat(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Streams.Heartbeat = 10 * time.Millisecond })
@@ -409,8 +408,8 @@ func TestEventsHeartbeat(t *testing.T) {
 	stream.end()
 }
 
-// TestEventsAreBounded: more streams than the bound are refused in words, and one
-// that ends makes room. So does one whose client reads no more.
+// TestEventsAreBounded: streams above the limit are refused, and one that ends, or whose
+// client does not read, makes room for another.
 func TestEventsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) {
@@ -437,7 +436,7 @@ func TestEventsAreBounded(t *testing.T) {
 	s.eventually("a client that left made room", room)
 
 	lease, job, _, err := s.store.Take(t.Context(), nexus.JobID(id), 1)
-	for i := range 8 { // more than the two sockets hold
+	for i := range 8 { // more than the buffers of both sockets
 		if err == nil {
 			_, err = lease.Checkpoint(t.Context(), &job, "", nexus.Event{Step: "site", Percent: i, Note: strings.Repeat("x", 1<<20)})
 		}
@@ -455,14 +454,14 @@ func TestEventsAreBounded(t *testing.T) {
 		_ = stalled.(*net.TCPConn).SetReadBuffer(4096)
 		_, _ = fmt.Fprintf(stalled, "GET /jobs/%s/events HTTP/1.1\r\nHost: x\r\n\r\n", id)
 		first := make([]byte, len("HTTP/1.1 200"))
-		_, err := io.ReadFull(stalled, first) // and no more
+		_, err := io.ReadFull(stalled, first) // then the client stops reading
 		return err == nil && string(first) == "HTTP/1.1 200"
 	})
 	s.eventually("a client that does not read made room", room)
 }
 
-// TestEventsOfOneClient: one client leaves room for the others, and the gauge shows
-// how many are open.
+// TestEventsOfOneClient: one client cannot use all streams, and the gauge counts the open
+// ones.
 func TestEventsOfOneClient(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Streams = api.Streams{Max: 3, Each: 2, Heartbeat: time.Hour} })
@@ -484,8 +483,8 @@ func TestEventsOfOneClient(t *testing.T) {
 	}
 }
 
-// TestEventsEndAtLeave: a process that leaves is not kept by those who watch, and
-// their answers have a proper end, however long nothing was sent before.
+// TestEventsEndAtLeave: open streams do not keep a process from stopping, and they end
+// properly, also if nothing was sent for a long time.
 func TestEventsEndAtLeave(t *testing.T) {
 	t.Parallel()
 	leaving := make(chan struct{})
@@ -506,13 +505,13 @@ func TestEventsEndAtLeave(t *testing.T) {
 	for _, stream := range streams {
 		stream.end()
 	}
-	if got := s.events(id, "Last-Event-ID", "1"); len(got) != 1 { // one that comes too late is not kept either
+	if got := s.events(id, "Last-Event-ID", "1"); len(got) != 1 { // a later stream ends at once too
 		t.Errorf("%+v", got)
 	}
 }
 
-// TestEventsWithoutRegistry: without Redis there is no stream, one that was open
-// ends, and what it missed follows after the last event that was sent.
+// TestEventsWithoutRegistry: while Redis does not answer, a stream is refused and an open
+// one ends. The next one continues after the last event that was sent.
 func TestEventsWithoutRegistry(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Streams.Heartbeat = 10 * time.Millisecond })
@@ -531,7 +530,7 @@ func TestEventsWithoutRegistry(t *testing.T) {
 		t.Errorf("afterwards: %+v", got)
 	}
 
-	id = s.signup("failover") // Redis lost what it had last: what was sent did not happen
+	id = s.signup("failover") // Redis loses its last writes
 	stream = s.watch(t.Context(), s.http.URL, id)
 	stream.expect("snapshot", id)
 	stream.expect("state", `"rev":1,`)
@@ -539,7 +538,7 @@ func TestEventsWithoutRegistry(t *testing.T) {
 	stream.end()
 }
 
-// TestEventsByMethod: a stream is read, and HEAD only asks whether there is one.
+// TestEventsByMethod: GET streams, HEAD only returns the headers.
 func TestEventsByMethod(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.CORSOrigins = []string{"https://www.example.com"} })

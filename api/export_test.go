@@ -1,12 +1,12 @@
 package api
 
-// Rule is a rule of a route, for the tests that hold it against the contract.
+// Rule is a rule of a route, for the tests that compare it with the contract.
 type Rule struct {
 	Scope Scope
 	Query []string
 }
 
-// Routes are the rules that guard asks.
+// Routes are the rules of guard.
 func Routes() map[string]Rule {
 	out := map[string]Rule{}
 	for name, r := range routes() {

@@ -20,7 +20,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// handler is the API over a miniredis, with one job and one tenant.
+// handler is the API on a miniredis, with one job and one tenant.
 func handler(f *testing.F) (http.Handler, *store.Store) {
 	f.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(f).Addr(), MaxRetries: -1})
@@ -48,8 +48,7 @@ func post(h http.Handler, body, key string) *httptest.ResponseRecorder {
 	return response
 }
 
-// kind holds that an answer is what was asked for, or a problem of the caller's in
-// the form that the manual promises.
+// kind checks that an answer is a result, or a problem in its documented form with a 4xx.
 func kind(t *testing.T, response *httptest.ResponseRecorder, good int) {
 	t.Helper()
 	if response.Code == good {
@@ -63,7 +62,7 @@ func kind(t *testing.T, response *httptest.ResponseRecorder, good int) {
 	}
 }
 
-// FuzzSignup sends any body under any Idempotency-Key.
+// FuzzSignup sends any body with any Idempotency-Key.
 func FuzzSignup(f *testing.F) {
 	h, _ := handler(f)
 	for _, key := range []string{"first", "", " ", "\x00", "key/with:all|kinds", "ключ", strings.Repeat("k", 129), "a\r\nb: c"} {
@@ -78,8 +77,8 @@ func FuzzSignup(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body, key string) { kind(t, post(h, body, key), http.StatusAccepted) })
 }
 
-// FuzzCursor sends any cursor, state and kind to the lists, as they are and in the
-// cursors' own encoding.
+// FuzzCursor sends any cursor, state and kind to the lists, the cursor also in the encoding
+// of cursors.
 func FuzzCursor(f *testing.F) {
 	h, _ := handler(f)
 	for _, seed := range []string{"", "x", "/", "7", "7/", "1790000000000/ffff", "-1/x", "1e999/x", "+inf", "(7", "NaN/0", "\x00", "\xff", "a/b/c", strings.Repeat("9", 400) + "/"} {
@@ -104,8 +103,8 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-// FuzzLastEventID asks for the events of a job that is over after any of them: the
-// answer is a whole stream with those after it, and with all of them if it is none.
+// FuzzLastEventID asks for the events of a finished job with any Last-Event-ID: the stream
+// has the events after it, or all if it is not an id.
 func FuzzLastEventID(f *testing.F) {
 	h, memory := handler(f)
 	const last = 13
@@ -114,7 +113,7 @@ func FuzzLastEventID(f *testing.F) {
 		f.Fatal(err)
 	}
 	lease, job, _, err := memory.Take(f.Context(), jobs[0].ID, 1)
-	for i := 3; i < last && err == nil; i++ { // after those of the record and of the start
+	for i := 3; i < last && err == nil; i++ { // after the events of Submit and of the start
 		_, err = lease.Checkpoint(f.Context(), &job, "", nexus.Event{Step: "site", Percent: i, Note: "line\none\r\x00\xff"})
 	}
 	job.State = nexus.Succeeded
@@ -133,7 +132,7 @@ func FuzzLastEventID(f *testing.F) {
 		request.Header["Last-Event-Id"] = []string{id}
 		response := httptest.NewRecorder()
 		h.ServeHTTP(response, request)
-		if id == strconv.Itoa(last) { // there is nothing after it
+		if id == strconv.Itoa(last) { // no event follows
 			if response.Code != http.StatusNoContent || response.Body.Len() > 0 {
 				t.Fatalf("after the last event: %d", response.Code)
 			}

@@ -10,15 +10,15 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 )
 
-// rule is what a route wants before any of its parameters is read.
+// rule is what a route requires before its parameters are read.
 type rule struct {
-	scope Scope    // of the token; empty: the handler decides
-	query []string // the parameters it knows
-	keyed bool     // an Idempotency-Key must come
+	scope Scope    // of the token; empty: the handler checks it
+	query []string // the query parameters it has
+	keyed bool     // an Idempotency-Key is required
 }
 
-// routes are the contract's routes as Echo writes them. A test holds them against
-// the contract.
+// routes are the contract's routes, as Echo writes them. A test compares them with the
+// contract.
 func routes() map[string]rule {
 	return map[string]rule{
 		"POST /signup":                {},
@@ -42,9 +42,8 @@ func routes() map[string]rule {
 	}
 }
 
-// guard asks for the token first: who has none learns nothing of what else is
-// wrong. Then it refuses parameters that would have no effect: a misspelled
-// purge=now must not become another kind of removal.
+// guard checks the token first, so that a caller without one learns nothing else. Then it
+// refuses unknown query parameters: a misspelled purge=now must not be ignored.
 func (s *Server) guard(rules map[string]rule) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -82,11 +81,11 @@ func unknownParameter(name string, known []string) error {
 	if len(known) > 0 {
 		takes = "this call takes " + strings.Join(known, ", ")
 	}
-	return invalid(named(name), fmt.Sprintf("There is no query parameter %s; %s.", named(name), takes))
+	return invalid(shorten(name), fmt.Sprintf("There is no query parameter %s; %s.", shorten(name), takes))
 }
 
-// named is a name that a caller made up, as answers repeat it: cut off.
-func named(name string) string {
+// shorten cuts a name that a caller has sent, for use in an answer.
+func shorten(name string) string {
 	const most = 60
 	if runes := []rune(strings.ToValidUTF8(name, "?")); len(runes) > most {
 		return string(runes[:most]) + "…"
@@ -105,14 +104,14 @@ func shortHeaders(h http.Header) error {
 	return nil
 }
 
-// bounded bounds what is sent, where anything is read of it.
+// bounded limits the size of a body, for the methods that read one.
 func bounded() echo.MiddlewareFunc {
 	return middleware.BodyLimitWithConfig(middleware.BodyLimitConfig{Limit: "64K", Skipper: func(c echo.Context) bool {
 		return c.Request().Method == http.MethodGet || c.Request().Method == http.MethodHead
 	}})
 }
 
-// withHead answers HEAD wherever GET is answered (RFC 9110 §9.3.2).
+// withHead registers HEAD wherever GET is registered (RFC 9110 §9.3.2).
 type withHead struct{ *echo.Echo }
 
 // GET registers a handler for both methods.

@@ -17,9 +17,8 @@ func (s *Server) Healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, gen.Health{Status: "ok"})
 }
 
-// Readyz says whether the process can do its work, and in sentences why not. A
-// bench that takes a break is a warning only: what is asked for meanwhile waits,
-// and no balancer shall take the API away for it.
+// Readyz reports whether the system works, and in sentences why not. A paused bench is
+// only a warning: jobs for it wait, and a load balancer must not remove the API for it.
 func (s *Server) Readyz(c echo.Context) error {
 	ready := s.Store.Ready(c.Request().Context())
 	answer, status := gen.Health{Status: gen.Ok, Workers: ready.Workers}, http.StatusOK
@@ -32,7 +31,7 @@ func (s *Server) Readyz(c echo.Context) error {
 	return c.JSON(status, answer)
 }
 
-// Openapi is the contract itself.
+// Openapi serves the contract.
 func (s *Server) Openapi(c echo.Context) error {
 	return c.Blob(http.StatusOK, "application/yaml", document)
 }

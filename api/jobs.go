@@ -16,10 +16,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// longest is how long any call may wait.
+// longest is the longest time that a call may wait.
 const longest = 30 * time.Second
 
-// ShowJob answers with a job; whoever knows the id may ask.
+// ShowJob returns a job to anybody who knows its id.
 func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams) error {
 	wait, err := duration(params.Wait)
 	if err != nil {
@@ -47,13 +47,13 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	return c.JSONBlob(http.StatusOK, shown.body)
 }
 
-// shownKey names one way to show a job: operators see a little more.
+// shownKey is a job and how it is shown: operators see more.
 type shownKey struct {
 	id       nexus.JobID
 	operator bool
 }
 
-// shownJob is a job as it was last shown, at one of its revs.
+// shownJob is the JSON of a job at one of its revs.
 type shownJob struct {
 	rev  int64
 	etag string
@@ -61,8 +61,8 @@ type shownJob struct {
 	body []byte
 }
 
-// show is a job as JSON. Pollers ask far more often than a job changes, so its
-// text is kept for its rev, and a look that finds the same rev costs one field.
+// show returns a job as JSON. Pollers ask far more often than a job changes, so the JSON is
+// cached by rev: if the rev is the same, a call reads one field of the record.
 func (s *Server) show(ctx context.Context, key shownKey) (shownJob, error) {
 	if !key.id.Valid() {
 		return shownJob{}, unknownJob()
@@ -91,7 +91,7 @@ func unknownJob() error {
 	return &nexus.Error{Code: nexus.NotFound, Op: "api.job", Msg: "There is no such job."}
 }
 
-// known reads a job; a malformed id is as unknown as any other.
+// known reads a job; not_found also for a malformed id.
 func (s *Server) known(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	if !id.Valid() {
 		return nexus.Job{}, unknownJob()
@@ -99,7 +99,7 @@ func (s *Server) known(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	return s.Store.Job(ctx, id)
 }
 
-// durations are the contract's: a test holds them against it.
+// durations is the contract's pattern; a test compares the two.
 var durations = regexp.MustCompile(`^([0-9]{1,5}(\.[0-9]{1,9})?|([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h)){0,3})$`)
 
 // duration reads "20s" or "20", 30 s at most.
@@ -151,7 +151,7 @@ func checkLimit(limit *int) error {
 	return nil
 }
 
-// CancelJob is for whoever holds the claim token, and for operators.
+// CancelJob cancels a job, for the holder of the claim token and for operators.
 func (s *Server) CancelJob(c echo.Context, id gen.JobID) error {
 	if bearer(c) == "" {
 		_, err := s.need(c, ScopeOperate)
@@ -173,7 +173,7 @@ func (s *Server) CancelJob(c echo.Context, id gen.JobID) error {
 	return s.recorded(c, job, !holder)
 }
 
-// ResumeJob sets a parked job going again.
+// ResumeJob continues a parked job.
 func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
 	actor, err := s.need(c, ScopeOperate)
 	if err != nil {
@@ -189,7 +189,7 @@ func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
 	return s.recorded(c, job, true)
 }
 
-// job is a job as it is shown; who asked for it is for operators.
+// job converts a job. Only operators see its actor.
 func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 	out := gen.Job{Id: string(j.ID), Kind: gen.Kind(j.Kind), Site: string(j.Site), Url: s.url(j.Site), State: gen.State(j.State),
 		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt,
@@ -217,7 +217,7 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 	return out
 }
 
-// millis is a time as precise as all others of a job.
+// millis truncates a time to milliseconds, like all other times of a job.
 func millis(t *time.Time) *time.Time {
 	if t == nil {
 		return nil

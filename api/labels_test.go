@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// series are the lines of /metrics that count requests, one for each series.
+// series returns the lines of /metrics that count requests, one for each series.
 func (s *server) series() (out []string) {
 	s.t.Helper()
 	_, _, body := s.text("GET", "/metrics", "", "")
@@ -18,8 +18,8 @@ func (s *server) series() (out []string) {
 	return out
 }
 
-// TestCallersMakeNoSeries: what a caller makes up, a method or a path, is counted,
-// and makes no series of its own: else anybody could fill the memory.
+// TestCallersMakeNoSeries: requests with unknown methods and paths are counted, but make no
+// new series. Else anybody could fill the memory.
 func TestCallersMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -27,7 +27,7 @@ func TestCallersMakeNoSeries(t *testing.T) {
 		s.text("MADEUP", path, "", "")
 	}
 	s.text("GET", "/nowhere", "", "")
-	s.series() // counts itself
+	s.series() // this request is counted too
 	before := s.series()
 	for i := range 50 {
 		for _, call := range []string{"X%d /nowhere", "x%d /signup", "GETS%d /jobs/" + strings.Repeat("a", 32)} {

@@ -16,18 +16,18 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// Limits are how many signups an hour are taken; zero: any number.
+// Limits are the most signups in an hour; zero: no limit.
 type Limits struct {
 	Address int // from one address (IPv6: from one /64)
 	Email   int // for one e-mail
 	All     int // in all
 }
 
-// DefaultLimits suit a public form.
+// DefaultLimits are the limits of a public form.
 var DefaultLimits = Limits{Address: 20, Email: 5, All: 500}
 
-// addresses finds the caller's address: the peer's, or what proxies that are
-// trusted by name say (the last address in X-Forwarded-For that is none of them).
+// addresses extracts the caller's address: the peer's, or, if that is a trusted proxy, the
+// last address in X-Forwarded-For that is not one.
 func addresses(proxies []*net.IPNet) echo.IPExtractor {
 	return func(r *http.Request) string {
 		caller, _ := forwarded(r, proxies)
@@ -35,8 +35,8 @@ func addresses(proxies []*net.IPNet) echo.IPExtractor {
 	}
 }
 
-// forwarded reads X-Forwarded-For from its end, as far as proxies vouch for it. It
-// answers with the caller, and with what the caller says of those before it.
+// forwarded reads X-Forwarded-For from its end, as long as trusted proxies have written it.
+// It returns the caller, and the addresses before it, which the caller has written.
 func forwarded(r *http.Request, proxies []*net.IPNet) (caller string, before []string) {
 	caller = hop(r.RemoteAddr)
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values(echo.HeaderXForwardedFor), ","), ",") {
@@ -47,7 +47,7 @@ func forwarded(r *http.Request, proxies []*net.IPNet) (caller string, before []s
 	}
 	for len(before) > 0 && trusted(net.ParseIP(caller)) {
 		last := before[len(before)-1]
-		if last == "" { // no address: the proxy itself is all we know
+		if last == "" { // not an address: the proxy counts as the caller
 			break
 		}
 		caller, before = last, before[:len(before)-1]
@@ -55,8 +55,8 @@ func forwarded(r *http.Request, proxies []*net.IPNet) (caller string, before []s
 	return caller, slices.DeleteFunc(before, func(text string) bool { return text == "" })
 }
 
-// hop is one address of a chain: proxies write it with or without a port, and an
-// IPv6 address with or without brackets. Empty: it is none.
+// hop parses one address of X-Forwarded-For, with or without a port, an IPv6 address with
+// or without brackets. Empty: it is not an address.
 func hop(text string) string {
 	text = strings.Trim(strings.TrimSpace(text), `"`)
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
@@ -68,10 +68,9 @@ func hop(text string) string {
 	return ""
 }
 
-// charges are the limits that a signup counts against. A caller with a token is a
-// server of somebody we know: only the address of its own user counts, by itself,
-// if it passes one in X-Forwarded-For. What a proxy of ours puts there is the
-// server, which all its users share, and is not counted.
+// charges returns the limits that a signup is charged to. A caller with a token is a known
+// server, whose address all its users share, so it is not charged. If the server sends its
+// user's address in X-Forwarded-For, that is charged, for this server alone.
 func (s *Server) charges(c echo.Context, email string, who asker) []store.Limit {
 	address := network(c.RealIP())
 	if who.known {
@@ -92,8 +91,8 @@ func (s *Server) charges(c echo.Context, email string, who asker) []store.Limit 
 	return out
 }
 
-// announceLimits tells what is limited (draft-ietf-httpapi-ratelimit-headers), and
-// of a refusal what was used up.
+// announceLimits sets the headers with the limits, and after a refusal with the limit that
+// was reached (draft-ietf-httpapi-ratelimit-headers).
 func (s *Server) announceLimits(h http.Header, refused error) {
 	var policy []string
 	for _, l := range []struct {
@@ -112,8 +111,8 @@ func (s *Server) announceLimits(h http.Header, refused error) {
 	}
 }
 
-// network is what of an address tells one caller from another: all of an IPv4
-// address, and of an IPv6 address the /64 that one customer gets. Empty: none.
+// network returns the part of an address that identifies a caller: a whole IPv4 address,
+// or the /64 of an IPv6 address, which one customer gets. Empty: it is not an address.
 func network(address string) string {
 	ip, err := netip.ParseAddr(strings.TrimSpace(address))
 	if err != nil {

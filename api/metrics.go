@@ -10,11 +10,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// gauges are what a scrape shows of the system as a whole, read from the
-// registry when it is asked for.
+// gauges are the metrics of the whole system, read from Redis at each scrape.
 type gauges struct {
 	redis                                           prometheus.Gauge
-	due, dueAge, workers, parked                    *prometheus.GaugeVec // without labels: they go while the registry is away
+	due, dueAge, workers, parked                    *prometheus.GaugeVec // without labels; a vector, so that they can be removed while Redis is away
 	pending, active, age                            *prometheus.GaugeVec // by queue
 	mode, slots, used, waiting, failures, trippedTo *prometheus.GaugeVec // by bench
 }
@@ -33,22 +32,22 @@ func newGauges(reg prometheus.Registerer) *gauges {
 	return &gauges{
 		redis:     one("nexus_redis_up", "1 if the registry answered this scrape."),
 		due:       by("nexus_due_jobs", "Jobs and tenants that are due and not looked at yet."),
-		dueAge:    by("nexus_due_age_seconds", "How long the oldest of them has been due: above a second, no worker looks."),
+		dueAge:    by("nexus_due_age_seconds", "How long the oldest of them has been due; above a second no worker looks at the due index."),
 		workers:   by("nexus_workers", "Workers that announced themselves in the last two minutes."),
 		parked:    by("nexus_jobs_parked", "Jobs whose rollback failed and which nobody has resumed."),
 		pending:   by("nexus_queue_pending_tasks", "Tasks that wait for a worker, by queue.", "queue"),
-		active:    by("nexus_queue_active_tasks", "Tasks at work, by queue.", "queue"),
+		active:    by("nexus_queue_active_tasks", "Tasks that a worker has, by queue.", "queue"),
 		age:       by("nexus_queue_age_seconds", "Age of the oldest task that waits, by queue.", "queue"),
-		mode:      by("nexus_bench_mode", "1 for the mode a bench is in: open, paused, drained or tripped.", "bench", "mode"),
-		slots:     by("nexus_bench_slots", "Operations a bench admits at once.", "bench"),
+		mode:      by("nexus_bench_mode", "1 for the mode of a bench: open, paused, drained or tripped.", "bench", "mode"),
+		slots:     by("nexus_bench_slots", "Jobs a bench admits at once.", "bench"),
 		used:      by("nexus_bench_slots_used", "Slots in use.", "bench"),
-		waiting:   by("nexus_bench_waiting_jobs", "Jobs that wait for room on a bench.", "bench"),
+		waiting:   by("nexus_bench_waiting_jobs", "Jobs that wait for a slot of a bench.", "bench"),
 		failures:  by("nexus_bench_failures_in_a_row", "Failures of one step with one code in a row.", "bench"),
-		trippedTo: by("nexus_bench_tripped_until_timestamp_seconds", "When a tripped bench is tried again; 0 if it is not.", "bench"),
+		trippedTo: by("nexus_bench_tripped_until_timestamp_seconds", "When the breaker of a tripped bench admits a job again; 0 if it is not tripped.", "bench"),
 	}
 }
 
-// read fills the gauges; what cannot be read is left out of the scrape.
+// read sets the gauges. If Redis does not answer, the scrape has none of them.
 func (s *Server) read(ctx context.Context) {
 	g := s.gauges
 	for _, v := range []*prometheus.GaugeVec{g.due, g.dueAge, g.workers, g.parked, g.pending, g.active, g.age, g.mode, g.slots, g.used, g.waiting, g.failures, g.trippedTo} {
@@ -57,7 +56,7 @@ func (s *Server) read(ctx context.Context) {
 	g.redis.Set(0)
 	stats, err := s.Store.Stats(ctx)
 	if err != nil {
-		s.Log.WarnContext(ctx, "system not read for a scrape", nexus.LogErr, err)
+		s.Log.WarnContext(ctx, "metrics not read", nexus.LogErr, err)
 		return
 	}
 	g.redis.Set(1)
@@ -90,9 +89,9 @@ func (s *Server) read(ctx context.Context) {
 	}
 }
 
-// Metrics is for Prometheus.
+// Metrics serves the metrics to Prometheus.
 func (s *Server) Metrics(c echo.Context) error {
-	s.scrape.Lock() // two scrapes at once would reset each other's gauges
+	s.scrape.Lock() // another scrape would reset the gauges
 	defer s.scrape.Unlock()
 	s.read(c.Request().Context())
 	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())

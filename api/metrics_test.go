@@ -10,8 +10,8 @@ import (
 	"github.com/nexus-erp/provisioner/api"
 )
 
-// TestGaugesGoWithTheRegistry: figures of the registry are not shown while it is away:
-// an alarm must not judge what was true before.
+// TestGaugesGoWithTheRegistry: while Redis does not answer, metrics that are read from it
+// are missing, so that no alarm uses old values.
 func TestGaugesGoWithTheRegistry(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -27,7 +27,7 @@ func TestGaugesGoWithTheRegistry(t *testing.T) {
 	}
 }
 
-// TestAnswersAreTaken: a client that does not take its answers is given up.
+// TestAnswersAreTaken: the connection of a client that does not read its answers is closed.
 func TestAnswersAreTaken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Sent = 100 * time.Millisecond })
@@ -37,7 +37,7 @@ func TestAnswersAreTaken(t *testing.T) {
 	}
 	defer connection.Close() //nolint:errcheck // of a test
 	_ = connection.(*net.TCPConn).SetReadBuffer(4096)
-	_ = connection.SetWriteDeadline(time.Now().Add(20 * time.Second)) // it is given up long before
+	_ = connection.SetWriteDeadline(time.Now().Add(20 * time.Second)) // the server must close it long before
 	for err == nil {
 		_, err = connection.Write([]byte("GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n"))
 	}

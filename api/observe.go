@@ -18,8 +18,8 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// observe gives every request an id, and leaves one log line and one figure of
-// it. Neither query nor body is ever logged.
+// observe gives every request an id, logs one line and counts it. It never logs the query
+// or the body.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		started, r := time.Now(), c.Request()
@@ -40,11 +40,11 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		status := c.Response().Status
 		s.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(status)).Observe(took.Seconds())
-		if status >= http.StatusInternalServerError && route != "/readyz" { // a 503 there is an answer
+		if status >= http.StatusInternalServerError && route != "/readyz" { // its 503 is not an error
 			s.errors.Inc()
 		}
 		level := slog.LevelInfo
-		if r.Method == http.MethodGet && status < http.StatusBadRequest { // polls would drown the rest
+		if r.Method == http.MethodGet && status < http.StatusBadRequest { // there are too many polls
 			level = slog.LevelDebug
 		}
 		attrs := append(about.attrs(c), slog.String("method", r.Method), slog.String("route", route),
@@ -63,8 +63,8 @@ type (
 	subjectKey struct{}
 )
 
-// record submits a job, which keeps the request's id for the workers' log, as the
-// request's own line gets the job.
+// record submits a job. The job keeps the request's id, for the workers' log, and the
+// request's log line gets the job's id.
 func (s *Server) record(ctx context.Context, sub store.Submission) (nexus.Job, error) {
 	sub.TraceParent = nexus.LogText(ctx, nexus.LogRequest)
 	job, _, err := s.Store.Submit(ctx, sub)
@@ -74,8 +74,8 @@ func (s *Server) record(ctx context.Context, sub store.Submission) (nexus.Job, e
 	return job, err
 }
 
-// attrs name job and site: those that were recorded, else those of the path. What
-// is none, or may be anything that somebody typed, is not logged.
+// attrs are the ids of job and site for the log: those that were recorded, else those in
+// the path if they are valid. Other text of a caller is not logged.
 func (about *subject) attrs(c echo.Context) (out []slog.Attr) {
 	job, site := about.job, string(about.site)
 	if id := nexus.JobID(c.Param("id")); job == "" && id.Valid() {
@@ -95,7 +95,7 @@ func (about *subject) attrs(c echo.Context) (out []slog.Attr) {
 
 var siteName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,252}$`)
 
-// method is a label: what is none of ours must not make a series of its own.
+// method is the label of a method. An unknown one must not make a new series.
 func method(name string) string {
 	switch name {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete, http.MethodOptions:
@@ -106,7 +106,7 @@ func method(name string) string {
 
 func requestID(c echo.Context) string { return c.Response().Header().Get(requestIDHeader) }
 
-// printable tells whether a text is 1–max printable ASCII characters.
+// printable reports whether a text is of 1 to limit printable ASCII characters.
 func printable(text string, limit int) bool {
 	return text != "" && len(text) <= limit &&
 		!strings.ContainsFunc(text, func(r rune) bool { return r < 0x21 || r > 0x7e })

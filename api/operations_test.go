@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// text asks as a browser or a scraper does.
+// text gets a path, as a browser or Prometheus does.
 func (s *server) text(method, path, user, password string) (status int, header http.Header, body string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.http.URL+path, nil)
@@ -105,7 +105,7 @@ func TestQueuesNeedAToken(t *testing.T) {
 	}
 }
 
-// TestLimitsCountTheRightCaller holds whose address a signup is charged to.
+// TestLimitsCountTheRightCaller checks which address a signup is charged to.
 func TestLimitsCountTheRightCaller(t *testing.T) {
 	t.Parallel()
 	proxied := func(o *api.Options) {
@@ -184,8 +184,8 @@ func networks(t *testing.T, texts ...string) (out []*net.IPNet) {
 	return out
 }
 
-// TestRequestIsJoinedToItsJob: the line of a request names the job it recorded, or
-// the one of its path, and the job keeps the request's id for the workers' lines.
+// TestRequestIsJoinedToItsJob: the log line of a request names the job that it recorded, or
+// that in its path, and the job keeps the request's id for the log of the workers.
 func TestRequestIsJoinedToItsJob(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -199,7 +199,7 @@ func TestRequestIsJoinedToItsJob(t *testing.T) {
 	s.ask("DELETE", "/tenants/No-Name!secret-of-somebody", "") // refused, and no site's name
 	s.ask("DELETE", "/tenants/acme.example.com", "")           // refused: no token
 	s.ask("POST", "/jobs/no-job-but-a-secret/cancel", "")      // refused, and no job's id
-	s.http.Close()                                             // the lines are written behind the answers
+	s.http.Close()                                             // the lines are written after the answers
 	for _, want := range []string{
 		`"msg":"request done","job":"` + id + `","tenant":"` + string(job.Site) + `","method":"POST","route":"/signup"`,
 		`"msg":"request done","job":"` + id + `","method":"POST","route":"/jobs/:id/cancel"`,

@@ -15,7 +15,7 @@ import (
 	"github.com/nexus-erp/provisioner/api/ui"
 )
 
-// policy lets the page load and talk to nothing but this server.
+// policy allows the page to load from and connect to this server only.
 const policy = "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
@@ -32,7 +32,7 @@ func (s *Server) servePage() {
 		}
 		if name == "index.html" {
 			domain := s.Domain
-			if s.Single { // nobody gets an address of one's own
+			if s.Single { // accounts have no address of their own
 				domain = ""
 			}
 			fill := strings.NewReplacer("{{domain}}", domain, "{{signup}}", cmp.Or(s.Options.Signup, "open"))
@@ -41,7 +41,7 @@ func (s *Server) servePage() {
 		sum := sha256.Sum256(body)
 		h := c.Response().Header()
 		h.Set("Content-Security-Policy", policy)
-		h.Set("Cache-Control", "no-cache")                   // keep it, but ask
+		h.Set("Cache-Control", "no-cache")                   // cached, but revalidated
 		h.Set("ETag", `W/"`+hex.EncodeToString(sum[:8])+`"`) // weak: it may be compressed
 		if hasTag(strings.Join(c.Request().Header.Values("If-None-Match"), ","), h.Get("ETag")) {
 			return c.NoContent(http.StatusNotModified)

@@ -14,19 +14,19 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// manual is where the types of problems are explained.
+// manual is the page that explains the types of problems.
 const manual = "https://github.com/nexus-erp/provisioner/blob/main/docs/PROBLEMS.md#"
 
-// problemError is an error of the job that a request waited for.
+// problemError is the error of a job that a request waited for.
 type problemError struct {
 	error
 	jobID  nexus.JobID
-	status int // 0: as the code says
+	status int // 0: by the code
 }
 
 func (p problemError) Unwrap() error { return p.error }
 
-// writeError is the one place where an error becomes an answer.
+// writeError answers a request with an error. No other code does.
 func (s *Server) writeError(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
@@ -45,7 +45,7 @@ func (s *Server) writeError(err error, c echo.Context) {
 	}
 	c.Response().WriteHeader(p.Status)
 	if c.Request().Method != http.MethodHead {
-		_ = json.NewEncoder(c.Response()).Encode(p) // a client that left needs no answer
+		_ = json.NewEncoder(c.Response()).Encode(p) // fails only if the client has disconnected
 	}
 }
 
@@ -89,7 +89,7 @@ func (s *Server) problem(err error, c echo.Context) gen.Problem {
 	return p
 }
 
-// classify finds our own error in a chain, or makes one of Echo's.
+// classify returns the *nexus.Error in a chain, or converts an error of Echo.
 func classify(err error) *nexus.Error {
 	if e, ok := errors.AsType[*nexus.Error](err); ok {
 		return e
@@ -120,7 +120,7 @@ func invalid(field, message string) error {
 	return &nexus.Error{Code: nexus.Invalid, Op: "api", Msg: message, Fields: []nexus.FieldError{{Field: field, Message: message}}}
 }
 
-// optional is nil for the zero value, as the generated types want it.
+// optional returns nil for the zero value, for optional fields of generated types.
 func optional[T comparable](v T) *T {
 	var zero T
 	if v == zero {

@@ -7,8 +7,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestMasterSiteInEverySpelling: no way to write its name in an address makes the
-// master site a tenant. The name of another site may be written in all these ways.
+// TestMasterSiteInEverySpelling: the master site is protected however its name is written
+// in the path. The name of another site may be written in all these ways.
 func TestMasterSiteInEverySpelling(t *testing.T) {
 	t.Parallel()
 	const adoption = `{"email":"jane@example.com"}`

@@ -8,11 +8,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// QueuesPath is where asynq's own view is served.
+// QueuesPath is the path of asynq's own view.
 const QueuesPath = "/ops/queues"
 
-// serveQueues serves asynq's view for operators: a browser asks for name and
-// password, and any name with a token of the scope read as the password will do.
+// serveQueues serves asynq's view to operators. A browser asks for name and password: the
+// password is a token with the scope read, the name may be any.
 func (s *Server) serveQueues() {
 	if s.Queues == nil {
 		return

@@ -22,8 +22,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// once escapes the path exactly once, whatever the client sent: a parameter of
-// the path is then unescaped exactly once.
+// once escapes the path in the same way for every client, so that the parameters in it are
+// unescaped exactly once.
 func once(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -32,8 +32,8 @@ func once(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// legible refuses an address that is not UTF-8 or not escaped as URLs are: the
-// parsers below would drop such a part, or put another character in its place.
+// legible refuses a URL that is not UTF-8 or not escaped properly. The parsers would drop
+// or replace such a part.
 func legible(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -46,8 +46,7 @@ func legible(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// readJSON reads one object of known fields, and says in words what is wrong
-// with any other.
+// readJSON reads the body, one JSON object with known fields, and refuses any other.
 func readJSON(c echo.Context, into any) error {
 	kind, params, err := mime.ParseMediaType(c.Request().Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
@@ -66,7 +65,7 @@ func readJSON(c echo.Context, into any) error {
 		}
 		return unreadable("The request broke off; send it again.", err)
 	}
-	// The body is here; its deadline would end a long poll.
+	// Remove the deadline of the body: it would end a long poll.
 	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{})
 	return decodeObject(body, into)
 }
@@ -75,9 +74,8 @@ func unreadable(message string, err error) error {
 	return &nexus.Error{Code: nexus.Invalid, Op: "api.json", Msg: message, Err: err}
 }
 
-// decodeObject is strict where encoding/json is lenient: it puts U+FFFD where a
-// character cannot be read, takes names in any case, and of two equal names the
-// last one.
+// decodeObject decodes one object, and refuses what encoding/json accepts: characters that
+// it replaces by U+FFFD, names in another case, and names that come twice.
 func decodeObject(body []byte, into any) error {
 	if !utf8.Valid(body) {
 		return unreadable("The request is not UTF-8; send its JSON in that encoding.", nil)
@@ -105,12 +103,11 @@ func decodeObject(body []byte, into any) error {
 }
 
 func unknownField(name string) error {
-	name = named(name)
+	name = shorten(name)
 	return invalid(name, fmt.Sprintf("There is no field %s; /openapi.yaml lists the fields.", name))
 }
 
-// checkNames holds the names of an object that was decoded already against the
-// fields of its type: each exactly as it is written there, and once.
+// checkNames checks that each name of an object is exactly that of a field, and comes once.
 func checkNames(body []byte, into any) error {
 	unused := map[string]bool{}
 	for i, t := 0, reflect.TypeOf(into).Elem(); i < t.NumField(); i++ {
@@ -142,8 +139,8 @@ func checkNames(body []byte, into any) error {
 	return nil
 }
 
-// loneSurrogate finds a \u escape that is one half of a pair (RFC 8259 §8.2). The
-// text is valid JSON.
+// loneSurrogate reports whether valid JSON has a \u escape that is half of a surrogate pair
+// (RFC 8259 §8.2).
 func loneSurrogate(body []byte) bool {
 	escape := func(at int) (rune, bool) {
 		if at+6 > len(body) || body[at] != '\\' || body[at+1] != 'u' {

@@ -8,13 +8,13 @@ import (
 	"github.com/nexus-erp/provisioner/api"
 )
 
-// latin1 is a signup as a program sends it that writes bytes of ISO 8859-1.
+// latin1 is a signup in ISO 8859-1.
 func latin1() string {
 	return strings.ReplaceAll(signupBody(`{"password":"Passw0rd#yz"}`), "#", "\xfc")
 }
 
-// TestUnreadableIsRefused holds that no text is kept that differs from what the
-// client meant: a password with a character replaced never works again.
+// TestUnreadableIsRefused: a request with characters that cannot be decoded is refused. A
+// password with a replaced character would never work.
 func TestUnreadableIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -58,7 +58,7 @@ func TestUnreadableIsRefused(t *testing.T) {
 	}
 }
 
-// signupBodyRaw is a signup with one more field, or another password, as text.
+// signupBodyRaw is the JSON of a signup with another password or one more field.
 func signupBodyRaw(field string) string {
 	body := signupBody("")
 	if name, _, _ := strings.Cut(field, ":"); strings.Contains(body, name) {
@@ -109,8 +109,7 @@ func TestAddressesAreReadAsTheyAreMeant(t *testing.T) {
 	}
 }
 
-// TestRulesOfRoutes holds the parameters and scopes that are checked first against
-// the contract.
+// TestRulesOfRoutes compares the rules of the routes with the contract.
 func TestRulesOfRoutes(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestReasons drives a program's way to each reason of the contract: refusals of one
-// code and status are told apart without reading sentences.
+// TestReasons causes each reason in the contract, by which programs distinguish refusals
+// with the same code and status.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(o *api.Options) { o.Master = "headoffice.example.com" })
@@ -43,7 +43,7 @@ func TestReasons(t *testing.T) {
 	refused("job_state", "POST", "/jobs/"+id+"/cancel", "", bearer(operator)...)
 	s.ask("POST", "/jobs/"+id+"/credentials", "", keyed(claim, "me")...)
 	refused("gone", "POST", "/jobs/"+id+"/credentials", "", keyed(claim, "you")...)
-	// A replay that waits comes too late, too: in the contract, with its own status.
+	// A replay that waits comes too late too, and gets the same status.
 	status, _, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"acme"}`), "Idempotency-Key", "k", "Prefer", "wait=1")
 	if expect("gone", status, body); status != 410 || body["code"] != "conflict" || body["jobId"] != id {
 		t.Errorf("a replay after the pick-up: %d %v", status, body)
@@ -78,8 +78,8 @@ func TestFailedWaitSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// TestNamesRunOut: that all addresses of an organization's name are taken depends on
-// who came before, so it is a conflict, and not wrong input.
+// TestNamesRunOut: if all addresses of an organization's name are taken, that is a conflict
+// and not invalid input.
 func TestNamesRunOut(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -94,7 +94,7 @@ func TestNamesRunOut(t *testing.T) {
 	}
 }
 
-// TestTooLong: what is longer than the contract allows is refused, though it be
+// TestTooLong: a text that is longer than the contract allows is refused, also if it is of
 // spaces, and no answer repeats all of it.
 func TestTooLong(t *testing.T) {
 	t.Parallel()

@@ -19,35 +19,34 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// Options are what a server works with. Store, Keys, Domain, SiteURL and Log are
-// needed.
+// Options configure a server. Store, Keys, Domain, SiteURL and Log are required.
 type Options struct {
 	Store       *store.Store
 	Keys        *nexus.Keyring
-	Tokens      *Tokens        // nil: nobody has one
+	Tokens      *Tokens        // nil: none
 	Signup      string         // open, token or closed; empty: open
 	Domain      string         // sites are <subdomain>.<Domain>
 	SiteURL     string         // pattern with {site}
-	Master      nexus.SiteName // the operator's own site: nobody may have its name; empty: none
+	Master      nexus.SiteName // the master site, whose name is reserved; empty: none
 	Single      bool           // signups become users of the master site; SiteURL is its address
 	Apps        []string       // installed on every new site
 	Roles       []string       // of the admin user; empty: all enabled roles
 	Timeout     time.Duration  // after which a job is given up; 0: 24 h
-	Grace       time.Duration  // from a deletion to the purge; 0: 7 days
-	Limits      Limits         // of signups; the zero value limits nothing
+	Grace       time.Duration  // from a suspension to the purge; 0: 7 days
+	Limits      Limits         // of signups; the zero value has no limits
 	Slowest     time.Duration  // how long a request's body may take to arrive; 0: 10 s
-	Sent        time.Duration  // until a client must have taken its answer, streams aside; 0: 1 min
-	Proxies     []*net.IPNet   // whose X-Forwarded-For is believed
+	Sent        time.Duration  // how long a client may take to read an answer, except streams; 0: 1 min
+	Proxies     []*net.IPNet   // whose X-Forwarded-For is trusted
 	CORSOrigins []string
-	Streams     Streams              // of events; the zero value is the usual
-	Leaving     <-chan struct{}      // closed when the process leaves: streams end; nil: never
-	Lists       time.Duration        // how long what the benches know is kept; 0: 1 min
+	Streams     Streams              // limits of event streams
+	Leaving     <-chan struct{}      // closed when the process stops, to end streams and polls; nil: never
+	Lists       time.Duration        // how long the lists of the benches are cached; 0: 1 min
 	Queues      http.Handler         // asynq's own view, served read-only below /ops/queues; nil: not served
 	Registry    *prometheus.Registry // nil: one of its own
 	Log         *slog.Logger
 }
 
-// Server answers the API and the signup page.
+// Server serves the API and the signup page.
 type Server struct {
 	Options
 	echo     *echo.Echo
@@ -62,7 +61,7 @@ type Server struct {
 
 var _ gen.ServerInterface = (*Server)(nil)
 
-// New makes a server; its Handler is to be served.
+// New makes a server. Serve its Handler.
 func New(o Options) *Server {
 	if o.Timeout == 0 {
 		o.Timeout = 24 * time.Hour
@@ -82,12 +81,12 @@ func New(o Options) *Server {
 	if o.Tokens == nil {
 		o.Tokens = &Tokens{}
 	}
-	o.Streams = o.Streams.orUsual()
+	o.Streams = o.Streams.withDefaults()
 	s := &Server{Options: o, echo: echo.New(), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "nexus_http_request_seconds", Help: "Time of a request, by route, method and status.",
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 30}}, []string{"route", "method", "status"}),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_http_errors_total",
-			Help: "Requests but those to /readyz that were answered with a status of 500 or more."})}
+			Help: "Requests that were answered with a status of 500 or more, except those to /readyz."})}
 	o.Registry.MustRegister(s.requests, s.errors)
 	s.gauges, s.streams = newGauges(o.Registry), newOpenStreams(o.Registry)
 	s.lists = newLists(o)
@@ -108,10 +107,10 @@ func New(o Options) *Server {
 	return s
 }
 
-// Handler is the server as net/http knows it.
+// Handler returns the handler of all requests.
 func (s *Server) Handler() http.Handler { return s.echo }
 
-// Now and then a handler needs these three.
+// url is the address of a site.
 func (s *Server) url(site nexus.SiteName) string {
 	return strings.ReplaceAll(s.SiteURL, "{site}", string(site))
 }
@@ -135,14 +134,13 @@ func (s *Server) recovered() echo.MiddlewareFunc {
 	})
 }
 
-// prompt bounds the time in which a body must be here, read by its handler or
-// not: who sends it slowly must not hold a connection. The server itself takes the
-// deadline off before the next request. Nor must one that does not take its answer;
-// a stream gives its client time anew for each event.
+// prompt sets the deadlines of a request, so that a slow client does not hold a connection:
+// for its body, also if the handler does not read it, and for the answer. net/http removes
+// the read deadline before the next request. A stream sets its own write deadlines.
 func (s *Server) prompt(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		control := http.NewResponseController(c.Response())
-		_ = control.SetWriteDeadline(time.Now().Add(s.Sent)) // not every test's connection has deadlines
+		_ = control.SetWriteDeadline(time.Now().Add(s.Sent)) // fails only for connections of tests
 		if c.Request().ContentLength != 0 {
 			_ = control.SetReadDeadline(time.Now().Add(s.Slowest))
 		}
@@ -150,7 +148,7 @@ func (s *Server) prompt(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// secure sets the headers that every answer carries.
+// secure sets the security headers of every answer.
 func secure(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()

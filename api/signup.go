@@ -18,7 +18,7 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// Signup records a job for a person, and may wait for its end.
+// Signup records a job for a person. With Prefer: wait it waits for the end of the job.
 func (s *Server) Signup(c echo.Context, params gen.SignupParams) error {
 	actor, err := s.mayAsk(c)
 	if err != nil {
@@ -49,7 +49,8 @@ func (s *Server) CreateTenant(c echo.Context, params gen.CreateTenantParams) err
 	return s.accepted(c, job)
 }
 
-// mayAsk tells who signs up: the name of a token if one was sent, else "signup".
+// mayAsk returns the actor of a signup: the name of the token if one was sent, else
+// "signup".
 func (s *Server) mayAsk(c echo.Context) (actor string, err error) {
 	switch {
 	case s.Options.Signup == "closed":
@@ -66,12 +67,12 @@ const anonymous = "signup"
 // asker is who asks for a site.
 type asker struct {
 	actor    string
-	known    bool // has a token
-	operator bool // may give any plan, and is not limited
+	known    bool // he has a token
+	operator bool // he may give any plan, and has no limits
 }
 
-// ask validates a request and records its job. A name that was derived and is
-// taken, perhaps this very moment, gets a suffix; one that was asked for does not.
+// ask validates a request and records its job. If a derived name is taken, the next variant
+// is tried; a name that was asked for is refused.
 func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) {
 	sub, canonical, err := s.readSignup(c, who.operator)
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Server) ask(c echo.Context, who asker, key *string) (nexus.Job, error) 
 		return nexus.Job{}, err
 	}
 	scope := who.actor
-	if !who.known { // strangers share that name
+	if !who.known { // all callers without a token have the same actor
 		scope = strings.ToLower(sub.Email)
 	}
 	if err := s.idempotent(&submission, scope, key, canonical); err != nil {
@@ -120,8 +121,8 @@ func (s *Server) submit(ctx context.Context, sub store.Submission, subdomain str
 	return s.record(ctx, sub)
 }
 
-// join records a job for a user of the master site. Each e-mail has one name in
-// the registry, so it can be asked for once; the address wished for has no effect.
+// join records a job for a user of the master site. Each e-mail has one name in the
+// registry, so it can sign up once. The subdomain has no effect.
 func (s *Server) join(ctx context.Context, sub store.Submission) (nexus.Job, error) {
 	sub.Site = PersonSite(sub.Spec.Email, s.Master)
 	sub.Spec.URL = s.url(s.Master)
@@ -136,8 +137,7 @@ func (s *Server) join(ctx context.Context, sub store.Submission) (nexus.Job, err
 	return job, &out
 }
 
-// submission is all of a job but its site. Its input is sealed before it leaves
-// this process.
+// submission is a job's submission without the site, with sealed input.
 func (s *Server) submission(sub nexus.Signup, actor string) (store.Submission, error) {
 	input, err := json.Marshal(tasks.Input{Password: sub.Password.Reveal()})
 	if err != nil {
@@ -155,8 +155,8 @@ func (s *Server) submission(sub nexus.Signup, actor string) (store.Submission, e
 			Apps: s.Apps, Roles: s.Roles}}, nil
 }
 
-// idempotent binds a submission to the caller's key, if one was sent; what is
-// asked for is kept as a fingerprint only.
+// idempotent adds the caller's idempotency key, if one was sent, and the fingerprint of the
+// request.
 func (s *Server) idempotent(sub *store.Submission, scope string, key *string, canonical []byte) error {
 	if key == nil {
 		return nil
@@ -166,12 +166,12 @@ func (s *Server) idempotent(sub *store.Submission, scope string, key *string, ca
 	}
 	names := s.Keys.IdempotencyNames(scope, *key)
 	sub.IdempotencyKey = names[0]
-	sub.FormerKeys = append(names[1:], scope+"/"+*key) // written in clear before; such a name lives for 24 h
+	sub.FormerKeys = append(names[1:], scope+"/"+*key) // the last one as older versions stored it, in clear, for 24 h
 	sub.Fingerprints = s.Keys.Fingerprints(canonical)
 	return nil
 }
 
-// suggest adds a free name to the refusal of one that is taken.
+// suggest adds a free name to the error for a name that is taken.
 func (s *Server) suggest(ctx context.Context, err error, wish string) error {
 	e, ok := errors.AsType[*nexus.Error](err)
 	if !ok || e.Code != nexus.Conflict || errors.Is(err, store.ErrKeyReused) {
@@ -185,8 +185,8 @@ func (s *Server) suggest(ctx context.Context, err error, wish string) error {
 	return &out
 }
 
-// readSignup is what was asked for, as benches spell it, and as it was sent for the
-// fingerprint: that must not change with the lists of a bench.
+// readSignup reads a signup, in the spelling of the benches. Canonical is its text for the
+// fingerprint, as it was sent, so that it does not change with the lists of a bench.
 func (s *Server) readSignup(c echo.Context, operator bool) (sub nexus.Signup, canonical []byte, err error) {
 	var body gen.SignupRequest
 	if err := readJSON(c, &body); err != nil {
@@ -198,7 +198,7 @@ func (s *Server) readSignup(c echo.Context, operator bool) (sub nexus.Signup, ca
 	sub.Normalize()
 	canonical = sub.Canonical()
 	refusals := sub.Fit(s.lists.get(c.Request().Context()), sub.Refusals(operator))
-	if s.Single { // it has no effect, so it is not judged either
+	if s.Single { // it has no effect, so it is not checked
 		refusals = slices.DeleteFunc(refusals, func(f nexus.FieldError) bool { return f.Field == "subdomain" })
 	}
 	if len(refusals) == 0 && !s.Single && sub.Subdomain == "" && nexus.DeriveSubdomain(ascii(sub.Organization)) == "" {
@@ -223,8 +223,8 @@ func (s *Server) accepted(c echo.Context, job nexus.Job) error {
 		StatusUrl: statusURL(job.ID), EventsUrl: eventsURL(job.ID), ClaimToken: claim})
 }
 
-// waited holds the answer back until the job is over, at most for a time. The
-// pick-up is bound to the request's key; without one nobody can repeat it.
+// waited answers when the job is over, or after the given time. The pick-up of the
+// credentials is bound to the request's key; without one it cannot be repeated.
 func (s *Server) waited(c echo.Context, job nexus.Job, wait time.Duration, key string) error {
 	now, err := s.Store.Watch(c.Request().Context(), job.ID, -1, store.Patience{For: wait, Left: s.Leaving})
 	if err != nil {
@@ -246,8 +246,8 @@ func (s *Server) waited(c echo.Context, job nexus.Job, wait time.Duration, key s
 	return s.accepted(c, job)
 }
 
-// failure is a job's end as the answer to the request that waited for it. The
-// request was fine, so what the job failed of is no 4xx, unless it was canceled.
+// failure is the answer to a request that waited for a job that failed. The request was
+// valid, so the status is not a 4xx, except for a canceled job and a conflict.
 func failure(job nexus.Job) error {
 	f := job.Error
 	if f == nil {
@@ -264,8 +264,8 @@ func failure(job nexus.Job) error {
 		error: &nexus.Error{Code: f.Code, Op: "api.signup", Action: f.Action, Msg: strings.TrimSpace(f.Message + " " + f.Action)}}
 }
 
-// preferred reads "wait=N", 30 s at most, from a list of preferences. Names are in
-// any case, and each preference may have parameters (RFC 7240).
+// preferred reads "wait=N", 30 s at most, from a Prefer header. Names may be in any case,
+// and each preference may have parameters (RFC 7240).
 func preferred(prefer *string) time.Duration {
 	for part := range strings.SplitSeq(value(prefer), ",") {
 		preference, _, _ := strings.Cut(part, ";")

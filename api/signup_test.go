@@ -78,7 +78,7 @@ func TestSubdomains(t *testing.T) {
 			t.Errorf("%q: %d %v, want %s", organization, status, body["site"], want)
 		}
 	}
-	// The same company again gets a suffix and goes on; a name that was asked for does not.
+	// A derived name that is taken gets a suffix; a name that was asked for is refused.
 	if _, _, body := s.ask("POST", "/signup", signupBody(`{"organizationName":"Müller"}`)); body["site"] != "mueller-2.example.com" {
 		t.Errorf("the second Müller is %v", body["site"])
 	}
@@ -138,7 +138,7 @@ func TestSignupModes(t *testing.T) {
 	}
 }
 
-// TestNoSecretLeaves greps everything that is kept or said for what must not be.
+// TestNoSecretLeaves looks for secrets in everything that is stored, logged or answered.
 func TestNoSecretLeaves(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -155,8 +155,8 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 }
 
-// TestIdempotencyKeyTellsNobody holds that the names of Redis' keys name no person,
-// and that a key which was stored in clear, or under an older key of ours, still counts.
+// TestIdempotencyKeyTellsNobody: no name of a key in Redis contains an e-mail, and an
+// idempotency key that was stored in clear, or under an older sealing key, still counts.
 func TestIdempotencyKeyTellsNobody(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

@@ -15,7 +15,7 @@ import (
 
 const reservedName = "This address is reserved; please choose another."
 
-// protect refuses calls that would change the master site as if it were a tenant.
+// protect refuses calls that would change the master site.
 func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		site, err := url.PathUnescape(c.Param("site"))
@@ -35,17 +35,16 @@ func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// PersonSite is the registry's name for the user of the master site with this
-// e-mail: one name for all ways to write it, since Frappe has one user for them.
-// The name is no host; operators find it in the list of tenants.
+// PersonSite is the registry's name for the user of the master site with this e-mail. It is
+// the same for upper and lower case, since Frappe has one user for them. It is not the name
+// of a host; operators find it in the list of tenants.
 func PersonSite(email string, master nexus.SiteName) nexus.SiteName {
 	sum := sha256.Sum256([]byte(strings.ToLower(email)))
 	return nexus.SiteName(hex.EncodeToString(sum[:8])) + "." + master
 }
 
-// shownSite is a site as people are shown it: in single-tenant mode all are on the
-// master site, where the registry has a name for each of them. Lists and tenants,
-// which operators read to address one of them, keep the registry's names.
+// shownSite is the site to show to people: in single-tenant mode the master site for all.
+// Operators see the registry's names instead, since they need them for their calls.
 func (s *Server) shownSite(site nexus.SiteName) string {
 	if s.Single {
 		return string(s.Master)

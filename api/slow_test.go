@@ -12,9 +12,9 @@ import (
 	"github.com/nexus-erp/provisioner/api"
 )
 
-// TestSlowBody sends half a body and no more: whatever the address, and whether
-// its handler reads the body or not, there is an answer soon, and the connection
-// is closed. A body that came in time does not end a long poll.
+// TestSlowBody sends half a body. Every path answers soon and closes the connection,
+// whether its handler reads the body or not. The deadline of a complete body does not end a
+// long poll.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	const patience = 300 * time.Millisecond
@@ -63,8 +63,8 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
-// TestPollsEndAtLeave: a process that leaves is not kept by those who wait for a
-// job; they get what is known now.
+// TestPollsEndAtLeave: long polls do not keep a process from stopping; they get the present
+// state of the job.
 func TestPollsEndAtLeave(t *testing.T) {
 	t.Parallel()
 	leaving := make(chan struct{})
@@ -96,7 +96,7 @@ func (s *server) askHalf(method, path string, headers ...string) (status int) {
 	}
 	request.ContentLength = 500
 	request.Header.Set("Content-Type", "application/json")
-	go func() { _, _ = more.Write([]byte(`{"email":`)) }() // ends with the pipe
+	go func() { _, _ = more.Write([]byte(`{"email":`)) }() // ends when the pipe is closed
 	status, _, _ = s.exchange(request, headers)
 	return status
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// longestWish is how much text is looked at for an address; far more than one may have.
+// longestWish is the longest text that is checked; an address must be much shorter.
 const longestWish = 200
 
-// Subdomain says whether an address is free; the form asks as one types.
+// Subdomain reports whether an address is free. The form asks while a person types.
 func (s *Server) Subdomain(c echo.Context, name string) error {
 	if utf8.RuneCountInString(name) > longestWish {
 		return invalid("name", fmt.Sprintf("This is too long to be an address: %d characters at most.", longestWish))
@@ -51,7 +51,7 @@ func (s *Server) Subdomain(c echo.Context, name string) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// free finds the first variant of a wish that nobody has; empty if there is none.
+// free returns the first free variant of a name; empty if there is none.
 func (s *Server) free(ctx context.Context, wish string) (string, error) {
 	for name := range nexus.Subdomains(wish) {
 		if s.site(name) == s.Master {
@@ -65,7 +65,7 @@ func (s *Server) free(ctx context.Context, wish string) (string, error) {
 	return "", nil
 }
 
-// ascii spells a name in ASCII, from any script; German umlauts the German way.
+// ascii transliterates a name of any script to ASCII, with ae for ä as in German.
 func ascii(text string) string {
 	text = strings.NewReplacer("ä", "ae", "ö", "oe", "ü", "ue", "Ä", "Ae", "Ö", "Oe", "Ü", "Ue", "&", " and ").Replace(text)
 	return unidecode.Unidecode(text)

@@ -36,7 +36,7 @@ func (s *Server) ListTenants(c echo.Context, params gen.ListTenantsParams) error
 	return c.JSON(http.StatusOK, list)
 }
 
-// ShowTenant answers with one tenant.
+// ShowTenant returns one tenant.
 func (s *Server) ShowTenant(c echo.Context, site string) error {
 	if _, err := s.need(c, ScopeRead); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (s *Server) ShowTenant(c echo.Context, site string) error {
 	return c.JSON(http.StatusOK, s.tenant(tenant))
 }
 
-// DeleteTenant closes the site and sets its purge date; purge=now removes it.
+// DeleteTenant closes a site and sets its purge date, or removes it with purge=now.
 func (s *Server) DeleteTenant(c echo.Context, site string, params gen.DeleteTenantParams) error {
 	kind := nexus.KindSuspend
 	if params.Purge != nil {
@@ -73,7 +73,7 @@ func (s *Server) RestoreTenant(c echo.Context, site string, params gen.RestoreTe
 	return s.recorded(c, job, true)
 }
 
-// RotateKey gives the tenant's admin a fresh key and secret.
+// RotateKey gives a tenant's admin a new key and secret.
 func (s *Server) RotateKey(c echo.Context, site string, params gen.RotateKeyParams) error {
 	tenant := nexus.Tenant{}
 	job, err := s.onTenant(c, site, nexus.KindRotateKey, params.IdempotencyKey, func(sub *store.Submission) (err error) {
@@ -88,7 +88,7 @@ func (s *Server) RotateKey(c echo.Context, site string, params gen.RotateKeyPara
 	return s.accepted(c, job)
 }
 
-// AdoptTenant takes over a site that was made by other means.
+// AdoptTenant makes a tenant of a site that Nexus did not make.
 func (s *Server) AdoptTenant(c echo.Context, site string, params gen.AdoptTenantParams) error {
 	job, err := s.onTenant(c, site, nexus.KindAdopt, params.IdempotencyKey, func(sub *store.Submission) error {
 		var body gen.AdoptRequest
@@ -109,8 +109,8 @@ func (s *Server) AdoptTenant(c echo.Context, site string, params gen.AdoptTenant
 	return s.accepted(c, job)
 }
 
-// onTenant records a job on a tenant for an operator; fill, unless nil, says what
-// it shall do.
+// onTenant records a job on a tenant for an operator. Fill, unless nil, completes the
+// submission.
 func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *string, fill func(*store.Submission) error) (nexus.Job, error) {
 	actor, err := s.need(c, ScopeOperate)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *str
 	}
 	sub := store.Submission{ID: nexus.NewJobID(), Kind: kind, Site: nexus.SiteName(nexus.Lower(site)), Actor: actor,
 		Steps: tasks.Steps(kind), GiveUpAfter: s.Timeout, PurgeAfter: s.Grace}
-	if fill != nil { // it answers with a claim, and may seal a key
+	if fill != nil { // the answer has a claim token, and the job may seal a key
 		sub.KeyID = s.Keys.ID()
 		if err := fill(&sub); err != nil {
 			return nexus.Job{}, err
@@ -131,14 +131,14 @@ func (s *Server) onTenant(c echo.Context, site string, kind nexus.Kind, key *str
 	return s.record(c.Request().Context(), sub)
 }
 
-// recorded answers with the job that was recorded or asked for something, as it is.
+// recorded answers with 202 and the job.
 func (s *Server) recorded(c echo.Context, job nexus.Job, operator bool) error {
 	c.Response().Header().Set("Location", statusURL(job.ID))
 	c.Response().Header().Set("Retry-After", "1")
 	return c.JSON(http.StatusAccepted, recordedJob{s.job(job, operator), string(job.ID), statusURL(job.ID), eventsURL(job.ID)})
 }
 
-// recordedJob is a gen.Accepted with the job's own fields.
+// recordedJob is a job with the fields of gen.Accepted.
 type recordedJob struct {
 	gen.Job
 	JobID     string `json:"jobId"`

@@ -23,8 +23,8 @@ type Client struct {
 	base  string
 	token nexus.Secret
 	http  *http.Client
-	limit time.Duration // of a call
-	pause time.Duration // after a wait that was answered at once, though nothing changed
+	limit time.Duration // of one call
+	pause time.Duration // after a wait that was answered at once although nothing has changed
 }
 
 // New makes a client of the server at base; an empty token sends none.
@@ -34,37 +34,35 @@ func New(base string, token nexus.Secret) *Client {
 			DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext}}}
 }
 
-// callLimit is the time of a whole call, beside what it asks the server to wait: a
-// server that takes the call and says nothing must not hold its caller for ever.
+// callLimit is the longest time of a call, in addition to the wait that it asks for. A
+// server that accepts a call and never answers must not block the caller.
 const callLimit = 30 * time.Second
 
-// Close lets idle connections go.
+// Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Signup asks for a site; the key makes a repeated call safe.
+// Signup signs up for a site. The call can be repeated with the same idempotency key.
 func (c *Client) Signup(ctx context.Context, body gen.SignupRequest, key string) (out gen.Accepted, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/signup", body: body, key: key, token: c.token}, &out)
 	return out, err
 }
 
-// Create asks for a site as an operator, who may give any plan. The subdomain is needed.
+// Create makes a site as an operator, who may give any plan. The subdomain is required.
 func (c *Client) Create(ctx context.Context, body gen.SignupRequest, key string) (out gen.Accepted, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/tenants", body: body, key: key, token: c.token}, &out)
 	return out, err
 }
 
-// Subdomain asks whether an address is free; it also tells the full name of a
-// site whose first part is known.
+// Subdomain asks whether an address is free. The answer has the full name of the site too.
 func (c *Client) Subdomain(ctx context.Context, name string) (out gen.Subdomain, err error) {
 	err = c.do(ctx, call{method: "GET", path: "/subdomains/" + url.PathEscape(name)}, &out)
 	return out, err
 }
 
-// Job reads a job. Known is the ETag of what the caller has ("" for nothing);
-// with wait the server answers at the next change, or at the end of the job if
-// nothing is known. An unchanged job comes back as ok false. An answer without
-// a change that comes at once is held back a second: whatever stands between, a
-// caller's loop must not become a hot one.
+// Job reads a job. Known is the ETag of what the caller has, or empty. With wait the server
+// answers at the next change; if known is empty, at the end of the job. Ok is false if the
+// job has not changed. If such an answer comes at once, Job waits a second, so that a
+// caller's loop is not a busy one, whatever a proxy does.
 func (c *Client) Job(ctx context.Context, id, known string, wait time.Duration) (job gen.Job, etag string, ok bool, err error) {
 	path := "/jobs/" + url.PathEscape(id)
 	if wait > 0 {
@@ -89,26 +87,26 @@ func (c *Client) Job(ctx context.Context, id, known string, wait time.Duration) 
 	return job, etag, err == nil && !same, err
 }
 
-// Credentials picks the key and secret up; bind makes a repeated call safe.
+// Credentials picks up the key and secret. The call can be repeated with the same bind.
 func (c *Client) Credentials(ctx context.Context, id string, claim nexus.Secret, bind string) (out gen.Credentials, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/jobs/" + url.PathEscape(id) + "/credentials", body: struct{}{}, key: bind, token: claim}, &out)
 	return out, err
 }
 
-// Cancel asks for a job's end, with its claim token or an operator's.
+// Cancel cancels a job, with its claim token or a token of an operator.
 func (c *Client) Cancel(ctx context.Context, id string, token nexus.Secret) (out gen.Job, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/jobs/" + url.PathEscape(id) + "/cancel", token: token}, &out)
 	return out, err
 }
 
-// Resume sets a parked job going again.
+// Resume continues a parked job.
 func (c *Client) Resume(ctx context.Context, id string) (out gen.Job, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/jobs/" + url.PathEscape(id) + "/resume", token: c.token}, &out)
 	return out, err
 }
 
-// Delete suspends a tenant until its grace is over, or with now removes it at
-// once; the answer is the job that does it.
+// Delete suspends a tenant, which is removed after the grace period; with now it is removed
+// at once. It returns the job.
 func (c *Client) Delete(ctx context.Context, site string, now bool) (out gen.Job, err error) {
 	path := "/tenants/" + url.PathEscape(site)
 	if now {
@@ -124,47 +122,49 @@ func (c *Client) Restore(ctx context.Context, site string) (out gen.Job, err err
 	return out, err
 }
 
-// RotateKey gives a tenant's admin a fresh key; the credentials are then fetched
-// as after a signup. The key makes a repeated call safe.
+// RotateKey gives a tenant's admin a new key. The credentials are picked up as after a
+// signup. The call can be repeated with the same idempotency key.
 func (c *Client) RotateKey(ctx context.Context, site, key string) (out gen.Accepted, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/tenants/" + url.PathEscape(site) + "/keys", key: key, token: c.token}, &out)
 	return out, err
 }
 
-// Adopt takes over a site that was made by other means.
+// Adopt makes a tenant of a site that Nexus did not make.
 func (c *Client) Adopt(ctx context.Context, site string, body gen.AdoptRequest, key string) (out gen.Accepted, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/tenants/" + url.PathEscape(site) + "/adopt", body: body, key: key, token: c.token}, &out)
 	return out, err
 }
 
-// Jobs lists jobs, newest first; empty filters mean any, no size the server's own.
+// Jobs lists jobs, newest first. An empty filter matches all; size 0 is the server's
+// default.
 func (c *Client) Jobs(ctx context.Context, state, kind, cursor string, size int) (out gen.JobList, err error) {
 	query := url.Values{"state": {state}, "kind": {kind}, "cursor": {cursor}, "limit": {number(size)}}
 	err = c.do(ctx, call{method: "GET", path: "/jobs" + filters(query), token: c.token}, &out)
 	return out, err
 }
 
-// Tenants lists tenants by name; an empty state means any, no size the server's own.
+// Tenants lists tenants by name. An empty state matches all; size 0 is the server's
+// default.
 func (c *Client) Tenants(ctx context.Context, state, cursor string, size int) (out gen.TenantList, err error) {
 	query := url.Values{"state": {state}, "cursor": {cursor}, "limit": {number(size)}}
 	err = c.do(ctx, call{method: "GET", path: "/tenants" + filters(query), token: c.token}, &out)
 	return out, err
 }
 
-// Benches tells how admission to each bench stands.
+// Benches lists the benches.
 func (c *Client) Benches(ctx context.Context) (out gen.BenchList, err error) {
 	err = c.do(ctx, call{method: "GET", path: "/benches", token: c.token}, &out)
 	return out, err
 }
 
-// SetBench tells a bench to pause, drain or resume.
+// SetBench pauses, drains or resumes a bench.
 func (c *Client) SetBench(ctx context.Context, name, verb string) (out gen.Bench, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/benches/" + url.PathEscape(name) + "/" + verb, token: c.token}, &out)
 	return out, err
 }
 
-// Workers tells how many workers take jobs; known is false if this server does not
-// tell, or does not answer.
+// Workers counts the workers that take jobs. Known is false if the server does not answer,
+// or its answer has no count.
 func (c *Client) Workers(ctx context.Context) (count int, known bool) {
 	var health gen.Health
 	if err := c.do(ctx, call{method: "GET", path: "/readyz", also: http.StatusServiceUnavailable}, &health); err != nil || health.Workers == nil {
@@ -180,7 +180,7 @@ func number(n int) string {
 	return strconv.Itoa(n)
 }
 
-// filters is the query of a list, without what is empty.
+// filters is the query of a list, without empty parameters.
 func filters(query url.Values) string {
 	for name, values := range query {
 		if values[0] == "" {
@@ -193,21 +193,21 @@ func filters(query url.Values) string {
 	return "?" + query.Encode()
 }
 
-// Tenant reads a tenant's row.
+// Tenant reads a tenant.
 func (c *Client) Tenant(ctx context.Context, site string) (out gen.Tenant, err error) {
 	err = c.do(ctx, call{method: "GET", path: "/tenants/" + url.PathEscape(site), token: c.token}, &out)
 	return out, err
 }
 
-// Refusal is what an answer tells beside its code and its words; it is in the
-// chain of every error that a server answered with, and of no other.
+// Refusal has the details of a server's answer. Every error that a server has answered
+// with, and no other, wraps one.
 type Refusal struct {
 	Status    string // such as "409 Conflict"
 	RequestID string // names the call in the server's log
 	JobID     string // the job it is about, if any
 }
 
-// Error is the operator's text.
+// Error returns the text for operators.
 func (r *Refusal) Error() string { return r.Status + ", request " + r.RequestID }
 
 type call struct {
@@ -215,8 +215,8 @@ type call struct {
 	body                     any
 	token                    nexus.Secret
 	etag                     *string
-	wait                     time.Duration // that the server was asked for
-	also                     int           // a status that is an answer too
+	wait                     time.Duration // how long the server may wait
+	also                     int           // a status of 300 or more that has a result
 }
 
 var errNotModified = errors.New("not modified")
@@ -234,7 +234,7 @@ func (c *Client) do(ctx context.Context, what call, into any) error {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, what.method, c.base+what.path, body)
 	if err != nil {
-		return &nexus.Error{Code: nexus.Invalid, Op: "client", Msg: "The server's address is not a URL."} // the cause repeats it, and it may hold a password
+		return &nexus.Error{Code: nexus.Invalid, Op: "client", Msg: "The server's address is not a URL."} // without the cause, which contains the address and perhaps a password
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -249,7 +249,7 @@ func (c *Client) do(ctx context.Context, what call, into any) error {
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok { // it repeats the address
+		if u, ok := errors.AsType[*url.Error](err); ok { // it contains the address
 			err = u.Err
 		}
 		return &nexus.Error{Code: nexus.Unavailable, Op: "client", Err: err,

@@ -1,5 +1,5 @@
-// Package client is the API as a Go program sees it: what the command line is
-// made of. Problems come back as *nexus.Error with the server's own words.
+// Package client calls the API. The command line uses it. A problem is returned as a
+// *nexus.Error with the server's text.
 //
 // May import: internal/nexus, api/gen.
 // Imported by: cmd/nexus, internal/e2e.
