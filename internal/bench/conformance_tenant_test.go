@@ -246,7 +246,8 @@ func testNames(t *testing.T, b *standin.Box, g *target) {
 		{"Miles O'Neil \"Q\" \\n", "Miles", "O'Neil \"Q\" \\n", ""},
 		{"李 小龍 🐉", "李", "小龍 🐉", ""},
 		{"A  B", "A", " B", ""},
-		{"a <b> c", "a", "&lt;b&gt; c", "a &lt;b&gt; c"}, // no signup of ours lets it in
+		{"a <b> c", "a", "<b> c</b>", "a <b> c</b>"}, // no signup of ours lets it in
+		{"a < b", "a", "&lt; b", "a &lt; b"},
 	} {
 		result := n.run(t, nexus.EnsureUser{Email: n.email, FullName: name.asked, Password: "Passw0rdXyz"})
 		if !strings.Contains(result.Note, name.note) || (name.note == "") != (result.Note == "") {

@@ -1,9 +1,9 @@
 # Runner of Nexus Provisioner: works inside a bench's container, started over
 # `docker exec -i`. The files of this folder are joined in name order into one
-# program; see internal/bench/docker.go for how it is fed.
+# program; internal/bench/docker.go sends it.
 #
-# The parent (90_parent.py) reads one JSON operation a line and forks a child for
-# each; a child does one operation and ends. Frames leave by one descriptor only.
+# The parent (90_parent.py) reads one JSON operation per line and forks a child for
+# each; a child does one operation and exits. Frames are written to one descriptor only.
 
 import contextlib
 import ctypes
@@ -42,12 +42,12 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Refusal(Exception):
-    """An error that knows its code; the message is safe for people."""
+    """An error with a code (nexus.Code in Go) and a message that may be shown to users."""
 
     def __init__(self, code, message, detail="", seen=None):
         super().__init__(message)
         self.code, self.message, self.detail, self.seen = code, message, detail, seen
-        self.unbegun = False  # an outage came before the deed: nothing was tried
+        self.unbegun = False  # the operation had not begun: no attempt is counted
         self.outdated = False  # a job that was submitted later has changed the site's state
         self.number = 0  # MariaDB's, if it is an error of MariaDB's
 
@@ -57,9 +57,9 @@ def prctl(option, value):
 
 
 def spelled(value):
-    """A pattern for a secret however it was quoted on its way into a text: each of
-    its characters behind some backslashes, or as an escape of Python, JSON or a
-    URL. Few backslashes: a flood of them must not cost more than its length."""
+    """A pattern that matches a secret however it was quoted: each of its characters
+    after some backslashes, or as an escape of Python, JSON or a URL. The number of
+    backslashes is bounded, so that matching takes linear time."""
     out = []
     for c in value:
         forms = [re.escape(c), f"(?i:u{ord(c):04x})", f"(?i:x{ord(c):02x})"]
@@ -70,15 +70,15 @@ def spelled(value):
 
 
 def redact(text, hidden):
-    """Takes every secret out of a text; to be done before the text is cut, or half
-    of a secret may stay."""
+    """Replaces every secret in a text. Call it before the text is cut: half a secret
+    would not be found."""
     for value in sorted((v for v in hidden if v and len(v) > 3), key=len, reverse=True):
         text = re.sub(spelled(value), "***", text)
     return text
 
 
 def password(length=24):
-    # Letters and digits only: it ends up between quotes in SQL and in argv.
+    # Letters and digits only: it is put between quotes in SQL, and into argv.
     alphabet = string.ascii_letters + string.digits
     return "".join(random_source.choice(alphabet) for _ in range(length))
 
@@ -87,7 +87,8 @@ def password(length=24):
 
 
 def start_time(pid):
-    """When a process started, in ticks since boot: a pid alone may be reused."""
+    """When a process started, in ticks since boot, or None. With the pid it names one
+    process: a pid alone may be reused."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             return int(f.read().rsplit(b")", 1)[1].split()[19])
@@ -96,7 +97,7 @@ def start_time(pid):
 
 
 def parents():
-    """pid → parent's pid of every process there is."""
+    """Maps the pid of every process to its parent's."""
     out = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -116,8 +117,8 @@ def descendants(root):
 
 
 def kill_tree(pid):
-    """Ends a process with its group and all descendants, until none is left: a
-    helper in a session of its own survives the end of its group."""
+    """Kills a process, its process group and all descendants, until none is left: a
+    descendant in a session of its own is not in the group."""
     for _ in range(50):
         family = [*descendants(pid), pid]
         with contextlib.suppress(OSError):
@@ -139,13 +140,13 @@ CONFIG_LIMIT = 4 << 20  # bytes
 
 
 def read_json(path):
-    """What a file holds; None: it is none, or holds no JSON."""
+    """Returns a file's JSON; None if there is no such file, or it holds no JSON."""
     for attempt in (1, 2):
         try:
-            # What is no file, such as a pipe, must not hold us up.
+            # O_NONBLOCK: opening a named pipe must not block.
             with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as f:
                 return json.loads(f.read(CONFIG_LIMIT).decode()) if stat.S_ISREG(os.fstat(f.fileno()).st_mode) else None
-        except ValueError:  # Frappe rewrites in place: a reader may see half of it
+        except ValueError:  # Frappe rewrites files in place: this may be half of one
             time.sleep(0.05 if attempt == 1 else 0)
         except RecursionError:
             return None
@@ -157,13 +158,14 @@ def read_json(path):
 
 
 def read_object(path):
-    """A file that holds one JSON object; any other holds nothing for us."""
+    """Returns a file's JSON object; empty if it holds anything else, or is not there."""
     return mapping(read_json(path))
 
 
-def glimpse(path):
-    """The same of what may be anybody's, met while we look around: what our user may
-    not read (lost+found, on a disk of its own) is no site that this bench serves."""
+def read_if_readable(path):
+    """Like read_object, for files of other makers: one that the bench's user may not
+    read (below lost+found, say) is none of a site that this bench serves, and counts as
+    empty."""
     with contextlib.suppress(PermissionError):
         return read_object(path)
     return {}
@@ -178,7 +180,7 @@ def text(value):
 
 
 def write_json(path, value, mode=0o600, durable=True):
-    """Puts a whole new file in the place of the old one, and on the disk."""
+    """Replaces a file atomically, and durably: a reader sees the old or the new one."""
     folder, name = os.path.split(path)
     temp = os.path.join(folder, f".{name}.{os.getpid()}.new")  # no site's name begins so
     try:
@@ -187,7 +189,7 @@ def write_json(path, value, mode=0o600, durable=True):
             f.flush()
             os.fsync(f.fileno())  # always: a power loss must leave the old file or the new one, never an empty one
         os.replace(temp, path)
-    except OSError:  # a full disk, above all
+    except OSError:  # mostly a full disk
         remove(temp)
         raise
     if durable:
@@ -195,7 +197,7 @@ def write_json(path, value, mode=0o600, durable=True):
 
 
 def forget_unfinished(path):
-    """Removes the new files that killed processes never put in a file's place."""
+    """Removes the temporary files of write_json that killed processes left."""
     folder, name = os.path.split(path)
     for other in os.listdir(folder) if os.path.isdir(folder) else ():
         if re.fullmatch(re.escape(f".{name}.") + "[0-9]+" + re.escape(".new"), other):
@@ -221,7 +223,8 @@ def common_config():
 
 
 def installed_id():
-    """The install that the bench was set up for; empty: none, or its volume is away."""
+    """The id of the install that the bench was set up for; empty if there is none, or
+    the volume of sites/ is not mounted."""
     with contextlib.suppress(OSError):
         return text(read_json(os.path.join(OURS, "install")))
     return ""

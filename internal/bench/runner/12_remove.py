@@ -1,17 +1,17 @@
-# Folders as a tenant's code may have left them: without permissions, thousands deep,
-# full of links.
+# Removal of folders that a tenant's code may have made hard to remove: without
+# permissions, thousands of levels deep, full of links.
 
 
 def open_up(path):
-    """Gives our user back what he needs of a folder or file of his own."""
-    mode = os.lstat(path).st_mode  # a link is left alone, and what it leads to
+    """Adds the owner's permissions that removing or writing a folder or file needs."""
+    mode = os.lstat(path).st_mode  # of the link itself: neither it nor its target is changed
     need = 0o700 if stat.S_ISDIR(mode) else 0o600 if stat.S_ISREG(mode) else 0
     if mode & need != need:
         os.chmod(path, stat.S_IMODE(mode) | need)
 
 
 def remove(path):
-    """Removes a file or a folder; one that is not there is fine."""
+    """Removes a file or a folder, if it is there."""
     if os.path.isdir(path) and not os.path.islink(path):
         remove_folder(path)
     else:
@@ -20,9 +20,9 @@ def remove(path):
 
 
 def remove_folder(root):
-    """Removes a folder with all below it, whatever its permissions. Folders move up to
-    the root before their turn: a path may be as long as the system takes, and nothing
-    recurs. The site's config goes last, since it says whose the rest is."""
+    """Removes a folder and everything below it, whatever the permissions. Subfolders are
+    first moved up into the root, so no path grows too long and nothing recurses. The
+    site's config is removed last, since it tells whose the rest is."""
     config = os.path.join(root, "site_config.json")
     unused, waiting = random_source.token_hex(8), [root]
     while waiting:
@@ -35,7 +35,7 @@ def remove_folder(root):
                 continue
             path = entry.path
             if folder != root:
-                open_up(path)  # its own entry for the folder above changes with it
+                open_up(path)  # moving a folder changes its own ".." entry
                 path = os.path.join(root, f".{unused}-{entry.inode()}")
                 os.rename(entry.path, path)
             waiting.append(path)

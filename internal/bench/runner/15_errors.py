@@ -1,10 +1,9 @@
-# Every error that the world gives us, sorted in one place: what passes by itself,
-# what an operator has to mend, and what is the request's own fault. Each path asks
-# here: our connections to MariaDB, Frappe's in a child, Frappe's commands by what
-# they print, and the disk.
+# Classification of every error from outside, in one place: transient, for an operator
+# to mend, or caused by the request. It serves our own connections to MariaDB, Frappe's
+# in a child, the output of Frappe's commands, and the disk.
 #
-# A row is the code and the sentence; after "; " it says what mends it, if anything
-# does. What is in no table is a fault of ours: internal.
+# A row is a code and a message; the part after "; " tells what mends it. An error that
+# is in no table is internal: our own fault.
 
 BUSY = ("unavailable", "The database server cannot be used just now.")
 LOCKED = ("unavailable", "Somebody else holds a lock in the database.")
@@ -28,12 +27,12 @@ NUMBERS = {
     31002: ("conflict", "The database was not made by this job; it was left alone."),
     31005: ("internal", "The site's database has its last password already; it cannot be changed any more."),  # a retry makes the site anew
     31006: ("internal", "Somebody else made or changed the site's database while it was made; " + THEFT),
-    31007: ("fenced", "The site was removed meanwhile."),  # the owner has a new token minted, if he is the owner still
+    31007: ("fenced", "The site was removed meanwhile."),  # the worker takes a new token, if the job is still its own
     31008: ("internal", "Somebody left in the site's new database what runs by itself, or rights of their own; it is not used. But " + THEFT),
     **dict.fromkeys((31004, 1044, 1045, 1049, 1142, 1305, 1318, 1370), SET_UP),
-    # Away, on its way out, crowded, or done with this connection.
+    # The server is away, shutting down or at its limits, or has closed the connection.
     **dict.fromkeys((0, 1040, 1053, 1077, 1078, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1317, 1927, 1969, 2001, 2002, 2003, 2004, 2005, 2006, 2012, 2013, 2055, 5014), BUSY),
-    # 1020 is MariaDB's since 11.6, where a transaction meets a row that is newer than its snapshot.
+    # 1020: from MariaDB 11.6 on, a transaction met a row that is newer than its snapshot.
     **dict.fromkeys((31003, 1020, 1099, 1100, 1205, 1213, 1223), LOCKED),
     **dict.fromkeys((1037, 1038, 1041, 1135), NO_MEMORY),
     **dict.fromkeys((1021, 1114, 1878), DATABASE_FULL),
@@ -45,8 +44,8 @@ NUMBERS = {
     1130: NOT_FROM_HERE,
     **dict.fromkeys((1264, 1366, 1406), DATA),
 }
-# Numbers that are shared by errors of several kinds: the text tells them apart.
-# "errno: 28" and "error 28" are the operating system's, inside of MariaDB's own.
+# Numbers that errors of several kinds share; the text tells them apart. "errno: 28" and
+# "error 28" are the operating system's numbers inside MariaDB's texts.
 SHARED = [
     (re.compile(r"read[-_]only"), DATABASE_READ_ONLY, (1290,)),
     (re.compile(r"strict[-_]password[-_]validation"), POLICY, (1290,)),
@@ -67,8 +66,8 @@ ERRNOS = {
     **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), ("unavailable", "The bench has no room for another process just now; give it more memory or processes.")),
 }
 
-# Frappe's exceptions, by name (frappe/exceptions.py). What Frappe has against the data
-# derives from the first two; so do others, after which the next try may get through.
+# Frappe's exceptions, by name (frappe/exceptions.py). Those against the data derive from
+# the first two; PASSING are the others that derive from them, where a retry may succeed.
 REFUSED = ("ValidationError", "DataError")
 PASSING = {
     **dict.fromkeys(("QueryTimeoutError", "QueryDeadlockError", "DocumentLockedError", "LockTimeoutError"), LOCKED),
@@ -82,7 +81,7 @@ DRIVERS = ("pymysql", "MySQLdb")
 
 
 def by_number(number, said):
-    """What an error of MariaDB's is; None: no error that we know."""
+    """The row of a MariaDB error; None if it is in no table."""
     for pattern, row, numbers in SHARED:
         if (number in numbers if numbers else number not in NUMBERS) and pattern.search(said):
             return row
@@ -90,8 +89,8 @@ def by_number(number, said):
 
 
 def by_exception(e):
-    """What an exception is, by what stands in it: MariaDB's number, which Frappe may
-    have wrapped, the system's, or its kind."""
+    """The row of an exception, by MariaDB's number (which Frappe may have wrapped), the
+    operating system's, or its class; None if it is in no table."""
     inner = e.args[0] if e.args and isinstance(e.args[0], Exception) else e
     kinds = [kind.__name__ for kind in type(e).__mro__]
     if isinstance(e, OSError):
@@ -102,22 +101,22 @@ def by_exception(e):
         return REDIS
     if type(inner).__module__.split(".")[0] in DRIVERS and inner.args and isinstance(inner.args[0], int):
         found = by_number(inner.args[0], " ".join(map(str, inner.args)))
-        if found and found is not SET_UP:  # that is of the worker's account, and this was a site's
+        if found and found is not SET_UP:  # SET_UP is about the worker's account; this was a site's
             return found
     if kinds[0] in PASSING:
         return PASSING[kinds[0]]
     return DATA if set(REFUSED).intersection(kinds) else None
 
 
-# A number as Frappe's driver shows it, "(2013, '…", or MariaDB's client program,
-# which new-site feeds the first tables to and prints as bytes: "ERROR 2013 (HY000)".
+# An error number as Frappe's driver shows it, "(2013, '…", or as MariaDB's client
+# program does, which new-site calls for the first tables: "ERROR 2013 (HY000)".
 SQL_ERROR = re.compile(r"(?:\(|ERROR )(\d{4})(?=, | \()([^\n]*)")
 SYSTEM_ERROR = re.compile(r"\[Errno (\d+)\]")
 
 
 def by_text(tail):
-    """What a command failed of, by what it printed last. What it says of data is a
-    fault of the command's: what it was given is ours."""
+    """The row of a failed command, by the end of its output; only outages count. An
+    error about data is our own fault, since we chose the command's arguments."""
     found = [by_number(int(number), said) for number, said in SQL_ERROR.findall(tail)]
     found += [ERRNOS.get(int(number)) for number in SYSTEM_ERROR.findall(tail)]
     found += [REDIS] if re.search(r"\bredis\.exceptions\.\w*(?:Connection|Timeout|Busy|ReadOnly|OutOfMemory)\w*", tail) else []
@@ -127,37 +126,37 @@ def by_text(tail):
 
 
 def refused_as(row, detail):
-    """A row as the error that goes out; None: a fault of ours."""
+    """Makes a Refusal of a row; None makes an internal one."""
     code, message = row or ("internal", "The bench failed in a way nobody foresaw.")
     return Refusal(code, message, detail)
 
 
 def database_error(e):
-    """An error of our own connections to MariaDB."""
+    """The Refusal for an error of our own connection to MariaDB."""
     number = e.args[0] if e.args and isinstance(e.args[0], int) else 0
     said = str(e.args[1]) if len(e.args) > 1 else str(e)
     refused = refused_as(by_number(number, said), f"MariaDB {number}: {said}")
     refused.number = number
     if number == 31007:
         refused.seen = int(re.search(r"\d*$", said).group() or 0) - 1
-        if not plausible(refused.seen):  # who has the account may have written any number
+        if not plausible(refused.seen):  # whoever has the account may have written any number
             refused.code, refused.seen = "conflict", None
     return refused
 
 
 def cli_error(command, code, tail):
-    """An error of a command of Frappe's."""
+    """The Refusal for a failed command of Frappe's."""
     row = by_text(tail) or ("internal", f"The bench could not finish {command}.")
     return refused_as(row, f"{command}: exit {code}\n{tail}")
 
 
 def api_error(e):
-    """An error of Frappe in this process."""
+    """The Refusal for an exception of Frappe in this process."""
     row = by_exception(e)
     detail = "".join(traceback.format_exception_only(type(e), e))
     return refused_as(row, detail if row else detail + "".join(traceback.format_tb(e.__traceback__)))
 
 
 def refusal(e):
-    """Any error as one that knows its code; to be called where it was caught."""
+    """The Refusal for any exception. Call it in the except block: it takes the traceback."""
     return e if isinstance(e, Refusal) else refused_as(by_exception(e), traceback.format_exc())

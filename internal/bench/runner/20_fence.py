@@ -1,10 +1,10 @@
-# The fence at the resource: of two operations on one database the one with the
-# higher token wins, and the loser is dead before the winner begins. It is keyed
-# by the database, since a rename must not change it.
+# Fencing on the bench: of two operations on one database the one with the higher
+# fencing token wins, and the other is killed before it begins. The lock is keyed by the
+# database's name, which a rename of the site does not change.
 
 
-# How far ahead of the time, in microseconds, a token may be (nexus.GenAhead in Go).
-# What is beyond was minted by nobody: it is neither published nor believed.
+# How far ahead of the clock, in microseconds, a token may be (nexus.GenAhead in Go).
+# One that is further ahead was never issued: it is neither published nor believed.
 GEN_AHEAD = 7 * 86400 * 1000000
 
 
@@ -13,7 +13,7 @@ def plausible(gen):
 
 
 def published(record, field="gen"):
-    """A token that a fence's file holds; 0 if it is none of ours."""
+    """A token in a fence's file; 0 if it is none that we issued."""
     try:
         gen = int(record.get(field, 0))
     except (TypeError, ValueError):
@@ -30,9 +30,10 @@ class Deadline:
 
 
 def flock(path, wait, mode=0o600):
-    """Opens and locks a file; None if not in time. The descriptor is inheritable:
-    the lock ends with the last descendant. A file that its last holder removed (see
-    lock_file_goes) is opened anew, since others lock the one that has taken its place."""
+    """Opens and locks a file; returns its descriptor, or None if it is not free in time.
+    The descriptor is inheritable: the lock ends with the last descendant. If the last
+    holder removed the file (see lock_file_goes) it is opened again, since others lock
+    the new one."""
     fd = os.open(path, os.O_CREAT | os.O_RDWR, mode)
     end = time.monotonic() + wait
     while True:
@@ -54,7 +55,7 @@ def flock(path, wait, mode=0o600):
 
 
 def same_file(fd, path):
-    """Whether an open file is the one that a path leads to."""
+    """Whether a descriptor's file is the one at a path."""
     ours = os.fstat(fd)
     with contextlib.suppress(FileNotFoundError):
         theirs = os.stat(path)
@@ -75,13 +76,13 @@ def short_lock(path):
 
 
 def publish(base, op):
-    """Makes our token the highest seen and names us as its holder. Answers with
-    the holder before us. The token is known before anybody is killed for it.
+    """Records our token as the highest seen, with this process as its holder, and
+    returns the former holder. This precedes the killing of that holder.
 
-    Jobs on one site follow each other, so once a job has begun to change the site's
+    Jobs on one site run one after another, so once a job has begun to change the site's
     state, each job that was submitted before it is over. One that runs nevertheless
-    comes from a backup of Redis, and is refused. The file says which job that was, not
-    the marker: the tenant's code may write into the site's config."""
+    comes from a backup of Redis, and is refused. The last such job is kept in this file,
+    not in the marker, since the tenant's code may write into the site's config."""
     gen = op.gen
     if not plausible(gen):
         refused = Refusal("unavailable", "The operation's token is far ahead of the bench's clock; set the clocks of the bench and of Redis.", f"gen {gen}")
@@ -90,10 +91,10 @@ def publish(base, op):
     with short_lock(base + ".meta"):
         before = read_object(base + ".gen")
         if not before and os.path.exists(base + ".gen"):
-            before = {"broken": True}  # who held it is unknown: not clean
+            before = {"broken": True}  # the former holder is unknown: not clean
         seen = published(before)
         if before and not seen:
-            before = {**before, "clean": False}  # not one of ours: what it did is unknown
+            before = {**before, "clean": False}  # no token that we issued: what its holder did is unknown
         if gen < seen:
             raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)
         last = published(before, "lastChange")
@@ -109,9 +110,9 @@ def publish(base, op):
 
 
 def kill_holder(holder):
-    """Ends the operation before ours, if it is surely that one: a pid means
-    nothing on another host or after the process has ended. To be called only
-    while its lock is held."""
+    """Kills the former operation's process, if the pid is still that process: it means
+    nothing on another host, or once the process has ended. Call it only while that
+    operation's lock is held."""
     pid = holder.get("pid")
     if not pid or holder.get("host") != socket.gethostname() or pid == os.getpid():
         return
@@ -120,11 +121,11 @@ def kill_holder(holder):
 
 
 def fence(op, stop_only=False, known=True):
-    """Takes the site's database for this operation; the lock ends with the
-    process. MariaDB goes on with what a dead client asked of it, so after an
-    operation that did not say its last word the database's threads are stopped
-    too. Else they are the tenant's own, and live; and of a database that is not
-    known to be ours none is stopped."""
+    """Locks the site's database for this operation; the lock ends with the process.
+    MariaDB goes on with the statements of a dead client, so after an operation that did
+    not end cleanly the database's threads are killed too. After one that did, the threads
+    are the tenant's own and are left alone, as are those of a database that is not known
+    to be ours."""
     base = os.path.join(our_folder("fence"), op.db)
     holder = publish(base, op)
     lock = flock(base + ".lock", 0)
@@ -145,8 +146,8 @@ def fence(op, stop_only=False, known=True):
 
 
 def ended_well(op):
-    """Notes that the operation left nothing running. A note that is lost costs the
-    next one a look, so it need not reach the disk."""
+    """Records that the operation left nothing running. If the record is lost, the next
+    operation only kills threads once more, so it is not synced to disk."""
     base = os.path.join(our_folder("fence"), op.db)
     with contextlib.suppress(OSError), short_lock(base + ".meta"):
         now = read_object(base + ".gen")
@@ -155,21 +156,20 @@ def ended_well(op):
 
 
 def forget_fence(db, gen=None):
-    """Removes the files of a database that is gone; to be called by who holds its
-    lock, with the token he has. A token below the last one is still refused, by the
-    register."""
+    """Removes the fence files of a database that is gone. The caller holds its lock, and
+    gives its token. A lower token is still refused, by the register."""
     base = os.path.join(our_folder("fence"), db)
     with short_lock(base + ".meta"):
         if gen is not None and published(read_object(base + ".gen")) != gen:
-            return  # somebody newer is there, and waits for us
+            return  # a newer operation waits for the lock
         forget_unfinished(base + ".gen")
         for end in (".gen", ".lock", ".meta"):
             remove(base + end)
 
 
 def sweep_fences(live):
-    """Removes files of a day or more whose database, or site, is not there any more:
-    of operations that found nothing, and of former versions, which removed none."""
+    """Removes fence files that are a day old and whose database or site is gone: those
+    of operations that found nothing, and of former versions, which kept them."""
     folder = our_folder("fence")
     for name in os.listdir(folder):
         path, (stem, end) = os.path.join(folder, name), os.path.splitext(name)
@@ -191,5 +191,6 @@ def forget_site_lock(site):
 
 
 def site_lock(site):
-    """The short lock of a name: a name may come back under another database."""
+    """The lock of a site's name, held for a moment; the name may be used again with
+    another database."""
     return short_lock(os.path.join(our_folder("fence"), f"site-{site}.lock"))

@@ -1,35 +1,35 @@
-# MariaDB without root: the worker's account may only call definer procedures,
-# which accept only names of ours, and only databases in a register of ours. A
-# database of another maker gets into the register by root alone (55_adopt.py).
-# (An account with CREATE USER could change root's password.)
+# MariaDB without root: the worker's account may only call definer procedures. They
+# accept only names of ours and databases in our register. Only root enters a database
+# of another maker there (55_adopt.py). CREATE USER is not given to the account, since
+# with it one can change root's password.
 #
-# Who has the account must not get into a tenant's database. So a row is open only
-# while its site is made, and nothing makes what is there already:
-#   create_database  answers with a ticket that is made on the server;
-#   seal_database    takes that ticket, gives the last password, and seals the row
-#                    before the tenant's data comes; nothing opens it again.
-# Whoever drops and makes a database in between has another ticket, and a database
-# that holds anything that runs by itself is not sealed but refused. Both take a
-# password's hash, since the account sees the statements of its own other sessions.
-# What gets into the register in any other way is sealed at once.
+# The account must not give access to a tenant's database. So a row of the register is
+# open only while its site is made, and no procedure makes a database that exists:
+#   create_database  returns a ticket that is made on the server;
+#   seal_database    takes that ticket, sets the last password and seals the row before
+#                    the tenant's data comes. No procedure opens a sealed row.
+# If somebody drops and makes the database in between, its ticket is another one. A
+# database with a trigger, event, routine or view is not sealed but refused. Both take
+# a password's hash, since the account sees the statements of its own other sessions.
+# Rows that get into the register in any other way are sealed from the start.
 #
-# The procedures are called by whoever stole the account, so each check must hold
-# for NULL (IS NOT TRUE), in a session whose regular expressions are MULTILINE
-# (\A, not ^), and in a transaction that began before (COMMIT, once the lock is
-# held). Arguments are longer than what is allowed: CHAR(32) would take a 33rd
-# character off, were it a blank.
+# An attacker with the account's password can call the procedures too. So each check
+# must hold for NULL (IS NOT TRUE), in a session whose regular expressions are MULTILINE
+# (\A, not ^), and in a transaction that began earlier (COMMIT, once the lock is held).
+# Parameters are longer than the values that are allowed: CHAR(32) would silently cut
+# off a 33rd character that is a blank.
 #
-# The schema's character set is that of all their parameters. It is the columns':
-# else no index would serve, and each statement would lock the rows of all sites.
+# All parameters have the schema's character set. It must be that of the columns:
+# otherwise no index is used, and each statement locks the rows of all sites.
 #
-# A signature never changes, since workers of the former version call it during a
-# deploy. make_database, set_password and drop_database are theirs.
+# A signature never changes, since workers of the former version call the procedures
+# during a deploy. They use make_database, set_password and drop_database.
 
-# list_databases joins tables that it makes first (LIMIT keeps the first one one),
-# since information_schema and global_priv have no index: a look at them for each row
-# took 24 s beside 4,000 databases.
+# list_databases joins derived tables (LIMIT keeps the first one from being merged),
+# since information_schema and global_priv have no index: one lookup per row took 24 s
+# beside 4,000 databases.
 
-SCHEMA_VERSION = 2  # what nexus.facts says once all of this is there; 1: before there was such a table
+SCHEMA_VERSION = 2  # stored in nexus.facts; 1: from before there was that table
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS nexus
@@ -351,8 +351,8 @@ GRANTED = ("version", "stop_threads", "create_database", "seal_database", "remov
 
 
 def install_schema(cursor):
-    """Puts tables and procedures in; what a newer Nexus put in stays."""
-    cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")  # each procedure keeps that of its maker
+    """Installs tables and procedures, unless a newer version has installed its own."""
+    cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")  # a procedure runs in the mode it was made in
     if installed_version(cursor) > SCHEMA_VERSION:
         return
     for statement in SCHEMA.split("---"):

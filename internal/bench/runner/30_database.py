@@ -1,18 +1,18 @@
-# Calls on MariaDB: as the worker's account, by the procedures of 25_schema.py, and
-# as root where an operator gave its password.
+# Access to MariaDB: as the worker's account, through the procedures of 25_schema.py,
+# and as root where an operator gave its password.
 
 
-GREETING = 6  # seconds that MariaDB may take to let somebody in
+GREETING = 6  # seconds that MariaDB may take to log a client in
 
 
 def connect(user, secret, database=None):
-    """One connection of the child's own; the parent never holds any, since a
-    child that closes an inherited one kills it for all."""
+    """Opens a connection in this child. The parent never has one: a child that closes
+    an inherited connection closes it for all."""
     import pymysql
 
     config = common_config()
-    # A server that is stopped as a process still takes connections: who waits for its
-    # first word must not wait for ever.
+    # A server whose process is stopped (SIGSTOP) still accepts connections, but never
+    # sends its greeting: hence the timeouts.
     options = {"host": config.get("db_host") or "127.0.0.1", "port": int(config.get("db_port") or 3306), "user": user, "password": secret, "database": database,
                "autocommit": True, "charset": "utf8mb4", "ssl": tls(config), "connect_timeout": GREETING, "read_timeout": GREETING, "write_timeout": GREETING,
                "cursorclass": pymysql.cursors.DictCursor}
@@ -20,15 +20,16 @@ def connect(user, secret, database=None):
         db = pymysql.connect(**options)
         with db.cursor() as cursor:
             cursor.execute("SET SESSION lock_wait_timeout = 30")
-        db._read_timeout = None  # what is asked may take its time; watch_database sees whether anybody works on it
+        db._read_timeout = None  # a statement may take long; watch_database notices a dead server
         return db
     except pymysql.err.MySQLError as e:
         raise wants_tls(e, options) or database_error(e) from None
 
 
 def wants_tls(e, options):
-    """MariaDB refuses who comes without TLS by the number of a wrong password (1045):
-    the same over TLS tells them apart. None: it is not that."""
+    """The Refusal for a server that demands TLS of this user, else None. MariaDB answers
+    a client without TLS as one with a wrong password (1045); a try with TLS tells them
+    apart."""
     import pymysql
 
     if e.args[:1] != (1045,) or options["ssl"]:
@@ -41,9 +42,9 @@ def wants_tls(e, options):
 
 
 def watch_database(op):
-    """Ends the operation once MariaDB lets nobody in any more, and says nothing about
-    it: a process that is stopped keeps its connections, and whoever waits for an
-    answer on one, Frappe above all, would do so until the step's time is over."""
+    """Ends the operation once MariaDB no longer answers logins: a server whose process is
+    stopped keeps its connections open, and Frappe would wait on one until the step's
+    timeout."""
     def watch():
         silent = 0
         while silent < 3:
@@ -60,8 +61,8 @@ def watch_database(op):
 
 
 def tls(config):
-    """How Frappe is told to use TLS; None: not at all. 15 wants all three files, 16
-    the authority's alone, and checks the name only if it is told to."""
+    """The TLS options as Frappe takes them from the config; None: no TLS. 15 needs all
+    three files, 16 only the authority's; the host name is checked only on demand."""
     if not config.get("db_ssl_ca"):
         return None
     out = {"ca": config["db_ssl_ca"], "check_hostname": bool(config.get("db_ssl_check_hostname"))}
@@ -85,12 +86,12 @@ def call(op, procedure, *arguments):
         db.close()
 
 
-MISSING = (1305, 1370)  # no such procedure, or no right to it: root has to run bench init again
+MISSING = (1305, 1370)  # no such procedure, or no EXECUTE on it: nexus bench init has to run again
 
 
 def call_either(op, new, old):
-    """Calls a procedure of this version, or in its place one of the former, where
-    root has not run bench init since."""
+    """Calls a procedure of this version, or the former version's where nexus bench init
+    has not run since."""
     try:
         return call(op, *new)
     except Refusal as e:
@@ -100,7 +101,7 @@ def call_either(op, new, old):
 
 
 def schema_version(op):
-    """The version of the procedures that are there; 1: from before there was any."""
+    """The version of the installed procedures; 1: from before they had one."""
     rows = call_either(op, ("version",), ("list_databases", op.install))
     return rows[0].get("version", 1) if rows else 1
 
@@ -114,18 +115,20 @@ def our_databases(op):
 
 
 def our_database(op, name):
-    """The row of one database in the register; None: it is not in it."""
+    """The register's row of one database, or None."""
     rows = call_either(op, ("look_database", op.install, name), ("list_databases", op.install))
     return next((row for row in rows if row["name"] == name), None)
 
 
 def native_hash(secret):
-    """A password as MariaDB keeps it: what is sent can be seen in the list of processes."""
+    """A password as MariaDB stores it. It is sent hashed, since statements show in the
+    process list."""
     return "*" + hashlib.sha1(hashlib.sha1(secret.encode()).digest()).hexdigest().upper()
 
 
 def make_database(op, secret):
-    """Makes the database, and answers with the ticket that seal_database takes."""
+    """Makes the database and returns the ticket for seal_database; empty: the former
+    version's procedures, which have none."""
     name = op.db, op.install, op.owner, str(op.gen)
     rows = call_either(op, ("create_database", *name, native_hash(secret)), ("make_database", *name, secret))
     return rows[0]["ticket"] if rows else ""
@@ -140,8 +143,8 @@ def seal_database(op, ticket, secret):
 
 
 def drop_database(op, last):
-    """Drops it, so that nothing older makes it again; unless it is the last word,
-    this run may."""
+    """Drops the database. No lower token can make it again; if this is the last word,
+    nor can this one."""
     name = op.db, op.install, op.owner
     call_either(op, ("remove_database", *name, str(op.gen + int(last))), ("drop_database", *name))
 
@@ -156,7 +159,7 @@ def connect_root(op):
 
 
 def set_up_database(op):
-    """Installs procedures, register and account, as root; may run twice."""
+    """Installs procedures, register and account, as root; idempotent."""
     import pymysql
 
     account = op.args["account"]

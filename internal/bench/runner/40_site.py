@@ -1,5 +1,5 @@
-# A site on disk: folder, config with our marker, and the intent that says whose
-# half-made site this is before there is a marker.
+# A site on disk: its folder, its config with our marker, and its intent, which names the
+# owner of a half-made site until the marker does.
 
 
 KEPT_PACKAGES = "packages.before-nexus"
@@ -18,7 +18,7 @@ class Site:
         return os.path.lexists(self.folder)
 
     def config(self):
-        return glimpse(self.config_path)
+        return read_if_readable(self.config_path)
 
     def marker(self):
         marker = self.config().get("nexus")
@@ -27,9 +27,9 @@ class Site:
     def intent(self):
         return read_object(self.intent_path)
 
-    def mend(self, op):
-        """Gives the bench's user back what he needs of the folder, if the register says
-        that it is this owner's."""
+    def restore_permissions(self, op):
+        """Restores the permissions that the bench's user needs on folder and config, if
+        the register gives the database to this owner."""
         if self.exists() and not (os.access(self.folder, os.R_OK | os.W_OK | os.X_OK) and os.access(self.config_path, os.R_OK | os.W_OK)) and registered(op):
             for path in (self.folder, self.config_path):
                 with contextlib.suppress(OSError):
@@ -39,21 +39,21 @@ class Site:
         return self.marker().get("job") == op.owner and self.config().get("db_name") == op.db
 
     def belongs_to(self, op):
-        """Marker, config or intent must name this owner's database: only then may an
-        operation touch the folder. The tenant's code can have written marker and
-        config: where only one of them is this owner's, the register decides."""
+        """Whether marker, config or intent name this owner's database; only then may an
+        operation touch the folder. The tenant's code may have written marker and config:
+        if only one of them is this owner's, the register decides."""
         config, marker, intent = self.config(), self.marker(), self.intent()
         if marker:
             return self.is_whole(op) or (marker.get("job") == op.owner or config.get("db_name") == op.db) and registered(op)
         if config.get("db_name"):
-            # Names of ours are derived from the job; another maker's say nothing.
+            # A name of ours is derived from the job; another maker's proves nothing.
             return config["db_name"] == op.db and bool(DB_NAME.match(op.db))
         return intent.get("job") == op.owner and intent.get("db") == op.db
 
     def ours(self, op, to_close=False):
-        """The complete site of this owner; not_found or conflict if it is not. To close
-        it, no more is needed than that it belongs to him."""
-        self.mend(op)
+        """Returns the site if it is this owner's and complete; else not_found or conflict.
+        To close it, it need not be complete."""
+        self.restore_permissions(op)
         lost = to_close and not self.marker() and self.config().get("db_name") == op.db and not self.intent() and registered(op)
         if not self.exists() or not self.marker() and not lost:
             if self.exists() and not self.belongs_to(op):
@@ -66,11 +66,11 @@ class Site:
         return self
 
     def close_packages(self):
-        """Frappe unpacks a Package Import's archive, links and all, below `packages`,
-        and what a Package Release exports goes to any path that its documents name.
-        Both stop at a folder that is none, and outside the site's
-        (package_import.py; package_release.py, validate). No form or call of
-        Frappe's removes it. A folder of packages is kept, for who gets the site back."""
+        """Makes `packages` a link to /dev/null. Frappe unpacks a Package Import's archive
+        there, with the links in it, and a Package Release writes to any path that its
+        documents name; both fail if it is no folder, or is outside the site's
+        (package_import.py; package_release.py, validate). No form or call of Frappe
+        removes the link. A folder that was there is kept, for the site's return."""
         path, kept = os.path.join(self.folder, "packages"), os.path.join(self.folder, KEPT_PACKAGES)
         if os.path.islink(path) and os.readlink(path) == os.devnull:
             return
@@ -97,9 +97,9 @@ class Site:
 
     @contextlib.contextmanager
     def locked_config(self):
-        """Frappe's own lock on the config, by the file it uses (synchronization.py,
-        filelock); yields the config, to be written whole. Where Frappe removes the file
-        with the lock, so do we: an adopted site is given back as it was."""
+        """Holds Frappe's own lock of the config (synchronization.py, filelock) and yields
+        the config; changes to it are written at the end. Where Frappe removes the lock's
+        file, so do we: an adopted site is given back as it was."""
         path = os.path.join(self.folder, "locks", "site_config.lock")
         clear_way(os.path.dirname(path), path)
         fd = flock(path, 30, mode=0o644)
@@ -120,7 +120,7 @@ class Site:
             os.close(fd)
 
     def query(self, sql, *values):
-        """Asks the site's database as the site's own user."""
+        """Returns the rows of a query as the site's own database user."""
         import pymysql
 
         try:
@@ -144,11 +144,11 @@ class Site:
         return json.loads(rows[0]["defvalue"]) if rows else []
 
 
-NOT_ITS_OWN = (1044, 1045, 1049)  # what MariaDB says to who has the wrong name or password
+NOT_ITS_OWN = (1044, 1045, 1049)  # MariaDB's numbers for a wrong user, password or database
 
 
 def credentials(config):
-    """A config's user, password and database, if they can be such."""
+    """A config's database user, password and name; unavailable if one is missing."""
     out = config.get("db_user") or config.get("db_name"), config.get("db_password"), config.get("db_name")
     if all(text(value) and value.isprintable() for value in out):
         return out
@@ -157,8 +157,8 @@ def credentials(config):
     raise e
 
 
-def opens(config):
-    """Whether a config opens the database that it names; else it only says so."""
+def opens_database(config):
+    """Whether a config's password opens the database that it names."""
     try:
         connect(*credentials(config)).close()
     except Refusal as e:
@@ -174,7 +174,7 @@ def registered(op):
 
 
 def clear_way(folder, path):
-    """Makes a folder for a lock's file; what else stands in the place of either goes."""
+    """Makes the folder of a lock's file, and removes what is in the way of either."""
     if os.path.lexists(folder) and not os.path.isdir(folder):
         os.remove(folder)
     os.makedirs(folder, exist_ok=True)
@@ -187,9 +187,9 @@ def clear_way(folder, path):
 
 
 def give_encryption_key(config):
-    """The key that the site seals secrets with; made if there is none. Frappe would do
-    so at the first secret, but writes the config in place: who is killed meanwhile, or
-    has no room on the disk, leaves one that holds nothing at all."""
+    """Returns the key that the site encrypts secrets with, and makes one if there is
+    none. Frappe would make it at the first secret, but writes the config in place: a kill
+    or a full disk in that moment leaves an empty config."""
     from cryptography.fernet import Fernet
 
     return config.setdefault("encryption_key", Fernet.generate_key().decode())
@@ -199,9 +199,9 @@ def foreign(site):
     return Refusal("conflict", f"The site {site.name} on this bench was not made by this job; it was left alone.")
 
 
-def declare(op, site):
-    """Intent before deed: on disk before anything is made, and only if the name
-    is free or this job's already. True if the site is complete already."""
+def write_intent(op, site):
+    """Writes the intent to disk before anything is made, if the name is free or this
+    job's already. Returns True if the site is complete already."""
     with site_lock(site.name):
         intent = site.intent()
         if site.exists() and not site.belongs_to(op):
@@ -210,7 +210,7 @@ def declare(op, site):
             raise foreign(site)
         if "nexus" in site.config():
             return True
-        if site.exists() and not intent:  # a half-made one has its intent; this was complete
+        if site.exists() and not intent:  # a half-made site has an intent, so this one was complete
             raise Refusal("conflict", f"The config of {site.name} has lost its mark; nothing was made anew.", site.config_path)
         our_folder("intent")
         write_json(site.intent_path, {"job": op.owner, "db": op.db})
@@ -218,9 +218,9 @@ def declare(op, site):
 
 
 def frappe_cli(op, *arguments, lines=()):
-    """Runs a slow public command as Frappe's own helper does (the bench program
-    would write its arguments to a log), with answers to its prompts on standard
-    input. Answers with exit code and the tail of its output; progress is told."""
+    """Runs a slow command of Frappe through its bench_helper (the bench program would
+    log the arguments), with answers to its prompts on standard input. Returns the exit
+    code and the end of the output; progress is reported meanwhile."""
     process = subprocess.Popen([PYTHON, "-m", "frappe.utils.bench_helper", "frappe", *arguments], cwd=SITES,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                close_fds=False, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
@@ -244,6 +244,6 @@ BAR = re.compile(rb"\r?([^\r\n:]{3,80}?)\s*:\s*\[[= ]*\]\s*(\d+)%")
 
 
 def report(op, chunk):
-    found = BAR.findall(chunk[-512:])  # only the last one counts, and a long line costs its square
+    found = BAR.findall(chunk[-512:])  # only the last bar counts; the pattern takes quadratic time
     if found:
         op.tell({"event": "progress", "message": found[-1][0].decode(errors="replace").strip(), "percent": int(found[-1][1])})

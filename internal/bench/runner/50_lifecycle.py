@@ -1,26 +1,26 @@
-# A site's life: made, given apps, closed and opened, dropped.
+# A site's life cycle: made, given apps, closed and opened, dropped.
 
 
 def new_site(op):
     site = Site(op.site)
-    if declare(op, site):
+    if write_intent(op, site):
         if not site.is_whole(op):
             raise foreign(site)
-        site.query("SELECT 1")  # the marker came after the last password
-        remove(site.intent_path)  # a crash may have kept it beside the marker
+        site.query("SELECT 1")  # must work: the marker is written after the last password
+        remove(site.intent_path)  # left if a crash came right after the marker
         return {"changed": False}
     if site.exists() or our_database(op, op.db) or trashed(op):
-        sweep(op, site)  # leftovers of a former try of ours, or of one that was killed while it swept
-        declare(op, site)
+        sweep(op, site)  # leftovers of a former attempt, or of a sweep that was killed
+        write_intent(op, site)
     first = password()
     try:
         ticket = make_database(op, first)
     except Refusal as e:
-        if e.code == "fenced":  # of a site that was removed meanwhile; its name must not stay taken
+        if e.code == "fenced":  # the site was removed meanwhile; its name must become free
             forget_intent(op, site)
         raise
     admin = op.secrets.get("admin_password") or password(32)
-    # The first password shows in argv, so another takes its place afterwards.
+    # The first password shows in argv, so it is replaced afterwards.
     code, tail = frappe_cli(op, "new-site", site.name, "--no-setup-db", "--db-name", op.db, "--db-password", first,
                             lines=(admin, admin))
     if code != 0 or site.config().get("db_name") != op.db:
@@ -41,8 +41,8 @@ def new_site(op):
 
 
 def last_password(op, site, ticket):
-    """Gives the database its last password, which seals it. A crash before the
-    config has it costs the site: it has no marker yet, so a retry makes it anew."""
+    """Sets the database's last password, which seals it. After a crash before it is in
+    the config, a retry makes the site anew, since it has no marker yet."""
     fresh = password()
     seal_database(op, ticket, fresh)
     with site.locked_config() as config:
@@ -50,8 +50,9 @@ def last_password(op, site, ticket):
 
 
 def set_administrator(site, admin):
-    """new-site prefers an admin_password of the common config to what it is told
-    (installer.py, install_db): all sites would have one."""
+    """Sets Administrator's password. new-site takes admin_password of the common config,
+    if there is one, whatever it is told (installer.py, install_db): then all sites would
+    have the same."""
     with frappe_site(site) as frappe:
         from frappe.utils.password import check_password, update_password
 
@@ -71,8 +72,8 @@ def install_app(op):
         raise Refusal("not_found", f"The app {app} is not on this bench.")
     if app in site.marker().get("apps", []):
         return {"changed": False}
-    # "Already installed" is exit 0 on a half-installed app as well, and a plain
-    # retry of one dies of a duplicate: only a marker of ours says "complete".
+    # "Already installed" is exit 0 for a half-installed app too, and a plain retry of
+    # one fails with a duplicate: only our marker tells that an app is complete.
     force = op.args.get("force") or app in site.apps() or half_installed(site, app)
     code, tail = frappe_cli(op, "--site", site.name, "install-app", app, *(["--force"] if force else []))
     if code != 0 or app not in site.apps() or "An error occurred while installing" in tail:
@@ -95,8 +96,8 @@ def mark(op):
         marker = config["nexus"] = mapping(config.get("nexus"))
         changed = marker.get("state") != state
         if changed and marker.get("state") == "active":
-            # Only now an adoption is over for certain: a cancel may still beat the
-            # end of a job whose site is active already.
+            # Only now the adoption cannot be undone any more: a job may still be canceled
+            # after it has opened the site.
             mapping(marker.get("adopted")).pop("key", None)
         marker["state"], marker["stateGen"] = state, op.submitted or op.gen  # the doctor compares it with the registry's
         if closing:  # somebody may have written another's there
@@ -109,16 +110,16 @@ def mark(op):
                 config.pop(switch, None)
         if closed != closing:
             marker["switchedAt"] = time.time()
-        switched_at = moment(marker.get("switchedAt"))
+        switched_at = past_time(marker.get("switchedAt"))
     await_web(op, switched_at)
     if site.intent().get("job") == op.owner:
         remove(site.intent_path)
     return {"changed": changed}
 
 
-def moment(value):
-    """When a site's config says that something was, in seconds of the epoch; 0: it says
-    nothing. What cannot be a time of the past counts as now, the longest wait."""
+def past_time(value):
+    """A time in a site's config, in seconds of the epoch; 0 if there is none. A value that
+    is no time in the past counts as now, which is the longest wait."""
     if value is None:
         return 0
     now = time.time()
@@ -133,25 +134,25 @@ def drop_site(op):
 
 
 def sweep(op, site, last=False):
-    """Removes what marker, intent or database comment gives to this owner, each
-    by itself; a folder of somebody else's is left as it is. The intent goes last,
-    and only when the site shall not be made anew."""
+    """Removes what marker, intent or register give to this owner, each independently;
+    another owner's folder is left alone. The intent is removed last, and only if the site
+    will not be made anew."""
     row, derived = our_database(op, op.db), bool(DB_NAME.match(op.db))
     found = row is not None and row["job"] == op.owner
     other = shared_with(site, op.db) if found or derived else ""
-    if other:  # a copy of the folder, or a new name of it: its data is not to go with this one
+    if other:  # a copy or a new name of the folder: its data must not be removed
         raise Refusal("conflict", f"The site {other} uses the database of {site.name} too; nothing was removed.", op.db)
-    site.mend(op)
+    site.restore_permissions(op)
     with site_lock(site.name):
         if os.path.islink(site.folder) and os.path.isdir(site.folder) and site.belongs_to(op):
             raise Refusal("unavailable", f"sites/{site.name} is a link, and what it leads to would stay; move that folder to the link's place, and try again.", os.readlink(site.folder))
         if found and os.path.islink(site.folder) and not os.path.exists(site.folder):
             os.remove(site.folder)
         if found and os.path.isdir(site.folder) and not os.access(site.folder, os.R_OK | os.X_OK):
-            raise refused_as(ERRNOS[errno.EACCES], site.folder)  # or it would pass for somebody else's, and stay
+            raise refused_as(ERRNOS[errno.EACCES], site.folder)  # else it would count as another owner's, and stay
         if site.exists() and site.belongs_to(op):
             if not found and (row or not derived):
-                raise unregistered(op)  # before the folder goes: its database could not follow
+                raise unregistered(op)  # before the folder is removed: its database could not be dropped
             found = True
             with contextlib.suppress(Refusal, OSError), site.locked_config() as config:
                 if config:
@@ -160,15 +161,15 @@ def sweep(op, site, last=False):
             os.rename(site.folder, trash)
             sync_dir(SITES)
         elif found and os.path.lexists(site.config_path) and not isinstance(read_json(site.config_path), dict):
-            # Nothing says any more whose folder it is; without its database nobody could find out.
+            # Only the database tells whose folder it is, so it must not be dropped alone.
             raise Refusal("unavailable", f"The config of {site.name} holds nothing that can be read; nothing was removed. "
                           "Put site_config.json back, or move the folder away, and try again.", site.config_path)
         elif site.config().get("db_name") == op.db:
-            return found  # somebody else's site is on this database now
+            return found  # another owner's site uses this database now
     if row and row["job"] != op.owner:
-        return found  # another job's database: all that bears its name is that job's
-    # A request by a config that is kept would find no database; a thread of Frappe 16
-    # that meets this fails the next new sites (frappe.local.db stays with it).
+        return found  # the database is another job's, and so is all with its name
+    # A request by a kept config would find no database; a thread of Frappe 16 to which
+    # that happens fails the next new sites (its frappe.local.db stays set).
     await_web(op, max((os.stat(folder).st_ctime for folder in trashed(op) if was_served(folder)), default=0))
     if row or derived:
         drop_database(op, last)
@@ -192,14 +193,14 @@ def forget_intent(op, site):
 
 
 def shared_with(site, db):
-    """Another folder below sites/ that is on the same database; empty: none. That its
-    config names it is not enough: it must have the password too."""
+    """The name of another folder below sites/ that uses the same database; empty if
+    there is none. Its config must have the password, not only the name."""
     for other in sorted(os.listdir(SITES)):
         path = os.path.join(SITES, other)
         if other == site.name or os.path.realpath(path) == os.path.realpath(site.folder):
             continue
-        config = glimpse(os.path.join(path, "site_config.json"))
-        if config.get("db_name") == db and opens(config):
+        config = read_if_readable(os.path.join(path, "site_config.json"))
+        if config.get("db_name") == db and opens_database(config):
             return other
     return ""
 
@@ -209,12 +210,13 @@ def trashed(op):
 
 
 def was_served(folder):
-    """Whether a folder in the trash was a complete site's: only those are asked for."""
-    return "nexus" in glimpse(os.path.join(folder, "site_config.json"))
+    """Whether a folder in the trash was a complete site: only those got requests."""
+    return "nexus" in read_if_readable(os.path.join(folder, "site_config.json"))
 
 
 def archived(op, site):
-    """What Frappe's own drop-site moved away, config and all, for ever."""
+    """The folders of this site that Frappe's own drop-site moved to its archive, where it
+    keeps them for ever."""
     out = []
     for path, config in archives():
         if os.path.basename(path).startswith(site.name) and config.get("db_name") == op.db:
@@ -225,7 +227,7 @@ def archived(op, site):
 def archives():
     for root in (os.path.join(BENCH, "archived", "sites"), os.path.join(BENCH, "archived_sites")):
         for name in sorted(os.listdir(root)) if os.access(root, os.R_OK | os.X_OK) else ():
-            yield os.path.join(root, name), glimpse(os.path.join(root, name, "site_config.json"))
+            yield os.path.join(root, name), read_if_readable(os.path.join(root, name, "site_config.json"))
 
 
 def redis_servers():
@@ -242,12 +244,12 @@ JOB_SETS = (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"r
 
 
 def forget_in_redis(op, site):
-    """Deletes cached keys (prefix db|) and queued jobs (SITE::id, as of Frappe 16
-    SITE||id): no command of Frappe does, and a job of a dropped site would fail for
-    ever, or run on the next site of that name."""
+    """Deletes cached keys (prefix db|) and queued jobs (SITE::id, from Frappe 16 on
+    SITE||id). No command of Frappe does; a job of a dropped site would fail for ever, or
+    run on the next site of that name."""
     import redis
 
-    named = not site.exists()  # else they are the new owner's jobs
+    named = not site.exists()  # else the jobs of that name are the new owner's
     ids = (f"{site.name}::", f"{site.name}||")
     patterns = [f"{op.db}|*", *(f"rq:{kind}:{each}*" for each in ids for kind in JOB_KEYS if named)]
     found, prefix = False, tuple(each.encode() for each in ids)

@@ -1,9 +1,9 @@
-# Sites of other makers: their database is entered in the register with root's
-# help, then a job may take the site over, and give it back as it was.
+# Sites of other makers. Their database is entered in the register with root's password;
+# then a job may take the site over, and give it back as it was.
 
-# What an adopted tenant's operations write into the config beside marker and plan.
+# What operations on an adopted site write into its config beside marker and plan.
 TOUCHED = ("maintenance_mode", "pause_scheduler", "host_name", "monitor")
-# What the plan writes into the System Settings, and what Frappe notes with it.
+# What the plan writes into the System Settings, and what Frappe changes with them.
 SETTINGS = ("enable_scheduler", "time_zone", "language", "country", "modified", "modified_by")
 
 
@@ -13,8 +13,8 @@ def unregistered(op):
 
 
 def register(op):
-    """Enters the database of a site, as root: once for each site that shall be
-    adopted. With our marker it is a site whose entry was lost, and the job's again."""
+    """Enters the database of a site in the register, as root: once for each site to be
+    adopted. If the site has our marker its entry was lost, and becomes the job's again."""
     import pymysql
 
     if installed_id() != op.install:
@@ -41,7 +41,7 @@ def register(op):
 
 
 def registrable(op, site):
-    """The name of the site's database, if that can be this site's alone."""
+    """Returns the name of the site's database, if only this site uses it."""
     config = site.config()
     name = config.get("db_name")
     if not site.exists() or not name:
@@ -61,7 +61,8 @@ def registrable(op, site):
 
 
 def check_account(cursor, name):
-    """A tenant's user goes with its database, so it must be the site's and no more."""
+    """Refuses a database user that may do more than use the site's database: it will be
+    dropped with the tenant's database."""
     cursor.execute("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", (name,))
     if not cursor.fetchall():
         raise Refusal("not_found", "The site's database is not on the bench's database server.", name)
@@ -74,8 +75,8 @@ def check_account(cursor, name):
 
 
 def adopt(op):
-    """Marks a complete site of another maker as this owner's, and keeps in the
-    marker what its config and settings were, for the way back."""
+    """Marks a complete site of another maker as this owner's, and keeps its former config
+    and settings in the marker, for disown."""
     site = Site(op.site)
     with site_lock(site.name):
         config, intent = site.config(), site.intent()
@@ -88,7 +89,7 @@ def adopt(op):
         if mine:
             return {"changed": False}
         closed = [switch for switch in ("maintenance_mode", "pause_scheduler") if config.get(switch)]
-        if closed:  # to be a tenant is to be open: mails and jobs that were held back would go out
+        if closed:  # adoption opens the site, and mails and jobs that were held back would go out
             raise Refusal("invalid", f"The site {site.name} is closed ({', '.join(closed)}); open it first.")
         apps = site.apps()
         if "frappe" not in apps:
@@ -110,9 +111,9 @@ def settings(site):
 
 
 def keep_key(frappe, site, email, pair):
-    """Before an adoption gives the admin a new key: keeps in the marker the one that
-    is there, sealed as it is, and by its fingerprint the one to come, so that the
-    way back takes no other away. The first try's note is the right one."""
+    """Keeps the admin's former key in the marker, encrypted as it is, before an adoption
+    replaces it, and the new key's fingerprint, so that disown takes back no other key. A
+    retry leaves the former key of the first attempt."""
     key, column = frappe.db.sql("SELECT api_key, api_secret FROM `tabUser` WHERE name = %s", email)[0]
     secret = frappe.db.sql("SELECT password, encrypted FROM `__Auth` WHERE doctype = 'User' AND name = %s AND fieldname = 'api_secret'", email)
     with site.locked_config() as config:
@@ -127,8 +128,8 @@ def fingerprint(pair):
 
 
 def disown(op):
-    """Gives an adopted site back. Where nothing is the owner's there is nothing to
-    give: the undo of a refused adoption must not touch who refused it."""
+    """Gives an adopted site back. If it is not this owner's nothing is done: the undo of
+    a refused adoption must not touch the site."""
     site = Site(op.site)
     with site_lock(site.name):
         marker, changed = site.marker(), False
@@ -142,7 +143,8 @@ def disown(op):
 
 
 def give_back(site, before):
-    """The marker goes last: who was ended before finds all that is kept in it again."""
+    """Restores key, settings and config. The marker is removed last, so a retry still
+    finds what it keeps."""
     if "key" in before or settings(site) != before["settings"]:
         with frappe_site(site) as frappe:
             if "key" in before:
@@ -164,7 +166,7 @@ def restore_key(frappe, kept):
     user = kept["user"]
     pair = key_pair(frappe, user)
     if pair is None or fingerprint(pair) not in kept["given"]:
-        return  # it was never given, or somebody set another one since
+        return  # the new key was never set, or was replaced since
     # A former version's marker lacks the column.
     set_key_columns(frappe, user, kept["api_key"], kept["column"] if "column" in kept else mask("of Frappe") if kept["secret"] else None)
     frappe.db.sql("DELETE FROM `__Auth` WHERE doctype = 'User' AND name = %s AND fieldname = 'api_secret'", user)

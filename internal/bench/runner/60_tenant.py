@@ -1,5 +1,5 @@
-# The tenant on its site: user, plan, key. These use Frappe's own API in the
-# forked child, which has it imported already.
+# Operations inside a tenant's site: user, plan, key. They use Frappe's own API; the
+# parent has imported it already.
 
 
 @contextlib.contextmanager
@@ -62,20 +62,20 @@ def ensure_user(op):
             user.flags.no_welcome_mail = True
             user.save(ignore_permissions=True)
         kept = keep_names(frappe, email, fields)
-        # Past the policy of the site: the signup had its own, and a second one
-        # must not refuse what the person was told is fine.
+        # This skips the site's password policy: the signup has checked the password by
+        # its own, and has told the user that it is accepted.
         update_password(email, op.secrets["password"])
         frappe.db.commit()
-        # An app's hook may take roles away again (ERPNext: Employee, unless there
-        # is such an employee); that is wrong only if it was asked for by name.
+        # An app's hook may remove roles (ERPNext: Employee, if there is no such
+        # employee); that is an error only for roles that were asked for by name.
         check_user(frappe, email, op.args.get("roles") or ["System Manager", *(row.role for row in user.roles)])
         return {"changed": made, "note": kept}
 
 
 def keep_names(frappe, email, fields):
-    """Frappe escapes names as HTML on each save (user.py, clean_name): mails and the
-    API would speak of Tom &amp; Jerry. What was asked for is put back, unless it could
-    be markup; what stays different is told in a sentence."""
+    """Restores the names that were asked for, unless they could be markup, and returns a
+    sentence on what stays different. Frappe escapes names as HTML on each save (user.py,
+    clean_name): mails and the API would show Tom &amp; Jerry."""
     names = {name: fields[name] for name in ("first_name", "last_name")}
     names["full_name"] = " ".join(filter(None, names.values()))
     if not re.search("[<>]", names["full_name"]) and stored(frappe, email, names) != names:
@@ -126,8 +126,9 @@ def apply_plan(op):
 
 
 def set_currency(frappe, currency):
-    """As saving the System Settings and ERPNext's Global Defaults would: amounts
-    without a currency are shown in the default one, and forms offer enabled ones."""
+    """Sets the default currency, which amounts without a currency are shown in, and
+    enables it, so that forms offer it. Saving the System Settings and ERPNext's Global
+    Defaults does the same."""
     if frappe.db.get_default("currency") != currency:
         frappe.db.set_default("currency", currency)
     if not frappe.db.sql("SELECT name FROM `tabCurrency` WHERE name = %s AND enabled = 1", currency):
@@ -147,7 +148,7 @@ def issue_key(op):
         if have is None:
             raise Refusal("not_found", f"There is no user {email} on {site.name}.")
         if not frappe.db.sql("SELECT enabled FROM `tabUser` WHERE name = %s", email)[0][0]:
-            raise Refusal("invalid", f"The user {email} is disabled on {site.name}, so no key of his would work; enable him there, and try again.")
+            raise Refusal("invalid", f"The user {email} is disabled on {site.name}, so its key would not work; enable the user there, and try again.")
         lasts = masked(frappe, email, wanted[1])
         if have == wanted and lasts:
             return {"changed": False}
@@ -161,9 +162,9 @@ def issue_key(op):
 
 
 def mask(secret):
-    """What Frappe leaves in the column of a Password field, the secret being in
-    __Auth. Saving a document whose column is empty removes the secret
-    (base_document.py, _save_passwords)."""
+    """What Frappe keeps in the column of a Password field, while the secret is in __Auth.
+    If the column is empty, saving the document removes the secret (base_document.py,
+    _save_passwords)."""
     return "*" * len(secret)
 
 
@@ -172,13 +173,13 @@ def masked(frappe, email, secret):
 
 
 def set_key_columns(frappe, email, key, secret):
-    """With a new `modified`: else who has the user open in a form could save the
-    former values over these."""
+    """Sets both columns, and `modified`: else a form with the former values could be
+    saved over these."""
     frappe.db.set_value("User", email, {"api_key": key, "api_secret": secret})
 
 
 def key_pair(frappe, email):
-    """A user's API key and secret; None: there is no such user."""
+    """Returns a user's API key and secret, or None if there is no such user."""
     from frappe.utils.password import get_decrypted_password
 
     row = frappe.db.sql("SELECT api_key FROM `tabUser` WHERE name = %s", email)

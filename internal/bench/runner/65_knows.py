@@ -1,5 +1,5 @@
-# What sites of this bench can be set to: Frappe's own lists, and the sizes of the
-# fields that a signup fills.
+# The countries, languages, time zones and currencies that sites of this bench can be set
+# to, from Frappe's own lists, and the lengths of the fields that a signup fills.
 
 
 def knows():
@@ -18,8 +18,8 @@ def iso_currency(value):
 
 @functools.cache
 def usable_zones():
-    """Zones that Frappe's Python and its pages both know; with any other a site
-    runs on UTC, or its forms fail."""
+    """Time zones that both Frappe's Python and its pages know; with any other a site uses
+    UTC, or its forms fail."""
     try:
         from pytz import all_timezones as zones  # 15
     except ImportError:
@@ -37,7 +37,8 @@ def page_zones():
 
 
 def usable_zone(name):
-    """One of usable_zones, without a look at all files that 16 has of them."""
+    """Whether a zone is in usable_zones, without the cost of reading the whole list, which
+    on 16 is a file per zone."""
     try:
         from pytz import all_timezones_set
 
@@ -70,14 +71,14 @@ def limits():
 
     path = os.path.join(os.path.dirname(frappe.__file__), "core", "doctype", "user", "user.json")
     sizes = {field.get("fieldname"): int(field.get("length") or 140) for field in read_object(path).get("fields") or []}
-    # The address is the document's name as well, which has 140 whatever the field has.
+    # The address is also the document's name, which holds 140 whatever the field holds.
     return {"email": min(140, sizes.get("email", 140)), "full_name": min(sizes.get(name, 140) for name in ("first_name", "last_name", "full_name")),
             "organization": 140, "password": 512}
 
 
 def fitting(frappe, args):
-    """What of the region a site of this bench can be set to, as Frappe spells it, and
-    sentences on what it cannot. What is in none of Frappe's lists would break forms."""
+    """Returns the settings of the region that Frappe knows, as it spells them, and a
+    sentence on each that it does not: such a value would break forms."""
     fit, notes = {}, []
     for name, table in (("country", "tabCountry"), ("language", "tabLanguage"), ("currency", "tabCurrency")):
         asked = args.get(name)
@@ -98,7 +99,7 @@ def fitting(frappe, args):
 
 
 def country_name(asked):
-    """Frappe's name of a country given by its ISO code; what is none is a name."""
+    """Frappe's name of a country that is given by its ISO code or its name."""
     from frappe.geo.country_info import get_all
 
     if len(asked) != 2:

@@ -16,7 +16,8 @@ def app_versions():
 
 
 def who():
-    """The hello of a new connection; what needs an account comes with the operation."""
+    """The hello frame of a new connection; the operation hello tells what needs the
+    database account as well."""
     return {"protocol": PROTOCOL, "frappe": app_versions().get("frappe", ""), "apps": app_versions(),
             "install": installed_id(), "host": socket.gethostname()}
 
@@ -81,8 +82,8 @@ def look_at_redis(name, config, lacks):
 
 
 def answers_anybody(url):
-    """Whether a Redis server does what it is told by somebody who knows no password,
-    and can send it lines: by a socket file nobody can but the bench's own processes."""
+    """Whether a Redis server runs commands of a client without a password. One that is
+    reached by a socket file does not count: only the bench's own processes can use it."""
     import redis
 
     known = redis.connection.parse_url(url)
@@ -91,15 +92,15 @@ def answers_anybody(url):
     for name in ("username", "password", "credential_provider"):
         known.pop(name, None)
     try:
-        # Not PING: who may say that alone does no harm.
+        # Not PING: a server may allow that alone, which does no harm.
         return redis.Redis(connection_pool=redis.ConnectionPool(**{**known, "socket_timeout": 3, "socket_connect_timeout": 3})).exists("rq:queues") in (0, 1)
     except redis.exceptions.RedisError:
         return False
 
 
 def try_client(op, program):
-    """Asks the server by the client program, as new-site does: it has demands of its
-    own (one of 11.8 refuses a server without TLS). Answers with what went wrong."""
+    """Runs the client program once, as new-site does: it has requirements of its own (one
+    of 11.8 refuses a server without TLS). Returns its error, empty if there is none."""
     config, (read, write) = common_config(), os.pipe()
     os.write(write, f"[client]\npassword={op.secrets['db_password']}\n".encode())  # a pipe: neither argv nor a file
     os.close(write)
@@ -117,21 +118,21 @@ def try_client(op, program):
 def server_version(op):
     db = connect(op.secrets["db_account"], op.secrets["db_password"])
     try:
-        # MariaDB from 10 on hides behind this prefix, for old replicas' sake.
+        # MariaDB from 10 on puts this prefix before its version, for old replicas.
         return db.get_server_info().removeprefix("5.5.5-")
     finally:
         db.close()
 
 
 def describe(op, name, look):
-    """What is known of a site; look gives a database's row in the register."""
+    """Returns what is known of a site; look maps a database's name to its register row."""
     site = Site(name)
-    config, intent = glimpse(site.config_path), site.intent()
+    config, intent = read_if_readable(site.config_path), site.intent()
     marker = mapping(config.get("nexus"))
     db = text(config.get("db_name")) or text(intent.get("db"))
     row = look(db or op.db) or {}
     job = text(marker.get("job"))
-    if db and job and row.get("job") not in (None, "", job):  # another's: the config was changed
+    if db and job and row.get("job") not in (None, "", job):  # another job's: the config was changed
         db = derived_database(op, job)
         row = look(db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
@@ -160,10 +161,10 @@ def inspect(op):
         except Refusal as e:
             if e.number not in NOT_ITS_OWN:
                 raise
-            rows = []  # by a config that was changed: whose the site is, and its state, can be told all the same
+            rows = []  # the config was changed; owner and state are known all the same
         info["users"] = len(rows)
-        # The first user of a site that we made is its admin; who is that of an
-        # adopted one stands with its mark.
+        # The first user of a site that we made is its admin; an adopted site's admin is
+        # named in its marker.
         names = [row["name"] for row in rows]
         if info["adopted"]:
             names = [name for name in names if name == text(Site(op.site).marker().get("email"))]
@@ -171,11 +172,11 @@ def inspect(op):
     return {"site": info}
 
 
-PAGE = 1000  # entries: an answer must fit into a line that the worker takes
+PAGE = 1000  # entries: an answer must fit into one line (LINE_LIMIT)
 
 
 def inventory(op):
-    """What is on the bench, in pages: what follows the entry that args name."""
+    """Lists what is on the bench, page by page: what follows the entry args["after"]."""
     databases = our_databases(op)
     sweep_fences({*databases, *os.listdir(SITES), *os.listdir(our_folder("intent"))})
     entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases.get)) for name in os.listdir(SITES)
@@ -204,8 +205,8 @@ def intended(site):
 
 
 def folders(op, databases):
-    """Sites that are none: on their way out, in reserve, or moved away by Frappe's
-    own drop-site. A folder in the trash is named after its database."""
+    """Lists folders that are no sites: those being removed, standbys, and those that
+    Frappe's own drop-site archived. A folder in the trash is named after its database."""
     out = []
 
     def note(room, name, config, db):
@@ -236,8 +237,8 @@ def init(op):
         write_json(os.path.join(OURS, "install"), wanted)
     for name in filter(SITE_NAME.match, os.listdir(SITES)):  # made by a former version
         site = Site(name)
-        if mapping(glimpse(site.config_path).get("nexus")).get("install") == wanted:
-            with contextlib.suppress(OSError):  # one site is in the way of no other
+        if mapping(read_if_readable(site.config_path).get("nexus")).get("install") == wanted:
+            with contextlib.suppress(OSError):  # one site's error must not keep the others from it
                 site.close_packages()
     return {"changed": not have}
 
@@ -250,6 +251,6 @@ def stop(op):
 READS = {"hello": hello, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
 WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
           "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown}
-# These ask, or set, whose the bench is.
+# These tell or set which install the bench belongs to, so they run on any.
 ANYWHERE = {"hello", "init", "register"}
 SLOW = {"new_site", "install_app", "drop_site"}

@@ -1,8 +1,8 @@
-# The child: one operation, from its line to its answer.
+# The child process: it carries out one operation and answers.
 
 
 class Operation:
-    """One operation as it came, and the way its child speaks to the parent."""
+    """One operation as it was received, and its child's channel to the parent."""
 
     def __init__(self, line):
         self.id, self.name = str(line["id"]), line["op"]
@@ -23,10 +23,10 @@ class Operation:
         os.write(self.out, (json.dumps(frame) + "\n").encode())
 
 
-def on_its_bench(op):
-    """Refuses what came to a bench of another install, or of none: a volume that is
-    mounted late, or the wrong container. Nothing has begun, so a job waits and is
-    charged nothing; and nobody takes the answer "there is no such site" for true."""
+def check_install(op):
+    """Refuses operations on a bench of another install, or of none: a volume is mounted
+    late, or the container is the wrong one. The job waits and no attempt is counted;
+    without this it would be told that there is no such site."""
     have = installed_id()
     if have == op.install:
         return
@@ -42,7 +42,7 @@ def perform(op):
     if op.name in WRITES and not (OTHER_DB_NAME.fullmatch(op.db) and re.fullmatch(r"[0-9a-f]{32}", op.owner) and op.gen > 0):
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if op.name not in ANYWHERE:
-        on_its_bench(op)
+        check_install(op)
     if op.name in READS:
         return READS[op.name](op)
     try:
@@ -50,8 +50,8 @@ def perform(op):
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
             raise unregistered(op)
         fence(op, known=known)
-        # A database server that is away is noticed before anything is begun, as is
-        # a disk without room for the fence.
+        # An unreachable database server is noticed before the operation begins, as is a
+        # disk without room for the fence.
         connect(op.secrets["db_account"], op.secrets["db_password"]).close()
     except Exception as e:
         refused = refusal(e)
@@ -60,11 +60,11 @@ def perform(op):
     try:
         result = WRITES[op.name](op)
     except Refusal as e:
-        if e.unbegun or e.code in ("invalid", "not_found", "conflict"):  # a last word as well: nothing runs on
+        if e.unbegun or e.code in ("invalid", "not_found", "conflict"):  # refused: nothing is left running
             ended_well(op)
         raise
     if result.pop("gone", False):
-        with contextlib.suppress(OSError, Refusal):  # the next inventory takes them away
+        with contextlib.suppress(OSError, Refusal):  # else the next inventory removes them
             forget_fence(op.db, op.gen)
             forget_site_lock(op.site)
     else:
@@ -73,7 +73,7 @@ def perform(op):
 
 
 def failure(op, e):
-    """The last frame of an operation that was refused, or failed."""
+    """The answer of an operation that was refused or failed."""
     error = {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}
     if e.unbegun:
         error["unbegun"] = True
@@ -100,8 +100,8 @@ def child(op, out):
 
 
 def fork(op, close):
-    """Starts the child in a session of its own, with nothing of the parent's but
-    two pipes: its answers, and what it prints."""
+    """Starts a child in a session of its own. Of the parent's descriptors it has only two
+    pipes, one for its answers and one for what it prints."""
     pipes = []
     try:
         pipes += os.pipe()
@@ -118,7 +118,7 @@ def fork(op, close):
         return pid, answers, prints
     os.setsid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Orphans of the operation come to its child, not to the parent, while it lives.
+    # Orphans of the operation's processes become this child's, not the parent's.
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)

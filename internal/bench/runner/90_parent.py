@@ -1,9 +1,9 @@
-# The parent: one loop that never blocks and is single-threaded at every fork. It
-# alone writes frames; deadlines are kept here, whatever a child does.
+# The parent process: one loop that never blocks, with a single thread at every fork.
+# Only it writes frames, and it enforces the deadlines of all operations.
 
 PING_EVERY, SILENCE = 5.0, 20.0
 QUEUE_LIMIT = 1 << 20
-LINE_LIMIT = (1 << 20) - (1 << 16)  # of a child's line: the worker takes 1 MiB, and a longer answer would be none
+LINE_LIMIT = (1 << 20) - (1 << 16)  # bytes of a child's line: the worker reads lines of 1 MiB at most
 
 
 class Running:
@@ -57,7 +57,7 @@ class Parent:
             return
         except OSError:
             data = b""
-        if not data:  # the other end is gone: half a line is nobody's
+        if not data:  # the connection is closed; an incomplete line is dropped
             self.leaving = True
             return
         self.heard = time.monotonic()
@@ -76,7 +76,7 @@ class Parent:
                 return self.cancel(str(line["id"]))
             op = Operation(line)
             if op.id in self.running or any(other.id == op.id for other in self.waiting):
-                raise ValueError("the id is in use: nobody could tell the two answers apart")
+                raise ValueError("the id is in use")
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return self.send({"event": "junk"}, droppable=True)
         self.waiting.append(op)
@@ -90,8 +90,8 @@ class Parent:
         return None if op.name in READS else "fast"
 
     def begin(self):
-        """Starts what waits, first come first served in each lane: more forks than
-        cores gain nothing, and what only looks never waits."""
+        """Starts waiting operations, in order of arrival within each lane: more children
+        than cores gain nothing. Operations that only read have no lane and never wait."""
         for op in list(self.waiting):
             lane = self.lane(op)
             busy = sum(1 for r in self.running.values() if self.lane(r.op) == lane)
@@ -103,7 +103,7 @@ class Parent:
                 close += [fd for fd in (other.answers, other.prints) if fd >= 0]
             try:
                 pid, answers, prints = fork(op, close)
-            except OSError as e:  # of processes or descriptors there are too many; the others go on
+            except OSError as e:  # too many processes or descriptors; the other operations go on
                 self.send(ending(op, "crowded", str(e)))
                 continue
             r = Running(op, pid, answers, prints)
@@ -152,8 +152,8 @@ class Parent:
             self.end(r, "output")
 
     def relay(self, r, line):
-        """Takes one line of a child in. The apps that run in it may write to all it
-        has open: what we do not know is dropped, and what goes on is of this operation."""
+        """Handles one line of a child. Apps that run in the child may write to its pipe
+        too, so only known fields are passed on, under this operation's id."""
         try:
             frame = mapping(json.loads(line))
         except (ValueError, RecursionError):
@@ -166,11 +166,12 @@ class Parent:
                        "percent": percent if type(percent) is int else -1}, droppable=True)
 
     def over(self, r):
-        """The child has said its last word; nothing of it may live on."""
+        """Ends an operation whose child has answered or exited, kills what is left of its
+        processes, and sends the answer."""
         kill_tree(r.pid)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(r.pid, 0)
-        # Its child may have ended before we killed: then its orphans came to us.
+        # If the child had exited before, its orphans are our children now.
         end_children({other.pid for other in self.running.values()})
         for fd in (r.answers, r.prints):
             if fd >= 0:
@@ -200,16 +201,15 @@ class Parent:
             self.send(ending(op, "timeout"))
 
     def reap(self):
-        """Collects who has ended, so that none stays a zombie: orphans that came to
-        us, and children. With its child an operation is over, though a process that
-        the child forked may hold its pipes open for ever."""
+        """Reaps children and adopted orphans that have exited. An operation is over when
+        its child exits, even if a process that the child forked keeps its pipes open."""
         with contextlib.suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 r = next((r for r in self.running.values() if r.pid == found.si_pid), None)
                 if r is None:
                     os.waitpid(found.si_pid, 0)
                     continue
-                self.drain(r, "answers")  # its last word: a pipe holds no more than one read takes
+                self.drain(r, "answers")  # the last answer: one read takes all that a pipe holds
                 if r.op.id in self.running:
                     self.over(r)
 
@@ -229,9 +229,9 @@ class Parent:
 
 
 def end_children(spared=()):
-    """Ends all our children but those, until there are none: what an operation's
-    processes leave comes to us, and may fork while its turn comes."""
-    for _ in range(10):  # one that cannot be killed must not silence us
+    """Kills all our children except those spared, until there are none: orphans of an
+    operation become our children, and may fork meanwhile."""
+    for _ in range(10):  # bounded: a process that cannot be killed must not block the loop
         found = [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in spared]
         for pid in found:
             kill_tree(pid)
@@ -255,8 +255,8 @@ def ending(op, why, detail=""):
 
 
 def main():
-    # Frames leave by a descriptor nobody else has: Frappe prints, and so may
-    # anything it imports.
+    # Frames are written to a descriptor of our own: Frappe prints to standard output, and
+    # so may anything that it imports.
     source, frames = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -268,7 +268,7 @@ def main():
         parent.leaving = True
 
     signal.signal(signal.SIGTERM, leave)
-    with contextlib.suppress(ImportError):  # once, for all forks: it takes a second
+    with contextlib.suppress(ImportError):  # here, once for all children: it takes a second
         import pymysql.cursors  # noqa: F401
         import redis  # noqa: F401
         import frappe.utils.password  # noqa: F401

@@ -50,11 +50,13 @@ class User(Document):
             self.append("social_logins", {"provider": "frappe", "userid": frappe.generate_hash(length=39)})
 
     def clean_name(self):
-        """On each save names become HTML: what is an entity already stays."""
+        """On each save names become HTML: entities stay, harmless tags are closed."""
         for field in ("first_name", "middle_name", "last_name"):
             if value := self.get(field):
                 value = re.sub(r"&(?!(#[0-9]+|#x[0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);)", "&amp;", value)
-                self.set(field, value.replace("<", "&lt;").replace(">", "&gt;"))
+                parts = re.split("(<[bi]>)", value)
+                parts[::2] = [part.replace("<", "&lt;").replace(">", "&gt;") for part in parts[::2]]
+                self.set(field, "".join(parts + [tag.replace("<", "</") for tag in parts[-2::-2]]))
 
     def test_password_strength(self):
         """Only new_password meets the policy; update_password() does not."""
