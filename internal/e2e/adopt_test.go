@@ -14,9 +14,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestAdopt takes over a site of 1.0: an adoption that fails or is canceled, its
-// new key given already, gives it back as it was; one that succeeds makes a tenant
-// like any other.
+// TestAdopt adopts a site of 1.0. An adoption that fails, or is canceled after it has
+// given a new key, leaves the site as it was. One that succeeds makes a tenant like any
+// other.
 func TestAdopt(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond)
 	const site, admin = "old.localhost", "admin@example.com"

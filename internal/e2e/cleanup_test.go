@@ -11,8 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestCleanup removes by pattern on a bench where much of that name is not ours,
-// or has no record.
+// TestCleanup removes by pattern on a bench where many sites with such names belong to
+// others, or are not in the registry.
 func TestCleanup(t *testing.T) {
 	s := newDockerStack(t, 2, 300*time.Millisecond)
 	same := s.strangers("test-")
@@ -69,7 +69,7 @@ func TestCleanup(t *testing.T) {
 	s.finds([]string{"unrecorded_site test-lost.localhost"})
 	s.finds(nil, "--rebuild")
 
-	// Without an API the registry does as well.
+	// Without an API the command uses the registry.
 	clean(0, "test-lost", "--yes", "--server", "http://127.0.0.1:1")
 	s.gone("test-lost.localhost", accepted["test-lost"].JobId)
 	s.finds(nil)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestCLIWithoutWorker: a command that waits for a job says when no worker runs, with
-// the job's id and how to follow it, and ends; so does one that is stopped by Ctrl-C.
+// TestCLIWithoutWorker: a command that waits for a job ends if no worker runs, and
+// prints the job's id and how to watch it. So does one that is stopped with Ctrl-C.
 func TestCLIWithoutWorker(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -20,7 +20,7 @@ func TestCLIWithoutWorker(t *testing.T) {
 	}
 	s.end(s.signup("kept", "kept@example.com").JobId, time.Minute)
 	s.workers[0].end(syscall.SIGTERM)
-	bench := s.env // of a worker: what cleanup needs
+	bench := s.env // cleanup needs the environment of a worker
 	for _, c := range []struct {
 		name string
 		call call

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestCLIJSON: every command that answers can answer in JSON, and --jq reads it.
+// TestCLIJSON: every command with a result can print it as JSON, and --jq reads it.
 func TestCLIJSON(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -17,7 +17,7 @@ func TestCLIJSON(t *testing.T) {
 		"bench pause sandbox", "bench resume sandbox", "doctor", "cleanup none-* --dry-run", "init", "test-provisioning", "tenants rm acme --yes", "tenants restore acme",
 		"tenants keys rotate acme", "canary"} {
 		out, errs, code := s.cli(call{args: append(words(line), "-o", "json"), env: append([]string{"NEXUS_VERIFY_ADDR=" + s.sites}, s.env...)})
-		last := out[strings.LastIndexByte(strings.TrimSpace(out), '\n')+1:] // watch and canary: a record in each line
+		last := out[strings.LastIndexByte(strings.TrimSpace(out), '\n')+1:] // watch and canary print a record in each line
 		if !json.Valid([]byte(out)) && !json.Valid([]byte(last)) || out == "" || code != 0 {
 			t.Errorf("%s: exit %d\n%s%s", line, code, out, errs)
 		}

@@ -17,7 +17,8 @@ import (
 	"github.com/nexus-erp/provisioner/api/gen"
 )
 
-// TestCLIOperate goes through an operator's commands on one tenant's life.
+// TestCLIOperate runs an operator's commands on one tenant, from the signup to the
+// removal.
 func TestCLIOperate(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -74,7 +75,7 @@ func TestCLIOperate(t *testing.T) {
 	)
 }
 
-// TestCLICancel stops a job in the middle, while somebody watches.
+// TestCLICancel cancels a job while another command watches it.
 func TestCLICancel(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -98,7 +99,7 @@ func TestCLICancel(t *testing.T) {
 	eventually(t, 5*time.Second, "the watcher says how it ended", func() bool { return strings.Contains(strings.Join(log.all(), "\n"), "canceled") })
 }
 
-// TestCLIRestart restarts the API under somebody who watches: the watch goes on.
+// TestCLIRestart restarts the API while a command watches a job: the watch goes on.
 func TestCLIRestart(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -126,7 +127,7 @@ func TestCLIRestart(t *testing.T) {
 	}
 }
 
-// TestCLIPages lists more than one page holds.
+// TestCLIPages lists more than one page.
 func TestCLIPages(t *testing.T) {
 	t.Parallel()
 	const many = 53
@@ -152,8 +153,8 @@ func TestCLIPages(t *testing.T) {
 	}
 }
 
-// TestCLITrial runs the end-to-end test that operators run: it passes, it fails,
-// it cannot begin; against a server, and all by itself.
+// TestCLITrial runs nexus test-provisioning: it passes, it fails, and it cannot begin;
+// against a server and with --local.
 func TestCLITrial(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -166,7 +167,7 @@ func TestCLITrial(t *testing.T) {
 		call{args: words("test-provisioning"), env: []string{"NEXUS_API_TOKEN="}, code: 1},
 		call{args: words("test-provisioning"), env: []string{"NEXUS_API_URL=http://127.0.0.1:1"}, code: 3},
 	)
-	// A server, a Redis and a bench of somebody's are not touched by --local.
+	// --local does not use the server, Redis and bench in the environment.
 	elsewhere := []string{"NEXUS_API_URL=http://127.0.0.1:1", "REDIS_URL=redis://127.0.0.1:1/0", "NEXUS_BENCH=docker", "NEXUS_VERIFY_ADDR=127.0.0.1:1"}
 	s.golden("local",
 		call{args: words("test-provisioning --local"), env: elsewhere},
@@ -180,8 +181,9 @@ func TestCLITrial(t *testing.T) {
 	}
 }
 
-// TestCLICanary: one run; a run that fails; what a crashed run left is removed
-// and what a run at work has is not; and the loop with its metrics.
+// TestCLICanary runs the canary: a run that succeeds; a run that fails; the removal of
+// what a crashed run left, but not of what another run is using; and the loop with its
+// metrics.
 func TestCLICanary(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -196,12 +198,12 @@ func TestCLICanary(t *testing.T) {
 	}
 	s.golden("canary",
 		call{args: words("canary")},
-		call{args: words("tenants list --all")}, // not theirs, or too young
+		call{args: words("tenants list --all")}, // sites of customers, or too young, are kept
 		call{args: words("canary --email fail-apps@example.com"), code: 1},
 		call{args: words("canary"), env: []string{"NEXUS_VERIFY_ADDR=127.0.0.1:1"}, code: 1},
 		call{args: words("canary"), env: []string{"NEXUS_API_TOKEN="}, code: 1},
 		call{args: words("canary --metrics-addr 127.0.0.1:0"), code: 2},
-		call{args: words("tenants list --all")}, // nothing is left of any run
+		call{args: words("tenants list --all")}, // every run has removed its site
 	)
 	log := &logs{also: s.log}
 	p := start(t, log, []string{"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator}, filepath.Join(binaries, "nexus"),
@@ -234,7 +236,7 @@ func fetch(t testing.TB, url string) string {
 	return string(text)
 }
 
-// TestCLIInit writes a .env, once, and the API takes it.
+// TestCLIInit writes a .env, once, and starts the API with it.
 func TestCLIInit(t *testing.T) {
 	t.Parallel()
 	s := bareStack(t)

@@ -25,7 +25,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// call is one call of the command line, and the exit code it must end with.
+// call is one call of the command line, and the exit code that is expected.
 type call struct {
 	args  []string
 	input string
@@ -51,8 +51,8 @@ func (s *stack) cli(c call) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// golden runs calls one after the other, and holds what a person sees of them
-// against a file, with all that differs from run to run replaced.
+// golden runs calls one after the other and compares their output with a file. What
+// differs from run to run is replaced.
 func (s *stack) golden(name string, calls ...call) {
 	s.t.Helper()
 	var b strings.Builder
@@ -97,15 +97,15 @@ func compare(t testing.TB, name, got string) {
 	}
 }
 
-// anyStep is a line on a step; of a job that fails a poll may miss that one was
-// done before it is undone.
+// anyStep matches a line about a step. A poll may miss that a step was done before it is
+// undone.
 var anyStep = regexp.MustCompile(`(?m)^  ([\d:]{8}  )?\w+ +(started|done|failed|undone)\b.*\n`)
 
 var changing = []struct {
 	what *regexp.Regexp
 	as   string
 }{
-	// A poll may miss that a step began, and progress is told twice a second at most.
+	// A poll may miss that a step began, and progress is reported twice a second at most.
 	{regexp.MustCompile(`(?m)^  ([\d:]{8}  )?\w+ +(started|failed|undone)\b.*\n`), ""},
 	{regexp.MustCompile(`(?m)^ *"percent": \d+,\n`), ""},
 	{regexp.MustCompile(`(?m)^Browsers and curl resolve .*\n`), ""}, // not on every system
@@ -137,7 +137,7 @@ func provisionArgs(site, email string, more ...string) []string {
 	return append([]string{"provision", site, email, "Jane Doe"}, more...)
 }
 
-// TestCLIProvision makes sites, and is refused in every way there is.
+// TestCLIProvision makes sites, and calls nexus provision in every wrong way.
 func TestCLIProvision(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_RATE_LIMIT=on")
@@ -183,8 +183,8 @@ func TestCLIProvision(t *testing.T) {
 	)
 }
 
-// TestCLIKey: what provision prints opens the site; the same key gets the same
-// pair again, and no secret is in what it prints beside.
+// TestCLIKey: the key that provision prints opens the site, the same idempotency key
+// gets the same pair again, and standard error contains no secret.
 func TestCLIKey(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
@@ -215,13 +215,13 @@ func TestCLIKey(t *testing.T) {
 	}
 }
 
-// TestCLIInterrupted ends the wait with Ctrl-C, twice as npm does: the command
-// says that the job goes on, and the same key has its pair in the end.
+// TestCLIInterrupted ends the wait with Ctrl-C, sent twice as npm does. The command says
+// that the job goes on, and a second call with the same idempotency key gets the pair.
 func TestCLIInterrupted(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
 	log := &logs{also: s.log}
-	env := []string{"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator} // a key counts per token
+	env := []string{"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator} // idempotency keys are per token
 	args := provisionArgs("slow", "slow-site@example.com", "Test123!", "Acme", "--idempotency-key", "mine")
 	p := start(t, log, env, filepath.Join(binaries, "nexus"), args...)
 	eventually(t, 20*time.Second, "the job is told", func() bool { return strings.Contains(strings.Join(log.all(), "\n"), "reserve") })

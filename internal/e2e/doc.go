@@ -1,6 +1,6 @@
-// Package e2e drives the built binaries over HTTP, as customers and operators
-// do, and kills them at bad moments. Its tests carry the build tag service: they
-// need redis-server in PATH, and those of the stand-in bench Docker and MariaDB.
+// Package e2e tests the built programs over HTTP, as customers and operators use them, and
+// kills them at bad moments. Its tests have the build tag service: they need redis-server
+// in PATH, and those of the stand-in bench Docker and MariaDB.
 //
 // May import: nothing (its tests: api/client, internal/nexus).
 // Imported by: nothing.

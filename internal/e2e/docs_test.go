@@ -17,16 +17,16 @@ import (
 	"time"
 )
 
-// The manual's blocks of code say behind their fence what they are:
+// The types of the manual's code blocks:
 //
-//	sh        run, in the document's order, in a folder of its own and the set-up
-//	          that the page tells its reader to be in; each line ends with 0, or as "# exit N" behind it says
-//	sh bench  needs a real bench, root or Docker Compose: only what it calls is
-//	          looked up: commands and flags of nexus, files, make targets
-//	console   a sample session, with what was printed
+//	sh        its lines are run in order, in a folder of their own and in the set-up that
+//	          the page describes; each ends with 0, or with N if "# exit N" is behind it
+//	sh bench  needs a real bench, root or Docker Compose: only the commands and flags of
+//	          nexus, the files and the make targets in it are checked
+//	console   a sample session with its output
 var otherBlocks = []string{"", "console", "yaml", "nginx", "promql", "json"}
 
-// command is one line of a block, with those that a backslash joins to it.
+// command is one line of a block, with the lines that a backslash joins to it.
 type command struct {
 	where, info, text string
 	code              string // it must end with
@@ -37,8 +37,8 @@ var (
 	typed = regexp.MustCompile(`^(\$ )?(nexus|make|docker|curl|go|npm|redis-cli|scripts/[a-z-]+) `)
 )
 
-// commands reads a document. A command that stands where no test sees it, in a
-// block without a word or in an indented one, is an error.
+// commands reads the commands of a document. A command in an indented block, or in a
+// block without a type, is an error, since no test would see it.
 func commands(t *testing.T, file string) (all []command) {
 	t.Helper()
 	f, err := os.Open(filepath.Join("..", "..", file))
@@ -80,7 +80,7 @@ func commands(t *testing.T, file string) (all []command) {
 	return all
 }
 
-// documents are the pages of the manual, from the repository's root.
+// documents are the pages of the manual, relative to the repository's root.
 func documents(t *testing.T) (names []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.md", "docs/*.md"} {
@@ -95,7 +95,7 @@ func documents(t *testing.T) (names []string) {
 	return names
 }
 
-// TestDocsCommands does what the manual tells people to do.
+// TestDocsCommands runs the commands of the manual.
 func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	for _, file := range documents(t) {
@@ -127,13 +127,13 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// operated are the pages that tell their reader to have the environment of a worker,
-// and the API's address and token. The reader of any other page has "nexus dev" in
-// another shell, and in this one nothing but what the page says.
+// operated are the pages whose reader has the environment of a worker, and the API's
+// address and token. The reader of any other page runs "nexus dev" in another shell, and
+// has set up nothing but what the page says.
 var operated = []string{"docs/OPERATIONS.md"}
 
-// operatorShell starts separate processes, and is the environment of their operator,
-// who has their log in the file nexus.log.
+// operatorShell starts separate processes, and returns the environment of their
+// operator, with their log in the file nexus.log.
 func operatorShell(t *testing.T, dir string) []string {
 	t.Helper()
 	s := newStack(t, 1)
@@ -149,8 +149,8 @@ func operatorShell(t *testing.T, dir string) []string {
 	return append([]string{"NEXUS_API_URL=" + s.api, "NEXUS_API_TOKEN=" + operator}, s.env...)
 }
 
-// beside starts "nexus dev" as make run does, but for its ports, and waits for its
-// word to its user.
+// beside starts "nexus dev" as make run does, but on other ports, and waits for its
+// output.
 func beside(t *testing.T, home string) {
 	t.Helper()
 	log := &logs{}
@@ -166,7 +166,7 @@ func beside(t *testing.T, home string) {
 	})
 }
 
-// follow runs the lines of a document in one shell, in a folder of their own.
+// follow runs the lines of a document in one shell, in a folder of its own.
 func follow(t *testing.T, dir, script string, env []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -188,7 +188,7 @@ var (
 	inTree = regexp.MustCompile(`(?:^|\s)((?:\./)?(?:scripts|\.ci|cmd|tools|internal|docs|api)/[\w./-]*\w)`)
 )
 
-// lookUp checks what a command names, without running it.
+// lookUp checks that what a command names exists, without running it.
 func lookUp(t *testing.T, c command) {
 	t.Helper()
 	for _, found := range called.FindAllStringSubmatch(c.text, -1) {
@@ -214,8 +214,8 @@ func lookUp(t *testing.T, c command) {
 	}
 }
 
-// TestDocsQuickReference: each command of nexus stands in the quick reference,
-// with each flag of its own.
+// TestDocsQuickReference: each command of nexus is in the quick reference, with each of
+// its flags.
 func TestDocsQuickReference(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/QUICKREF.md")
@@ -252,7 +252,7 @@ func say(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// leaves finds the commands that do something below a path, as completion does.
+// leaves finds the commands without subcommands below a path, by completion.
 func leaves(t *testing.T, path []string) (out [][]string) {
 	t.Helper()
 	if !strings.Contains(say(t, append(slices.Clone(path), "--help")...), " [command]") || slices.Equal(path, []string{"completion"}) {

@@ -18,7 +18,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// tenants signs companies up, and waits for their sites.
+// tenants signs companies up and waits for their sites.
 func (s *dockerStack) tenants(names ...string) map[string]gen.Accepted {
 	s.t.Helper()
 	out := map[string]gen.Accepted{}
@@ -33,7 +33,7 @@ func (s *dockerStack) tenants(names ...string) map[string]gen.Accepted {
 	return out
 }
 
-// failed makes a job that failed, by asking for the name of a site that is there.
+// failed makes a job that failed, by a signup for the name of an existing site.
 func (s *dockerStack) failed(taken string, n int) nexus.JobID {
 	s.t.Helper()
 	a, err := s.client.Signup(s.t.Context(), gen.SignupRequest{Email: "jane@example.com", Password: "Passw0rdXyz", FullName: "Jane Doe",
@@ -58,8 +58,8 @@ func (s *dockerStack) config(folder, site, install, db, state string, job nexus.
 	s.box.Sh(s.t, fmt.Sprintf(`mkdir -p %[1]s && echo '{"db_name":"%[2]s","db_password":"x"%[3]s}' > %[1]s/site_config.json`, folder, db, marker))
 }
 
-// strangers plants a site of nobody's and one of another install; same fails the
-// test unless both are what they were, byte for byte.
+// strangers makes a site without an owner and one of another install. Same fails the
+// test unless both are unchanged, byte for byte.
 func (s *dockerStack) strangers(prefix string) (same func()) {
 	s.t.Helper()
 	look := s.box.Plant(s.t, nexus.SiteName(prefix+"theirs.localhost"))
@@ -99,7 +99,7 @@ func (s *dockerStack) note(site string, job nexus.JobID) {
 	s.box.Sh(s.t, fmt.Sprintf(`echo '{"job":"%s","db":"%s"}' > sites/.nexus/intent/%s`, job, s.db(string(job)), site))
 }
 
-// doctor runs nexus doctor, and answers with its findings as "kind site".
+// doctor runs nexus doctor and returns its findings as "kind site".
 func (s *stack) doctor(args ...string) (found []string, code int) {
 	s.t.Helper()
 	out, errs, code := s.nexus("", append([]string{"doctor", "-o", "json"}, args...)...)
@@ -128,8 +128,8 @@ func (s *stack) finds(want []string, args ...string) {
 	}
 }
 
-// TestDoctor plants every difference there may be: the doctor finds each, mends
-// what is safe, and touches nothing else.
+// TestDoctor makes every difference that the doctor knows. The doctor finds each, mends
+// what is safe, and changes nothing else.
 func TestDoctor(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond)
 	same := s.strangers("")
@@ -157,7 +157,7 @@ func TestDoctor(t *testing.T) {
 		"stale_intent noted.localhost", "stale_trash going.localhost", "stuck_tenant stuck.localhost"}, forPeople...)
 	slices.Sort(all)
 	s.finds(all)
-	s.finds(all) // looking changes nothing
+	s.finds(all) // the doctor changes nothing without --fix
 	s.finds(forPeople, "--fix")
 	s.finds(forPeople[:2], "--open", "two")
 	for site, job := range map[string]nexus.JobID{"dead.localhost": dead, "noted.localhost": noted, "going.localhost": going} {
@@ -176,9 +176,9 @@ func TestDoctor(t *testing.T) {
 	same()
 }
 
-// TestCopiedFolder makes a copy of a site's folder, as somebody does to try a thing
-// out: it is no tenant, no rebuild makes it one, and neither removal takes the
-// database away from the other. With the copy gone the parked removal goes on.
+// TestCopiedFolder copies a site's folder, as an operator may do to try something. The
+// copy is not a tenant, --rebuild does not make it one, and a removal of either leaves
+// the database. Once the copy is gone, the parked removal continues.
 func TestCopiedFolder(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond)
 	s.tenants("one")
@@ -212,8 +212,8 @@ func TestCopiedFolder(t *testing.T) {
 	s.finds(nil)
 }
 
-// TestRebuild loses the whole registry but its id: the doctor makes the rows from
-// the markers, and what it made is a tenant again.
+// TestRebuild loses the registry except for the install id. The doctor makes the rows
+// from the markers, and these tenants work like any other.
 func TestRebuild(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond)
 	same := s.strangers("")
@@ -231,7 +231,7 @@ func TestRebuild(t *testing.T) {
 
 	lost := []string{"unrecorded_site one.localhost", "unrecorded_site two.localhost"}
 	s.finds(lost)
-	s.finds(lost, "--fix") // never dropped
+	s.finds(lost, "--fix") // --fix does not drop them
 	s.finds(nil, "--rebuild")
 	after, err := s.client.Tenant(t.Context(), "one.localhost")
 	if err != nil || after.State != before.State || after.Plan != before.Plan || after.Email != before.Email || after.Bench != before.Bench ||

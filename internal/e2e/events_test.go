@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// told is what somebody who watches a job was told, over all of his streams.
+// told collects the events of one watcher, over all of its streams.
 type told struct {
 	s      *stack
 	id     string
 	events []string // "<rev> <data>"
 }
 
-// watch opens a stream after the last event there is.
+// watch opens a stream after the last event that was received.
 func (w *told) watch() *bufio.Reader {
 	w.s.t.Helper()
 	var response *http.Response
@@ -44,8 +44,8 @@ func (w *told) watch() *bufio.Reader {
 	return bufio.NewReader(response.Body)
 }
 
-// until reads until an event has a text in it, or the stream ends: io.EOF if it
-// ends as it should.
+// until reads until an event contains a text, or the stream ends: io.EOF if it ends
+// properly.
 func (w *told) until(stream *bufio.Reader, text string) error {
 	var id string
 	for {
@@ -68,9 +68,9 @@ func (w *told) until(stream *bufio.Reader, text string) error {
 	}
 }
 
-// TestWatchedThroughRestarts follows one job through a deploy of the api, the death
-// of another one, and that of Redis. Each ends the stream, and the next one goes on
-// after the last event: nothing comes twice, and nothing is lost.
+// TestWatchedThroughRestarts watches one job while the API is replaced, another API is
+// killed, and Redis is killed. Each ends the stream, and the next stream continues after
+// the last event: no event comes twice, and none is lost.
 func TestWatchedThroughRestarts(t *testing.T) {
 	t.Parallel()
 	s, redis := frailStack(t, "", "NEXUS_SANDBOX_DELAY=2s", "NEXUS_APPS=erpnext")

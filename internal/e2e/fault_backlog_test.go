@@ -15,9 +15,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestFaultBacklog records five thousand jobs while no worker lives, then has
-// workers look at them while asynq's queue is paused: there is never more than a
-// task a job. Then the queue opens: first come, first served, and all end well.
+// TestFaultBacklog records five thousand jobs while no worker runs, then starts workers
+// while asynq's queue is paused: there is never more than one task for each job. When
+// the queue is resumed, the jobs begin in their order, and all succeed.
 func TestFaultBacklog(t *testing.T) {
 	const jobs, callers = 5000, 32
 	s := newStack(t, 0, "NEXUS_APPS=erpnext")
@@ -64,8 +64,8 @@ func TestFaultBacklog(t *testing.T) {
 	s.sound()
 }
 
-// firstCome holds that jobs began in the order in which they were recorded, but
-// for what is at work at the same time.
+// firstCome checks that jobs began in the order in which they were recorded, except for
+// those that run at the same time.
 func (s *stack) firstCome(t *testing.T, want int) {
 	t.Helper()
 	type life struct {
@@ -74,7 +74,7 @@ func (s *stack) firstCome(t *testing.T, want int) {
 		at      int
 	}
 	var lives []life
-	again := 0 // looked at in the moment between asynq's queue and the lease
+	again := 0 // dispatched again between asynq's queue and the lease
 	ids := fromRedis(t, s.rdb.ZRange(t.Context(), "{nexus}:jobs", 0, -1))
 	for _, id := range ids {
 		r := s.record(id)

@@ -18,9 +18,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestFaultCancelRaces cancels many jobs at random moments, a third of them as
-// close to the commit point as one can aim: each is either canceled with nothing
-// left, or succeeded with a working key and its cancel was refused.
+// TestFaultCancelRaces cancels many jobs at random moments, a third of them as close to
+// the commit point as possible. Each job is either canceled and leaves nothing, or it
+// succeeds, its key works, and its cancel was refused.
 func TestFaultCancelRaces(t *testing.T) {
 	s := newStack(t, 2, "NEXUS_SANDBOX_DELAY=40ms", "NEXUS_CONCURRENCY=32", "NEXUS_APPS=erpnext")
 	const jobs = 150
@@ -48,7 +48,7 @@ func TestFaultCancelRaces(t *testing.T) {
 	s.sound()
 }
 
-// aim waits for a random moment of a job's life, or for one around its last step.
+// aim waits for a random moment of a job, or for one around its last step.
 func (s *stack) aim(id string, late bool) {
 	if late {
 		for tick, until := time.NewTicker(2*time.Millisecond), time.Now().Add(20*time.Second); ; <-tick.C {
@@ -81,7 +81,7 @@ func (s *stack) oneOutcome(a gen.Accepted, job gen.Job, refused error) {
 	}
 }
 
-// TestFaultBusyNames asks for what a live job on the name forbids.
+// TestFaultBusyNames sends requests that a live job on the name forbids.
 func TestFaultBusyNames(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=1s", "NEXUS_APPS=erpnext")
@@ -139,9 +139,8 @@ func TestFaultBusyNames(t *testing.T) {
 	s.sound()
 }
 
-// TestFaultRoomToCleanUp removes a tenant while its bench is full and others wait
-// for room: what cleans up has a slot of its own, and does not stand in line
-// behind what is new.
+// TestFaultRoomToCleanUp removes a tenant while its bench is full and signups wait for a
+// slot. A clean-up job has a slot of its own and does not wait behind signups.
 func TestFaultRoomToCleanUp(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=200ms", "NEXUS_APPS=erpnext", "NEXUS_BENCH_SLOTS=1")
@@ -185,7 +184,7 @@ func TestFaultRoomToCleanUp(t *testing.T) {
 	s.reopened(later)
 }
 
-// reopened opens the paused bench again: all who waited for it get their sites.
+// reopened resumes the paused bench: all signups that waited for it succeed.
 func (s *stack) reopened(waiting []gen.Accepted) {
 	s.t.Helper()
 	if _, err := s.client.SetBench(s.t.Context(), "sandbox", "resume"); err != nil {
@@ -200,8 +199,8 @@ func (s *stack) reopened(waiting []gen.Accepted) {
 	s.sound()
 }
 
-// TestFaultCancelOnPausedBench cancels a job whose half-made site is on a bench
-// that takes on nothing new: cleaning up is nothing new.
+// TestFaultCancelOnPausedBench cancels a job whose site is half made on a paused bench:
+// the rollback does not wait for the bench.
 func TestFaultCancelOnPausedBench(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=100ms", "NEXUS_APPS=erpnext", "NEXUS_BENCH_SLOTS=1")
@@ -216,7 +215,7 @@ func TestFaultCancelOnPausedBench(t *testing.T) {
 	}
 	line := "{nexus}:waiters:sandbox"
 	eventually(t, 70*time.Second, "all four stand in line", func() bool { return s.rdb.ZCard(t.Context(), line).Val() == 4 })
-	// It asked first. As the last in line it shows that an undo does not wait for others either.
+	// It was first in the queue. As the last one it shows that an undo does not wait for others.
 	last := float64(time.Now().Add(time.Minute).UnixMilli())
 	if err := s.rdb.ZAddXX(t.Context(), line, redis.Z{Score: last, Member: a.JobId}).Err(); err != nil {
 		t.Fatal(err)

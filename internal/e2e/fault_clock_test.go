@@ -19,10 +19,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// skewedWorkers builds the worker twice, as it is but for its clock: an hour
-// ahead, and an hour behind. No process' wall clock can be set alone, so the
-// compiler is given another time.Now: this toolchain's own, with an hour added.
-// The monotonic clock, by which timers go, stays right, as on a real machine.
+// skewedWorkers builds the worker twice, with a clock an hour ahead and an hour behind.
+// The wall clock of a single process cannot be set, so the compiler gets another
+// time.Now: that of this toolchain, with an hour added. The monotonic clock, which
+// timers use, stays right, as on a real machine.
 func skewedWorkers(t *testing.T) (ahead, behind string) {
 	t.Helper()
 	const as = `
@@ -73,11 +73,11 @@ var skewOfTests string // set by the linker
 	return filepath.Join(dir, "ahead"), filepath.Join(dir, "behind")
 }
 
-// TestFaultClock has workers whose clocks are an hour off, one ahead and one
-// behind. Alone they leave every job alone, and /readyz says so. Beside workers
-// of a right clock they hold nobody up: what waits for another try or for room
-// goes on in its turn, and what a killed worker had is taken over in time. Jobs
-// may take half an hour here, so by either clock they would be judged wrongly.
+// TestFaultClock runs workers whose clocks are an hour ahead and an hour behind. Alone
+// they take no job, and /readyz says so. Beside workers with a right clock they delay
+// nothing: jobs that wait for a retry or a slot go on in their order, and the jobs of a
+// killed worker are taken over in time. The jobs may take half an hour here, so a worker
+// that used a wrong clock would decide wrongly.
 func TestFaultClock(t *testing.T) {
 	t.Parallel()
 	ahead, behind := skewedWorkers(t)
@@ -101,7 +101,7 @@ func TestFaultClock(t *testing.T) {
 
 	held := s.provisions("held", "site")
 	s.hold(held)
-	var line []*staged // for room, which is one slot
+	var line []*staged // jobs that wait for the only slot
 	for i := range 4 {
 		name := fmt.Sprintf("line-%d", i)
 		line = append(line, &staged{Accepted: s.signup(name, name+"@example.com"), step: "reserve"})
@@ -133,8 +133,8 @@ func TestFaultClock(t *testing.T) {
 	s.sound()
 }
 
-// onlyWrongClocks has jobs, the first of which needs three tries, while no worker
-// has a right clock: nobody takes any, not even from the queue.
+// onlyWrongClocks records jobs, of which the first one needs three attempts, while only
+// workers with wrong clocks run: no job is taken, not even from the queue.
 func (s *stack) onlyWrongClocks(wrong []*process) (jobs []gen.Accepted) {
 	s.t.Helper()
 	for i, email := range []string{"flaky-site@example.com", "b@example.com", "c@example.com", "d@example.com"} {
@@ -158,8 +158,8 @@ func (s *stack) onlyWrongClocks(wrong []*process) (jobs []gen.Accepted) {
 	return jobs
 }
 
-// clocksAreNamed holds that /readyz fails for the workers whose clocks are wrong,
-// the first ahead and the second behind, and that each says so once in its log.
+// clocksAreNamed checks that /readyz fails and names the workers with wrong clocks, the
+// first ahead and the second behind, and that each of them logs it once.
 func (s *stack) clocksAreNamed(wrong []*process, more ...string) {
 	s.t.Helper()
 	said := s.call(http.MethodGet, "/readyz", "")
@@ -179,7 +179,7 @@ func (s *stack) clocksAreNamed(wrong []*process, more ...string) {
 	}
 }
 
-// inTurn holds that jobs which stood in line got their room one after the other.
+// inTurn checks that jobs that waited for a slot got it in their order.
 func (s *stack) inTurn(line []*staged) {
 	s.t.Helper()
 	for i := 1; i < len(line); i++ {

@@ -18,12 +18,12 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// tasks counts asynq's tasks, wherever they are; kept ones are over.
+// tasks counts asynq's tasks in all states; kept ones are completed.
 func (s *stack) tasks() (live, kept int) {
 	s.t.Helper()
 	look := asynq.NewInspectorFromRedisClient(s.rdb)
 	for _, name := range []string{"resume", "provision", "maintenance"} {
-		if info, err := look.GetQueueInfo(name); err == nil { // one never used is unknown
+		if info, err := look.GetQueueInfo(name); err == nil { // asynq does not know a queue that was never used
 			live += info.Pending + info.Active + info.Scheduled + info.Retry
 			kept += info.Completed + info.Archived
 		}
@@ -31,9 +31,9 @@ func (s *stack) tasks() (live, kept int) {
 	return live, kept
 }
 
-// TestFaultKeyUnknown has a worker that lacks the API's new sealing key. Alone it
-// leaves such jobs as they are, and does those of the key it has; beside it the
-// worker that knows both does all.
+// TestFaultKeyUnknown runs a worker without the API's new sealing key. Alone it leaves
+// the jobs of that key and does those of the key it has. A second worker with both keys
+// does all.
 func TestFaultKeyUnknown(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=50ms", "NEXUS_APPS=erpnext")
@@ -61,7 +61,7 @@ func TestFaultKeyUnknown(t *testing.T) {
 	t.Logf("the last was done %s after a worker came that knows the key", time.Since(knows))
 	s.leftAlone(ignorant, []gen.Accepted{older}, "unknown key", 0)
 	s.keysOpenTheirOwn(jobs[:2])
-	// A key that is lost for good: an operator gives the job up, which takes none.
+	// A key that is lost for good: an operator cancels the job, which needs no key.
 	if _, err := s.client.Cancel(t.Context(), older.JobId, operator); err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +78,8 @@ func key(id string) string {
 	return id + ":" + base64.StdEncoding.EncodeToString(b[:])
 }
 
-// leftAlone holds that a worker was handed the jobs, several times each, and left
-// them and asynq's queues as they are.
+// leftAlone checks that a worker was handed the jobs several times, and has changed
+// neither them nor asynq's queues.
 func (s *stack) leftAlone(w *process, jobs []gen.Accepted, why string, more int) {
 	s.t.Helper()
 	before := map[string]record{}
@@ -99,15 +99,15 @@ func (s *stack) leftAlone(w *process, jobs []gen.Accepted, why string, more int)
 		}
 	}
 	alive := int(fromRedis(s.t, s.rdb.ZCard(s.t.Context(), "{nexus}:due")))
-	if live, kept := s.tasks(); live > 2*alive { // one that is kept back a while, and the next
+	if live, kept := s.tasks(); live > 2*alive { // one that a worker holds for a while, and the next
 		s.t.Errorf("%d live jobs have %d tasks, and %d are kept", alive, live, kept)
 	}
 }
 
-// TestFaultStepUnknown has jobs of a newer version: of a kind, with a step, that
-// the worker does not know, one of them in the middle of its way and one in the
-// middle of its undoing. They wait, and end well when a worker comes that knows
-// them; here they become what this one knows.
+// TestFaultStepUnknown has jobs of a newer version, with a kind or a step that the
+// worker does not know, one of them half done and one half undone. They wait until a
+// worker knows them, and succeed. Here the test changes them into jobs that this version
+// knows.
 func TestFaultStepUnknown(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=400ms", "NEXUS_APPS=erpnext")
@@ -159,9 +159,9 @@ func TestFaultStepUnknown(t *testing.T) {
 	s.sound()
 }
 
-// TestFaultTaskUnknown puts tasks into asynq that no worker of this version made:
-// of another payload version, of another type, of no job, and garbage. They go,
-// and hurt nobody.
+// TestFaultTaskUnknown puts tasks into asynq that no worker of this version has made: of
+// another payload version, another type, without a job, and garbage. They are dropped
+// and do no harm.
 func TestFaultTaskUnknown(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=50ms", "NEXUS_APPS=erpnext")

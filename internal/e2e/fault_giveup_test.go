@@ -12,15 +12,15 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestFaultOutOfTime has jobs that cannot go on until their time is over: sites that
-// never answer, on a bench that is paused then, and one that never gets onto it.
-// Each ends, tells why in a sentence, and leaves nothing behind.
+// TestFaultOutOfTime has jobs that cannot go on until their time is over: sites that do
+// not answer, on a bench that is then paused, and one that never gets a slot. Each job
+// ends, says why, and leaves nothing.
 func TestFaultOutOfTime(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_PROVISION_TIMEOUT=1m", "NEXUS_APPS=erpnext", "NEXUS_BENCH_SLOTS=2", "NEXUS_SANDBOX_DELAY=100ms")
 	began := time.Now()
 	var late []gen.Accepted
-	for _, name := range []string{"down-a", "down-b", "down-c"} { // each waits for its site, and gives its slot back
+	for _, name := range []string{"down-a", "down-b", "down-c"} { // each waits for its site, without a slot
 		late = append(late, s.signup(name, "down-verify+"+name+"@example.com"))
 	}
 	for _, a := range late {

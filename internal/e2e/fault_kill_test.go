@@ -19,14 +19,14 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// heldSteps are those of a provision but reserve, which is met by a burst. The bench's
-// lock holds them; verify is met by stopping the server of the sites.
+// heldSteps are the steps of a provision, except reserve, which burst tests. The bench's
+// lock holds them; verify is held by stopping the server of the sites.
 var heldSteps = []string{"site", "apps", "user", "plan", "api_key", "verify", "activate"}
 
-// TestFaultKilledInEveryStep kills workers with kill -9 in the middle of every
-// step of a provision, of its undoing and of a teardown, then again behind each
-// step's deed and before its journal. Each time another worker goes on, at that
-// step, within six seconds, and nothing is made twice.
+// TestFaultKilledInEveryStep kills workers with SIGKILL in every step of a provision, of
+// its rollback and of a teardown, and again after the effect of each step and before its
+// journal entry. Each time another worker continues at that step within six seconds, and
+// nothing is made twice.
 func TestFaultKilledInEveryStep(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=1s", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")
@@ -62,8 +62,8 @@ func TestFaultKilledInEveryStep(t *testing.T) {
 	s.sound()
 }
 
-// burst kills the first of two workers the moment jobs begin, between asynq's
-// queue, the lease and the first steps. All of them begin in time, and end well.
+// burst kills the first of two workers when jobs begin, between asynq's queue, the lease
+// and the first steps. All jobs begin in time and succeed.
 func (s *stack) burst(t *testing.T) (left *process, tenants []gen.Accepted) {
 	t.Helper()
 	first, left := s.worker(), s.worker()
@@ -99,8 +99,8 @@ func (s *stack) burst(t *testing.T) (left *process, tenants []gen.Accepted) {
 	return left, tenants
 }
 
-// meet holds each job in its step. The one to be met in verify is kept before it
-// until the others are past it and the server of the sites is stopped.
+// meet holds each job in its step. The one for verify is held before that step until the
+// others are past it and the server of the sites is stopped.
 func (s *stack) meet(jobs []*staged) {
 	s.t.Helper()
 	var rest, before []*staged
@@ -127,8 +127,8 @@ func (s *stack) killMiddle(worker *process, jobs []*staged) time.Time {
 	return killed
 }
 
-// killBoundary kills when every effect is there and none is journalled: Redis
-// takes no writes just then.
+// killBoundary kills when every effect is there and no journal entry is, since Redis
+// accepts no writes at that moment.
 func (s *stack) killBoundary(effect func(*process, *staged) bool) func(*process, []*staged) time.Time {
 	return func(worker *process, jobs []*staged) time.Time {
 		ctx := context.WithoutCancel(s.t.Context())
@@ -153,7 +153,7 @@ func (s *stack) killBoundary(effect func(*process, *staged) bool) func(*process,
 	}
 }
 
-// effect tells whether a step's deed is done on the sandbox.
+// effect reports whether the effect of a step is there on the sandbox.
 func (s *stack) effect(_ *process, j *staged) bool {
 	var site struct {
 		Made  bool
@@ -170,7 +170,7 @@ func (s *stack) effect(_ *process, j *staged) bool {
 		"api_key": site.User != nil && site.User.Key != "", "activate": site.State == "active", "suspend": site.State == "deleting"}[j.step]
 }
 
-// made holds that provisions ended well, each with one site, user and key.
+// made checks that provisions succeeded, each with one site, user and key.
 func (s *stack) made(jobs []*staged) {
 	s.t.Helper()
 	var accepted []gen.Accepted
@@ -189,8 +189,8 @@ func (s *stack) made(jobs []*staged) {
 	}
 }
 
-// TestFaultPoison has a step, and an undo, that cost every worker its life: after
-// five rescues the job is compensated, or parked, and no sixth worker dies of it.
+// TestFaultPoison has a step, and an undo, that kill every worker. After five rescues
+// the job is rolled back, or parked, and no sixth worker dies.
 func TestFaultPoison(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=500ms", "NEXUS_APPS=erpnext")
@@ -237,7 +237,7 @@ func TestFaultPoison(t *testing.T) {
 	s.sound()
 }
 
-// parked holds that a job whose undo failed for good keeps its name.
+// parked checks that a parked job keeps its name.
 func (s *stack) parked(a gen.Accepted) {
 	s.t.Helper()
 	name, _, _ := strings.Cut(a.Site, ".")
@@ -254,8 +254,8 @@ func (s *stack) parked(a gen.Accepted) {
 	}
 }
 
-// resumed holds that a parked job ends its rollback after all, for the reason it
-// was first undone for.
+// resumed checks that a parked job finishes its rollback after it is resumed, with the
+// reason of the rollback.
 func (s *stack) resumed(a gen.Accepted, want gen.State, code nexus.Code) {
 	s.t.Helper()
 	var job gen.Job

@@ -25,18 +25,18 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// takeover is how long a job may stand still after its worker was killed: a
-// lease, a tick, a task.
+// takeover is how long a job may stand still after its worker was killed: until the
+// lease expires, the due index is read, and the task is taken.
 const takeover = 6 * time.Second
 
-// worker starts one worker of its own log and environment, later entries first,
+// worker starts a worker with its own log and environment, of which later entries win,
 // and waits until it is up.
 func (s *stack) worker(env ...string) *process {
 	s.t.Helper()
 	return s.workerOf(filepath.Join(binaries, "worker"), env...)
 }
 
-// workerOf is worker, with another build of it.
+// workerOf is worker with another program.
 func (s *stack) workerOf(program string, env ...string) *process {
 	s.t.Helper()
 	log := &logs{also: s.log}
@@ -45,7 +45,7 @@ func (s *stack) workerOf(program string, env ...string) *process {
 	return p
 }
 
-// send sends a signal and does not wait; the answer is when.
+// send sends a signal, without waiting, and returns the time.
 func (p *process) send(signal os.Signal) time.Time {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(signal); err != nil {
@@ -54,8 +54,8 @@ func (p *process) send(signal os.Signal) time.Time {
 	return time.Now()
 }
 
-// stop stops a process with SIGSTOP, and waits until each of its threads stands
-// still: one that still moved could get hold of a lock that is just let go.
+// stop stops a process with SIGSTOP and waits until each of its threads has stopped. A
+// thread that still runs could get a lock that the test releases.
 func (p *process) stop() time.Time {
 	p.t.Helper()
 	at := p.send(syscall.SIGSTOP)
@@ -70,7 +70,7 @@ func (p *process) stop() time.Time {
 	return at
 }
 
-// count tells how many lines hold all of the texts.
+// count counts the lines that contain all of the texts.
 func (l *logs) count(texts ...string) (n int) {
 	for _, line := range l.all() {
 		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
@@ -80,7 +80,7 @@ func (l *logs) count(texts ...string) (n int) {
 	return n
 }
 
-// record is a job as Redis has it, past the API: with starts and gen.
+// record is the record of a job in Redis, with what the API does not show.
 type record struct {
 	State   nexus.State
 	Gen     string
@@ -120,12 +120,12 @@ func (s *stack) record(id string) record {
 	return r
 }
 
-// staged is a job that is to be met in the middle of a step, or of its undoing.
+// staged is a job that is to be held in a step, or in its rollback.
 type staged struct {
 	gen.Accepted
-	step  string // empty: in its undoing
-	freed bool   // this step cannot be held, only met
-	at    record // as it stood when it was hurt
+	step  string // empty: in its rollback
+	freed bool   // this step cannot be held, only observed
+	at    record // the record when its worker was killed or stopped
 	let   func()
 }
 
@@ -136,8 +136,8 @@ func (j *staged) there(r record) bool {
 	return r.State == nexus.Running && r.step(j.step).State == nexus.StepStarted
 }
 
-// hold keeps every job in the middle of its step: the bench's lock on the site
-// is ours until let is called.
+// hold holds every job in its step: the test has the bench's lock on the site until let
+// is called.
 func (s *stack) hold(jobs []*staged) {
 	s.t.Helper()
 	eventually(s.t, 90*time.Second, "every job is held in its step", func() bool { return s.grab(jobs) })
@@ -149,7 +149,7 @@ func (s *stack) hold(jobs []*staged) {
 	}
 }
 
-// grab takes hold of those jobs that are in their step now; true: all are held.
+// grab holds those jobs that are in their step now; true: all are held.
 func (s *stack) grab(jobs []*staged) bool {
 	held := true
 	for _, j := range jobs {
@@ -163,7 +163,7 @@ func (s *stack) grab(jobs []*staged) bool {
 
 func (s *stack) there(j *staged) bool { return j.there(s.record(j.JobId)) }
 
-// lock takes the sandbox's lock on a site; nil if somebody else has it now.
+// lock takes the sandbox's lock on a site; nil if somebody else has it.
 func (s *stack) lock(j *staged) (release func()) {
 	if j.freed {
 		return func() {}
@@ -179,7 +179,7 @@ func (s *stack) lock(j *staged) (release func()) {
 	return func() { _ = file.Close() }
 }
 
-// letGo frees all jobs; how they stood is kept for later.
+// letGo releases all jobs, and keeps their records for later.
 func (s *stack) letGo(jobs []*staged) {
 	for _, j := range jobs {
 		j.at = s.record(j.JobId)
@@ -188,8 +188,8 @@ func (s *stack) letGo(jobs []*staged) {
 	}
 }
 
-// takenOver waits until each job has a new owner, and tells how long the last of
-// them stood still.
+// takenOver waits until each job has a new owner, and returns how long the slowest stood
+// still.
 func (s *stack) takenOver(jobs []*staged, since time.Time, within time.Duration) (longest time.Duration) {
 	s.t.Helper()
 	at := map[string]time.Duration{}
@@ -210,8 +210,8 @@ func (s *stack) takenOver(jobs []*staged, since time.Time, within time.Duration)
 	return longest
 }
 
-// onceOnly holds that a provision succeeded, that the step it was met in was
-// started again and no other was, and that each step gave one answer.
+// onceOnly checks that a provision succeeded, that only the step in which it was held
+// was started again, and that each step has one attempt.
 func (s *stack) onceOnly(j *staged) {
 	s.t.Helper()
 	if job := s.end(j.JobId, 2*time.Minute); job.State != gen.StateSucceeded {
@@ -229,7 +229,7 @@ func (s *stack) onceOnly(j *staged) {
 	}
 }
 
-// freed holds that a name is free again, and nothing of it is left.
+// freed checks that a name is free again, and that nothing is left of it.
 func (s *stack) freed(site string) {
 	s.t.Helper()
 	if _, err := s.client.Tenant(s.t.Context(), site); nexus.CodeOf(err) != nexus.NotFound {
@@ -238,7 +238,7 @@ func (s *stack) freed(site string) {
 	s.nothing(site)
 }
 
-// files is the sandbox's whole state, byte for byte, without its locks.
+// files is the whole state of the sandbox, byte for byte, without its locks.
 func (s *stack) files() map[string]string {
 	s.t.Helper()
 	out := map[string]string{}
@@ -259,7 +259,7 @@ func (s *stack) files() map[string]string {
 	return out
 }
 
-// world is all that a fenced worker must not change: records, events, bench.
+// world is everything that a fenced worker must not change: records, events, bench.
 func (s *stack) world(jobs []*staged) map[string]string {
 	s.t.Helper()
 	out := s.files()
@@ -287,7 +287,7 @@ func differences(before, after map[string]string) (out []string) {
 	return out
 }
 
-// freeAddr is a port of this machine that nobody has just now.
+// freeAddr returns an unused port of this machine.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -298,7 +298,7 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// metric reads the sum of a metric of a process whose labels hold all texts.
+// metric returns the sum of a metric over the series whose labels contain all texts.
 func (s *stack) metric(addr, name string, labels ...string) (sum float64) {
 	s.t.Helper()
 	response, err := http.Get("http://" + addr + "/metrics")
@@ -321,7 +321,7 @@ func (s *stack) metric(addr, name string, labels ...string) (sum float64) {
 	return sum
 }
 
-// provisions asks for one site a step, to be met in that step.
+// provisions signs up for one site for each step, to be held in that step.
 func (s *stack) provisions(wave string, steps ...string) (jobs []*staged) {
 	s.t.Helper()
 	for _, step := range steps {
@@ -331,13 +331,13 @@ func (s *stack) provisions(wave string, steps ...string) (jobs []*staged) {
 	return jobs
 }
 
-// failing asks for a site that will be refused, to be met in its undoing.
+// failing signs up for a site that will be refused, to be held in its rollback.
 func (s *stack) failing(wave, fault string) *staged {
 	s.t.Helper()
 	return &staged{Accepted: s.signup(wave+"-undo", fault+"+"+wave+"@example.com")}
 }
 
-// removal asks for the end of a tenant, to be met in a step of it.
+// removal removes a tenant, to be held in a step of the teardown.
 func (s *stack) removal(site, step string) *staged {
 	s.t.Helper()
 	down, err := s.client.Delete(s.t.Context(), site, true)
@@ -347,7 +347,7 @@ func (s *stack) removal(site, step string) *staged {
 	return &staged{Accepted: gen.Accepted{JobId: down.Id, Site: site}, step: step}
 }
 
-// allTaken waits until every job is in the hands of the one worker there is.
+// allTaken waits until the only worker has every job.
 func (s *stack) allTaken(jobs []*staged) {
 	s.t.Helper()
 	eventually(s.t, 30*time.Second, "every job is taken", func() bool {

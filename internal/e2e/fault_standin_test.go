@@ -18,10 +18,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestFaultStandIn hurts workers in the middle of the slow operations, on real
-// MariaDB and Docker; each row has a system of its own.
+// TestFaultStandIn kills and stops workers in the slow operations, on real MariaDB and
+// Docker. Each row has its own stack.
 func TestFaultStandIn(t *testing.T) {
-	var rows sync.WaitGroup // they wait more than they work
+	var rows sync.WaitGroup // run at once, since they mostly wait
 	defer rows.Wait()
 	for _, row := range []struct {
 		name string
@@ -43,9 +43,9 @@ func TestFaultStandIn(t *testing.T) {
 	}
 }
 
-// killedAndStopped kills a worker in new-site and install-app, stops the next one
-// in new-site, kills the third in the drops of an undo and of a teardown, and
-// wakes the one that was stopped when all is over.
+// killedAndStopped kills a worker in new-site and install-app, stops the next one in
+// new-site, kills the third in the drops of a rollback and of a teardown, and resumes
+// the stopped one when all jobs are over.
 func (s *dockerStack) killedAndStopped() {
 	first := s.worker()
 	apps := s.wanted("apps")
@@ -80,8 +80,8 @@ func (s *dockerStack) killedAndStopped() {
 	s.sound()
 }
 
-// killedInDrops kills a worker while MariaDB is about to drop two databases: one
-// of a job canceled in its second step, one of a tenant that leaves.
+// killedInDrops kills a worker while MariaDB is about to drop two databases: that of a
+// job that was canceled in its second step, and that of a removed tenant.
 func (s *dockerStack) killedInDrops(worker *process, leaves, other *staged) {
 	undone := s.wanted("apps")
 	s.percent(undone, 10)
@@ -109,14 +109,14 @@ func (s *dockerStack) killedInDrops(worker *process, leaves, other *staged) {
 	s.keysOpenTheirOwn([]gen.Accepted{other.Accepted})
 }
 
-// wanted asks for a site that is to be met in a step.
+// wanted signs up for a site that is to be held in a step.
 func (s *dockerStack) wanted(step string) *staged {
 	s.t.Helper()
 	name := fmt.Sprintf("%s-%s", strings.ReplaceAll(step, "_", "-"), strings.ToLower(string(nexus.NewJobID()[:6])))
 	return &staged{Accepted: s.signup(name, name+"@example.com"), step: step}
 }
 
-// percent waits until a job's step has come that far, and is not done.
+// percent waits until a job's step has this progress and is not done.
 func (s *dockerStack) percent(j *staged, percent int) {
 	s.t.Helper()
 	eventually(s.t, 60*time.Second, fmt.Sprintf("%s is at %d%% of %s", j.Site, percent, j.step), func() bool {
@@ -127,7 +127,7 @@ func (s *dockerStack) percent(j *staged, percent int) {
 	}
 }
 
-// hurt does it, and holds that others go on in time.
+// hurt injures a worker, and checks that others continue its jobs in time.
 func (s *dockerStack) hurt(what string, jobs []*staged, do func() time.Time) {
 	s.t.Helper()
 	for _, j := range jobs {
@@ -138,8 +138,8 @@ func (s *dockerStack) hurt(what string, jobs []*staged, do func() time.Time) {
 	s.t.Logf("%s: gone on after %s", what, s.takenOver(jobs, do(), takeover))
 }
 
-// busy keeps a table of a job's database in use, by somebody whom nobody stops,
-// until let.
+// busy keeps a table of a job's database in use by a session that nobody stops, until
+// let is called.
 func (s *dockerStack) busy(job string) (let func()) {
 	s.t.Helper()
 	const mark = "SELECT SLEEP(90) FROM "
@@ -164,7 +164,7 @@ func (s *dockerStack) dbAddr() string {
 	return s.box.Sh(s.t, `sed -n 's/.*"db_host": "\(.*\)",/\1/p; s/.*"db_port": \([0-9]*\).*/:\1/p' sites/common_site_config.json | tr -d '\n'`)
 }
 
-// untouched is all there is of a job: record, events, folder, and its database.
+// untouched is everything that belongs to a job: record, events, folder, database.
 func (s *dockerStack) untouched(j *staged) map[string]string {
 	s.t.Helper()
 	out := map[string]string{}
@@ -180,15 +180,15 @@ func (s *dockerStack) untouched(j *staged) map[string]string {
 	return out
 }
 
-// setPace makes what begins from now on slower or quicker.
+// setPace sets how long operations take that begin from now on.
 func (s *dockerStack) setPace(pace string) {
 	s.t.Helper()
 	s.box.Sh(s.t, `sed -i 's/"standin_pace": [0-9.]*/"standin_pace": `+pace+`/' sites/common_site_config.json`)
 }
 
-// drainLimit has two deploys, one after the other, while install-app takes longer
-// than a drain may, and another site waits for its turn: the operations are left
-// to the successor each time, and charged neither to the jobs nor to the bench.
+// drainLimit replaces the worker twice while install-app takes longer than the limit of
+// a drain and another site waits. Each time the next worker repeats the operations, and
+// neither the jobs nor the bench are charged.
 func (s *dockerStack) drainLimit() {
 	worker := s.worker()
 	jobs := []*staged{s.wanted("apps"), s.wanted("apps")}
@@ -208,7 +208,7 @@ func (s *dockerStack) drainLimit() {
 		}
 		told := worker.send(syscall.SIGTERM)
 		if deploy == 1 {
-			<-time.After(10 * time.Second) // what runs has its pace by now
+			<-time.After(10 * time.Second) // the running operation has read its pace by now
 			s.setPace("0.3")
 		}
 		longest := s.takenOver(jobs, told, 25*time.Second+takeover)
@@ -245,9 +245,9 @@ func (s *dockerStack) drainLimit() {
 	s.sound()
 }
 
-// undoFailsForGood takes the bench's Redis away from an undo until it gives up;
-// the job is parked, and ends when an operator has mended the bench. Eight tries
-// with a backoff of up to a minute take one to two minutes, beside the others.
+// undoFailsForGood stops the bench's Redis during an undo until the job is parked. It is
+// resumed when the bench is mended. Eight attempts with a backoff of up to a minute take
+// one to two minutes.
 func (s *dockerStack) undoFailsForGood() {
 	addr := freeAddr(s.t)
 	s.worker("NEXUS_METRICS_ADDR=" + addr)

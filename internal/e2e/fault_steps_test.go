@@ -11,9 +11,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// killedInShortSteps kills workers with kill -9 in the middle of each step that is
-// over soon on a bench, then again behind each one's deed and before its journal. A
-// runner does four such operations at once, so it is done in two rounds.
+// killedInShortSteps kills workers with SIGKILL in each short step on a bench, and again
+// after the effect of each and before its journal entry. A runner does four such
+// operations at once, so it takes two rounds.
 func (s *dockerStack) killedInShortSteps() {
 	leaving := []*staged{s.wanted("suspend"), s.wanted("suspend")}
 	worker := s.worker()
@@ -48,8 +48,8 @@ func (s *dockerStack) killedInShortSteps() {
 	s.sound()
 }
 
-// oneOfEach holds that jobs that were hurt ended well: one site, user and key each,
-// or nothing of the tenant that left.
+// oneOfEach checks that jobs whose workers were killed succeeded: one site, user and key
+// each, or nothing of a removed tenant.
 func (s *dockerStack) oneOfEach(jobs []*staged) {
 	s.t.Helper()
 	for _, j := range jobs {
@@ -65,8 +65,8 @@ func (s *dockerStack) oneOfEach(jobs []*staged) {
 	}
 }
 
-// ledAll has each job in its step, all in the hands of the one worker there is. Those
-// whose steps have the shortest deadlines come last.
+// ledAll holds each job in its step, all of them taken by one worker. The steps with the
+// shortest deadlines come last.
 func (s *dockerStack) ledAll(jobs []*staged) {
 	s.t.Helper()
 	var all sync.WaitGroup
@@ -85,13 +85,13 @@ func (s *dockerStack) ledAll(jobs []*staged) {
 			j.JobId = s.removal(j.Site, "suspend").JobId
 			s.standsStill(j, "suspend")
 		case "verify":
-			s.docker("kill", "--signal", "STOP", s.box.Name) // its first process serves the sites
+			s.docker("kill", "--signal", "STOP", s.box.Name) // stops its first process, which serves the sites
 			s.move(j, "verify", func() { s.docker("kill", "--signal", "CONT", s.box.Name) })
 		}
 	}
 }
 
-// lead takes a provision to its step, or to api_key if that comes before.
+// lead lets a provision run to its step, or to api_key if that comes first.
 func (s *dockerStack) lead(j *staged) {
 	s.t.Helper()
 	s.percent(&staged{Accepted: j.Accepted, step: "apps"}, 10)
@@ -104,7 +104,7 @@ func (s *dockerStack) lead(j *staged) {
 	}
 }
 
-// move lets a provision go on to a step whose bar is up already.
+// move lets a provision continue to a step that is already blocked.
 func (s *dockerStack) move(j *staged, step string, bar func()) {
 	s.t.Helper()
 	former := j.let
@@ -113,7 +113,7 @@ func (s *dockerStack) move(j *staged, step string, bar func()) {
 	s.standsStill(j, step)
 }
 
-// bar takes a lock that is in the way of a step.
+// bar takes a lock that blocks a step.
 func (s *dockerStack) bar(j *staged, step string) (let func()) {
 	s.t.Helper()
 	switch step {
@@ -128,7 +128,7 @@ func (s *dockerStack) bar(j *staged, step string) (let func()) {
 	}
 }
 
-// standsStill waits until a job is in a step, and waits there for what is held.
+// standsStill waits until a job is in a step and blocked there.
 func (s *dockerStack) standsStill(j *staged, step string) {
 	s.t.Helper()
 	var still func() bool
@@ -147,7 +147,7 @@ func (s *dockerStack) standsStill(j *staged, step string) {
 	})
 }
 
-// answered tells whether a step's deed was reported to its worker.
+// answered reports whether the worker has the answer to a step's operation.
 func answered(worker *process, j *staged) bool {
 	return worker.log.count(`"step done"`, j.JobId, `"step":"`+j.step+`"`) > 0
 }

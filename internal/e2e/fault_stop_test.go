@@ -16,13 +16,13 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// fencedLine is what a run says that a newer owner ended.
+// fencedLine is the log line of a run that was fenced by a newer owner.
 const fencedLine = `"fenced by a newer run"`
 
-// TestFaultStopped stops workers with SIGSTOP in the middle of steps, and lets
-// them go on when others have long taken over: one while its successor is still
-// at work, one half a minute later, when the jobs are over. What wakes up is
-// fenced in Redis and on the bench, and changes nothing.
+// TestFaultStopped stops workers with SIGSTOP in the middle of steps, and resumes them
+// after others have taken over: one while its successor works, and one half a minute
+// later, when the jobs are over. The resumed worker is fenced in Redis and on the bench,
+// and changes nothing.
 func TestFaultStopped(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=1s", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")
@@ -66,7 +66,7 @@ func TestFaultStopped(t *testing.T) {
 	if changed := differences(before, s.world(jobs)); len(changed) > 0 {
 		t.Errorf("the one that slept changed: %s", strings.Join(changed, "\n"))
 	}
-	late := s.signup("late", "late@example.com") // the one that slept is of use again
+	late := s.signup("late", "late@example.com") // the resumed worker takes jobs again
 	if job := s.end(late.JobId, time.Minute); job.State != gen.StateSucceeded {
 		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 	}
@@ -74,8 +74,8 @@ func TestFaultStopped(t *testing.T) {
 	s.sound()
 }
 
-// nap stops a worker just long enough to lose its leases, and wakes it while its
-// successor is in the middle of the same steps.
+// nap stops a worker just long enough to lose its leases, and resumes it while its
+// successor is in the same steps.
 func (s *stack) nap(t *testing.T, napper *process) {
 	t.Helper()
 	jobs := s.provisions("short", "site", "apps", "user", "activate")
@@ -112,8 +112,8 @@ func (s *stack) nap(t *testing.T, napper *process) {
 	s.made(jobs)
 }
 
-// TestFaultDrainBoundary gives a worker SIGTERM in the middle of every step: it
-// ends each, journals it, and the next worker begins with the step behind it.
+// TestFaultDrainBoundary sends a worker SIGTERM in the middle of every step: it finishes
+// and journals each, and the next worker begins with the following step.
 func TestFaultDrainBoundary(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=500ms", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")
@@ -156,9 +156,9 @@ func TestFaultDrainBoundary(t *testing.T) {
 	s.sound()
 }
 
-// TestFaultDrainLimit gives workers SIGTERM while every operation takes longer
-// than a drain may: at its limit each is left to the successor. No job is rolled
-// back by that, none is taken for crashed, and no attempt is charged.
+// TestFaultDrainLimit sends workers SIGTERM while every operation takes longer than the
+// limit of a drain. At the limit the jobs are left to the next worker: none is rolled
+// back, none counts as a crash, and no attempt is charged.
 func TestFaultDrainLimit(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=100ms", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")

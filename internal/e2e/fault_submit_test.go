@@ -27,7 +27,7 @@ type outcome struct {
 	err error
 }
 
-// rush sends signups at once, to two apis in turns.
+// rush sends signups at once, to two APIs in turn.
 func rush(t *testing.T, apis []*client.Client, n int, ask func(i int) (gen.SignupRequest, string)) []outcome {
 	t.Helper()
 	out := make([]outcome, n)
@@ -46,7 +46,7 @@ func person(name, email string) gen.SignupRequest {
 	return gen.SignupRequest{Email: email, Password: "Passw0rdXyz", FullName: "Jane Doe", OrganizationName: "Jane " + name, Subdomain: &name}
 }
 
-// jobs names the different jobs among answers, and counts refusals by their text.
+// distinct returns the different jobs among answers, and counts refusals by their text.
 func distinct(answers []outcome) (jobs []string, refused map[string]int) {
 	refused = map[string]int{}
 	for _, a := range answers {
@@ -63,8 +63,9 @@ func distinct(answers []outcome) (jobs []string, refused map[string]int) {
 	return jobs, refused
 }
 
-// TestFaultSubmitsAtOnce asks two hundred times at once for one name, with one
-// key, with one key and other bodies, as other callers, and for the same company.
+// TestFaultSubmitsAtOnce sends two hundred signups at once for one name, with one
+// idempotency key, with one key and other bodies, by other callers, and for the same
+// company.
 func TestFaultSubmitsAtOnce(t *testing.T) {
 	s := newStack(t, 1, "NEXUS_APPS=erpnext", "NEXUS_TOKENS=op:operate:"+operator+",shop:signup:token-of-the-shop,form:signup:token-of-the-form")
 	first := s.client
@@ -105,8 +106,8 @@ func TestFaultSubmitsAtOnce(t *testing.T) {
 	s.sound()
 }
 
-// others reuses one key as callers of every kind: each has jobs of its own, and
-// strangers tell each other apart by their address.
+// others uses one idempotency key as callers of every kind: each has jobs of its own,
+// and callers without a token are distinguished by their e-mail.
 func (s *stack) others(t *testing.T) {
 	t.Helper()
 	var callers []*client.Client
@@ -133,10 +134,10 @@ func (s *stack) others(t *testing.T) {
 	}
 }
 
-// TestFaultAPIKilledInBurst kills the API with kill -9 at random moments of a
-// burst, again and again. With its key each signup finds its one job again;
-// without one there is no half job and no blocked name: all that was recorded
-// ends, and every other name is free.
+// TestFaultAPIKilledInBurst kills the API with SIGKILL at random moments of a burst,
+// several times. With its idempotency key each signup finds its one job again. Without
+// one there is no half-recorded job and no blocked name: every recorded job ends, and
+// every other name is free.
 func TestFaultAPIKilledInBurst(t *testing.T) {
 	s := newStack(t, 1, "NEXUS_APPS=erpnext")
 	const rounds, each = 8, 40
@@ -154,7 +155,7 @@ func TestFaultAPIKilledInBurst(t *testing.T) {
 				answers[i].Accepted, answers[i].err = caller.Signup(ctx, person(name, name+"@example.com"), key)
 			})
 		}
-		<-time.After(rand.N(time.Duration(round+1) * 40 * time.Millisecond)) // later with each round: a busy machine answers late
+		<-time.After(rand.N(time.Duration(round+1) * 40 * time.Millisecond)) // later in each round, since a busy machine answers late
 		api.end(syscall.SIGKILL)
 		all.Wait()
 		cancel()
@@ -180,7 +181,7 @@ func TestFaultAPIKilledInBurst(t *testing.T) {
 	s.sound()
 }
 
-// burstName is a signup of a round; every other one has a key.
+// burstName is a signup of a round; every second one has an idempotency key.
 func burstName(round, i int) (name, key string) {
 	name = fmt.Sprintf("burst-%d-%02d", round, i)
 	if i%2 == 0 {
@@ -189,8 +190,7 @@ func burstName(round, i int) (name, key string) {
 	return name, key
 }
 
-// asFound asks again as the caller would whose answer was lost. The answer is 1
-// if the name was free.
+// asFound repeats a signup whose answer was lost. It returns 1 if the name was free.
 func (s *stack) asFound(round, i int, known map[string]string) (free int) {
 	s.t.Helper()
 	name, key := burstName(round, i)
@@ -210,8 +210,8 @@ func (s *stack) asFound(round, i int, known map[string]string) (free int) {
 	return free
 }
 
-// allEnd holds that every job recorded in Redis ends well, that each tenant's row
-// has its job and each job its tenant, and that no timer is left.
+// allEnd checks that every job in Redis succeeds, that each tenant's row has its job and
+// each job its tenant, and that the due index is empty.
 func (s *stack) allEnd(t *testing.T) {
 	t.Helper()
 	rows := map[string]string{} // job → site

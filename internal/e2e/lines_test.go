@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestCountedLinesExist holds that each text that a test here counts in a log is
-// one that the product writes. A test that counts none passes also when the line
-// was renamed and nobody can write it any more.
+// TestCountedLinesExist checks that every text that a test counts in a log is one that
+// the product writes. A test that expects none would also pass after the line was
+// renamed.
 func TestCountedLinesExist(t *testing.T) {
 	t.Parallel()
 	standard := map[string]bool{"level": true, "ERROR": true, "true": true} // slog writes these
@@ -24,7 +24,7 @@ func TestCountedLinesExist(t *testing.T) {
 		t.Fatalf("only %d counted texts were found: %v", len(counted), counted)
 	}
 	for text, at := range counted {
-		for part := range strings.SplitSeq(text, `":`) { // as slog writes a field: "level":"ERROR"
+		for part := range strings.SplitSeq(text, `":`) { // slog writes a field as "level":"ERROR"
 			if part = strings.Trim(part, `"`); !strings.Contains(product, part) && !standard[part] {
 				t.Errorf("%s counts %q, which nothing writes", at, text)
 			}
@@ -32,7 +32,7 @@ func TestCountedLinesExist(t *testing.T) {
 	}
 }
 
-// sourceOf is all Go source below a folder but its tests.
+// sourceOf returns all Go source below a folder except tests.
 func sourceOf(t *testing.T, root string) string {
 	t.Helper()
 	var out strings.Builder
@@ -50,8 +50,8 @@ func sourceOf(t *testing.T, root string) string {
 	return out.String()
 }
 
-// countedTexts are the literal arguments of every call of logs.count in this
-// folder, and the constants of strings that stand for one; each with its place.
+// countedTexts returns the literal arguments of every call of logs.count in this folder,
+// and constants that are used as such, with their positions.
 func countedTexts(t *testing.T) map[string]string {
 	t.Helper()
 	names, err := filepath.Glob("*_test.go")
@@ -98,7 +98,7 @@ func countedTexts(t *testing.T) map[string]string {
 	return out
 }
 
-// isLog tells whether an expression is what a process wrote: log, or s.log.
+// isLog reports whether an expression is the log of a process: log, or s.log.
 func isLog(x ast.Expr) bool {
 	if field, ok := x.(*ast.SelectorExpr); ok {
 		return field.Sel.Name == "log"

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// dockerDaemon is a Docker daemon of the test's own, beside the machine's.
+// dockerDaemon is a Docker daemon of this test, beside the machine's.
 type dockerDaemon struct {
 	t       *testing.T
 	dir     string
@@ -20,7 +20,7 @@ type dockerDaemon struct {
 	process *process
 }
 
-// newDaemon starts one, and names it to every docker command that comes after.
+// newDaemon starts a daemon, which all later docker commands use.
 func newDaemon(t *testing.T) *dockerDaemon {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "nexus-dockerd-") // a socket's path must be short
@@ -29,8 +29,8 @@ func newDaemon(t *testing.T) *dockerDaemon {
 	}
 	d := &dockerDaemon{t: t, dir: dir, log: &logs{}}
 	t.Cleanup(func() {
-		// One that was killed leaves its containers' shims; each may leave two mounts:
-		// its data's onto itself, and a network's name.
+		// A killed daemon leaves the shims of its containers. Each may leave two mounts: the
+		// data folder's onto itself, and that of a network namespace.
 		_ = exec.Command("pkill", "-KILL", "-f", dir).Run()
 		for _, mount := range []string{"exec/netns/default", "data"} {
 			_ = syscall.Unmount(filepath.Join(dir, mount), 0)
@@ -49,20 +49,20 @@ func (d *dockerDaemon) host() string { return "unix://" + filepath.Join(d.dir, "
 // start starts it, or starts it again on the files it left.
 func (d *dockerDaemon) start() {
 	d.t.Helper()
-	// The containerd of one that was killed died with it, but counts as running for as
-	// long as nobody has reaped it.
+	// The containerd of a killed daemon has died with it, but counts as running until it is
+	// reaped.
 	_ = os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid"))
 	d.process = start(d.t, d.log, nil, "dockerd", "--host", d.host(), "--data-root", filepath.Join(d.dir, "data"),
 		"--exec-root", filepath.Join(d.dir, "exec"), "--pidfile", filepath.Join(d.dir, "pid"),
 		"--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false")
 	process := d.process
-	d.t.Cleanup(func() { process.end(syscall.SIGTERM) }) // before it is killed: so it ends its containerd too
+	d.t.Cleanup(func() { process.end(syscall.SIGTERM) }) // before SIGKILL, so that it ends its containerd too
 	eventually(d.t, 60*time.Second, "the daemon answers", func() bool { return exec.Command("docker", "info").Run() == nil })
 }
 
-// TestOutageDaemon ends the Docker daemon itself while a site is made, an app is
-// installed and a database is dropped: stopped as an operator would, its containers
-// go with it; killed, they outlive it until the next one ends them.
+// TestOutageDaemon stops the Docker daemon while a site is made, an app is installed and
+// a database is dropped. If it is stopped properly, its containers stop too; if it is
+// killed, they run until the next daemon ends them.
 func TestOutageDaemon(t *testing.T) {
 	d := newDaemon(t)
 	defer func() {
@@ -87,7 +87,7 @@ func TestOutageDaemon(t *testing.T) {
 			for _, j := range jobs {
 				s.middle(j)
 			}
-			s.setPace(fmt.Sprint(usualPace.Seconds())) // of the next tries
+			s.setPace(fmt.Sprint(usualPace.Seconds())) // of the next attempts
 			for _, j := range jobs {
 				if !s.there(j) {
 					t.Fatalf("%s is not in %q: %+v", j.Site, j.step, s.record(j.JobId))

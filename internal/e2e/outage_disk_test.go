@@ -11,7 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// onSmallDisk gives a stack a stand-in whose sites lie on a disk of a few megabytes.
+// onSmallDisk gives a stack a stand-in whose sites are on a disk of a few megabytes.
 func (s *stack) onSmallDisk(t *testing.T) *dockerStack {
 	t.Helper()
 	volume := "nexus-full-" + string(nexus.NewJobID())[:8]
@@ -30,9 +30,9 @@ func (s *stack) onSmallDisk(t *testing.T) *dockerStack {
 func (s *dockerStack) fill()  { s.box.Sh(s.t, "dd if=/dev/zero of=sites/fill bs=1k 2>/dev/null; true") }
 func (s *dockerStack) empty() { s.box.Sh(s.t, "rm -f sites/fill") }
 
-// TestOutageDisk has no room left under the sites before a new site, in the middle
-// of one, before a drop and in the middle of it: the job waits and says why, then
-// goes on or is undone; nothing is left once there is room.
+// TestOutageDisk fills the disk of the sites before a new site, in the middle of one,
+// before a drop and in the middle of it. The job waits and says why, then goes on or is
+// rolled back. Nothing is left once there is space again.
 func TestOutageDisk(t *testing.T) {
 	s, _ := frailStack(t, "", "NEXUS_APPS=erpnext")
 	d := s.onSmallDisk(t)
@@ -44,7 +44,7 @@ func TestOutageDisk(t *testing.T) {
 		d.fill()
 		j := d.begun("site", "before", false)
 		d.waits(j, full)
-		pass(12 * time.Second) // asked again in vain
+		pass(12 * time.Second) // the job has retried without success
 		if n := s.record(j.JobId).step("site").Attempts; n > 0 {
 			t.Errorf("charged %d attempts for what never began", n)
 		}
@@ -59,7 +59,7 @@ func TestOutageDisk(t *testing.T) {
 			d.middle(j)
 			d.fill()
 			j.let()
-			if step != "drop" { // which needs no room once it has begun
+			if step != "drop" { // a drop that has begun needs no space
 				d.waits(j, full)
 				d.empty()
 			}

@@ -34,9 +34,9 @@ func (s *dockerStack) serving() {
 	})
 }
 
-// TestOutageContainer hurts the way to the bench in the middle of a new site, of an
-// app's installation and of a drop: the container is killed or restarted, the
-// connection to its runner freezes without an end, the daemon hangs or is away.
+// TestOutageContainer breaks the connection to the bench in the middle of a new site, of
+// an app's installation and of a drop: the container is killed or restarted, the
+// connection to its runner freezes, the daemon hangs or is away.
 func TestOutageContainer(t *testing.T) {
 	besideOneAnother(t, slowSteps, func(step string) func(*testing.T) {
 		d, f := behindSocket(t)
@@ -49,7 +49,7 @@ func TestOutageContainer(t *testing.T) {
 				{name: "never attached", hurt: func(j *staged) { d.neverAttached(f, j) }},
 				{name: "daemon away", hurt: func(j *staged) { d.daemonAway(f, j) }},
 			})
-			d.afterwards(0, 2) // three benches share this disk: a lease may run out while Redis waits for it
+			d.afterwards(0, 2) // three benches share this disk, so a lease may expire while Redis waits for the disk
 			d.atRest()
 		}
 	})
@@ -72,7 +72,7 @@ func behindSocket(t *testing.T) (*dockerStack, *forwarder) {
 	return d, f
 }
 
-// killed has the container gone for a while.
+// killed stops the container for a while.
 func (s *dockerStack) killed(j *staged) {
 	s.docker("kill", s.box.Name)
 	s.waits(j)
@@ -88,7 +88,7 @@ func (s *dockerStack) restarted(j *staged) {
 	s.startedAgain(j, starts)
 }
 
-// frozen holds back all that is said on the runner's connection, and ends nothing.
+// frozen holds back all data on the runner's connection, and does not close it.
 func (s *dockerStack) frozen(f *forwarder, j *staged) {
 	const silent = "runner is silent, connection closed"
 	starts, before := s.record(j.JobId).step(j.step).Starts, s.log.count(silent)
@@ -98,10 +98,10 @@ func (s *dockerStack) frozen(f *forwarder, j *staged) {
 	if took := time.Since(began); took < 10*time.Second || took > 25*time.Second {
 		s.t.Errorf("given up after %s", took)
 	}
-	s.startedAgain(j, starts) // and ends what the frozen one does
+	s.startedAgain(j, starts) // the new runner ends the operation of the frozen one
 }
 
-// neverAttached has a daemon that takes the request for a new runner and does not
+// neverAttached has a daemon that accepts the request for a new runner and does not
 // answer.
 func (s *dockerStack) neverAttached(f *forwarder, j *staged) {
 	before := f.caught()
@@ -111,8 +111,9 @@ func (s *dockerStack) neverAttached(f *forwarder, j *staged) {
 	s.waits(j, "cannot be started")
 }
 
-// daemonAway has a daemon that ends every connection and takes no new one. Meanwhile
-// a new site's leftovers become those of a try that was killed while it swept.
+// daemonAway has a daemon that closes every connection and accepts no new one. Meanwhile
+// a new site's leftovers are changed into those of an attempt that was killed while it
+// removed them.
 func (s *dockerStack) daemonAway(f *forwarder, j *staged) {
 	f.refuse(true)
 	s.waits(j, "Docker cannot be reached")
@@ -120,14 +121,14 @@ func (s *dockerStack) daemonAway(f *forwarder, j *staged) {
 		s.box.Sh(s.t, "mv sites/"+j.Site+" sites/.nexus/trash/"+db+"-1-1")
 		s.box.SQL(s.t, "DROP DATABASE "+db+"; DROP USER "+db+"; DELETE FROM nexus.register WHERE name='"+db+"'")
 	}
-	pass(6 * time.Second) // asked again in vain
+	pass(6 * time.Second) // the job has retried without success
 	f.refuse(false)
 }
 
-// newAccount is a name for a worker's account in MariaDB of one stack alone.
+// newAccount returns the name of a worker's MariaDB account for one stack.
 func newAccount() string { return "e2e_" + string(nexus.NewJobID())[:12] }
 
-// dropAccount removes the account again, whatever became of the container.
+// dropAccount removes the account, also if the container is gone.
 func (s *dockerStack) dropAccount() {
 	host, port, _ := strings.Cut(os.Getenv("NEXUS_TEST_DB"), ":")
 	cmd := exec.Command("mariadb", "-h", host, "-P", port, "--protocol=tcp", "-u", "root", "-e", "DROP USER IF EXISTS "+s.account())

@@ -36,8 +36,8 @@ func (s *stack) fenceSeen(id string) int64 {
 	return n
 }
 
-// ahead mints from an hour ahead from now on, as a Redis whose clock is ahead
-// would, and answers with where that is.
+// ahead sets the last token an hour ahead, as a Redis whose clock is ahead would, and
+// returns it.
 func (s *stack) ahead() int64 {
 	s.t.Helper()
 	at := time.Now().Add(time.Hour).UnixMicro()
@@ -47,7 +47,7 @@ func (s *stack) ahead() int64 {
 	return at
 }
 
-// rescued kills a worker in the middle of a job and waits until another one has it.
+// rescued kills a worker in the middle of a job and waits until another one has the job.
 func (s *stack) rescued(worker *process, id string) {
 	s.t.Helper()
 	before := s.until(id, nexus.Running, "")
@@ -55,7 +55,7 @@ func (s *stack) rescued(worker *process, id string) {
 	eventually(s.t, 30*time.Second, "another worker goes on", func() bool { return s.record(id).Gen != before.Gen })
 }
 
-// replica follows a Redis, and answers to a client of its own.
+// replica starts a replica of a Redis, and returns it with a client.
 func (s *stack) replica(of *redisServer) (*redisServer, *redis.Client) {
 	s.t.Helper()
 	r := newRedis(s.t, s.log, s.t.TempDir(), "--replicaof", strings.Replace(of.addr, ":", " ", 1))
@@ -67,7 +67,7 @@ func (s *stack) replica(of *redisServer) (*redisServer, *redis.Client) {
 	return r, rdb
 }
 
-// cutOff has a replica follow no more, once it knows the owners of these jobs.
+// cutOff ends the replication, once the replica has the owners of these jobs.
 func (s *stack) cutOff(replica *redis.Client, jobs ...string) {
 	s.t.Helper()
 	for _, id := range jobs {
@@ -80,9 +80,9 @@ func (s *stack) cutOff(replica *redis.Client, jobs ...string) {
 	}
 }
 
-// TestOutageFailover fails over to a replica that lacks the last writes: what it
-// knows ends, though the bench has seen higher tokens; what it does not know is
-// started anew by the same request.
+// TestOutageFailover fails over to a replica that lacks the last writes. Jobs that it
+// has succeed, although the bench has seen higher tokens. A job that it lacks is started
+// again by the same request.
 func TestOutageFailover(t *testing.T) {
 	t.Parallel()
 	f := forward(t, "tcp", "127.0.0.1:0", "127.0.0.1:1")
@@ -140,9 +140,9 @@ func (s *dockerStack) fenceSeen(id string) int64 {
 	return holder.Gen
 }
 
-// TestOutageFailoverOnBench fails over to a replica that mints lower tokens while
-// the stand-in makes a site and installs an app: the runner's fence refuses, the
-// worker raises the mint and goes on, and there is one of each.
+// TestOutageFailoverOnBench fails over to a replica that mints lower tokens while the
+// stand-in makes a site and installs an app. The runner's fence refuses, the worker
+// raises its token and goes on, and nothing is made twice.
 func TestOutageFailoverOnBench(t *testing.T) {
 	f := forward(t, "tcp", "127.0.0.1:0", "127.0.0.1:1")
 	s, old := frailStack(t, f.addr(), "NEXUS_APPS=erpnext")
@@ -202,15 +202,15 @@ func TestOutageFailoverOnBench(t *testing.T) {
 	s.sound()
 }
 
-// TestOutageNameAgain provisions with two rescues, removes, and provisions the
-// same name again: the tokens of the one job never fence the other.
+// TestOutageNameAgain makes a site with two rescues, removes it, and makes one of the
+// same name again. The tokens of the first job do not fence the second.
 func TestOutageNameAgain(t *testing.T) {
 	t.Parallel()
 	s, _ := frailStack(t, "", "NEXUS_SANDBOX_DELAY=2s", "NEXUS_APPS=erpnext")
 	s.onSandbox()
 	one := s.worker()
 	a := s.signup("again", "again@example.com")
-	s.until(a.JobId, nexus.Running, "") // one's own
+	s.until(a.JobId, nexus.Running, "") // taken by the first worker
 	two := s.worker()
 	s.rescued(one, a.JobId)
 	s.worker()
@@ -237,9 +237,9 @@ func TestOutageNameAgain(t *testing.T) {
 	s.sound()
 }
 
-// TestOutageBackup restores an old backup of Redis: what was running then ends,
-// though the bench has seen higher tokens since; what it does not know is left
-// alone; what it knows and is gone can be removed.
+// TestOutageBackup restores an old backup of Redis. A job that was running then
+// succeeds, although the bench has seen higher tokens since. A site that the backup does
+// not know is not changed. A tenant that it knows and that is gone can be removed.
 func TestOutageBackup(t *testing.T) {
 	t.Parallel()
 	s, r := frailStack(t, "", "NEXUS_SANDBOX_DELAY=700ms", "NEXUS_APPS=erpnext")

@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// absent holds that a database, its user and its entry in the register are gone,
-// and do not come back: what a dead client asked for may still be under way.
+// absent checks that a database, its user and its entry in the register are gone, and
+// stay so: a statement of a dead client may still run.
 func (s *dockerStack) absent(db string) {
 	s.t.Helper()
 	query := "SELECT (SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name='" + db + "') + " +
@@ -35,7 +35,7 @@ func (s *dockerStack) absent(db string) {
 	}
 }
 
-// waitsForStatement waits until a statement of ours stands still in MariaDB.
+// waitsForStatement waits until a statement of this stack is blocked in MariaDB.
 func (s *dockerStack) waitsForStatement(like string) {
 	s.t.Helper()
 	eventually(s.t, 60*time.Second, "a statement like "+like+" waits", func() bool {
@@ -43,9 +43,10 @@ func (s *dockerStack) waitsForStatement(like string) {
 	})
 }
 
-// TestOutageMariaDB stops, kills, crowds and blocks the bench's database in the
-// middle of a new site, of an app's installation and of a drop: it is tried again,
-// then goes on or is undone, and no undo passes the statement that it undoes.
+// TestOutageMariaDB stops, kills, overloads and blocks the bench's database in the
+// middle of a new site, of an app's installation and of a drop. The job retries, then
+// goes on or is rolled back, and no undo runs before the statement that it undoes has
+// ended.
 func TestOutageMariaDB(t *testing.T) {
 	besideOneAnother(t, append([]string{"user"}, slowSteps...), func(step string) func(*testing.T) {
 		m := standin.NewMariaDB(t)
@@ -78,7 +79,7 @@ func (s *dockerStack) ofDatabase(m *standin.MariaDB) []outage {
 		{name: "frozen", hurt: func(j *staged) {
 			m.Freeze(s.t)
 			s.waits(j, "cannot be used just now")
-			pass(20 * time.Second) // asked again in vain
+			pass(20 * time.Second) // the job has retried without success
 			m.Thaw(s.t)
 		}},
 		{name: "killed in DDL", hurt: func(j *staged) { s.databaseKilled(m, j) }, early: true},
@@ -86,8 +87,8 @@ func (s *dockerStack) ofDatabase(m *standin.MariaDB) []outage {
 	}
 }
 
-// locked are locks of somebody else's that are in a step's way for longer than a
-// session waits: our own 30 s, and Frappe's as long as the server says, here the same.
+// locked are locks of others that block a step for longer than a session waits: 30 s for
+// the runner; for Frappe as long as the server is configured, here the same.
 func (s *dockerStack) locked(m *standin.MariaDB) map[string][]outage {
 	return map[string][]outage{
 		"site": {{name: "lock held", hurt: func(j *staged) { s.lockHeld(j, "FLUSH TABLES WITH READ LOCK") }}},
@@ -99,7 +100,7 @@ func (s *dockerStack) locked(m *standin.MariaDB) map[string][]outage {
 	}
 }
 
-// more is what a step's stack is asked besides.
+// more are the checks of a step's stack beside the outages.
 func (s *dockerStack) more(m *standin.MariaDB) map[string]map[string]func() {
 	return map[string]map[string]func(){
 		"site": {"an undo behind its deed": func() { s.undoBehindItsDeed(s, m) }, "a worker dead before its deed": s.deadBeforeItsDeed},
@@ -125,7 +126,7 @@ func (s *dockerStack) databaseKilled(m *standin.MariaDB, j *staged) {
 	m.Start(s.t)
 }
 
-// databaseCrowded has all connections taken by others, until that was noticed.
+// databaseCrowded uses all connections of the server until the runner has noticed.
 func (s *dockerStack) databaseCrowded(m *standin.MariaDB, j *staged) {
 	s.t.Helper()
 	var lets []func()
@@ -141,7 +142,7 @@ func (s *dockerStack) databaseCrowded(m *standin.MariaDB, j *staged) {
 	m.SQL(s.t, "SET GLOBAL max_connections = 151")
 }
 
-// lockHeld keeps a lock until the step has failed of it, and waits; empty: it is
+// lockHeld holds a lock until the step has failed by it and the job waits; empty: it is
 // held already.
 func (s *dockerStack) lockHeld(j *staged, statement string) {
 	s.t.Helper()
@@ -155,7 +156,7 @@ func (s *dockerStack) lockHeld(j *staged, statement string) {
 	}
 }
 
-// lockKept keeps a lock until the step's attempts are used up.
+// lockKept holds a lock until the step's attempts are used up.
 func (s *dockerStack) lockKept(m *standin.MariaDB, j *staged, statement string) {
 	s.t.Helper()
 	m.SQL(s.t, "SET GLOBAL lock_wait_timeout = 3")
@@ -171,12 +172,12 @@ func (s *dockerStack) lockKept(m *standin.MariaDB, j *staged, statement string) 
 	s.t.Logf("%s: %s %s", job.Error.Code, job.Error.Message, value(job.Error.Action))
 }
 
-// userLock is in the way of a new user, and of nothing that installs an app.
+// userLock blocks a new user, and not the installation of an app.
 func (s *dockerStack) userLock(j *staged) string {
 	return "LOCK TABLES " + s.dbOf(j) + ".`tabNotification Settings` READ"
 }
 
-// locksHeldInTenant has locks in the way of the user, then of the plan.
+// locksHeldInTenant holds locks that block the user, then the plan.
 func (s *dockerStack) locksHeldInTenant() {
 	j := s.begun("apps", "held", false)
 	s.middle(j)
@@ -192,8 +193,8 @@ func (s *dockerStack) locksHeldInTenant() {
 	s.over(j)
 }
 
-// frozenInTenant freezes the server in the middle of a short step, for longer than
-// the attempts of the step would last.
+// frozenInTenant freezes the server in the middle of a short step, for longer than the
+// attempts of the step would last.
 func (s *dockerStack) frozenInTenant(m *standin.MariaDB) {
 	j := s.begun("apps", "frozen", false)
 	s.middle(j)
@@ -209,7 +210,7 @@ func (s *dockerStack) frozenInTenant(m *standin.MariaDB) {
 	s.over(j)
 }
 
-// lockKeptInTenant has a lock in the way of the user until the attempts are used up.
+// lockKeptInTenant holds a lock that blocks the user until the attempts are used up.
 func (s *dockerStack) lockKeptInTenant(m *standin.MariaDB) {
 	j := s.begun("apps", "kept", false)
 	s.middle(j)
@@ -221,7 +222,7 @@ func (s *dockerStack) lockKeptInTenant(m *standin.MariaDB) {
 	}
 }
 
-// nameInUse has somebody hold the lock that stands for a database's name.
+// nameInUse holds the lock that stands for a database's name.
 func (s *dockerStack) nameInUse() {
 	a := s.signup("in-use", "jane@example.com")
 	s.whole(a.JobId, nil)
@@ -234,7 +235,8 @@ func (s *dockerStack) nameInUse() {
 	s.gone(a.Site, a.JobId)
 }
 
-// deadBeforeItsDeed kills a worker while what makes its database stands still.
+// deadBeforeItsDeed kills a worker while the statement that makes its database is
+// blocked.
 func (s *dockerStack) deadBeforeItsDeed() {
 	let := s.holdLock("FLUSH TABLES WITH READ LOCK")
 	a := s.signup("orphan", "jane@example.com")
@@ -247,7 +249,8 @@ func (s *dockerStack) deadBeforeItsDeed() {
 	s.whole(a.JobId, nil)
 }
 
-// undoBehindItsDeed cancels a job while what makes its database stands still.
+// undoBehindItsDeed cancels a job while the statement that makes its database is
+// blocked.
 func (s *stack) undoBehindItsDeed(d *dockerStack, m *standin.MariaDB) {
 	let := d.holdLock("FLUSH TABLES WITH READ LOCK")
 	a := s.signup("undone", "jane@example.com")

@@ -15,8 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// afterwards holds that an outage of Redis made no worker lose a job, but for so
-// many whose take's answer was lost on its way.
+// afterwards checks that no worker lost a job by an outage of Redis, except for the
+// given number whose answer to take was lost.
 func (s *stack) afterwards(before int64, lost int) {
 	s.t.Helper()
 	if n := s.log.count(`"lease expired, job rescued"`); n > lost {
@@ -30,8 +30,8 @@ func (s *stack) afterwards(before int64, lost int) {
 	}
 }
 
-// silent holds that the api says of everything that its registry is away, and
-// when to come again.
+// silent checks that every call of the API answers that Redis is away and when to try
+// again.
 func (s *stack) silent(id string) {
 	s.t.Helper()
 	began := time.Now()
@@ -49,11 +49,11 @@ func (s *stack) silent(id string) {
 	}
 }
 
-// pass waits a time that belongs to the fault itself.
+// pass waits; the time is part of the fault.
 func pass(d time.Duration) { <-time.After(d) }
 
-// TestOutageRedisUnderLoad kills Redis with kill -9 for longer than a lease, then
-// stalls it for ten seconds, while people sign up and jobs run.
+// TestOutageRedisUnderLoad kills Redis with SIGKILL for longer than a lease, then stops
+// it for ten seconds, while signups come and jobs run.
 func TestOutageRedisUnderLoad(t *testing.T) {
 	t.Parallel()
 	s, r := frailStack(t, "", "NEXUS_SANDBOX_DELAY=400ms", "NEXUS_APPS=erpnext")
@@ -104,7 +104,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 	if r := s.record(long.JobId); r.step("site").Starts != 1 {
 		t.Errorf("the long step was started %d times", r.step("site").Starts)
 	}
-	// What was asked for and never promised is at most one job a person.
+	// At most one job of each person was recorded without an answer.
 	if all := fromRedis(t, s.rdb.ZCard(t.Context(), "{nexus}:jobs")); all > int64(len(people.promised)+1+3+1) {
 		t.Errorf("%d jobs of %d promises", all, len(people.promised))
 	}
@@ -118,8 +118,8 @@ func (s *stack) refusedSoFar(c *crowd) int {
 	return len(c.refusals)
 }
 
-// TestOutageRedisUnderSite kills and stalls Redis while the bench makes sites: the
-// operations go on, and their steps are answered once.
+// TestOutageRedisUnderSite kills and stops Redis while the bench makes sites. The
+// operations go on, and each step has one attempt.
 func TestOutageRedisUnderSite(t *testing.T) {
 	s, r := frailStack(t, "", "NEXUS_APPS=frappe")
 	d := s.onStandin(t, 24*time.Second)
@@ -154,7 +154,7 @@ func TestOutageRedisUnderSite(t *testing.T) {
 	s.sound()
 }
 
-// leased tells whether every job has a lease that is valid by Redis' clock.
+// leased reports whether every job has a lease that is valid by Redis' clock.
 func (s *stack) leased(jobs []gen.Accepted) bool {
 	now := fromRedis(s.t, s.rdb.Time(context.WithoutCancel(s.t.Context()))).UnixMilli()
 	for _, a := range jobs {
@@ -167,8 +167,8 @@ func (s *stack) leased(jobs []gen.Accepted) bool {
 	return true
 }
 
-// TestOutageRedisFull has no memory left, then takes no write for want of a
-// replica: nothing is half-written, and all goes on once it is mended.
+// TestOutageRedisFull fills Redis' memory, then makes it refuse writes for lack of a
+// replica. Nothing is half-written, and everything goes on once it is mended.
 func TestOutageRedisFull(t *testing.T) {
 	t.Parallel()
 	s, _ := frailStack(t, "", "NEXUS_SANDBOX_DELAY=1500ms", "NEXUS_APPS=erpnext")
@@ -214,7 +214,7 @@ func TestOutageRedisFull(t *testing.T) {
 	s.sound()
 }
 
-// keysOf lists what there is of jobs, tenants and secrets, without their values.
+// keysOf lists the keys of jobs, tenants and secrets, without their values.
 func (s *stack) keysOf() string {
 	s.t.Helper()
 	ctx := context.WithoutCancel(s.t.Context())
@@ -232,8 +232,7 @@ func (s *stack) keysOf() string {
 	return strings.Join(out, ", ")
 }
 
-// TestOutageRedisReadOnly makes Redis a replica of nobody for a while: it takes no
-// write, and says so.
+// TestOutageRedisReadOnly makes Redis a replica for a while, so that it refuses writes.
 func TestOutageRedisReadOnly(t *testing.T) {
 	t.Parallel()
 	s, _ := frailStack(t, "", "NEXUS_SANDBOX_DELAY=1500ms", "NEXUS_APPS=erpnext")

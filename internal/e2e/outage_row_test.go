@@ -14,25 +14,25 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// slowSteps are the steps whose operations take long on the bench: new_site and
-// install_app of a provision, drop_site of a teardown.
+// slowSteps are the steps with slow operations: new_site and install_app of a provision,
+// drop_site of a teardown.
 var slowSteps = []string{"site", "apps", "drop"}
 
-// outage hurts what the bench needs while a job is in a step, and mends it.
+// outage breaks what the bench needs while a job is in a step, and mends it.
 type outage struct {
 	name  string
 	hurt  func(*staged)
-	slow  bool // the step is to last for longer than the outage takes to show
-	early bool // it looks itself for the moment, before the middle
+	slow  bool // the step must last until the outage is noticed
+	early bool // the outage itself waits for the right moment, before the middle
 }
 
-// The seconds that the stand-in takes for a site, as a rule and in a slow step.
+// How long the stand-in takes for a site, normally and in a slow step.
 const (
 	usualPace = 3 * time.Second
 	slowPace  = "30"
 )
 
-// inTurn has one outage after the other while a job is in a step.
+// inTurn runs one outage after the other while a job is in a step.
 func (s *dockerStack) inTurn(t *testing.T, step string, outages []outage) {
 	t.Helper()
 	for _, o := range outages {
@@ -42,7 +42,7 @@ func (s *dockerStack) inTurn(t *testing.T, step string, outages []outage) {
 			j := s.begun(step, strings.ToLower(strings.ReplaceAll(o.name, " ", "-")), o.slow)
 			if !o.early {
 				s.middle(j)
-				s.setPace(fmt.Sprint(usualPace.Seconds())) // of the next try
+				s.setPace(fmt.Sprint(usualPace.Seconds())) // of the next attempt
 			}
 			o.hurt(j)
 			j.let()
@@ -55,13 +55,13 @@ func (s *dockerStack) inTurn(t *testing.T, step string, outages []outage) {
 		})
 		s.t = t
 		if !went {
-			return // what is left would hurt the next one
+			return // the next outage would fail too
 		}
 	}
 }
 
-// atRest ends the worker, and holds that nothing of ours is left of it, and that
-// registry and bench agree.
+// atRest stops the worker, and checks that nothing of it is left and that registry and
+// bench agree.
 func (s *dockerStack) atRest() {
 	s.t.Helper()
 	s.workers[len(s.workers)-1].end(syscall.SIGTERM)
@@ -75,8 +75,8 @@ func (s *dockerStack) dbOf(j *staged) string {
 	return s.db(s.record(j.JobId).Fields["owner"])
 }
 
-// begun asks for a job that is to be met in a step. A lock of somebody else's keeps
-// a drop in its middle, until let.
+// begun records a job that is to be held in a step. A lock of another session holds a
+// drop in its middle, until let is called.
 func (s *dockerStack) begun(step, name string, slow bool) *staged {
 	s.t.Helper()
 	if slow && step == "site" {
@@ -104,13 +104,13 @@ func (s *dockerStack) middle(j *staged) {
 	case "apps":
 		s.percent(j, 10)
 	default:
-		// Inside a definer procedure the list shows the definer as the user.
+		// In a definer procedure the process list shows the definer as the user.
 		s.waitsForStatement("DROP DATABASE%" + s.dbOf(j) + "%")
 	}
 }
 
-// waits waits until a job waits for the bench, and says why in a sentence that
-// has all of these words.
+// waits waits until a job waits for the bench, with a note that contains all of these
+// words.
 func (s *dockerStack) waits(j *staged, words ...string) {
 	s.t.Helper()
 	note := ""
@@ -132,7 +132,7 @@ func (s *dockerStack) waits(j *staged, words ...string) {
 	}
 }
 
-// startedAgain waits until a job's step is tried once more.
+// startedAgain waits until a job's step is started once more.
 func (s *dockerStack) startedAgain(j *staged, starts int) {
 	s.t.Helper()
 	eventually(s.t, 90*time.Second, j.Site+" tries "+j.step+" again", func() bool {
@@ -141,8 +141,8 @@ func (s *dockerStack) startedAgain(j *staged, starts int) {
 	})
 }
 
-// over holds that a job that was hurt ended in one of the two ways, that nothing of
-// ours runs on, and that every failure was told as the outage that it was.
+// over checks that a job ended in one of the two ways, that nothing of it still runs,
+// and that every failure was classified as an outage.
 func (s *dockerStack) over(j *staged) {
 	s.t.Helper()
 	job := s.end(j.JobId, 4*time.Minute)
@@ -162,8 +162,7 @@ func (s *dockerStack) over(j *staged) {
 	}
 }
 
-// besideOneAnother runs each step's outages on a stack of its own, all at once: they
-// wait more than they work.
+// besideOneAnother runs each step's outages on its own stack, all at once.
 func besideOneAnother(t *testing.T, steps []string, ready func(step string) func(*testing.T)) {
 	t.Helper()
 	var all sync.WaitGroup

@@ -25,7 +25,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// redisServer is a Redis that can be hurt and mended.
+// redisServer is a Redis that a test can kill and restart.
 type redisServer struct {
 	t       testing.TB
 	dir     string
@@ -41,7 +41,7 @@ func newRedis(t testing.TB, log *logs, dir string, more ...string) *redisServer 
 	return r
 }
 
-// start starts it, or starts it again on the files it left.
+// start starts it, or starts it again with its files.
 func (r *redisServer) start(log *logs) {
 	r.t.Helper()
 	_, port, _ := net.SplitHostPort(r.addr)
@@ -52,11 +52,11 @@ func (r *redisServer) start(log *logs) {
 	eventually(r.t, 30*time.Second, "redis answers", func() bool { return rdb.Ping(context.Background()).Err() == nil })
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (r *redisServer) kill() { r.process.end(os.Kill) }
 
-// frailStack is a stack on a Redis that can be hurt. Through, unless empty, is the
-// address its processes are given instead of the server's own.
+// frailStack is a stack on a Redis that the test can kill. Through, unless empty, is the
+// address that its processes use instead of the server's.
 func frailStack(t testing.TB, through string, env ...string) (*stack, *redisServer) {
 	t.Helper()
 	s := &stack{t: t, dir: t.TempDir(), log: &logs{}}
@@ -80,7 +80,7 @@ func frailStack(t testing.TB, through string, env ...string) (*stack, *redisServ
 	return s, r
 }
 
-// onSandbox gives a stack the sandbox, and an api.
+// onSandbox gives a stack the sandbox and an API.
 func (s *stack) onSandbox() {
 	s.t.Helper()
 	s.env = append(s.env, "NEXUS_SANDBOX_DIR="+filepath.Join(s.dir, "sandbox"))
@@ -90,10 +90,10 @@ func (s *stack) onSandbox() {
 	s.startAPI()
 }
 
-// workerPassword is that of the worker's database account.
+// workerPassword is the password of the workers' database account.
 const workerPassword = "WorkerPassw0rdOfE2E"
 
-// onStandin gives a stack a stand-in bench, set up, and an api. Env comes last.
+// onStandin gives a stack a prepared stand-in bench and an API. Env comes last.
 func (s *stack) onStandin(t *testing.T, pace time.Duration, env ...string) *dockerStack {
 	t.Helper()
 	b := standin.Start(t, pace)
@@ -110,7 +110,7 @@ func (s *stack) onStandin(t *testing.T, pace time.Duration, env ...string) *dock
 	return d
 }
 
-// until waits for a job to be in a state, and in a step if one is named.
+// until waits until a job is in a state, and in a step if one is given.
 func (s *stack) until(id string, state nexus.State, step string) record {
 	s.t.Helper()
 	var r record
@@ -121,7 +121,7 @@ func (s *stack) until(id string, state nexus.State, step string) record {
 	return r
 }
 
-// answer is what an api said.
+// answer is an answer of the API.
 type answer struct {
 	status int
 	header http.Header
@@ -129,7 +129,7 @@ type answer struct {
 	err    error
 }
 
-// call asks the api past its client; headers are names and values in turn.
+// call calls the API without the client; headers are names and values in turn.
 func (s *stack) call(method, path, body string, headers ...string) (a answer) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 60*time.Second)
@@ -154,7 +154,7 @@ func (s *stack) call(method, path, body string, headers ...string) (a answer) {
 	return a
 }
 
-// form is a signup's body.
+// form is the body of a signup.
 func form(t testing.TB, name, email, password string) string {
 	t.Helper()
 	body, err := json.Marshal(gen.SignupRequest{Email: email, Password: password, FullName: "Jane Doe", OrganizationName: name, Subdomain: &name})
@@ -164,7 +164,7 @@ func form(t testing.TB, name, email, password string) string {
 	return string(body)
 }
 
-// refusedKindly holds that an answer is a problem that says when to try again.
+// refusedKindly checks that an answer is a problem with a Retry-After.
 func (s *stack) refusedKindly(what string, a answer) {
 	s.t.Helper()
 	var p gen.Problem
@@ -176,8 +176,8 @@ func (s *stack) refusedKindly(what string, a answer) {
 	}
 }
 
-// crowd signs up again and again, as a person with a form would: a refusal is
-// tried again with the same key. It knows what was promised.
+// crowd signs up again and again, as people with a form would. A refused signup is
+// repeated with the same idempotency key. It records every job that was accepted.
 type crowd struct {
 	s        *stack
 	stop     chan struct{}
@@ -185,10 +185,10 @@ type crowd struct {
 	mu       sync.Mutex
 	promised []gen.Accepted
 	refusals []answer
-	failures int // no answer, or one of another kind
+	failures int // signups without an answer, or with an unexpected one
 }
 
-// crowd starts n people.
+// crowd starts n people who sign up.
 func (s *stack) crowd(name string, n int) *crowd {
 	c := &crowd{s: s, stop: make(chan struct{})}
 	for i := range n {
@@ -227,13 +227,13 @@ func (c *crowd) person(name string) {
 	}
 }
 
-// rest sends the people home, and waits until they are gone.
+// rest stops the signups and waits until they have ended.
 func (c *crowd) rest() {
 	close(c.stop)
 	c.all.Wait()
 }
 
-// kept holds that every promise is kept.
+// kept checks that every accepted job succeeded.
 func (c *crowd) kept() {
 	c.s.t.Helper()
 	for _, a := range c.promised {
@@ -241,7 +241,7 @@ func (c *crowd) kept() {
 			c.s.t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
 		for _, step := range c.s.record(a.JobId).Steps {
-			asks := step.Name == "reserve" || step.Name == "verify" // Redis itself, within a few seconds
+			asks := step.Name == "reserve" || step.Name == "verify" // these steps ask Redis themselves
 			if !asks && (step.Starts != 1 || step.Attempts != 1) {
 				c.s.t.Errorf("%s: %s was started %d times and answered %d times", a.Site, step.Name, step.Starts, step.Attempts)
 			}
@@ -252,7 +252,7 @@ func (c *crowd) kept() {
 	}
 }
 
-// gen is the highest token that was minted.
+// gen is the last token that was minted.
 func (s *stack) gen() int64 {
 	s.t.Helper()
 	n, err := s.rdb.Get(context.WithoutCancel(s.t.Context()), "{nexus}:gen").Int64()
@@ -262,7 +262,7 @@ func (s *stack) gen() int64 {
 	return n
 }
 
-// forwarder stands between a client and a server, and can be frozen or closed.
+// forwarder forwards connections, and can be frozen or closed.
 type forwarder struct {
 	t        testing.TB
 	listener net.Listener
@@ -270,16 +270,16 @@ type forwarder struct {
 	changed  *sync.Cond
 	network  string
 	target   string
-	frozen   map[net.Conn]bool // hold back what they have read
-	trap     string            // who sends this is frozen before it is passed on; empty: nobody
+	frozen   map[net.Conn]bool // connections that hold back what was read
+	trap     string            // a connection that sends this text is frozen before it is forwarded; empty: none
 	trapped  int
 	refuses  bool
 	open     map[net.Conn]int // directions that still use it
 	loops    sync.WaitGroup
 }
 
-// forward listens on a network of its own and passes everything on to target of
-// the same network; it ends with the test.
+// forward listens on a network and forwards everything to target of the same network. It
+// ends with the test.
 func forward(t testing.TB, network, listen, target string) *forwarder {
 	t.Helper()
 	listener, err := net.Listen(network, listen)
@@ -325,7 +325,7 @@ func (f *forwarder) accept() {
 	}
 }
 
-// copy passes on what it reads; while frozen it holds what it has in its hands.
+// copy forwards what it reads; while frozen it keeps what it has read.
 func (f *forwarder) copy(to, from net.Conn) {
 	defer f.drop(to, from)
 	buffer := make([]byte, 32<<10)
@@ -344,7 +344,7 @@ func (f *forwarder) copy(to, from net.Conn) {
 	}
 }
 
-// pause returns once a direction is not frozen any more, or cut.
+// pause returns once a direction is no longer frozen, or is cut.
 func (f *forwarder) pause(to, from net.Conn, said string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -359,7 +359,7 @@ func (f *forwarder) pause(to, from net.Conn, said string) {
 
 func (f *forwarder) has(c net.Conn) bool { _, ok := f.open[c]; return ok }
 
-// half passes the end of one direction on.
+// half forwards the end of one direction.
 func (f *forwarder) half(c net.Conn) {
 	if h, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = h.CloseWrite()
@@ -381,7 +381,7 @@ func (f *forwarder) drop(conns ...net.Conn) {
 	}
 }
 
-// cut ends every connection; new ones are taken.
+// cut closes every connection; new ones are accepted.
 func (f *forwarder) cut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -393,8 +393,8 @@ func (f *forwarder) cut() {
 	f.changed.Broadcast()
 }
 
-// freeze holds everything back on the connections there are, and ends nothing;
-// new ones pass.
+// freeze holds back all data on the present connections, without closing them; new ones
+// are forwarded.
 func (f *forwarder) freeze() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -403,8 +403,8 @@ func (f *forwarder) freeze() {
 	}
 }
 
-// freezeOn freezes the connection on which a text is said next, before it is
-// passed on. Caught tells how often that happened.
+// freezeOn freezes the connection on which a text is sent next, before it is forwarded.
+// Caught counts how often that happened.
 func (f *forwarder) freezeOn(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -417,7 +417,7 @@ func (f *forwarder) caught() int {
 	return f.trapped
 }
 
-// refuse ends every connection and takes no new one.
+// refuse closes every connection and accepts no new one.
 func (f *forwarder) refuse(on bool) {
 	f.mu.Lock()
 	f.refuses = on
@@ -427,7 +427,7 @@ func (f *forwarder) refuse(on bool) {
 	}
 }
 
-// to sends what comes from now on to another server.
+// to forwards new connections to another server.
 func (f *forwarder) to(target string) {
 	f.mu.Lock()
 	f.target = target
@@ -435,8 +435,7 @@ func (f *forwarder) to(target string) {
 	f.cut()
 }
 
-// holdLock keeps a session of root's open that has run a statement: a lock that
-// is somebody else's. Let ends it.
+// holdLock keeps a session of root open after a statement, to hold a lock. Let ends it.
 func (s *dockerStack) holdLock(statement string) (let func()) {
 	s.t.Helper()
 	return holdLock(s.t, s.dbAddr(), s.box.RootPassword, statement)
@@ -465,14 +464,14 @@ func holdLock(t testing.TB, addr, password, statement string) (let func()) {
 	return let
 }
 
-// Write keeps what a program says.
+// Write keeps the output of a program.
 func (l *logs) Write(p []byte) (int, error) {
 	l.add(string(p))
 	return len(p), nil
 }
 
-// whole holds that a provision ended well, its site answers, and each step's
-// charged answers are as few as told.
+// whole checks that a provision succeeded, its site answers, and each step has the given
+// number of charged attempts.
 func (s *dockerStack) whole(id string, attempts map[string]int) {
 	s.t.Helper()
 	job := s.end(id, 3*time.Minute)
@@ -490,8 +489,8 @@ func (s *dockerStack) whole(id string, attempts map[string]int) {
 	}
 }
 
-// idle holds that nothing of this stack runs on the bench but so many runners, and
-// no thread of its sites or of its worker's account in MariaDB.
+// idle checks that only this number of runners of this stack runs on the bench, and no
+// thread of its sites or of its worker's account in MariaDB.
 func (s *dockerStack) idle(runners int) {
 	s.t.Helper()
 	ours := "nx" + s.install()
@@ -505,7 +504,7 @@ func (s *dockerStack) idle(runners int) {
 	})
 }
 
-// account is that of the worker in MariaDB.
+// account is the worker's account in MariaDB.
 func (s *dockerStack) account() (name string) {
 	for _, setting := range s.env {
 		if value, ok := strings.CutPrefix(setting, "NEXUS_DB_ACCOUNT="); ok {

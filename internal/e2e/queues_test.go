@@ -9,8 +9,8 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// TestQueuesTellTheEnd: asynq's view has no failure of a job's, so the result of the
-// task says how the job stood when it was over.
+// TestQueuesTellTheEnd: asynq's view never shows a job as failed, so the result of a
+// task names the state in which the job ended.
 func TestQueuesTellTheEnd(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)

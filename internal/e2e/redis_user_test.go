@@ -17,7 +17,7 @@ import (
 )
 
 // TestRedisUserWithFewRights makes a site with exactly the rights in Redis that the
-// manual lists, and starts no process without one of them.
+// manual lists, and checks that no process starts without one of them.
 func TestRedisUserWithFewRights(t *testing.T) {
 	t.Parallel()
 	s := bareStack(t, "NEXUS_APPS=erpnext")

@@ -16,7 +16,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// changed asks for a change of a tenant and waits for its end.
+// changed waits for the end of a job on a tenant, which must succeed.
 func (s *stack) changed(job gen.Job, err error) {
 	s.t.Helper()
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *stack) row(site, field string) string {
 	return fromRedis(s.t, s.rdb.HGet(s.t.Context(), "{nexus}:tenant:"+site, field))
 }
 
-// overdue moves a tenant's purge date into the past, as if the grace were over.
+// overdue moves a tenant's purge date into the past.
 func (s *stack) overdue(site string) {
 	s.t.Helper()
 	at := time.Now().Add(-time.Hour).UnixMilli()
@@ -76,9 +76,9 @@ func (s *stack) bringBack(r *redisServer, backup string) {
 }
 
 // TestRestoredBackup restores a backup of Redis that is older than the last change of
-// three tenants, after the purge dates it knows: the doctor closes and opens nobody
-// unasked, no worker purges what the bench has open or has closed anew since, and an
-// operator says of each tenant what it shall be.
+// three tenants, after the purge dates that it has. The doctor opens and closes no
+// tenant by itself. No worker purges a tenant that is open on the bench, or was
+// suspended there again since. An operator decides on each tenant.
 func TestRestoredBackup(t *testing.T) {
 	t.Parallel()
 	s, r := frailStack(t, "", "NEXUS_APPS=erpnext")
@@ -106,7 +106,7 @@ func TestRestoredBackup(t *testing.T) {
 	asked := []string{"other_state back.localhost", "other_state gone.localhost"}
 	s.finds(append([]string{"other_state anew.localhost"}, asked...))
 	s.finds(asked, "--fix")
-	s.overdue(anew) // the next is a worker's to find
+	s.overdue(anew) // this time a worker must find it
 	s.rdb.HDel(t.Context(), "{nexus}:tenant:"+anew, "stateGen")
 	s.worker()
 	for _, site := range []string{back, anew} {

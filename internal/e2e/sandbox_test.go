@@ -18,7 +18,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// logged asks a site who a key belongs to.
+// logged asks a site for the user of a key.
 func logged(t testing.TB, url, site string, pair gen.Credentials) (status int) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/api/method/frappe.auth.get_logged_user", nil)
@@ -35,8 +35,8 @@ func logged(t testing.TB, url, site string, pair gen.Credentials) (status int) {
 	return response.StatusCode
 }
 
-// keysOpenTheirOwn picks the credentials up: each key answers on its own site and
-// on no other.
+// keysOpenTheirOwn picks up the credentials, and checks that each key works on its own
+// site and on no other.
 func (s *stack) keysOpenTheirOwn(accepted []gen.Accepted) {
 	s.t.Helper()
 	for i, a := range accepted {
@@ -56,8 +56,8 @@ func (s *stack) keysOpenTheirOwn(accepted []gen.Accepted) {
 	}
 }
 
-// TestWorkerKilledUnderLoad kills one of three workers in the middle of its
-// work: every job succeeds, once, and the orphans go on within six seconds.
+// TestWorkerKilledUnderLoad kills one of three workers while it works: every job
+// succeeds, once, and the jobs of the killed worker go on within six seconds.
 func TestWorkerKilledUnderLoad(t *testing.T) {
 	const jobs = 40
 	s := newStack(t, 3, "NEXUS_SANDBOX_DELAY=150ms", "NEXUS_CONCURRENCY=8")
@@ -96,8 +96,8 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 	s.sound()
 }
 
-// startedAgain holds that each step of a job gave one answer, and that so many of
-// their starts at most were not the first.
+// startedAgain checks that each step of a job has one attempt, and that its steps were
+// started again at most this often.
 func (s *stack) startedAgain(a gen.Accepted, most int) {
 	s.t.Helper()
 	again := 0
@@ -111,8 +111,8 @@ func (s *stack) startedAgain(a gen.Accepted, most int) {
 	}
 }
 
-// TestDrain lets a worker leave while it works: the others go on at once, and
-// nobody counts it as a crash.
+// TestDrain stops a worker while it works: the other workers continue at once, and it
+// does not count as a crash.
 func TestDrain(t *testing.T) {
 	s := newStack(t, 2, "NEXUS_SANDBOX_DELAY=400ms")
 	var accepted []gen.Accepted
@@ -139,7 +139,7 @@ func TestDrain(t *testing.T) {
 	s.sound()
 }
 
-// TestFailures asks for the sandbox's faults, as a developer of a form would.
+// TestFailures causes the sandbox's faults on demand, as the developer of a form would.
 func TestFailures(t *testing.T) {
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=300ms")
 	for email, want := range map[string]gen.State{"fail-apps@example.com": "failed", "fail-verify@example.com": "failed"} {
@@ -182,7 +182,7 @@ func TestFailures(t *testing.T) {
 	s.sound()
 }
 
-// hurry ends the wait of a job for another try, which by the clock takes minutes.
+// hurry ends a job's wait for a retry, which would take minutes.
 func (s *stack) hurry(id string) {
 	s.t.Helper()
 	if s.record(id).Fields["nextAt"] == "0" {
@@ -197,7 +197,7 @@ func (s *stack) hurry(id string) {
 	}
 }
 
-// nothing holds that a site left no trace on the sandbox but its fence.
+// nothing checks that nothing of a site is left on the sandbox but its fence.
 func (s *stack) nothing(site string) {
 	s.t.Helper()
 	for _, room := range []string{"sites", "intent"} {
@@ -214,8 +214,8 @@ func field(line, name string) time.Time {
 	return at
 }
 
-// TestFinishedJobIsSmall measures what Redis keeps for a month of a job that is over:
-// its record and its events.
+// TestFinishedJobIsSmall measures the memory in Redis of a finished job, its record and
+// its events, which is kept for a month.
 func TestFinishedJobIsSmall(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_APPS=erpnext")

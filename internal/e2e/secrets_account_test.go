@@ -14,21 +14,21 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// tried is the password that a thief of the worker's account wants to log in with.
+// tried is the password with which a thief of the worker's account tries to log in.
 const tried = "Nexus1234567890abcdef"
 
-// victim is a database user that the account must not become.
+// victim is a database user as which the account must not be able to log in.
 type victim struct{ user, job, password string }
 
-// accountIsPowerless tries, as the worker's database account, what only root or
-// a tenant may do: no password changes, and no row of a tenant is read.
+// accountIsPowerless tries, as the worker's database account, what only root or a tenant
+// may do: no password changes, and no row of a tenant can be read.
 func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 	db, install := s.db(ours.JobId), s.install()
 	if !strings.Contains(s.box.SQL(t, "SELECT name FROM "+db+".tabUser"), "canary@example.com") {
 		t.Fatal("the tenant has no rows: this test would show nothing")
 	}
 	victims := append(s.victims(t), victim{db, ours.JobId, s.box.Password(t, nexus.SiteName(ours.Site))})
-	nobody := strings.Repeat("0", 32) // whose site is in the making
+	nobody := strings.Repeat("0", 32) // a job that does not exist
 	if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.make_database('nx%sopen', '%[1]s', '%s', '1', 'Open1234567890abcdef')", install, nobody)); !ok {
 		t.Fatal(out)
 	}
@@ -56,7 +56,7 @@ func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 	if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.drop_database('nx%sopen', '%[1]s', '%s')", install, nobody)); !ok {
 		t.Error(out)
 	}
-	for _, call := range []string{"take_database", "release_database"} { // a tenant of this install may be taken, which opens nothing
+	for _, call := range []string{"take_database", "release_database"} { // a tenant of this install may be taken, but that gives no access
 		if out, ok := s.asWorker(fmt.Sprintf("CALL nexus.%s('_nexus_adopted', '%s', '%s')", call, install, ours.JobId)); !ok {
 			t.Errorf("%s: %s", call, out)
 		}
@@ -85,8 +85,8 @@ func (s *dockerStack) accountIsPowerless(t *testing.T, ours gen.Accepted) {
 	}
 }
 
-// accountsOf asks for the users and the rows of the register that an attack could
-// change or make; other tests use the same server, and change theirs.
+// accountsOf returns the users and the rows of the register that an attack could change
+// or make. Other tests use the same server and change theirs.
 func accountsOf(victims []victim, db, install string) string {
 	names := []string{"'" + db + "'", "'mallory'"}
 	for _, v := range victims {
@@ -97,8 +97,8 @@ func accountsOf(victims []victim, db, install string) string {
 		" UNION ALL SELECT name, install, CONCAT(job, sealed, adopted) FROM nexus.register WHERE name" + fmt.Sprintf(ours, "name") + " ORDER BY 1, 2"
 }
 
-// victims makes databases and users that are not the account's to touch, and
-// names those that are there.
+// victims makes databases and users that the account must not change, and returns those
+// that exist.
 func (s *dockerStack) victims(t *testing.T) []victim {
 	t.Helper()
 	made := []victim{{"nxffffvictim", strings.Repeat("f", 32), "Theirs1234567890abcd"}, {"nxffffhalfmade", strings.Repeat("f", 32), "Half1234567890abcdef"},
@@ -118,8 +118,8 @@ func (s *dockerStack) victims(t *testing.T) []victim {
 	return append(made, victim{user: "root"}, victim{user: "nexus_e2e"}, victim{user: "mysql"}, victim{user: "mariadb.sys"})
 }
 
-// newPasswords are the ways to ask for a new password, by all of the procedures
-// that give one, in all the sessions that their checks might not foresee.
+// newPasswords are calls that ask for a new password, by all procedures that set one, in
+// all session modes that their checks may not expect.
 func newPasswords(victims []victim, install string) (out []string) {
 	quoted := func(values ...string) (out []string) {
 		for _, v := range values {
@@ -143,8 +143,8 @@ func newPasswords(victims []victim, install string) (out []string) {
 	return append(out, injections(install)...)
 }
 
-// injections have a second line, which is a good one: to a MULTILINE expression
-// that is enough, and what stands before it would run as root.
+// injections have a valid second line: that is enough for a MULTILINE expression, and
+// the first line would run as root.
 func injections(install string) []string {
 	const session, more = "SET default_regex_flags = 'MULTILINE'; CALL nexus.", `x'', nexus_e2e@''%'' IDENTIFIED BY ''\n` + tried
 	made := func(name, gen, password string) string {
@@ -155,8 +155,7 @@ func injections(install string) []string {
 		fmt.Sprintf("%sset_password('%s', '%s', '%s', '%s')", session, open, install, strings.Repeat("0", 32), more)}
 }
 
-// direct are statements that need no procedure of ours, and calls that do not
-// give a password.
+// direct are statements without a procedure of Nexus, and calls that set no password.
 func direct(db, install, job string) []string {
 	nobody := strings.Repeat("0", 32)
 	out := []string{

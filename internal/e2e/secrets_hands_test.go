@@ -17,14 +17,14 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// pickUp asks for a job's credentials past the client.
+// pickUp picks up a job's credentials without the client.
 func (s *stack) pickUp(job, token, key string) answer {
 	s.t.Helper()
 	return s.call("POST", "/jobs/"+job+"/credentials", "{}", "Authorization", "Bearer "+token, "Idempotency-Key", key)
 }
 
-// TestSecretsWrongHands asks for credentials with all that does not give them a
-// right to: strangers learn nothing, not even whether there is such a job.
+// TestSecretsWrongHands asks for credentials without a right to them. The answers do not
+// even show whether there is such a job.
 func TestSecretsWrongHands(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=300ms")
@@ -72,16 +72,16 @@ func TestSecretsWrongHands(t *testing.T) {
 
 func detail(a answer) string {
 	var p gen.Problem
-	_ = json.Unmarshal(a.body, &p) // what is no problem has no detail
+	_ = json.Unmarshal(a.body, &p) // other answers have no detail
 	return value(p.Detail)
 }
 
-// TestSecretsRotation brings a new sealing key in, the api first: jobs and
-// credentials under the old one stay readable, new ones are sealed under the new.
+// TestSecretsRotation introduces a new sealing key, in the API first. Jobs and
+// credentials under the old key stay readable, and new ones are sealed with the new key.
 func TestSecretsRotation(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 0)
-	_, old := nexus.NewKeyring() // named k1, as the stack's own is
+	_, old := nexus.NewKeyring() // its id is k1, like that of the stack's key
 	_, fresh := nexus.NewKeyring()
 	oldKey, newKey := strings.Replace(old.Reveal(), "k1:", "old:", 1), strings.Replace(fresh.Reveal(), "k1:", "new:", 1)
 	keys := func(list ...string) string { return "NEXUS_SECRET_KEYS=" + strings.Join(list, ",") }
@@ -134,8 +134,8 @@ func TestSecretsRotation(t *testing.T) {
 	worker.end(os.Interrupt)
 }
 
-// anotherAPI starts an api of its own environment, later entries first, and
-// speaks to it from now on.
+// anotherAPI starts an API with its own environment, of which later entries win, and
+// calls it from then on.
 func (s *stack) anotherAPI(env ...string) *process {
 	s.t.Helper()
 	log := &logs{also: s.log}

@@ -30,11 +30,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// places is where a secret was looked for: a name and what was there.
+// places are the texts in which a secret is looked for, by name.
 type places map[string][]byte
 
-// traces are the ways a secret may be written down: as it is, in hexadecimal, or
-// in base64 at any of its three offsets.
+// traces are the forms in which a secret may be written: as it is, in hexadecimal, or in
+// base64 at any of its three offsets.
 func traces(secret string) (out [][]byte) {
 	out = append(out, []byte(secret), []byte(hex.EncodeToString([]byte(secret))), []byte(url.QueryEscape(secret)))
 	for shift := range 3 {
@@ -46,7 +46,7 @@ func traces(secret string) (out [][]byte) {
 	return out
 }
 
-// find looks for a secret: each place that it stands in, and what is around it there.
+// find returns each place that contains a secret, with the text around it.
 func (p places) find(secret string) map[string]string {
 	found := map[string]string{}
 	for place, text := range p {
@@ -61,7 +61,7 @@ func (p places) find(secret string) map[string]string {
 	return found
 }
 
-// free holds that a secret is nowhere.
+// free checks that no place contains a secret.
 func (p places) free(t *testing.T, name, secret string) {
 	t.Helper()
 	if len(secret) < 12 {
@@ -72,8 +72,8 @@ func (p places) free(t *testing.T, name, secret string) {
 	}
 }
 
-// looked holds that the search finds what does stand in each place: the control that
-// was planted there, or else what every such place has.
+// looked checks that the search finds what each place contains: the control that was
+// planted there, or a text that every such place has.
 func (p places) looked(t *testing.T, control string, others map[string]string) {
 	t.Helper()
 	for place, text := range p {
@@ -84,8 +84,7 @@ func (p places) looked(t *testing.T, control string, others map[string]string) {
 	}
 }
 
-// TestSecretsAreFound holds that the search sees a secret in each way that it may be
-// written down.
+// TestSecretsAreFound checks that the search finds a secret in each form.
 func TestSecretsAreFound(t *testing.T) {
 	t.Parallel()
 	const secret = "CanaryPassw0rd+/=é"
@@ -100,7 +99,7 @@ func TestSecretsAreFound(t *testing.T) {
 	}
 }
 
-// redisAt opens a Redis at host:port, before which user:password@ may stand.
+// redisAt connects to a Redis at host:port, with user:password@ before it if needed.
 func redisAt(t testing.TB, addr string) *redis.Client {
 	t.Helper()
 	options, err := redis.ParseURL("redis://" + addr)
@@ -124,7 +123,7 @@ func redisOf(t testing.TB, addr string) []byte {
 		read := map[string][]any{"string": {"GET", key}, "hash": {"HGETALL", key}, "list": {"LRANGE", key, 0, -1}, "set": {"SMEMBERS", key},
 			"zset": {"ZRANGE", key, 0, -1, "WITHSCORES"}, "stream": {"XRANGE", key, "-", "+"}}[kind]
 		if kind == "none" {
-			continue // it is gone again
+			continue // it was deleted meanwhile
 		}
 		if read == nil {
 			t.Fatalf("%s is a %s, which nobody looks into", key, kind)
@@ -142,7 +141,7 @@ func readFolder(t testing.TB, root string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // files come and go
+		if errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
 			return nil
 		}
 		if err != nil || d.IsDir() {
@@ -161,8 +160,8 @@ func readFolder(t testing.TB, root string) []byte {
 	return out.Bytes()
 }
 
-// sampler looks at the argv and environment of every process of this machine,
-// the containers' too, again and again, and keeps what it saw.
+// sampler repeatedly reads the argv and environment of every process on this machine,
+// also of those in containers.
 type sampler struct {
 	stop chan struct{}
 	done sync.WaitGroup
@@ -216,7 +215,7 @@ func (s *sampler) end() (argv, env []byte) {
 	return join(s.argv), join(s.env)
 }
 
-// watchDocker follows what the daemon tells of one container.
+// watchDocker reads the daemon's events of one container.
 func watchDocker(t *testing.T, name string) *logs {
 	t.Helper()
 	events := &logs{}
@@ -228,7 +227,7 @@ func watchDocker(t *testing.T, name string) *logs {
 	return events
 }
 
-// asked is everything the api says about jobs, and of requests gone wrong.
+// asked is all that the API answers about jobs, and to requests that are refused.
 func (s *stack) asked(jobs ...gen.Accepted) []byte {
 	s.t.Helper()
 	var out bytes.Buffer
@@ -252,9 +251,9 @@ func (s *stack) asked(jobs ...gen.Accepted) []byte {
 	return out.Bytes()
 }
 
-// TestSecretsNowhere signs up with a password that can be recognized, lets one
-// job succeed and one die of an exception that quotes it, picks the key up, and
-// looks for password, key and secret wherever something may have been kept.
+// TestSecretsNowhere signs up with a recognizable password, lets one job succeed and one
+// fail with an exception that quotes it, picks up the key, and looks for password, key
+// and secret in every place that may have stored them.
 func TestSecretsNowhere(t *testing.T) {
 	core := "CanaryPassw0rd" + string(nexus.NewJobID())
 	password := core + `'"\&%{}é`
@@ -316,8 +315,8 @@ func TestSecretsNowhere(t *testing.T) {
 	t.Run("database account", func(t *testing.T) { d.accountIsPowerless(t, accepted) })
 }
 
-// configured looks for what processes have in their environment by right: it may
-// stand nowhere else; and a site's database password in no argv.
+// configured looks for the secrets that processes have in their environment: they may be
+// nowhere else; and no argv may contain a site's database password.
 func (s *stack) configured(t *testing.T, seen places, dbPassword string) {
 	t.Helper()
 	environment := seen["environments"]
@@ -336,7 +335,7 @@ func (s *stack) configured(t *testing.T, seen places, dbPassword string) {
 		"redis": seen["redis"], "redis' files": seen["redis' files"]}.free(t, "the site's database password", dbPassword)
 }
 
-// accepted signs up past the client.
+// accepted signs up without the client.
 func (s *stack) accepted(body, key string) (out gen.Accepted) {
 	s.t.Helper()
 	a := s.call("POST", "/signup", body, "Idempotency-Key", key)
@@ -346,7 +345,7 @@ func (s *stack) accepted(body, key string) (out gen.Accepted) {
 	return out
 }
 
-// sayWrong sends a secret in requests that are refused: no answer repeats it.
+// sayWrong sends a secret in requests that are refused: no answer may repeat it.
 func (s *stack) sayWrong(body, secret string) {
 	s.t.Helper()
 	for name, a := range map[string]answer{
@@ -361,14 +360,14 @@ func (s *stack) sayWrong(body, secret string) {
 		if a.status < 400 || a.status >= 500 || a.err != nil {
 			s.t.Errorf("%s: %d %v", name, a.status, a.err)
 		}
-		if bytes.Contains(a.body, []byte(secret)) && name != "as a field" { // a field's name is no secret's place
+		if bytes.Contains(a.body, []byte(secret)) && name != "as a field" { // nobody puts a secret into the name of a field
 			s.t.Errorf("%s: the answer repeats a secret: %s", name, a.body)
 		}
 	}
 }
 
-// breakPasswords makes the stand-in die of a password, and quote it, as a trace
-// of Frappe with its variables does.
+// breakPasswords makes the stand-in fail on a password and quote it, like a trace of
+// Frappe with its variables.
 func (s *dockerStack) breakPasswords() {
 	s.t.Helper()
 	s.box.Sh(s.t, `cat >> apps/frappe/frappe/utils/password.py <<'PY'
@@ -389,8 +388,8 @@ def update_password(user, pwd, *rest, **more):
 PY`)
 }
 
-// plant writes a control to each place that takes one: an argv and an environment of
-// the container, the daemon's events and logs, every Redis, and the bench's files.
+// plant writes a control to each place that allows it: an argv and an environment of the
+// container, the daemon's events and logs, every Redis, and the bench's files.
 func (s *dockerStack) plant(control string) {
 	s.t.Helper()
 	lines := "echo " + control + " > /proc/1/fd/1; echo " + control + " > logs/control.log; sleep 0.5"
@@ -415,7 +414,7 @@ func (s *dockerStack) benchRedis() []string {
 	return addrs
 }
 
-// page reads a page of another process of ours.
+// page reads a page of another process.
 func (s *stack) page(addr, path string) []byte {
 	s.t.Helper()
 	at := *s
@@ -427,8 +426,8 @@ func (s *stack) page(addr, path string) []byte {
 	return a.body
 }
 
-// kept is what is kept on disks and in servers: Redis' keys and files, before
-// and after a rewrite, the bench's own Redis servers, and all of its files.
+// kept is what disks and servers store: Redis' keys and files, before and after a
+// rewrite, the bench's own Redis servers, and all of its files.
 func (s *dockerStack) kept(seen places) {
 	s.t.Helper()
 	ctx := context.WithoutCancel(s.t.Context())

@@ -25,12 +25,12 @@ import (
 
 const (
 	master    = "erp.localhost"
-	goodWord  = "Tr4velling-Horse" // the master site's policy likes it
+	goodWord  = "Tr4velling-Horse" // the master site's policy accepts it
 	keyOfBoss = "bosskey0123:bosssecret0123"
 )
 
-// road leads to the master site. It can be closed, and it can keep the answer to
-// one request, which the site has carried out.
+// road forwards to the master site. It can be closed, and it can drop the answer to one
+// request that the site has carried out.
 type road struct {
 	http.Handler
 	url    string
@@ -66,8 +66,8 @@ func newRoad(t *testing.T, addr string) *road {
 	return r
 }
 
-// singleStack is an api and workers in single-tenant mode over a master site on
-// the stand-in bench, made as an operator makes one, with people on it already.
+// singleStack is an API and workers in single-tenant mode with a master site on the
+// stand-in bench, made as an operator makes one, with users on it.
 type singleStack struct {
 	*stack
 	box  *standin.Box
@@ -103,7 +103,7 @@ func (s *singleStack) python(t *testing.T, lines string) string {
 	return s.box.Sh(t, "cd sites && ../env/bin/python - <<'END'\nimport frappe\nfrappe.init(\""+master+"\")\nfrappe.connect()\n"+lines+"\nfrappe.db.commit()\nEND")
 }
 
-// look is what the master site is beside the users that signed up.
+// look is the state of the master site without the users that signed up.
 func (s *singleStack) look(t *testing.T) string {
 	return s.box.Sh(t, "ls sites; sha256sum sites/"+master+"/site_config.json") + s.python(t, `
 old = ("Administrator", "Guest", "boss@example.com", "carl@example.com")
@@ -114,7 +114,7 @@ print(frappe.db.sql("select name, disabled from tabRole order by name"), frappe.
 print(sorted(frappe.db.get_tables(cached=False)))`)
 }
 
-// users are those who signed up, and whether each may come in.
+// users are those who signed up, and whether each can log in.
 func (s *singleStack) users(t *testing.T) string {
 	return s.python(t, `
 for row in frappe.db.sql("select name, enabled, (select count(*) from `+"`tabHas Role`"+` r where r.parent = u.name), coalesce(api_key, '') != '' from tabUser u"
@@ -169,8 +169,8 @@ func (s *singleStack) succeeds(id string) {
 	}
 }
 
-// TestSingle signs people up on a master site, refuses some, suspends and removes
-// them, and leaves all that was there before as it was.
+// TestSingle signs people up on a master site, refuses some, suspends and removes them,
+// and leaves everything else on the site as it was.
 func TestSingle(t *testing.T) {
 	s := newSingleStack(t, 2)
 	before := s.look(t)
@@ -201,7 +201,7 @@ func TestSingle(t *testing.T) {
 		password, word string
 		code           nexus.Code
 	}{
-		"joe@example.com":  {"Passw0rdXyz", "password", nexus.Invalid}, // good enough for us, not for the site
+		"joe@example.com":  {"Passw0rdXyz", "password", nexus.Invalid}, // Nexus accepts it, the site does not
 		"Carl@example.com": {goodWord, "already", nexus.Conflict},      // was there before
 	} {
 		job := s.end(s.asked(email, want.password).JobId, time.Minute)
@@ -221,7 +221,7 @@ func TestSingle(t *testing.T) {
 	if got := s.users(t); got != "joe@example.com 1 1 1" {
 		t.Errorf("users after the removal: %s", got)
 	}
-	s.succeeds(s.asked("jane@example.com", goodWord).JobId) // the address is free again
+	s.succeeds(s.asked("jane@example.com", goodWord).JobId) // the e-mail is free again
 
 	for what, do := range map[string]func() error{
 		"delete": func() error { _, err := s.client.Delete(t.Context(), master, true); return err },
@@ -265,9 +265,9 @@ func (s *singleStack) suspended(site string, pair gen.Credentials) {
 	}
 }
 
-// TestSingleWorkerKilled kills the worker after each write that the site has
-// carried out, before the answer came: the next one goes on, and there is one
-// user with one key.
+// TestSingleWorkerKilled kills the worker after each write that the site has carried
+// out, before the answer arrives. The next worker continues, and there is one user with
+// one key.
 func TestSingleWorkerKilled(t *testing.T) {
 	s := newSingleStack(t, 1)
 	before := s.look(t)
@@ -315,9 +315,9 @@ func TestSingleWorkerKilled(t *testing.T) {
 	}
 }
 
-// TestSingleWaits has a master site that is away, and one that takes no more
-// users this hour: signups wait, and can be canceled. A user who took our mark
-// off is neither touched nor said to be gone.
+// TestSingleWaits has a master site that is away, and one that accepts no more users
+// this hour: signups wait, and can be canceled. A user who removed his mark is neither
+// changed nor reported as gone.
 func TestSingleWaits(t *testing.T) {
 	s := newSingleStack(t, 1)
 	waits := func(id string, want gen.Wait) {
@@ -363,7 +363,7 @@ func TestSingleWaits(t *testing.T) {
 	}
 }
 
-// strip takes the mark off, as the user may through the API.
+// strip removes the mark, as the user may through the API.
 func (s *singleStack) strip(email string, pair gen.Credentials) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPut, "http://"+s.sites+"/api/resource/User/"+email,
@@ -384,8 +384,8 @@ func (s *singleStack) strip(email string, pair gen.Credentials) {
 	}
 }
 
-// TestSingleMasterBesides has a master site named in multi-tenant mode, with a key that
-// is wrong: a warning, no more. Its name is nobody's to take.
+// TestSingleMasterBesides names a master site in multi-tenant mode, with a wrong key:
+// there is only a warning, and the site's name is reserved.
 func TestSingleMasterBesides(t *testing.T) {
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/ping") {
@@ -426,8 +426,8 @@ func TestSingleMasterBesides(t *testing.T) {
 	}
 }
 
-// TestSingleNeeds starts without what single-tenant mode needs: each lack is told
-// in a sentence, at once, and no secret with it.
+// TestSingleNeeds starts without the settings that single-tenant mode needs: each is
+// named in one sentence, all at once, and without a secret.
 func TestSingleNeeds(t *testing.T) {
 	for _, tc := range []struct{ name, env, want string }{
 		{"nothing", "", "ERP_NEXT_URL is needed; FRAPPE_SITE_NAME is needed; ERP_API_KEY is needed; ERP_API_SECRET is needed"},

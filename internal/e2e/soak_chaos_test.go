@@ -18,7 +18,7 @@ const (
 	soakPace    = 2500 * time.Millisecond // between two faults, on average
 )
 
-// breaker breaks one thing after the other, and puts a new one in its place.
+// breaker breaks one part after the other and replaces it.
 type breaker struct {
 	k       *soak
 	workers [soakWorkers]*process
@@ -28,7 +28,7 @@ type breaker struct {
 	frozen  sync.WaitGroup
 }
 
-// breakThings starts the workers and the api, and the faults on them.
+// breakThings starts the workers and the API, and the faults.
 func (k *soak) breakThings() *breaker {
 	b := &breaker{k: k, stop: make(chan struct{})}
 	b.startAPI()
@@ -44,7 +44,7 @@ func (b *breaker) startAPI() {
 	b.up()
 }
 
-// up waits for the api, whatever it says of its health.
+// up waits until the API answers, ready or not.
 func (b *breaker) up() {
 	eventually(b.k.t, 30*time.Second, "the api answers", func() bool {
 		response, err := http.Get(b.k.api + "/healthz")
@@ -59,19 +59,19 @@ func (b *breaker) worker() *process {
 	return start(b.k.t, b.k.log, b.k.env, filepath.Join(binaries, "worker"))
 }
 
-// fault is a way to break something, and how often it is among the cards of a deck.
+// fault is a way to break something, and its frequency.
 type fault struct {
 	what  string
 	times int
 	do    func()
 }
 
-// faults are all that may happen: mostly to workers, of which one is chosen.
+// faults are all faults, most of them on one of the workers.
 func (b *breaker) faults() []fault {
 	one := func() *(*process) { return &b.workers[rand.IntN(soakWorkers)] }
 	return []fault{
 		{"worker killed", 8, func() { w := one(); (*w).end(os.Kill); *w = b.worker() }},
-		{"worker replaced", 3, func() { w := one(); (*w).send(syscall.SIGTERM); *w = b.worker() }}, // the old one drains beside it
+		{"worker replaced", 3, func() { w := one(); (*w).send(syscall.SIGTERM); *w = b.worker() }}, // the old worker drains meanwhile
 		{"worker frozen past its leases", 3, func() { b.freeze(*one(), 5*time.Second+rand.N(4*time.Second)) }},
 		{"api killed", 2, func() { b.api.end(os.Kill); b.startAPI() }},
 		{"api replaced", 1, func() { b.api.end(syscall.SIGTERM); b.startAPI() }},
@@ -80,8 +80,8 @@ func (b *breaker) faults() []fault {
 	}
 }
 
-// run breaks things until it is told to rest: each once, so that a short run on a
-// slow machine sees every fault too, and from then on as often as they are in a deck.
+// run breaks things until it is told to stop: first each fault once, so that a short run
+// on a slow machine has all of them, then at random by frequency.
 func (b *breaker) run() {
 	deck := shuffled(b.faults())
 	for {
@@ -109,8 +109,8 @@ func shuffled(deck []fault) []fault {
 	return deck
 }
 
-// freeze stops a process for a while. Redis' is waited for; a worker's time
-// passes beside other faults, even its own end.
+// freeze stops a process for a while. It waits for Redis to continue; other faults go on
+// while a worker is stopped, and may even kill it.
 func (b *breaker) freeze(p *process, d time.Duration) {
 	p.send(syscall.SIGSTOP)
 	thaw := func() {
@@ -128,8 +128,7 @@ func (b *breaker) freeze(p *process, d time.Duration) {
 	b.frozen.Go(thaw)
 }
 
-// rest breaks no more, and leaves a system that works. Each fault has happened, or
-// the run showed too little.
+// rest stops the faults and leaves a system that works. Each fault must have happened.
 func (b *breaker) rest() {
 	close(b.stop)
 	b.done.Wait()

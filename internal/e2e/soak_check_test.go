@@ -16,7 +16,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// keys lists what Redis has below a prefix of ours, without it.
+// keys lists the keys of Redis below a prefix, without the prefix.
 func (k *soak) keys(prefix string) (out []string) {
 	k.t.Helper()
 	ctx := context.WithoutCancel(k.t.Context())
@@ -30,7 +30,7 @@ func (k *soak) keys(prefix string) (out []string) {
 	return out
 }
 
-// settle waits until nothing is under way.
+// settle waits until no job is under way.
 func (k *soak) settle() {
 	k.t.Helper()
 	eventually(k.t, 2*time.Minute, "nothing is due any more", func() bool {
@@ -39,9 +39,9 @@ func (k *soak) settle() {
 	})
 }
 
-// nothingLost holds that every job that was promised is there, over, and as it
-// was last seen; and that every tenant that should be has a row and a site that
-// its key opens.
+// nothingLost checks that every accepted job is there, over, and in the state that was
+// seen last, and that every tenant that should exist has a row and a site that its key
+// opens.
 func (k *soak) nothingLost() {
 	k.t.Helper()
 	again := 0
@@ -68,8 +68,8 @@ func (k *soak) nothingLost() {
 	}
 }
 
-// nothingTwice holds that there is no job but those promised, that each came to
-// one end, and that no step of it was done twice.
+// nothingTwice checks that there is no job but the accepted ones, that each ended once,
+// and that no step was done twice.
 func (k *soak) nothingTwice() {
 	k.t.Helper()
 	for _, id := range k.keys("job:") {
@@ -106,8 +106,8 @@ func (k *soak) nothingTwice() {
 	}
 }
 
-// nothingLeft holds that bench and Redis have what the tenants that are there
-// need, and nothing else.
+// nothingLeft checks that bench and Redis have what the existing tenants need, and
+// nothing else.
 func (k *soak) nothingLeft() {
 	k.t.Helper()
 	for room, want := range map[string]int{"sites": len(k.there), "intent": 0} {

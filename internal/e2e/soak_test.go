@@ -31,9 +31,8 @@ const (
 	soakLongest = 40 * time.Minute
 )
 
-// soak is a crowd whose tenants live and die, on a system that somebody keeps
-// breaking. It knows every promise that was made, and so what must be there in
-// the end.
+// soak is many tenants that come and go on a system that breaker breaks. It records
+// every accepted job, and so knows what must exist at the end.
 type soak struct {
 	*stack
 	redis *redisServer
@@ -41,15 +40,15 @@ type soak struct {
 	most  int // jobs; 0: no limit
 
 	mu     sync.Mutex
-	jobs   map[string]string          // every job that was promised, and its kind
-	there  map[string]gen.Credentials // every site that must work, and the key that opens it
+	jobs   map[string]string          // the kind of every accepted job
+	there  map[string]gen.Credentials // the key of every site that must work
 	ends   map[string]int             // kind and state → how many
 	faults map[string]int
 }
 
-// TestSoak lets tenants come and go while workers, APIs and Redis are killed,
-// frozen and replaced at random, all the time: no job is lost, none is done twice,
-// nothing is left behind, and the doctor finds nothing.
+// TestSoak makes and removes tenants while workers, APIs and Redis are killed, frozen
+// and replaced at random. No job is lost, none is done twice, nothing is left, and the
+// doctor finds nothing.
 func TestSoak(t *testing.T) {
 	k := newSoak(t)
 	chaos := k.breakThings()
@@ -85,15 +84,14 @@ func newSoak(t *testing.T) *soak {
 	return k
 }
 
-// more tells whether another tenant may come.
+// more reports whether another tenant may be made.
 func (k *soak) more() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return !k.t.Failed() && time.Now().Before(k.until) && (k.most == 0 || len(k.jobs) < k.most)
 }
 
-// person lives through one tenant after the other; a name that became free is
-// sometimes taken again.
+// person makes one tenant after the other, sometimes with a name that became free.
 func (k *soak) person(who int) {
 	name, again := "", false
 	for n := 0; k.more(); n++ {
@@ -105,8 +103,8 @@ func (k *soak) person(who int) {
 	}
 }
 
-// mailbox is who signs up next; most are well. A rollback that is stuck takes two
-// minutes until it is parked, so none begins late.
+// mailbox returns the e-mail of the next signup, most of them without a fault. A stuck
+// rollback takes two minutes until it is parked, so none begins late.
 func (k *soak) mailbox() string {
 	ill := []string{"flaky-site", "flaky-apps", "flaky-verify", "full-bench", "fail-site", "fail-apps", "fail-user", "fail-plan",
 		"fail-key", "fail-verify"}
@@ -121,8 +119,8 @@ func (k *soak) mailbox() string {
 	return ill[rand.IntN(len(ill))]
 }
 
-// tenancy is a tenant's life, from the signup to the end of what was asked of it.
-// Gone: its name is free again.
+// tenancy is the life of one tenant, from the signup to the end of its last job. Gone:
+// its name is free again.
 func (k *soak) tenancy(name, key string) (gone bool) {
 	email := k.mailbox()
 	a, err := insist(k, func() (gen.Accepted, error) {
@@ -153,7 +151,7 @@ func (k *soak) tenancy(name, key string) (gone bool) {
 	return gone
 }
 
-// change is one more thing that happens to a tenant.
+// change does one more operation on a tenant.
 func (k *soak) change(site string) (gone bool) {
 	key := fmt.Sprintf("%s-%x", site, rand.Uint64())
 	switch rand.IntN(4) {
@@ -186,7 +184,8 @@ func (k *soak) change(site string) (gone bool) {
 	return gone
 }
 
-// operate has an operator's job done, past the client, which sends no key here.
+// operate runs an operator's job, without the client, which sends no idempotency key
+// here.
 func (k *soak) operate(kind, method, path, key string) gen.State {
 	job, err := insist(k, func() (job gen.Job, err error) {
 		a := k.call(method, path, "", "Authorization", "Bearer "+operator, "Idempotency-Key", key)
@@ -206,8 +205,7 @@ func (k *soak) operate(kind, method, path, key string) gen.State {
 	return k.over(job.Id).State
 }
 
-// insist asks until there is an answer, as a client with a retry does: with the
-// same key.
+// insist repeats a request until there is an answer, with the same idempotency key.
 func insist[T any](k *soak, ask func() (T, error)) (out T, err error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		if out, err = ask(); nexus.CodeOf(err) != nexus.Unavailable || k.t.Context().Err() != nil {
@@ -220,8 +218,8 @@ func insist[T any](k *soak, ask func() (T, error)) (out T, err error) {
 	}
 }
 
-// over waits for the end of a job; one that is parked is resumed, as an operator
-// does who has mended the cause.
+// over waits for the end of a job. A parked job is resumed, as by an operator who has
+// mended the cause.
 func (k *soak) over(id string) (job gen.Job) {
 	ctx, cancel := context.WithDeadline(k.t.Context(), k.until.Add(10*time.Minute))
 	defer cancel()
@@ -251,7 +249,7 @@ func (k *soak) over(id string) (job gen.Job) {
 	return job
 }
 
-// opens picks a key up, and holds that it opens its site.
+// opens picks up a key, and checks that it opens its site.
 func (k *soak) opens(site, job, claim string) {
 	pair, err := insist(k, func() (gen.Credentials, error) {
 		return k.client.Credentials(k.t.Context(), job, nexus.Secret(claim), "pick-up")
@@ -295,7 +293,7 @@ func (k *soak) count(kind, end string) {
 	k.ends[kind+" "+end]++
 }
 
-// report tells what was done and what was broken meanwhile.
+// report prints what was done and which faults happened.
 func (k *soak) report() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

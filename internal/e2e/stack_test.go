@@ -29,8 +29,8 @@ import (
 
 const operator = "operator-token-of-the-tests"
 
-// binaries holds the programs as they are shipped, and the api as api-faults with
-// its fault points.
+// binaries is the folder of the programs as they are shipped, and of the API with fault
+// points as api-faults.
 var binaries string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -53,7 +53,7 @@ func build(m *testing.M) int {
 	return m.Run()
 }
 
-// process is one of our programs, or a server of theirs.
+// process is one of the programs, or a server that they need.
 type process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
@@ -61,7 +61,7 @@ type process struct {
 	done chan struct{}
 }
 
-// logs keeps what processes wrote, to be searched and shown on failure.
+// logs keeps the output of processes, to be searched, and printed if a test fails.
 type logs struct {
 	also  *logs     // gets every line too
 	file  io.Writer // and so does this, unless nil
@@ -81,7 +81,7 @@ func (l *logs) add(line string) {
 	}
 }
 
-// copyTo writes what there is, and every line that comes, to a file as well.
+// copyTo writes the present and all later lines to a file too.
 func (l *logs) copyTo(w io.Writer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,7 +136,7 @@ func start(t testing.TB, log *logs, env []string, name string, args ...string) *
 	return p
 }
 
-// end sends a signal and waits until the process is gone.
+// end sends a signal and waits until the process has ended.
 func (p *process) end(signal os.Signal) {
 	_ = p.cmd.Process.Signal(signal)
 	select {
@@ -146,7 +146,7 @@ func (p *process) end(signal os.Signal) {
 	}
 }
 
-// eventually waits for what must come true; it looks often and gives up loudly.
+// eventually waits until a condition is true, and fails the test after the given time.
 func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	deadline, tick := time.After(within), time.NewTicker(20*time.Millisecond)
@@ -160,7 +160,7 @@ func eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 	}
 }
 
-// listening waits for the line in which a program says where it listens.
+// listening waits for the log line in which a program gives its address.
 func listening(t testing.TB, log *logs, msg, field string) (addr string) {
 	t.Helper()
 	eventually(t, 20*time.Second, msg, func() bool {
@@ -175,7 +175,7 @@ func listening(t testing.TB, log *logs, msg, field string) (addr string) {
 	return addr
 }
 
-// newStack starts Redis, the sandbox's sites, an api and workers.
+// newStack starts Redis, the sandbox's sites, an API and workers.
 func newStack(t testing.TB, workers int, env ...string) *stack {
 	t.Helper()
 	s := bareStack(t, env...)
@@ -188,7 +188,7 @@ func newStack(t testing.TB, workers int, env ...string) *stack {
 	return s
 }
 
-// bareStack starts Redis, and knows the environment that all processes share.
+// bareStack starts Redis, and prepares the environment of all processes.
 func bareStack(t testing.TB, env ...string) *stack {
 	t.Helper()
 	s := &stack{t: t, dir: t.TempDir(), log: &logs{}}
@@ -206,7 +206,7 @@ func bareStack(t testing.TB, env ...string) *stack {
 	return s
 }
 
-// startAPI starts one more api; the client speaks to the last one started.
+// startAPI starts another API; the client calls the last one that was started.
 func (s *stack) startAPI() {
 	s.t.Helper()
 	log := &logs{also: s.log}
@@ -238,9 +238,9 @@ func (s *stack) nexus(input string, args ...string) (stdout, stderr string, code
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// sound waits until no job is under way, then holds that registry and bench agree:
-// nexus doctor finds nothing and ends with 0. It is for the end of each test that
-// breaks something on purpose, when all is mended as an operator would.
+// sound waits until no job is under way, then checks that registry and bench agree:
+// nexus doctor finds nothing and ends with 0. It is for the end of each test that breaks
+// something, when everything is mended.
 func (s *stack) sound() {
 	s.t.Helper()
 	eventually(s.t, 2*time.Minute, "no job is under way", func() bool {
@@ -250,8 +250,8 @@ func (s *stack) sound() {
 	s.finds(nil)
 }
 
-// fromRedis is what Redis answers, nil being the zero value. An error of it ends the
-// test: it is not the nothing that many a test waits for.
+// fromRedis returns Redis' answer, the zero value for nil. An error ends the test: it
+// must not look like a missing key.
 func fromRedis[T any](t testing.TB, cmd interface{ Result() (T, error) }) T {
 	t.Helper()
 	out, err := cmd.Result()
@@ -276,7 +276,7 @@ func (s *stack) startRedis() {
 	eventually(s.t, 20*time.Second, "redis answers", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
 }
 
-// signup asks for a site named after a number, as a person would.
+// signup signs up for a site.
 func (s *stack) signup(name, email string) gen.Accepted {
 	s.t.Helper()
 	accepted, err := s.client.Signup(s.t.Context(), gen.SignupRequest{Email: email, Password: "Passw0rdXyz",

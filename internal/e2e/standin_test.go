@@ -18,8 +18,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// dockerStack is two apis and workers over real Redis, Docker and the stand-in
-// bench on a real MariaDB, set up by `nexus bench init` as an operator would.
+// dockerStack is two APIs and workers with real Redis, Docker and the stand-in bench on
+// a real MariaDB, prepared by nexus bench init.
 type dockerStack struct {
 	*stack
 	box *standin.Box
@@ -49,7 +49,7 @@ func newDockerStack(t *testing.T, workers int, pace time.Duration, env ...string
 	return s
 }
 
-// db is the name of a job's database, as the runner was told.
+// db is the name of a job's database.
 func (s *dockerStack) db(id string) string {
 	s.t.Helper()
 	install, err := s.rdb.Get(s.t.Context(), "{nexus}:install").Result()
@@ -59,8 +59,8 @@ func (s *dockerStack) db(id string) string {
 	return nexus.JobID(id).Database(nexus.InstallID(install))
 }
 
-// gone holds that nothing of a job is left: on the bench, in the database, in
-// Redis (but for the record that tells the story), or as a row of the registry.
+// gone checks that nothing of a job is left: on the bench, in the database, in Redis
+// except for its record, or as a row.
 func (s *dockerStack) gone(site, job string) {
 	s.t.Helper()
 	if left := s.box.Left(s.t, nexus.SiteName(site), s.db(job)); len(left) > 0 {
@@ -76,7 +76,7 @@ func (s *dockerStack) gone(site, job string) {
 	}
 }
 
-// signupAll asks for n sites at once.
+// signupAll signs up for n sites at once.
 func (s *dockerStack) signupAll(n int, name string) []gen.Accepted {
 	s.t.Helper()
 	accepted := make([]gen.Accepted, n)
@@ -88,8 +88,8 @@ func (s *dockerStack) signupAll(n int, name string) []gen.Accepted {
 	return accepted
 }
 
-// TestTwentyAtOnce signs twenty companies up at once; then all are removed
-// again, and nothing of them is left.
+// TestTwentyAtOnce signs twenty companies up at once, then removes all, and nothing is
+// left.
 func TestTwentyAtOnce(t *testing.T) {
 	s := newDockerStack(t, 3, 300*time.Millisecond)
 	look := s.box.Plant(t, "theirs.localhost")
@@ -127,8 +127,9 @@ func TestTwentyAtOnce(t *testing.T) {
 	})
 }
 
-// TestFailsForGood asks for an app the bench lacks, and for a name that somebody
-// else's site has: the job fails in words, and everything is undone.
+// TestFailsForGood signs up for an app that the bench lacks, and for the name of a site
+// that belongs to somebody else: the job fails with a sentence, and everything is
+// undone.
 func TestFailsForGood(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond, "NEXUS_APPS=erpnext,no_such_app")
 	look := s.box.Plant(t, "theirs.localhost")
@@ -152,7 +153,7 @@ func TestFailsForGood(t *testing.T) {
 	}
 }
 
-// TestCancel cancels in each state.
+// TestCancel cancels a job in each state.
 func TestCancel(t *testing.T) {
 	s := newDockerStack(t, 0, 2*time.Second, "NEXUS_BENCH_SLOTS=1")
 	cancel := func(a gen.Accepted) (nexus.Code, gen.Job) {
@@ -205,8 +206,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestProvisionCommand makes a tenant by the command line: one JSON object and
-// nothing else on standard output.
+// TestProvisionCommand makes a tenant with nexus provision: standard output is one JSON
+// object and nothing else.
 func TestProvisionCommand(t *testing.T) {
 	s := newDockerStack(t, 1, 300*time.Millisecond)
 	out, errs, code := s.nexus("Passw0rdXyz\n", "provision", "--email", "jane@example.com", "--name", "Jane Doe", "--organization", "By Hand")

@@ -13,10 +13,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestSubmitDiesAnywhere kills the api at every point around the record of a
-// signup. With the same key the same job comes out, and it succeeds; without one
-// there is no half job and no name that is blocked for ever: it is free, or its job
-// makes the site.
+// TestSubmitDiesAnywhere kills the API at every point around the record of a signup. The
+// same idempotency key finds the same job, which succeeds. Without a key there is no
+// half-recorded job and no blocked name: it is free, or its job makes the site.
 func TestSubmitDiesAnywhere(t *testing.T) {
 	s := newStack(t, 1)
 	for i, point := range []string{"signup: read", "submit: before the record", "submit: after the record",
@@ -45,7 +44,7 @@ func TestSubmitDiesAnywhere(t *testing.T) {
 			}
 		})
 	}
-	// Whatever was recorded has ended, and nothing is due any more.
+	// Every recorded job has ended, and the due index is empty.
 	eventually(t, 30*time.Second, "nothing is left due", func() bool {
 		n, err := s.rdb.ZCard(t.Context(), "{nexus}:due").Result()
 		return err == nil && n == 0
@@ -62,7 +61,7 @@ func TestSubmitDiesAnywhere(t *testing.T) {
 	s.sound()
 }
 
-// diesAt asks an api that dies at a point.
+// diesAt calls an API that dies at a point.
 func (s *stack) diesAt(t *testing.T, point, name, key string) {
 	t.Helper()
 	log := &logs{also: s.log}
