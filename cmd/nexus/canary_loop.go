@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/nexus-erp/provisioner/internal/app"
 )
 
 // canaryMetrics count runs.
@@ -24,7 +26,7 @@ type canaryMetrics struct {
 
 func newCanaryMetrics() *canaryMetrics {
 	m := &canaryMetrics{
-		registry: prometheus.NewRegistry(),
+		registry: app.NewRegistry(),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_canary_runs_total",
 			Help: "Runs of the canary, by result: ok or failed."}, []string{"result"}),
 		last: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nexus_canary_last_success_timestamp_seconds",

@@ -62,7 +62,7 @@ type app struct {
 // stop.
 func Run(ctx context.Context, c Config, parts Parts, log *slog.Logger, ready func(Addresses)) error {
 	group, ctx := errgroup.WithContext(ctx)
-	a := &app{c: c, parts: parts, log: log, registry: prometheus.NewRegistry(), group: group}
+	a := &app{c: c, parts: parts, log: log, registry: NewRegistry(), group: group}
 	defer a.close()
 	at, err := a.start(ctx)
 	if err != nil {

@@ -6,8 +6,6 @@ import (
 	"io"
 	"log/slog"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
@@ -107,7 +105,7 @@ func withTools(ctx context.Context, environ []string, use func(tools) error) err
 	if err = errors.Join(append([]error{err}, c.benchNeeds(parts)...)...); err != nil {
 		return Misconfigured{err}
 	}
-	a := &app{c: c, parts: parts, log: NewLog(io.Discard, slog.LevelError), registry: prometheus.NewRegistry()}
+	a := &app{c: c, parts: parts, log: NewLog(io.Discard, slog.LevelError), registry: NewRegistry()}
 	defer a.close()
 	if a.redis, err = connect(c.RedisURL.Reveal(), false); err != nil {
 		return err
