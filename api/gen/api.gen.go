@@ -306,8 +306,11 @@ type AdoptRequest struct {
 	NewKey *bool `json:"newKey,omitempty"`
 
 	// Plan Left out: free.
-	Plan *string `json:"plan,omitempty"`
+	Plan *AnyPlan `json:"plan,omitempty"`
 }
+
+// AnyPlan Left out: free.
+type AnyPlan = string
 
 // Bench defines model for Bench.
 type Bench struct {
@@ -496,7 +499,7 @@ type Name = string
 // Next The cursor of the next page; left out on the last one.
 type Next = string
 
-// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns are exact up to U+00FF (digits: U+065F): beyond it they allow any character.
+// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns of letters are exact up to U+00FF, that of digits up to U+FFFF: beyond it they allow any character.
 type Password = string
 
 // Path A path on this server.
@@ -539,12 +542,12 @@ type Sentence = string
 // SignupRequest Optional fields may be empty or null, which means left out.
 type SignupRequest struct {
 	// Country Its ISO 3166 code or its name in English: one of /choices.
-	Country *string `json:"country,omitempty"`
+	Country *WishedCountry `json:"country,omitempty"`
 
 	// Currency One of /choices. The site's settings name it, and its setup wizard offers it.
 	//
 	// Example: EUR
-	Currency *string `json:"currency,omitempty"`
+	Currency *WishedCurrency `json:"currency,omitempty"`
 
 	// Email An address in ASCII, in 140 characters, 64 of them before the @.
 	Email Email `json:"email"`
@@ -555,12 +558,12 @@ type SignupRequest struct {
 	// Language One of /choices.
 	//
 	// Example: de
-	Language *string `json:"language,omitempty"`
+	Language *WishedLanguage `json:"language,omitempty"`
 
 	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns are exact up to U+00FF (digits: U+065F): beyond it they allow any character.
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns of letters are exact up to U+00FF, that of digits up to U+FFFF: beyond it they allow any character.
 	Password Password `json:"password"`
 
 	// Plan Left out: free.
@@ -572,7 +575,7 @@ type SignupRequest struct {
 	// Timezone One of /choices; left out, the operator's.
 	//
 	// Example: Europe/Berlin
-	Timezone *string `json:"timezone,omitempty"`
+	Timezone *WishedTimeZone `json:"timezone,omitempty"`
 }
 
 // SiteName The host of the site.
@@ -641,12 +644,12 @@ type TenantList struct {
 // TenantRequest As a SignupRequest; the subdomain has to be given.
 type TenantRequest struct {
 	// Country Its ISO 3166 code or its name in English: one of /choices.
-	Country *string `json:"country,omitempty"`
+	Country *WishedCountry `json:"country,omitempty"`
 
 	// Currency One of /choices. The site's settings name it, and its setup wizard offers it.
 	//
 	// Example: EUR
-	Currency *string `json:"currency,omitempty"`
+	Currency *WishedCurrency `json:"currency,omitempty"`
 
 	// Email An address in ASCII, in 140 characters, 64 of them before the @.
 	Email Email `json:"email"`
@@ -657,16 +660,16 @@ type TenantRequest struct {
 	// Language One of /choices.
 	//
 	// Example: de
-	Language *string `json:"language,omitempty"`
+	Language *WishedLanguage `json:"language,omitempty"`
 
 	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns are exact up to U+00FF (digits: U+065F): beyond it they allow any character.
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns of letters are exact up to U+00FF, that of digits up to U+FFFF: beyond it they allow any character.
 	Password Password `json:"password"`
 
 	// Plan Left out: free.
-	Plan *string `json:"plan,omitempty"`
+	Plan *AnyPlan `json:"plan,omitempty"`
 
 	// Subdomain The address before the domain.
 	Subdomain string `json:"subdomain"`
@@ -674,7 +677,7 @@ type TenantRequest struct {
 	// Timezone One of /choices; left out, the operator's.
 	//
 	// Example: Europe/Berlin
-	Timezone *string `json:"timezone,omitempty"`
+	Timezone *WishedTimeZone `json:"timezone,omitempty"`
 }
 
 // TenantState defines model for TenantState.
@@ -688,6 +691,24 @@ type URL = string
 
 // Wait What a job waits for.
 type Wait string
+
+// WishedCountry Its ISO 3166 code or its name in English: one of /choices.
+type WishedCountry = string
+
+// WishedCurrency One of /choices. The site's settings name it, and its setup wizard offers it.
+//
+// Example: EUR
+type WishedCurrency = string
+
+// WishedLanguage One of /choices.
+//
+// Example: de
+type WishedLanguage = string
+
+// WishedTimeZone One of /choices; left out, the operator's.
+//
+// Example: Europe/Berlin
+type WishedTimeZone = string
 
 // Cursor defines model for Cursor.
 type Cursor = string
