@@ -499,7 +499,7 @@ type Name = string
 // Next The cursor of the next page; left out on the last one.
 type Next = string
 
-// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns of letters are exact up to U+00FF, that of digits up to U+FFFF: beyond it they allow any character.
+// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. Beyond U+00FF the patterns take each letter of a script with small and capital letters for both; what is beyond U+FFFF they take for none, though the server does.
 type Password = string
 
 // Path A path on this server.
@@ -563,7 +563,7 @@ type SignupRequest struct {
 	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns of letters are exact up to U+00FF, that of digits up to U+FFFF: beyond it they allow any character.
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. Beyond U+00FF the patterns take each letter of a script with small and capital letters for both; what is beyond U+FFFF they take for none, though the server does.
 	Password Password `json:"password"`
 
 	// Plan Left out: free.
@@ -665,7 +665,7 @@ type TenantRequest struct {
 	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. The patterns of letters are exact up to U+00FF, that of digits up to U+FFFF: beyond it they allow any character.
+	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. Beyond U+00FF the patterns take each letter of a script with small and capital letters for both; what is beyond U+FFFF they take for none, though the server does.
 	Password Password `json:"password"`
 
 	// Plan Left out: free.
