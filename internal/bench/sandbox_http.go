@@ -19,7 +19,9 @@ func (s *Sandbox) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/method/ping", s.route(ping))
 	mux.HandleFunc("GET /api/method/frappe.auth.get_logged_user", s.route(loggedUser))
-	mux.HandleFunc("GET /api/resource/{doctype}", s.route(list))
+	mux.HandleFunc("GET /api/resource/{doctype}", s.route(s.list))
+	mux.HandleFunc("POST /api/resource/{doctype}", s.route(s.create))
+	mux.HandleFunc("GET /api/resource/{doctype}/{name}", s.route(s.show))
 	mux.HandleFunc("GET /{$}", s.route(home))
 	return mux
 }
@@ -59,17 +61,6 @@ func loggedUser(w http.ResponseWriter, r *http.Request, site *siteState) {
 	if allowed(w, r, site) {
 		answer(w, http.StatusOK, map[string]string{"message": site.User.Email})
 	}
-}
-
-func list(w http.ResponseWriter, r *http.Request, site *siteState) {
-	if !allowed(w, r, site) {
-		return
-	}
-	rows := []map[string]string{}
-	if r.PathValue("doctype") == "User" {
-		rows = append(rows, map[string]string{"name": site.User.Email})
-	}
-	answer(w, http.StatusOK, map[string]any{"data": rows})
 }
 
 // allowed checks "Authorization: token key:secret": none is 403, a wrong one 401.

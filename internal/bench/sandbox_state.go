@@ -80,7 +80,7 @@ func (s *siteState) info() nexus.SiteInfo {
 type folder struct{ root string }
 
 func (f folder) make() error {
-	for _, name := range []string{"sites", "intent", "fence", "locks", "faults"} {
+	for _, name := range []string{"sites", "documents", "intent", "fence", "locks", "faults"} {
 		if err := os.MkdirAll(filepath.Join(f.root, name), 0o700); err != nil {
 			return err
 		}
@@ -114,7 +114,9 @@ func (f folder) site(name nexus.SiteName) (*siteState, error) {
 
 func (f folder) saveSite(s *siteState) error { return write(f.path("sites", string(s.Site)), s) }
 
-func (f folder) removeSite(name nexus.SiteName) error { return remove(f.path("sites", string(name))) }
+func (f folder) removeSite(name nexus.SiteName) error {
+	return errors.Join(remove(f.path("documents", string(name))), remove(f.path("sites", string(name))))
+}
 
 func (f folder) intent(site nexus.SiteName) (*nexus.Intent, error) {
 	return read[nexus.Intent](f.path("intent", string(site)))
