@@ -115,7 +115,10 @@ func (f folder) site(name nexus.SiteName) (*siteState, error) {
 func (f folder) saveSite(s *siteState) error { return write(f.path("sites", string(s.Site)), s) }
 
 func (f folder) removeSite(name nexus.SiteName) error {
-	return errors.Join(remove(f.path("documents", string(name))), remove(f.path("sites", string(name))))
+	if err := remove(f.path("documents", string(name))); err != nil {
+		return err
+	}
+	return remove(f.path("sites", string(name)))
 }
 
 func (f folder) intent(site nexus.SiteName) (*nexus.Intent, error) {
