@@ -17,12 +17,12 @@ import (
 
 const (
 	pingEvery = 5 * time.Second
-	// silence is how long the other end may say nothing before it counts as gone.
+	// silence is how long the runner may send nothing before it counts as gone.
 	silence = 15 * time.Second
-	// cancelGrace is how long a canceled operation's own answer is waited for.
+	// cancelGrace is how long to wait for the answer of a canceled operation.
 	cancelGrace = 5 * time.Second
 	longestLine = 1 << 20
-	// outagePause is when a bench that was away is asked again.
+	// outagePause is the time until a bench that was away is tried again.
 	outagePause = 5 * time.Second
 )
 
@@ -73,16 +73,16 @@ type conn struct {
 	next    int64
 	open    map[string]*pendingOp
 	heard   time.Time
-	greeted bool      // the runner is up; before, it imports and says nothing
-	stuck   time.Time // since when a write is under way; zero: none is
-	why     error     // why it is over
+	greeted bool      // the runner has said hello; before that it is silent, importing Frappe
+	stuck   time.Time // when the write that is under way began; zero: none is
+	why     error     // why the connection was closed
 	writing sync.Mutex
 	loops   sync.WaitGroup
 }
 
 type pendingOp struct {
-	answer   frame         // its first, once answered is closed
-	answered chan struct{} // not a channel of frames: whatever else happens, an answer that came counts
+	answer   frame         // valid once answered is closed
+	answered chan struct{} // not a channel of frames: an answer that came is never lost to another case of a select
 	progress func(string, int)
 }
 
@@ -126,11 +126,11 @@ func (c *conn) read(ctx context.Context) {
 		var f frame
 		if err := json.Unmarshal(line, &f); err != nil {
 			if id := answered(line); id != "" {
-				c.handle(frame{ID: id}) // nobody may wait for an answer that came
+				c.handle(frame{ID: id}) // its caller must not wait on
 				continue
 			}
-			// Somebody else's print, not worth the other operations. Its text is not
-			// logged: nobody knows what it holds.
+			// Printed by something else; the other operations go on. The text is not
+			// logged, since it may hold a secret.
 			c.log.WarnContext(ctx, "junk from the runner skipped", "bytes", len(line))
 			continue
 		}
@@ -138,7 +138,7 @@ func (c *conn) read(ctx context.Context) {
 	}
 }
 
-// answered is the id of an answer whose rest is of other types than ours.
+// answered returns the id of an answer whose other fields do not decode.
 func answered(line []byte) string {
 	var head struct {
 		ID    string `json:"id"`
@@ -150,7 +150,8 @@ func answered(line []byte) string {
 	return head.ID
 }
 
-// readLine reads up to a newline; a line that is too long is junk, not the end.
+// readLine reads up to a newline. A line that is too long becomes one that is no JSON,
+// and does not end the connection.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -178,7 +179,7 @@ func (c *conn) handle(f frame) {
 		}
 		return
 	case f.ID == "":
-		return // ping, pong: to have been heard is all
+		return // ping and pong only show that the runner lives
 	}
 	c.mu.Lock()
 	op := c.open[f.ID]
@@ -187,7 +188,7 @@ func (c *conn) handle(f frame) {
 	}
 	c.mu.Unlock()
 	switch {
-	case op == nil: // nobody waits for it any more
+	case op == nil: // its caller is gone
 	case f.Event == "":
 		op.answer = f
 		close(op.answered)
@@ -196,8 +197,8 @@ func (c *conn) handle(f frame) {
 	}
 }
 
-// watch closes the connection when the other end is silent, or takes nothing in.
-// It never writes, so that nothing can hold it up.
+// watch closes the connection when the runner sends nothing, or does not read. It never
+// writes, so it cannot block.
 func (c *conn) watch(ctx context.Context) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -218,7 +219,7 @@ func (c *conn) watch(ctx context.Context) {
 	}
 }
 
-// beat says that we live.
+// beat sends a ping at intervals, so that the runner knows that we live.
 func (c *conn) beat() {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -256,9 +257,8 @@ func (c *conn) begun(at time.Time) {
 	c.stuck = at
 }
 
-// run sends one operation and waits for its answer. When the context ends the
-// operation is canceled, and its own last word is waited for a little, since it
-// knows best how it ended.
+// run sends one operation and waits for its answer. When the context ends it cancels
+// the operation and waits a little for the answer, which tells how it really ended.
 func (c *conn) run(ctx context.Context, op nexus.Op, r request) (nexus.Result, error) {
 	pending := &pendingOp{answered: make(chan struct{}), progress: op.Progress}
 	c.mu.Lock()
@@ -282,7 +282,7 @@ func (c *conn) run(ctx context.Context, op nexus.Op, r request) (nexus.Result, e
 	}
 	select {
 	case <-pending.answered:
-		if pending.answer.OK || ctx.Err() == nil { // it may be done before the word came
+		if pending.answer.OK || ctx.Err() == nil { // it may have succeeded before the cancel arrived
 			return result(op, pending.answer)
 		}
 	default:
@@ -293,7 +293,7 @@ func (c *conn) run(ctx context.Context, op nexus.Op, r request) (nexus.Result, e
 	return nexus.Result{}, ended(ctx, op)
 }
 
-// cancel ends an operation at the runner, and waits a little for its last word.
+// cancel ends an operation at the runner, and waits a little for its answer.
 func (c *conn) cancel(id string, pending *pendingOp) {
 	if err := c.write(request{Op: "cancel", ID: id}); err != nil {
 		c.close(err)
@@ -307,8 +307,8 @@ func (c *conn) cancel(id string, pending *pendingOp) {
 	}
 }
 
-// lost is how an operation ends whose connection did: the outcome is unknown,
-// and the next attempt looks at the world.
+// lost is the error of an operation whose connection was lost. Its outcome is unknown;
+// the next attempt looks at the bench.
 func (c *conn) lost(op nexus.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -316,7 +316,7 @@ func (c *conn) lost(op nexus.Op) error {
 		Msg: "The connection to the bench was lost; it is tried again.", Err: c.why}
 }
 
-// result is an answer as Go has it.
+// result converts an answer frame.
 func result(op nexus.Op, f frame) (nexus.Result, error) {
 	if f.OK {
 		if f.Result == nil {

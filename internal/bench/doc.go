@@ -1,7 +1,7 @@
-// Package bench is the hands of the product, and the only place that knows
-// Frappe: the sandbox (a bench in a folder, for development and tests), the
-// Docker driver with the runner that works inside the bench's container, and
-// the HTTP verification both share.
+// Package bench carries out operations on benches, and is the only package that knows
+// Frappe. It holds the sandbox (a bench in a folder, for development and tests), the
+// Docker driver with the runner that works inside the bench's container, the driver of
+// a single master site, and the checks of a site over HTTP.
 //
 // May import: internal/nexus.
 // Imported by: internal/app.

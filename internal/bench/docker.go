@@ -26,9 +26,8 @@ import (
 //go:embed runner/*.py
 var runnerFiles embed.FS
 
-// bootstrap reads "<length>\n<source>" byte by byte exact: a buffered reader
-// would swallow the operations that follow, and `python -` would wait for the
-// end of input.
+// bootstrap reads "<length>\n<source>" and not a byte more: a buffered reader would
+// swallow the operations that follow, and `python -` would wait for the end of input.
 const bootstrap = `import os
 def take(n):
     b = b""
@@ -41,11 +40,11 @@ size = b""
 while not size.endswith(b"\n"): size += take(1)
 exec(compile(take(int(size)), "runner.py", "exec"))`
 
-// reachTime is how long the Docker daemon may take to start it: one that hangs, or
-// a connection that is half open, must not hold a step up for longer.
+// reachTime is how long the Docker daemon may take to start the runner, so that a hung
+// daemon or a half-open connection does not block a step for longer.
 const reachTime = 15 * time.Second
 
-// helloTime is how long a runner may take to start: it imports Frappe once.
+// helloTime is how long a runner may take to say hello: it imports Frappe first.
 const helloTime = 60 * time.Second
 
 // DockerOptions describe a bench in a container. Service and Log are needed.
@@ -57,7 +56,7 @@ type DockerOptions struct {
 	VerifyAddr  string // host:port where the bench's sites answer
 	OutputLimit int64  // bytes one operation may print; 0: 10 MiB
 	Log         *slog.Logger
-	Up          func(bool) // told whenever the runner comes up or goes; nil: nobody is
+	Up          func(bool) // called when the runner has started and when it is gone; may be nil
 }
 
 // Docker drives a bench through one long-lived runner in its container. Safe
@@ -69,7 +68,7 @@ type Docker struct {
 	source []byte
 	verify *verifier
 
-	dialing chan struct{} // held, by one value, by whoever makes a connection
+	dialing chan struct{} // holds a value while a connection is made
 
 	mu     sync.Mutex
 	conn   *conn
@@ -114,7 +113,7 @@ func runnerSource() ([]byte, error) {
 	return all, nil
 }
 
-// Close ends the runner, and with it whatever runs on the bench for us.
+// Close ends the runner, and with it all operations on the bench.
 func (d *Docker) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -149,8 +148,9 @@ func (d *Docker) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	return c.run(ctx, op, r)
 }
 
-// connection is the live one, or a new one. Callers wait for one another, each no
-// longer than its own time: a second runner would only compete with the first.
+// connection returns the open connection, or makes one. Only one caller at a time
+// makes it, since a second runner would only compete with the first; the others wait,
+// each until its own context ends.
 func (d *Docker) connection(ctx context.Context) (*conn, error) {
 	if c, err := d.live(); c != nil || err != nil {
 		return c, err
@@ -161,7 +161,7 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 	case <-ctx.Done():
 		return nil, gone("The bench's container does not answer.", context.Cause(ctx))
 	}
-	if c, err := d.live(); c != nil || err != nil { // whoever was before us made it
+	if c, err := d.live(); c != nil || err != nil { // made while this caller waited
 		return c, err
 	}
 	c, err := d.dial(ctx)
@@ -182,7 +182,7 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// live is the connection that is there and works; nil: none is.
+// live returns the open connection, or nil if there is none.
 func (d *Docker) live() (*conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -230,7 +230,7 @@ func (d *Docker) dial(ctx context.Context) (*conn, error) {
 
 // exec starts the runner and feeds it its own program.
 func (d *Docker) exec(ctx context.Context) (*execStream, error) {
-	_ = d.docker.Close() // its idle connections: one may be as dead as the runner's was
+	_ = d.docker.Close() // closes idle connections: they may be as dead as the runner's was
 	box, err := d.find(ctx)
 	if err != nil {
 		return nil, err
@@ -242,8 +242,8 @@ func (d *Docker) exec(ctx context.Context) (*execStream, error) {
 	}
 	created, err := d.docker.ContainerExecCreate(ctx, box.ID, container.ExecOptions{
 		User: box.Config.User, WorkingDir: dir, AttachStdin: true, AttachStdout: true, AttachStderr: true,
-		// An empty environment: nothing of the container's may steer Frappe, and
-		// nothing of ours shows in `docker inspect`.
+		// An empty environment: the container's must not change what Frappe does, and
+		// ours must not show in `docker inspect`.
 		Cmd: []string{"env", "-i", "PATH=" + dir + "/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=" + home, "LANG=C.UTF-8", dir + "/env/bin/python", "-u", "-c", bootstrap},
 	})
@@ -270,8 +270,8 @@ func (d *Docker) exec(ctx context.Context) (*execStream, error) {
 	return stream, nil
 }
 
-// attach connects to an exec. A daemon that hangs holds the call whatever the
-// context says, so it is left behind then, and closed should it come back.
+// attach connects to an exec. The call blocks on a hung daemon whatever the context
+// says, so it runs in a goroutine; if it succeeds too late its stream is closed.
 func (d *Docker) attach(ctx context.Context, id string) (types.HijackedResponse, error) {
 	type answer struct {
 		stream types.HijackedResponse
@@ -312,7 +312,7 @@ func (s *execStream) Close() error {
 	return s.PipeReader.Close()
 }
 
-// failure is why a runner did not come up, with the end of what it complained.
+// failure wraps why a runner did not start, with the end of its standard error.
 func (s *execStream) failure(why error) error {
 	return fmt.Errorf("%w: %s", why, s.stderr.text())
 }

@@ -16,8 +16,8 @@ import (
 
 // daemonOptions say where the Docker daemon is, in the docker command's order:
 // DOCKER_HOST; the context DOCKER_CONTEXT; the current context of the config file;
-// the local socket. What this client cannot reach is refused: another daemon than
-// the one that was meant may have a bench of the same name.
+// the local socket. An address that this client cannot use is an error: falling back to
+// another daemon could reach another bench of the same name.
 func daemonOptions(getenv func(string) string) ([]client.Opt, error) {
 	if host := getenv("DOCKER_HOST"); host != "" {
 		if err := reachable("DOCKER_HOST", host); err != nil {
@@ -43,7 +43,7 @@ func daemonOptions(getenv func(string) string) ([]client.Opt, error) {
 	return contextOptions(folder, name, fmt.Sprintf("%s (%s)", name, from))
 }
 
-// currentContext is the one that `docker context use` chose; none without a config file.
+// currentContext returns the context that `docker context use` chose, if any.
 func currentContext(folder string) (string, error) {
 	if folder == "" {
 		return "", nil
@@ -64,8 +64,8 @@ func currentContext(folder string) (string, error) {
 	return config.CurrentContext, nil
 }
 
-// contextOptions read a context where `docker context create` stored it, below the
-// digest of its name; shown is how a refusal calls it.
+// contextOptions reads a context that `docker context create` stored, in a folder named
+// by the digest of its name; errors name it as shown.
 func contextOptions(folder, name, shown string) ([]client.Opt, error) {
 	sum := sha256.Sum256([]byte(name))
 	id := hex.EncodeToString(sum[:])
@@ -91,7 +91,7 @@ func contextOptions(folder, name, shown string) ([]client.Opt, error) {
 	return append(options, client.WithTLSClientConfig(filepath.Join(certs, "ca.pem"), filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem"))), nil
 }
 
-// reachable refuses what only the docker command can reach.
+// reachable refuses addresses that only the docker command can use.
 func reachable(what, host string) error {
 	scheme, _, _ := strings.Cut(host, "://")
 	switch scheme {

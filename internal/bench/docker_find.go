@@ -20,9 +20,9 @@ const (
 	composeOneOff  = "com.docker.compose.oneoff" // "True" for `docker compose run`
 )
 
-// find looks for the container by its Compose service, else by its name: the
-// lowest number of a scaled service runs the runner. "project/service" tells one
-// Compose project's service from another's.
+// find returns the container of a Compose service, else of that name. Of a scaled
+// service it is the one with the lowest number. "project/service" names the service of
+// one Compose project.
 func (d *Docker) find(ctx context.Context) (container.InspectResponse, error) {
 	project, service, ok := strings.Cut(d.o.Service, "/")
 	if !ok {
@@ -50,9 +50,9 @@ func (d *Docker) find(ctx context.Context) (container.InspectResponse, error) {
 	return box, nil
 }
 
-// choose names the container to use: of the service's that run the one with the
-// lowest number, else the service's name as a container's. Services of that name
-// in two projects are no choice of ours: one of them is another bench.
+// choose returns the running container of the service with the lowest number, else the
+// service's name, to be taken as a container's. If two projects have such a service it
+// is an error: one of them is another bench.
 func choose(service string, list []container.Summary) (id string, err error) {
 	projects, first := map[string]bool{}, -1
 	id = service

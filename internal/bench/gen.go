@@ -7,9 +7,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// believed is a token that a bench kept, or zero for one that nobody minted: it must
-// not shut the site's owner out.
-func believed(g nexus.Gen) nexus.Gen {
+// plausibleGen returns a token that a bench kept, or zero if it was never issued: such a
+// token must not lock the site's owner out.
+func plausibleGen(g nexus.Gen) nexus.Gen {
 	if !g.Plausible(time.Now()) {
 		return 0
 	}
@@ -28,8 +28,8 @@ func outdated(op nexus.Op, lastChange nexus.Gen) error {
 		Err: fmt.Errorf("submitted %d, last change %d", op.Submitted, lastChange)}
 }
 
-// implausible refuses an operation whose token nobody can have minted: kept, it would
-// shut out all that come later.
+// implausible refuses an operation with a token that cannot have been issued: once
+// kept, it would lock out all later operations.
 func implausible(op nexus.Op) error {
 	if op.Gen.Plausible(time.Now()) {
 		return nil

@@ -25,18 +25,16 @@ type MasterOptions struct {
 	Name func(email string) nexus.SiteName
 }
 
-// Master is a bench for single-tenant mode: all tenants are users of one site
-// that was there before, reached over REST only. The operations are those of a
-// bench, with "site" read as "user": each looks at the world first and may run
-// twice.
+// Master is the bench of single-tenant mode: all tenants are users of one existing
+// site, reached over REST only. The operations are those of a bench, with "site" read
+// as "user": each looks at the site first and may run twice.
 //
-// There is nothing to lock on a site of somebody else's. What takes a lock's
-// place: the registry has one name per e-mail and one live job on it; Frappe has
-// one user per e-mail; every write carries the user's mark with the run's fencing
-// token, and is refused by Frappe if the user changed since it was read. Left
-// open is a run that is stopped between its insert's sending and its arrival
-// until its job was undone: it leaves a user nobody was told of, which the next
-// signup with this address removes (see unmade).
+// There are no locks on such a site. Instead, the registry has one name per e-mail and
+// one live job on it; Frappe has one user per e-mail; and every write carries the user's
+// mark with the run's fencing token, and is refused by Frappe if the user changed since
+// it was read. One gap is left: an insert that is delayed until its job was undone leaves
+// a user that nobody was told of. The next signup with this address removes it (see
+// unmade).
 type Master struct {
 	o      MasterOptions
 	client *http.Client
@@ -44,7 +42,7 @@ type Master struct {
 
 var _ nexus.Bench = (*Master)(nil)
 
-// NewMaster makes the hands; nothing is asked yet.
+// NewMaster makes the driver; it sends no request yet.
 func NewMaster(o MasterOptions) *Master {
 	o.URL = strings.TrimSuffix(o.URL, "/")
 	// Deleting a user looks for links in every table: 3 s on an idle site.
@@ -55,7 +53,7 @@ func NewMaster(o MasterOptions) *Master {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// Close lets idle connections go.
+// Close closes idle connections.
 func (m *Master) Close() error {
 	m.client.CloseIdleConnections()
 	return nil
@@ -97,14 +95,14 @@ func (m *Master) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 			note += " Country and currency are the master site's."
 		}
 		return nexus.Result{Note: note}, nil
-	case nexus.Stop, nexus.Init: // nothing runs there for us, and nothing needs to be prepared
+	case nexus.Stop, nexus.Init: // nothing of ours runs there, and nothing has to be prepared
 		return nexus.Result{}, nil
 	}
 	return nexus.Result{}, fail(nexus.Invalid, op.Args.Op(), "In single-tenant mode there is no such operation: all users share the master site.")
 }
 
-// Check asks whether the master site is there and what the key is good for. The
-// error says in words what to do.
+// Check tells whether the master site answers and whether the key may make users. The
+// error is a message that tells users what to do.
 func (m *Master) Check(ctx context.Context) error {
 	var pong struct{ Message string }
 	if err := m.ask(ctx, call{method: http.MethodGet, path: "/api/method/ping", open: true}, &pong); err != nil {
@@ -125,9 +123,9 @@ func (m *Master) Check(ctx context.Context) error {
 	return err
 }
 
-// patient turns an outage into a wait that charges no attempt: before anything
-// is made there is nothing to undo, so a signup rather waits for the site, or for
-// its operator, than fails.
+// patient turns an outage into a wait that counts no attempt. Before the user is made
+// there is nothing to undo, so a signup waits for the site, or for its operator, instead
+// of failing.
 func patient(err error) error {
 	e, ok := errors.AsType[*nexus.Error](err)
 	if !ok || e.Code != nexus.Unavailable && e.Code != nexus.Forbidden {
@@ -153,9 +151,9 @@ func (m *Master) hello(ctx context.Context) (nexus.Result, error) {
 	return nexus.Result{Hello: hello}, nil
 }
 
-// ensureUser makes the user, or brings the one of this job to this password and
-// these roles. No roles given means none: all of them, as a tenant's admin gets
-// on a site of his own, would make every signup a master of this one.
+// ensureUser makes the user, or gives this job's user this password and these roles.
+// Without roles the user gets none: all of them, as an admin gets on a site of its own,
+// would make every signup an administrator of the master site.
 func (m *Master) ensureUser(ctx context.Context, op nexus.Op, args nexus.EnsureUser) (nexus.Result, error) {
 	fields := map[string]any{"first_name": args.FullName, "enabled": 1, "roles": roleRows(args.Roles), "new_password": args.Password.Reveal()}
 	for name, value := range map[string]string{"language": args.Language, "time_zone": args.TimeZone} {
@@ -177,7 +175,7 @@ func (m *Master) ensureUser(ctx context.Context, op nexus.Op, args nexus.EnsureU
 	if nexus.CodeOf(err) != nexus.Conflict {
 		return nexus.Result{Changed: true}, err
 	}
-	// An insert of our own may have arrived only now.
+	// The conflict may be with an earlier insert of this job that arrived late.
 	if done, err := again(); done {
 		return nexus.Result{Changed: true}, err
 	}
@@ -197,14 +195,14 @@ func (m *Master) insert(ctx context.Context, op nexus.Op, args nexus.EnsureUser,
 		hide: []string{args.Password.Reveal()}}, nil)
 }
 
-// unmade removes the user that a run of ours left behind after its job was
-// undone. Since the registry gave this e-mail to the present job, no other of
-// this install has it; the state "making" says that nobody was ever told of the
-// user. Any other user with this address is somebody's, and stays.
+// unmade removes a user that another job of this install left after it was undone. The
+// registry has given the e-mail to the present job, so no other job has it now, and the
+// state "making" tells that nobody was told of the user. Any other user with this
+// address is kept.
 func (m *Master) unmade(ctx context.Context, op nexus.Op, email string) (gone bool, err error) {
 	user, found, err := m.load(ctx, strings.ToLower(email))
 	if err != nil || !found {
-		return found, err // gone meanwhile: not our deed
+		return found, err // removed meanwhile, by somebody else
 	}
 	left, marked := user.mark()
 	if !marked || left.state != nexus.TenantMaking || left.install != m.o.Install || left.gen > op.Gen {
@@ -213,7 +211,7 @@ func (m *Master) unmade(ctx context.Context, op nexus.Op, email string) (gone bo
 	return true, m.remove(ctx, user)
 }
 
-// issueKey sets the pair; the same again is fine, so a lost answer is too.
+// issueKey sets the pair. Setting the same pair again is safe, so a lost answer is too.
 func (m *Master) issueKey(ctx context.Context, op nexus.Op, args nexus.IssueKey) (nexus.Result, error) {
 	user, err := m.need(ctx, op)
 	if err != nil {
@@ -224,8 +222,8 @@ func (m *Master) issueKey(ctx context.Context, op nexus.Op, args nexus.IssueKey)
 		map[string]any{"api_key": args.Key.Reveal(), "api_secret": args.Secret.Reveal()})
 }
 
-// mark writes the state into the user's mark, and opens or closes the account:
-// a closed one's key, password and sessions are refused.
+// mark writes the state into the user's mark, and enables or disables the user: Frappe
+// refuses key, password and sessions of a disabled one.
 func (m *Master) mark(ctx context.Context, op nexus.Op, state nexus.TenantState) (nexus.Result, error) {
 	user, err := m.need(ctx, op)
 	if err != nil {
@@ -241,8 +239,8 @@ func (m *Master) mark(ctx context.Context, op nexus.Op, state nexus.TenantState)
 	return nexus.Result{Changed: true}, m.put(ctx, op, user, state, map[string]any{"enabled": enabled})
 }
 
-// dropUser deletes the user that this job made, and nobody else's: the address
-// is free afterwards.
+// dropUser deletes the user that this job made, and no other; the address is free
+// afterwards.
 func (m *Master) dropUser(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	user, found, err := m.ours(ctx, op)
 	if err != nil || !found {
@@ -253,7 +251,7 @@ func (m *Master) dropUser(ctx context.Context, op nexus.Op) (nexus.Result, error
 
 func (m *Master) inspect(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	info := &nexus.SiteInfo{Site: op.Site}
-	if op.DB == "" { // to be adopted: nothing is
+	if op.DB == "" { // asked by an adoption, which does not exist here
 		return nexus.Result{Site: info}, nil
 	}
 	user, found, err := m.ours(ctx, op)
@@ -287,7 +285,7 @@ func (m *Master) info(email string, kept mark) nexus.SiteInfo {
 		Install: kept.install, Job: kept.job, State: string(kept.state), StateGen: cmp.Or(kept.changed, kept.gen), Users: 1}
 }
 
-// verify asks as the new user: is the key his?
+// verify checks the key by a request with it.
 func (m *Master) verify(ctx context.Context, args nexus.Verify) error {
 	status, body, _, err := m.send(ctx, call{method: http.MethodGet, path: "/api/method/frappe.auth.get_logged_user",
 		token: token(args.Key, args.Secret)})

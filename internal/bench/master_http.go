@@ -23,13 +23,12 @@ type call struct {
 	body         any      // nil: none
 	open         bool     // without our key
 	token        string   // instead of our key
-	hide         []string // secrets of the body, which no error may repeat
+	hide         []string // secrets in the body, to be kept out of errors
 }
 
 func token(key, secret nexus.Secret) string { return "token " + key.Reveal() + ":" + secret.Reveal() }
 
-// send does one request. The error is of the connection only; any status is an
-// answer.
+// send does one request. It fails only if there is no answer, of whatever status.
 func (m *Master) send(ctx context.Context, c call) (status int, body []byte, header http.Header, err error) {
 	var reader io.Reader
 	if c.body != nil {
@@ -45,7 +44,7 @@ func (m *Master) send(ctx context.Context, c call) (status int, body []byte, hea
 	}
 	request.Host = string(m.o.Site)
 	request.Header.Set("Accept", "application/json")
-	request.Header.Set("Accept-Language", "en") // some refusals are told by their text
+	request.Header.Set("Accept-Language", "en") // some refusals are recognized by their text
 	switch {
 	case c.token != "":
 		request.Header.Set("Authorization", c.token)
@@ -67,10 +66,10 @@ func (m *Master) send(ctx context.Context, c call) (status int, body []byte, hea
 	return response.StatusCode, body, response.Header, nil
 }
 
-// reasonOf takes the address out of a connection's error: it holds the e-mail.
+// reasonOf removes the URL from a connection's error, since it holds the e-mail.
 func reasonOf(err error) error { return errors.New(reason(err)) }
 
-// ask does one request and reads its answer, or says in words why there is none.
+// ask does one request and decodes its answer; a refusal becomes a *nexus.Error.
 func (m *Master) ask(ctx context.Context, c call, into any) error {
 	status, body, header, err := m.send(ctx, c)
 	if err != nil {
@@ -90,10 +89,10 @@ func (m *Master) ask(ctx context.Context, c call, into any) error {
 
 func decode(body []byte, into any) error { return json.Unmarshal(body, into) }
 
-// refusal of a request: status, kind of exception, and what the site said of it.
+// refusal is a refused request's status, class of exception, and the site's messages.
 type refusal struct {
 	status int
-	kind   string // exc_type; empty: not Frappe's own answer
+	kind   string // exc_type; empty: the answer is not Frappe's
 	title  string
 	text   string
 	after  time.Duration
@@ -105,7 +104,7 @@ func readRefusal(status int, header http.Header, body []byte) refusal {
 	if seconds, err := strconv.Atoi(header.Get("Retry-After")); err == nil && seconds > 0 {
 		r.after = time.Duration(seconds) * time.Second
 	}
-	// The body's "exc" is a traceback with values in it: it is not even read.
+	// The body's "exc" is a traceback with values in it, so it is not read.
 	var said struct {
 		Kind      string `json:"exc_type"`
 		Exception string `json:"exception"`
@@ -126,8 +125,8 @@ func readRefusal(status int, header http.Header, body []byte) refusal {
 	return r
 }
 
-// refusal puts what the site answered into our words. People get the site's own
-// text only where it speaks of what they typed.
+// refusal converts a refused request into a *nexus.Error. The site's own text is shown to
+// users only where it is about what they typed.
 func (m *Master) refusal(ctx context.Context, c call, r refusal) error {
 	path, _, _ := strings.Cut(c.path, "?")
 	if strings.HasPrefix(path, userPath) {
@@ -161,7 +160,7 @@ func (m *Master) refusal(ctx context.Context, c call, r refusal) error {
 	return ofUser(out, r, text)
 }
 
-// ofUser is what Frappe has against a user.
+// ofUser is the error for a user that Frappe refuses.
 func ofUser(out *nexus.Error, r refusal, text string) error {
 	out.Code = nexus.Invalid
 	switch {
@@ -169,7 +168,7 @@ func ofUser(out *nexus.Error, r refusal, text string) error {
 		out.Code, out.Msg = nexus.Conflict, "Somebody has a user with this e-mail address on the master site already; sign in there, or use another address."
 		out.Fields = []nexus.FieldError{{Field: "email", Message: out.Msg}}
 	case r.kind == "ValidationError" && strings.EqualFold(text, "Throttled"):
-		// Of itself a site takes 60 new users an hour (throttle_user_limit).
+		// By default a site takes 60 new users an hour (throttle_user_limit).
 		out.Code, out.Wait, out.RetryAfter = nexus.Limit, nexus.WaitCapacity, time.Minute
 		out.Msg = "The master site takes no more new users this hour; it goes on by itself."
 	case r.kind == "InvalidEmailAddressError":
@@ -178,13 +177,14 @@ func ofUser(out *nexus.Error, r refusal, text string) error {
 	case r.kind == "LinkValidationError":
 		out.Msg = "The master site lacks something that this account needs; its operator must add it or change NEXUS_ADMIN_ROLES. It says: " + text
 	case r.kind == "UniqueValidationError":
-		// Two users of one first name at the same moment; the next try finds another name.
+		// Two users with one first name at the same moment; the next attempt finds another
+		// username.
 		out.Code, out.Msg = nexus.Internal, "The master site has given one of this user's names or keys to another; it is tried again."
 	case r.kind == "TimestampMismatchError":
 		out.Code, out.Msg, out.RetryAfter = nexus.Unavailable, "The user was changed on the master site at the same moment; it is tried again.", time.Second
 	case r.kind == "LinkExistsError":
 		out.Code, out.Msg = nexus.Conflict, "Documents on the master site belong to this user, so it stays disabled and is not deleted; an operator must look at them."
-	case strings.Contains(text, "decrypt"): // another encryption_key: every call is answered so
+	case strings.Contains(text, "decrypt"): // the site has another encryption_key now: it answers every call so
 		return misled("The master site cannot read its own keys (encryption_key in its site_config.json); its operator must look at it.")
 	case r.kind == "ValidationError" && text != "":
 		out.Msg = "The master site refuses this " + subject(r.title) + ": " + text
@@ -196,7 +196,7 @@ func ofUser(out *nexus.Error, r refusal, text string) error {
 	return out
 }
 
-// subject of a refusal: only the password's has a title of its own.
+// subject returns what a refusal is about: only that of a password has a title.
 func subject(title string) string {
 	if title == "Invalid Password" {
 		return "password"
@@ -204,7 +204,7 @@ func subject(title string) string {
 	return "account"
 }
 
-// away is an outage: the site is asked again.
+// away is the error of an outage; the request is tried again.
 func (m *Master) away(ctx context.Context, cause error) error {
 	e, ok := errors.AsType[*nexus.Error](away(ctx, cause))
 	if ok && e.Code == nexus.Unavailable {
@@ -213,8 +213,7 @@ func (m *Master) away(ctx context.Context, cause error) error {
 	return e
 }
 
-// misled is a configuration that leads to the wrong place: only an operator can
-// mend it, and jobs wait for that.
+// misled is the error of a wrong configuration: jobs wait until an operator corrects it.
 func misled(format string, args ...any) error {
 	return &nexus.Error{Code: nexus.Unavailable, Op: "master.send", Wait: nexus.WaitOperator, RetryAfter: time.Minute, Msg: fmt.Sprintf(format, args...)}
 }
@@ -229,8 +228,8 @@ var (
 	address = regexp.MustCompile(`[^\s'"<>()@]+@[^\s'"<>()@,]+`)
 )
 
-// plain is a text of the site's without markup, addresses and secrets, and not
-// too long.
+// plain returns a text of the site without markup, addresses and secrets, cut to a
+// bounded length.
 func plain(text string, hide []string) string {
 	for _, secret := range hide {
 		if secret != "" {

@@ -9,11 +9,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// remove deletes the very user that was read, and no later one with its address.
-// Frappe deletes by name: a request that was held back would delete whoever has the
-// address by then. So the user is first given a name that nobody else ever has, which
-// Frappe refuses if the user changed since it was read (handler.py, run_doc_method:
-// check_if_latest), and is deleted by that name. A user that is gone is fine.
+// remove deletes the user that was read, and no later one with the same address. Frappe
+// deletes by name, so a delayed request would delete whoever has the address by then. So
+// the user is first renamed to a unique name, which Frappe refuses if the user changed
+// since it was read (handler.py, run_doc_method: check_if_latest), and is deleted by that
+// name. If the user is gone already, that is no error.
 func (m *Master) remove(ctx context.Context, user masterUser) error {
 	kept, ok := user.mark()
 	if !ok {
@@ -29,7 +29,7 @@ func (m *Master) remove(ctx context.Context, user masterUser) error {
 	switch nexus.CodeOf(err) {
 	case nexus.NotFound:
 		return nil
-	case nexus.Conflict: // documents refer to it: it stays, by the name they know
+	case nexus.Conflict: // documents refer to it, so it is kept under its former name
 		if again, found, loadErr := m.load(ctx, grave); former != grave && loadErr == nil && found {
 			if back := m.rename(ctx, again, former); back != nil {
 				return back
@@ -39,7 +39,7 @@ func (m *Master) remove(ctx context.Context, user masterUser) error {
 	return err
 }
 
-// graveOf is the name under which a user is deleted: of its maker's job, so unique.
+// graveOf is the unique name under which a user is deleted, made of its job's id.
 func graveOf(kept mark) string { return "nexus-" + kept.owner() + "@removed.invalid" }
 
 // rename gives a user another name, unless it changed since it was read.
@@ -52,8 +52,8 @@ func (m *Master) rename(ctx context.Context, user masterUser, name string) error
 		body: map[string]any{"docs": string(doc), "method": "rename", "args": map[string]any{"name": name, "force": true}}}, nil)
 }
 
-// unlessGone is the error of a rename, if the user is still there by this name; if it
-// is not, another run may have renamed it, and the next try finds it by its mark.
+// unlessGone returns the error of a rename if the user still has its former name. If
+// not, another run may have renamed it, and the next attempt finds it by its mark.
 func (m *Master) unlessGone(ctx context.Context, name string, err error) error {
 	code := nexus.CodeOf(err)
 	if code != nexus.NotFound && code != nexus.Invalid {

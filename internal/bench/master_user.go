@@ -13,11 +13,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// The mark is a row of the user's Social Logins: a standard child table, read and
-// filtered over REST, kept when the user is renamed, shown read-only to the site's
-// administrators. Other standard fields that last (bio, interest) are the user's
-// own to edit in his profile. Through the API he may edit this one too, so a
-// missing mark is not taken for a missing user: see ours.
+// The mark is a row of the user's Social Logins. That standard child table can be read
+// and filtered over REST, is kept when the user is renamed, and is read-only in the
+// administrators' forms. The other standard fields (bio, interest) can be edited in the
+// user's profile. Through the API the user may edit this one too, so a missing mark does
+// not prove that the user is gone: see ours.
 const (
 	markTable    = "User Social Login"
 	markProvider = "nexus"
@@ -33,14 +33,14 @@ type mark struct {
 	changed nexus.Gen // Submitted of the job that last changed the state; zero: none has
 }
 
-// row is a row of a child table, as Frappe gives it.
+// row is a row of a child table, as in Frappe's JSON.
 type row = map[string]any
 
 func (k mark) row() row {
 	return row{"provider": markProvider, "userid": k.owner(), "username": fmt.Sprintf("%s %d %d", k.state, k.gen, k.changed)}
 }
 
-// owner is the part of a mark that stays.
+// owner returns the part of a mark that never changes.
 func (k mark) owner() string { return string(k.install) + "-" + string(k.job) }
 
 func parseMark(userid, username string) (mark, bool) {
@@ -53,12 +53,12 @@ func parseMark(userid, username string) (mark, bool) {
 		owned && ok && err == nil
 }
 
-// sign is the operation's mark.
+// sign returns the mark that an operation writes.
 func (m *Master) sign(op nexus.Op, state nexus.TenantState) mark {
 	return mark{install: m.o.Install, job: op.Owner, state: state, gen: op.Gen}
 }
 
-// masterUser is as much of a User document as we speak of.
+// masterUser holds the fields of a User document that are used here.
 type masterUser struct {
 	Name      string `json:"name"`
 	Enabled   int    `json:"enabled"`
@@ -75,7 +75,7 @@ func (u masterUser) mark() (kept mark, ok bool) {
 	for _, r := range u.SocialLogins {
 		if r["provider"] == markProvider {
 			kept, ok = parseMark(fmt.Sprint(r["userid"]), fmt.Sprint(r["username"]))
-			kept.gen, kept.changed = believed(kept.gen), believed(kept.changed) // the user himself can write this row
+			kept.gen, kept.changed = plausibleGen(kept.gen), plausibleGen(kept.changed) // the user may have written this row
 			return kept, ok
 		}
 	}
@@ -110,14 +110,14 @@ func (m *Master) load(ctx context.Context, name string) (user masterUser, found 
 	return out.Data, err == nil, err
 }
 
-// otherName says so if the site keeps the user's name in other letters: Frappe
-// escapes these on each save, and over REST nothing else writes them.
+// otherName returns a note if the site stores another full name than was asked for:
+// Frappe escapes names on each save, and over REST there is no way around that.
 func (m *Master) otherName(ctx context.Context, args nexus.EnsureUser) (note string) {
 	if !strings.ContainsAny(args.FullName, "&<>\u00a0") {
 		return ""
 	}
 	user, found, err := m.load(ctx, strings.ToLower(args.Email))
-	if err != nil || !found || user.FirstName == args.FullName { // the user is made; nobody is kept for a remark
+	if err != nil || !found || user.FirstName == args.FullName { // an error is ignored: the user is made, and this is only a note
 		return ""
 	}
 	return "The site keeps the name as: " + user.FirstName
@@ -128,7 +128,7 @@ type filter [4]string
 
 type found struct{ Name, Userid, Username string }
 
-// find lists users; all of them, where Frappe would stop at twenty.
+// find lists all users that match; by itself Frappe stops at twenty.
 func (m *Master) find(ctx context.Context, fields []string, filters ...filter) ([]found, error) {
 	query := url.Values{"limit_page_length": {"0"}}
 	if filters == nil {
@@ -146,8 +146,8 @@ func (m *Master) find(ctx context.Context, fields []string, filters ...filter) (
 	return out.Data, err
 }
 
-// ours finds the user that the operation's job made, by its mark. A run that is
-// behind the mark's token is fenced.
+// ours finds the user that the operation's job made, by its mark. An operation with a
+// lower token than the mark's is fenced.
 func (m *Master) ours(ctx context.Context, op nexus.Op) (user masterUser, ok bool, err error) {
 	rows, err := m.find(ctx, []string{"name"}, filter{markTable, "provider", "=", markProvider}, filter{markTable, "userid", "=", m.sign(op, "").owner()})
 	if err != nil {
@@ -164,7 +164,7 @@ func (m *Master) ours(ctx context.Context, op nexus.Op) (user masterUser, ok boo
 		return user, false, err
 	}
 	kept, ok := user.mark()
-	if !ok || kept.owner() != m.sign(op, "").owner() { // taken off this very moment
+	if !ok || kept.owner() != m.sign(op, "").owner() { // the mark was removed since the list was read
 		return user, false, m.unmarked(ctx, op)
 	}
 	if kept.gen > op.Gen {
@@ -174,10 +174,9 @@ func (m *Master) ours(ctx context.Context, op nexus.Op) (user masterUser, ok boo
 	return user, true, nil // whatever kept.changed says: else a user could write himself out of his suspension
 }
 
-// unmarked looks, for a tenant that was handed out (its later jobs carry no
-// e-mail), whether the user is there but has lost its mark. Then nothing is
-// touched, since nothing proves that it is ours; but nobody is told that it is
-// gone either.
+// unmarked tells, for a tenant that was handed out (its later jobs carry no e-mail),
+// whether the user is there but has lost its mark. Such a user is not touched, since
+// nothing proves that it is ours, and not reported as gone either.
 func (m *Master) unmarked(ctx context.Context, op nexus.Op) error {
 	if op.Email != "" {
 		return nil
@@ -192,7 +191,7 @@ func (m *Master) unmarked(ctx context.Context, op nexus.Op) error {
 	return nil
 }
 
-// need is ours, or not_found.
+// need returns what ours does, and a not_found error if there is no such user.
 func (m *Master) need(ctx context.Context, op nexus.Op) (masterUser, error) {
 	user, ok, err := m.ours(ctx, op)
 	if err == nil && !ok {
@@ -201,7 +200,7 @@ func (m *Master) need(ctx context.Context, op nexus.Op) (masterUser, error) {
 	return user, err
 }
 
-// put writes some of a user's fields, with the mark; refused if the user changed
+// put writes some of a user's fields, and the mark. Frappe refuses it if the user changed
 // since it was read.
 func (m *Master) put(ctx context.Context, op nexus.Op, user masterUser, state nexus.TenantState, fields map[string]any) error {
 	logins := slices.Clone(user.SocialLogins)
@@ -211,7 +210,7 @@ func (m *Master) put(ctx context.Context, op nexus.Op, user masterUser, state ne
 	if next.changed = kept.changed; op.Args.Op() == nexus.OpMark {
 		next.changed = max(kept.changed, op.Submitted)
 	}
-	logins[i] = next.row() // ours found it
+	logins[i] = next.row() // it is there: ours found the user by it
 	body := map[string]any{"modified": user.Modified, "social_logins": logins}
 	var hide []string
 	for name, value := range fields {

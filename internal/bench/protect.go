@@ -8,26 +8,26 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// protected keeps operations off the operator's own site.
+// protected refuses operations on the operator's own site.
 type protected struct {
 	master nexus.SiteName
-	hands  nexus.Bench
+	bench  nexus.Bench
 }
 
 var _ nexus.Bench = protected{}
 
-// Protect refuses, as forbidden, whatever would change the master site: it was
-// there before us and holds the operator's books, so no record of ours, however
-// wrong, may lead to it. Questions pass. An empty name protects nothing.
-func Protect(master nexus.SiteName, hands nexus.Bench) nexus.Bench {
+// Protect refuses, as forbidden, all operations that would change the master site: it
+// holds the operator's own data, and no record of ours, however wrong, may lead to it.
+// Operations that only read pass. An empty name protects nothing.
+func Protect(master nexus.SiteName, bench nexus.Bench) nexus.Bench {
 	if master == "" {
-		return hands
+		return bench
 	}
-	return protected{master: master, hands: hands}
+	return protected{master: master, bench: bench}
 }
 
-// Run lets the operation through unless it is one of those. What may pass is
-// listed, not what may not: an operation yet to come is refused by itself.
+// Run refuses such an operation and hands on any other. The list is of operations that
+// may pass, so a new one is refused until it is added.
 func (p protected) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	// Host names ignore case and a last dot.
 	if strings.EqualFold(strings.TrimSuffix(string(op.Site), "."), string(p.master)) {
@@ -38,5 +38,5 @@ func (p protected) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 				Msg: fmt.Sprintf("%s is the master site; nothing here makes, changes or removes it.", p.master)}
 		}
 	}
-	return p.hands.Run(ctx, op)
+	return p.bench.Run(ctx, op)
 }

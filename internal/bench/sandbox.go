@@ -14,15 +14,15 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// SandboxOptions describe a sandbox. Dir is needed.
+// SandboxOptions describe a sandbox. Dir is required.
 type SandboxOptions struct {
 	Dir        string          // state; several processes may share it
 	Delay      time.Duration   // time each changing operation takes
 	Install    nexus.InstallID // of this control plane
 	VerifyAddr string          // host:port where Handler is served
 	Apps       map[string]string
-	// Before and After let a test fail an operation before and after its
-	// effect; After plays lost answers. Nil: no faults but those by e-mail.
+	// Before and After let a test fail an operation before and after its effect;
+	// After simulates lost answers. Nil: no faults but those by e-mail.
 	Before, After func(nexus.Op) error
 }
 
@@ -38,8 +38,8 @@ type Sandbox struct {
 
 var _ nexus.Bench = (*Sandbox)(nil)
 
-// change does the second half of an operation, under the site's lock and after
-// its delay. It edits the state in place.
+// change is the second half of an operation, done under the site's lock and after the
+// delay. It edits the state in place.
 type change func(s *Sandbox, op nexus.Op, site *siteState) (nexus.Result, error)
 
 // NewSandbox opens the folder, making it if needed.
@@ -102,10 +102,10 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	return result, err
 }
 
-// fenced runs a short deed under the site's lock. It refuses a token lower than the
-// highest seen, and an outdated job. No lock is held across a delay: a stopped process
-// could never be made to let go of it.
-func (s *Sandbox) fenced(op nexus.Op, deed func() error) error {
+// fenced runs a short function under the site's lock. It refuses a token lower than the
+// highest seen, and an outdated job. No lock is held during a delay, since a stopped
+// process would never release it.
+func (s *Sandbox) fenced(op nexus.Op, do func() error) error {
 	if err := implausible(op); err != nil {
 		return err
 	}
@@ -132,11 +132,11 @@ func (s *Sandbox) fenced(op nexus.Op, deed func() error) error {
 				return err
 			}
 		}
-		return deed()
+		return do()
 	})
 }
 
-// pause is the time the operation takes.
+// pause waits for the time that the operation takes.
 func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
 	delay := s.o.Delay
 	if op.Args.Op() == nexus.OpNewSite && local(op.Email) == "slow-site" {
@@ -160,9 +160,9 @@ func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
 	return nil
 }
 
-// change is an operation on a complete site of ours.
+// change does an operation on a complete site of the owner's.
 func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result nexus.Result, err error) {
-	if s.o.Delay > 0 { // else the second half, which looks too, comes at once
+	if s.o.Delay > 0 { // without a delay the second half looks at once anyway
 		if err := s.fenced(op, func() error { _, err := s.own(op); return err }); err != nil {
 			return result, err
 		}
@@ -184,7 +184,7 @@ func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result 
 	return result, err
 }
 
-// own loads the site, which must be complete and the owner's.
+// own loads a site, which must be complete and belong to the owner.
 func (s *Sandbox) own(op nexus.Op) (*siteState, error) {
 	site, err := s.folder.site(op.Site)
 	switch {
@@ -212,8 +212,8 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result
 			return foreign(op)
 		}
 		if site != nil && site.Made {
-			// A former try's, which may have been killed before its note went; leftovers
-			// of one are simply made anew.
+			// Made by a former attempt, which may have been killed before it removed the
+			// intent; a half-made site is simply made again.
 			return s.folder.removeIntent(op.Site)
 		}
 		result.Changed = true
@@ -238,7 +238,7 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result
 	})
 }
 
-// dropSite removes what the owner has under this name, and nobody else's.
+// dropSite removes what the owner has under this name, and no other owner's.
 func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
 	if err := s.fenced(op, func() error { return nil }); err != nil {
 		return result, err
@@ -333,14 +333,14 @@ func (s *Sandbox) mark(op nexus.Op, site *siteState) (nexus.Result, error) {
 		site.Gen = settled
 		return nexus.Result{}, s.folder.saveSite(site)
 	}
-	if site.State == string(nexus.TenantActive) { // only now an adoption is over for certain
+	if site.State == string(nexus.TenantActive) { // only now the adoption cannot be undone any more
 		site.Kept = nil
 	}
 	site.State, site.Gen = string(args.State), settled
 	return nexus.Result{Changed: true}, nil
 }
 
-// Close lets idle connections go; the folder stays.
+// Close closes idle connections; the folder stays.
 func (s *Sandbox) Close() error {
 	s.verify.close()
 	return nil

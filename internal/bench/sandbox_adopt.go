@@ -6,7 +6,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// register finds the site and no more: a sandbox has no database to enter.
+// register only checks that the site is there: a sandbox has no database to register.
 func (s *Sandbox) register(op nexus.Op) (nexus.Result, error) {
 	site, err := s.folder.site(op.Site)
 	switch {
@@ -21,16 +21,16 @@ func (s *Sandbox) register(op nexus.Op) (nexus.Result, error) {
 	return nexus.Result{Changed: site.Job == "", Site: &info}, nil
 }
 
-// locked runs a short deed under the site's lock and fence.
-func (s *Sandbox) locked(op nexus.Op, deed func(nexus.Op) (nexus.Result, error)) (result nexus.Result, err error) {
+// locked runs a short function under the site's lock and fence.
+func (s *Sandbox) locked(op nexus.Op, do func(nexus.Op) (nexus.Result, error)) (result nexus.Result, err error) {
 	err = s.fenced(op, func() error {
-		result, err = deed(op)
+		result, err = do(op)
 		return err
 	})
 	return result, err
 }
 
-// adopt takes a site over that nobody owns, as 1.0 left them.
+// adopt takes over a site without an owner, as 1.0 made them.
 func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
 	site, err := s.folder.site(op.Site)
 	switch {
@@ -47,8 +47,7 @@ func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
 	return nexus.Result{Changed: true}, s.folder.saveSite(site)
 }
 
-// disown gives an adopted site back; where nothing is the owner's, nothing is
-// to be given.
+// disown gives an adopted site back; if it is not the owner's it does nothing.
 func (s *Sandbox) disown(op nexus.Op) (nexus.Result, error) {
 	site, err := s.folder.site(op.Site)
 	switch {
@@ -65,14 +64,13 @@ func (s *Sandbox) disown(op nexus.Op) (nexus.Result, error) {
 	return nexus.Result{Changed: true}, s.folder.saveSite(site)
 }
 
-// keptKey is what an adoption overwrote: the admin's first key, and those that
-// took its place.
+// keptKey is the admin's key from before an adoption, and those that replaced it.
 type keptKey struct {
 	Before pair
 	Given  []pair
 }
 
-// keepKey notes the admin's key before an adoption gives another one.
+// keepKey keeps the admin's key before an adoption replaces it.
 func (s *siteState) keepKey(fresh pair) {
 	if !s.Adopted || s.State != string(nexus.TenantMaking) {
 		return

@@ -8,18 +8,18 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// fault is what an e-mail name makes of one operation.
+// fault is a failure of one operation, asked for by the name of an e-mail address.
 type fault struct {
 	op   nexus.OpName
 	code nexus.Code
 	text string
-	only int // fails so many times on a site and then no more; 0: always
+	only int // fails this often on a site, then succeeds; 0: always fails
 }
 
-// faultsOnDemand are e-mail names that make the sandbox fail, as the test cards
-// of a payment service do: sign up as fail-apps@example.com and see what your
-// customers would. Also: slow-site (five seconds more), and stuck-undo, whose
-// user is refused and whose rollback then fails until an operator resumes it.
+// faultsOnDemand are e-mail names that make the sandbox fail, like the test cards of a
+// payment service: sign up as fail-apps@example.com and see what a customer would. There
+// are also slow-site (five seconds more), and stuck-undo, where the user is refused and
+// the rollback then fails until an operator resumes it.
 var faultsOnDemand = map[string]fault{
 	"fail-site":    {op: nexus.OpNewSite, code: nexus.Invalid, text: "The sandbox was asked to refuse the site."},
 	"fail-apps":    {op: nexus.OpInstallApp, code: nexus.NotFound, text: "The sandbox was asked to lack this app."},
@@ -35,8 +35,8 @@ var faultsOnDemand = map[string]fault{
 	"stuck-undo":   {op: nexus.OpEnsureUser, code: nexus.Invalid, text: "The sandbox was asked to refuse the user."},
 }
 
-// stuckUndo is one failure for each try of an undo: then the job is parked, and
-// the next one, an operator's, gets through.
+// stuckUndo fails every attempt of an undo, so the job is parked; once an operator
+// resumes it, the next attempt succeeds.
 var stuckUndo = fault{op: nexus.OpDropSite, code: nexus.Unavailable, text: "The sandbox was asked to fail here.", only: 8}
 
 func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) error) error {
@@ -68,7 +68,7 @@ func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) e
 	return err
 }
 
-// spent counts a fault that shall happen a few times only; over: it has.
+// spent counts a fault that happens only a few times, and reports whether it is over.
 func (s *Sandbox) spent(op nexus.Op, f fault) (over bool, err error) {
 	if f.only == 0 {
 		return false, nil
@@ -90,8 +90,8 @@ func (s *Sandbox) spent(op nexus.Op, f fault) (over bool, err error) {
 	return over, err
 }
 
-// local is the part of an address before the @, without a +tag, so that one
-// fault can be asked for more than once.
+// local returns the part of an address before the @, without a +tag: tags let one fault
+// be asked for by several addresses.
 func local(email string) string {
 	name, _, _ := strings.Cut(email, "@")
 	name, _, _ = strings.Cut(name, "+")

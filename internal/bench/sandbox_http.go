@@ -10,11 +10,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// siteHandler answers a request for one site that is there and open.
+// siteHandler answers a request for an existing, open site.
 type siteHandler func(w http.ResponseWriter, r *http.Request, site *siteState)
 
-// Handler answers as the sandbox's sites would, by Host, with or without a
-// port; sites that another process makes are served as well.
+// Handler serves the sandbox's sites by Host, with or without a port. It serves the
+// sites that other processes make as well.
 func (s *Sandbox) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/method/ping", s.route(ping))
@@ -26,8 +26,8 @@ func (s *Sandbox) Handler() http.Handler {
 	return mux
 }
 
-// route finds the site of a request: 404 for an unknown one, 503 for one in
-// maintenance, as Frappe answers.
+// route finds the site of a request. Like Frappe it answers 404 for an unknown site and
+// 503 for one in maintenance.
 func (s *Sandbox) route(h siteHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -63,7 +63,8 @@ func loggedUser(w http.ResponseWriter, r *http.Request, site *siteState) {
 	}
 }
 
-// allowed checks "Authorization: token key:secret": none is 403, a wrong one 401.
+// allowed checks "Authorization: token key:secret". Without one the answer is 403, with a
+// wrong one 401.
 func allowed(w http.ResponseWriter, r *http.Request, site *siteState) bool {
 	pair, ok := strings.CutPrefix(r.Header.Get("Authorization"), "token ")
 	if !ok {
@@ -81,7 +82,7 @@ func allowed(w http.ResponseWriter, r *http.Request, site *siteState) bool {
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that left needs no answer
+	_ = json.NewEncoder(w).Encode(body) // an error means that the client is gone
 }
 
 var homePage = template.Must(template.New("home").Parse(`<!doctype html>

@@ -22,8 +22,8 @@ func knows() (*nexus.Knows, error) {
 	return &k, nil
 }
 
-// fitPlan spells the region of a plan as the lists do, and takes out what they do
-// not know, as the runner does.
+// fitPlan spells the region of a plan as the lists do, and removes what is not in them,
+// as the runner does.
 func fitPlan(lists nexus.Knows, args nexus.ApplyPlan) (fit nexus.ApplyPlan, note string) {
 	region, unknown := lists.Fit(nexus.Region{Country: args.Country, Language: args.Language, TimeZone: args.TimeZone, Currency: args.Currency})
 	fit = args

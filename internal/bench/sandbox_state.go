@@ -27,7 +27,7 @@ type siteState struct {
 	DB      string
 	Job     nexus.JobID
 	Install nexus.InstallID
-	Made    bool // false: a leftover of an operation that did not finish
+	Made    bool // false: left by an operation that did not finish
 	State   string
 	Gen     nexus.Gen `json:",omitempty"` // Submitted of the job of the last mark
 	MadeAt  time.Time
@@ -38,7 +38,7 @@ type siteState struct {
 	Kept    *keptKey `json:",omitempty"`
 }
 
-// userState is the admin user; password, key and secret are kept as digests.
+// userState is the admin user, with digests of password, key and secret.
 type userState struct {
 	Email, FullName, Salt, Password string
 	Roles                           []string
@@ -55,7 +55,7 @@ func newUser(args nexus.EnsureUser) *userState {
 
 func (u *userState) password(p nexus.Secret) bool { return u.Password == digest(u.Salt+p.Reveal()) }
 
-// holds tells in constant time whether a pair is this user's.
+// holds reports, in constant time, whether a pair is this user's.
 func (u *userState) holds(key, secret string) bool {
 	return u != nil && u.Key != "" &&
 		subtle.ConstantTimeCompare([]byte(u.Key+u.Secret), []byte(digest(key)+digest(secret))) == 1
@@ -75,8 +75,8 @@ func (s *siteState) info() nexus.SiteInfo {
 	return info
 }
 
-// folder is the sandbox's state on disk: one small file a thing, replaced by
-// rename, and one lock a site. Nothing is synced: a sandbox may be thrown away.
+// folder is the sandbox's state on disk: a small file for each object, replaced by
+// rename, and a lock for each site. Nothing is synced to disk: a sandbox is disposable.
 type folder struct{ root string }
 
 func (f folder) make() error {
@@ -92,20 +92,20 @@ func (f folder) path(parts ...string) string {
 	return filepath.Join(append([]string{f.root}, parts...)...)
 }
 
-// locked runs a short deed under a site's lock, across processes.
-func (f folder) locked(site nexus.SiteName, deed func() error) error {
+// locked runs a short function under a site's lock, which holds across processes.
+func (f folder) locked(site nexus.SiteName, do func() error) error {
 	file, err := os.OpenFile(f.path("locks", string(site)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return broken(err)
 	}
-	defer file.Close() //nolint:errcheck // closing is what unlocks
+	defer file.Close() //nolint:errcheck // closing unlocks
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
 	}
 	if err != nil {
 		return broken(err)
 	}
-	return deed()
+	return do()
 }
 
 func (f folder) site(name nexus.SiteName) (*siteState, error) {
@@ -141,8 +141,8 @@ func (f folder) install() (nexus.InstallID, error) {
 
 func (f folder) setInstall(id nexus.InstallID) error { return write(f.path("install"), id) }
 
-// gen is the highest fencing token seen for a database. It outlives the
-// database, so that a late operation on it is still refused.
+// gen returns the highest fencing token seen for a database. It is kept when the
+// database is dropped, so that a late operation is still refused.
 func (f folder) gen(db string) (nexus.Gen, error) {
 	text, err := os.ReadFile(f.path("fence", db))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +155,7 @@ func (f folder) gen(db string) (nexus.Gen, error) {
 	if err != nil {
 		return 0, broken(err)
 	}
-	return believed(nexus.Gen(gen)), nil
+	return plausibleGen(nexus.Gen(gen)), nil
 }
 
 func (f folder) setGen(db string, gen nexus.Gen) error {
@@ -179,7 +179,7 @@ func (f folder) list(kind string) ([]string, error) {
 func read[T any](path string) (*T, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // nothing there is an answer
+		return nil, nil //nolint:nilnil // nil: there is no such site
 	}
 	if err != nil {
 		return nil, broken(err)
@@ -199,8 +199,8 @@ func write(path string, value any) error {
 	return replace(path, text)
 }
 
-// replace puts a whole new file in the place of the old one. The lock of the
-// site is held, so the temporary name is free.
+// replace writes a file atomically. The caller holds the site's lock, so nobody else
+// uses the temporary name.
 func replace(path string, text []byte) error {
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
 		return broken(err)
@@ -211,8 +211,7 @@ func replace(path string, text []byte) error {
 	return nil
 }
 
-// remove takes a file away, and the new one that a killed process never put in
-// its place.
+// remove removes a file, and the temporary one that a killed process may have left.
 func remove(path string) error {
 	for _, file := range []string{path + ".new", path} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -244,7 +243,7 @@ func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
 
 func (s *Sandbox) inventory(args nexus.Inventory) (nexus.Result, error) {
 	out := &nexus.InventoryResult{}
-	if args.After != "" { // all is on the first page
+	if args.After != "" { // there is only one page
 		return nexus.Result{Inventory: out}, nil
 	}
 	sites, err := s.folder.list("sites")
@@ -273,8 +272,8 @@ func (s *Sandbox) inventory(args nexus.Inventory) (nexus.Result, error) {
 	return nexus.Result{Inventory: out}, err
 }
 
-// broken is a folder that cannot be used: an outage of the bench as a whole, which
-// kept the deed from beginning, as a full disk does on a real one.
+// broken is the error of a folder that cannot be used: an outage of the whole bench
+// before the operation began, like a full disk on a real one.
 func broken(err error) error {
 	msg := "The sandbox's folder cannot be used just now."
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -283,7 +282,7 @@ func broken(err error) error {
 	return &nexus.Error{Code: nexus.Unavailable, Op: "sandbox.folder", Wait: nexus.WaitBench, Unbegun: true, RetryAfter: outagePause, Msg: msg, Err: err}
 }
 
-// problems tries what every operation needs: to write a file.
+// problems tries to write a file, as every operation needs to.
 func (f folder) problems() []nexus.Problem {
 	path := f.path("probe")
 	err := replace(path, make([]byte, 64<<10))
@@ -301,7 +300,7 @@ func foreign(op nexus.Op) error {
 	return fail(nexus.Conflict, op.Args.Op(), "The site %s on this bench was not made by this job; it was left alone.", op.Site)
 }
 
-// ended is how an operation ends whose context did.
+// ended is the error of an operation whose context ended.
 func ended(ctx context.Context, op nexus.Op) error {
 	code, cause := nexus.CodeCanceled, context.Cause(ctx)
 	if errors.Is(cause, nexus.ErrStepTimeout) || errors.Is(cause, context.DeadlineExceeded) {

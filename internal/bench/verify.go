@@ -15,8 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// verifier asks sites over HTTP at the bench's internal address, as their
-// clients would: the Host header says which one is meant.
+// verifier checks sites over HTTP at the bench's internal address, as a client would;
+// the Host header names the site.
 type verifier struct {
 	addr   string
 	client *http.Client
@@ -30,8 +30,8 @@ func newVerifier(addr string) *verifier {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// dial reaches *.localhost on this machine, as browsers do (RFC 6761 §6.3) and
-// most resolvers do not.
+// dial connects to this machine for *.localhost, as browsers do (RFC 6761 §6.3) and most
+// resolvers do not.
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil && strings.HasSuffix(host, ".localhost") {
@@ -40,10 +40,10 @@ func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, addr)
 }
 
-// close lets idle connections go.
+// close closes idle connections.
 func (v *verifier) close() { v.client.CloseIdleConnections() }
 
-// run asks three things: is the site there, whose key is this, can it read a list.
+// run checks that the site answers, whose key this is, and that it can read a list.
 func (v *verifier) run(ctx context.Context, site nexus.SiteName, args nexus.Verify) (nexus.Result, error) {
 	var pong, who struct{ Message string }
 	var list struct{ Data []json.RawMessage }
@@ -76,9 +76,8 @@ func (v *verifier) run(ctx context.Context, site nexus.SiteName, args nexus.Veri
 	return nexus.Result{Note: v.public(ctx, args.PublicURL)}, nil
 }
 
-// Answers asks for sites at an address, as workers check a new one there: one that
-// is open must answer; with no site to ask for, any answer by HTTP will do. The
-// error says in words what is wrong.
+// Answers checks the address at which workers check new sites: an open site must answer
+// there; without one, any HTTP answer will do. The error is a message for users.
 func Answers(ctx context.Context, addr string, site nexus.SiteName) error {
 	v := newVerifier(addr)
 	defer v.close()
@@ -103,29 +102,29 @@ func Answers(ctx context.Context, addr string, site nexus.SiteName) error {
 	return nil
 }
 
-// same tells whether a public address is the one that was just asked: below
-// localhost, on the bench's own port.
+// same reports whether a public address is the internal one that was just checked:
+// below localhost, on the bench's port.
 func (v *verifier) same(site nexus.SiteName, base string) bool {
 	host, port, err := net.SplitHostPort(v.addr)
 	return err == nil && host == "127.0.0.1" && strings.HasSuffix(string(site), ".localhost") && base == "http://"+net.JoinHostPort(string(site), port)
 }
 
-// ask does one request and sorts its answer: what an outage explains is waited
-// out, anything else is a wrong answer.
+// ask does one request. An answer that an outage explains is unavailable, any other
+// than the expected one is internal.
 func (v *verifier) ask(ctx context.Context, site nexus.SiteName, path, token string, into any) error {
 	status, err := v.get(ctx, site, path, token, into)
 	switch {
 	case err == nil:
 		return nil
 	case status == 0 || status >= 500 || status == http.StatusNotFound || status == http.StatusTooManyRequests:
-		// 404 is how a bench says that it does not know the host (yet).
+		// A bench answers 404 if it does not know the host (yet).
 		return away(ctx, err)
 	}
 	return wrong("%w", err)
 }
 
-// get does one request; the status is 0 unless all of the answer came, and anything
-// but an answer of 200 in JSON is an error.
+// get does one request. The status is 0 unless the whole answer was read; anything but a
+// 200 with JSON is an error.
 func (v *verifier) get(ctx context.Context, site nexus.SiteName, path, token string, into any) (status int, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.addr+path, nil)
 	if err != nil {
@@ -154,8 +153,8 @@ func (v *verifier) get(ctx context.Context, site nexus.SiteName, path, token str
 	return response.StatusCode, nil
 }
 
-// public looks whether the site answers at its public address too: a remark,
-// never a failure, since DNS and proxies are somebody else's.
+// public checks whether the site answers at its public address too. It yields a note,
+// never an error, since DNS and proxies are not part of the bench.
 func (v *verifier) public(ctx context.Context, base string) string {
 	if base == "" {
 		return ""

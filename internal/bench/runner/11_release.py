@@ -21,13 +21,13 @@ def config_kept():
 
 
 def lock_file_goes():
-    """Whether who releases one of Frappe's locks removes its file: filelock does from
-    version 3.20.4 on, which 16 brings."""
+    """Whether releasing one of Frappe's locks removes its file: filelock does from version
+    3.20.4 on, which 16 brings."""
     return frappe_major() >= 16
 
 
 def needs_module_map():
-    """Whether a site needs its map of modules in Redis before it is asked: without it
-    a thread of the web server that was asked for a removed site fails it (seen on
-    16.9, whoever asked)."""
+    """Whether a site needs its map of modules in Redis before its first request: without
+    it the request fails on a thread of the web server that has had a request for a
+    removed site (seen on 16.9)."""
     return frappe_major() >= 16

@@ -100,7 +100,7 @@ def mark(op):
             # after it has opened the site.
             mapping(marker.get("adopted")).pop("key", None)
         marker["state"], marker["stateGen"] = state, op.submitted or op.gen  # the doctor compares it with the registry's
-        if closing:  # somebody may have written another's there
+        if closing:  # the tenant's code may have written another owner there
             marker.update(install=op.install, tenant=site.name, job=op.owner)
         closed = bool(config.get("maintenance_mode"))
         for switch in ("maintenance_mode", "pause_scheduler"):

@@ -16,8 +16,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Box is a bench's container seen from outside, past our own runner: what it
-// says is what is really there.
+// Box looks into a bench's container without the runner, to see what is really there.
 type Box struct {
 	Name         string // of the container
 	RootPassword string // of its database
@@ -25,15 +24,14 @@ type Box struct {
 	dbPort       string
 }
 
-// client is MariaDB's client program. One of 11.8 wants to verify the server's
-// certificate, and else warns where the answers are read.
+// client is MariaDB's client program. From 11.8 on it warns on standard error, where
+// Session reads answers, if it cannot verify the server's certificate.
 const (
 	trusting = "--skip-ssl-verify-server-cert"
 	client   = "mariadb " + trusting
 )
 
-// NewBox looks into a running container; the current folder of its commands is
-// the bench's.
+// NewBox returns the Box of a running container, whose working directory is the bench.
 func NewBox(t testing.TB, name, rootPassword string) *Box {
 	t.Helper()
 	b := &Box{Name: name, RootPassword: rootPassword}
@@ -51,7 +49,7 @@ func NewBox(t testing.TB, name, rootPassword string) *Box {
 	return b
 }
 
-// Port is where its database listens.
+// Port returns the port of its database server.
 func (b *Box) Port() string { return b.dbPort }
 
 // Sh runs a shell script in the container, and fails the test if it fails.
@@ -64,33 +62,34 @@ func (b *Box) Sh(t testing.TB, script string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// SQL asks the database as its root; rows are lines, columns tabs.
+// SQL runs a query as the database's root. It returns a line for each row, with tabs
+// between columns.
 func (b *Box) SQL(t testing.TB, query string) string {
 	t.Helper()
 	return b.Sh(t, fmt.Sprintf(client+` -h %s -P %s -u root -N -e "%s"`, b.dbHost, b.dbPort, query))
 }
 
-// Session is one connection to the database, as an account of it.
+// Session is a running client program or Python, with its input and output.
 type Session struct {
 	in    io.WriteCloser
 	out   *bufio.Reader
 	Close func() // ends the connection
 }
 
-// Session connects, and keeps the connection until the test or Close ends it.
+// Session connects to the database as a user, until the test or Close ends it.
 func (b *Box) Session(t testing.TB, user, password string) *Session {
 	t.Helper()
 	return b.start(t, password, fmt.Sprintf("exec "+client+" -h %s -P %s -u %s -N --force --unbuffered --skip-reconnect 2>&1", b.dbHost, b.dbPort, user))
 }
 
-// Python runs a program in the container with all that Frappe has, until the test
-// or Close ends its standard input.
+// Python runs a program in the container with the bench's Python, until the test or
+// Close ends its standard input.
 func (b *Box) Python(t testing.TB, program string) *Session {
 	t.Helper()
 	return b.start(t, "", "exec env/bin/python -u -c '"+program+"'")
 }
 
-// Line is the next one that was said.
+// Line returns the next line of output.
 func (s *Session) Line() string {
 	line, _ := s.out.ReadString('\n')
 	return line
@@ -118,7 +117,7 @@ func (b *Box) start(t testing.TB, password, script string) *Session {
 	return &Session{in: in, out: bufio.NewReader(out), Close: end}
 }
 
-// Ask sends statements and answers with all that was said to them.
+// Ask sends statements and returns all output to them.
 func (s *Session) Ask(statements string) (said string) {
 	_, _ = io.WriteString(s.in, statements+";\n\\! echo end-of-answer\n")
 	for {
@@ -140,7 +139,7 @@ func (b *Box) HoldConfig(t testing.TB, site nexus.SiteName) (let func()) {
 	return s.Close
 }
 
-// Password is the one in a site's config, for its database.
+// Password returns the database password in a site's config.
 func (b *Box) Password(t testing.TB, site nexus.SiteName) string {
 	t.Helper()
 	var config struct {
@@ -152,8 +151,8 @@ func (b *Box) Password(t testing.TB, site nexus.SiteName) string {
 	return config.Password
 }
 
-// Left looks for anything of a site and its database where it may hide: folder,
-// intent, trash, fence, archive, database, users, register, threads, Redis, processes.
+// Left lists what is left of a site and its database: folder, intent, trash, fence,
+// archive, database, users, register, threads, Redis keys, processes.
 func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string) {
 	t.Helper()
 	files := b.Sh(t, fmt.Sprintf("ls -d sites/%[1]s sites/.nexus/intent/%[1]s sites/.nexus/trash/%[2]s* sites/.nexus/fence/%[2]s.* sites/.nexus/fence/site-%[1]s.lock archived/sites/%[1]s* 2>/dev/null || true", site, db))
@@ -182,7 +181,8 @@ func (b *Box) Jobs(t testing.TB, site nexus.SiteName) (found []string) {
 	return found
 }
 
-// redis asks each Redis of the bench; redis-cli takes no URL without a user's name.
+// redis runs a command on each Redis of the bench. The user's name is added to the URLs,
+// since redis-cli needs it.
 func (b *Box) redis(t testing.TB, command string) string {
 	t.Helper()
 	return b.Sh(t, fmt.Sprintf(`set -e; for u in $(grep -o 'redis://[^"]*' sites/common_site_config.json | sed 's|//:|//default:|' | sort -u); do redis-cli -e --no-auth-warning -u "$u" --raw %s; done`, command))
@@ -202,8 +202,8 @@ func (b *Box) Frappe(t testing.TB, site nexus.SiteName, args string) {
 	b.Sh(t, fmt.Sprintf("cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe --site %s %s", site, args))
 }
 
-// Admin makes a user of a complete site unless there is one, and gives it this API
-// key; empty: none.
+// Admin makes a user of a complete site unless it exists, and gives it this API key, if
+// it is not empty.
 func (b *Box) Admin(t testing.TB, site nexus.SiteName, db, email, key, secret string) {
 	t.Helper()
 	if b.SQL(t, fmt.Sprintf("SELECT COUNT(*) FROM %s.tabUser WHERE name='%s'", db, email)) == "0" {
@@ -215,8 +215,7 @@ func (b *Box) Admin(t testing.TB, site nexus.SiteName, db, email, key, secret st
 	}
 }
 
-// Busy runs a query that takes its time, in the name of somebody whom nobody
-// stops, until let.
+// Busy runs a slow query as root, whose threads no procedure kills, until let is called.
 func (b *Box) Busy(t testing.TB, query string) (let func()) {
 	t.Helper()
 	var over sync.WaitGroup
@@ -233,10 +232,9 @@ func (b *Box) Busy(t testing.TB, query string) (let func()) {
 	return let
 }
 
-// Complete makes a whole site as the scripts of 1.0 did, with a database name of
-// its own and a value somebody set later. Look tells what is now in its folder,
-// byte for byte, without what Frappe logs there, in its settings, and as its users'
-// keys. It goes with the test.
+// Complete makes a complete site as the scripts of 1.0 did, with a database name of its
+// own and a value that was set later. Look returns the state of its folder, byte for byte
+// except logs, of its settings and of its users' keys. The test's end removes it.
 func (b *Box) Complete(t testing.TB, site nexus.SiteName) (db string, look func() string) {
 	t.Helper()
 	db = fmt.Sprintf("_%s%s", nexus.NewJobID(), nexus.NewJobID())[:64]
@@ -253,8 +251,8 @@ func (b *Box) Complete(t testing.TB, site nexus.SiteName) (db string, look func(
 	}
 }
 
-// Plant makes a site that Nexus did not make; the answer tells what it looks
-// like now, byte for byte. It goes with the test.
+// Plant makes a site of another maker; look returns the state of its files, byte for
+// byte. The test's end removes it.
 func (b *Box) Plant(t testing.TB, site nexus.SiteName) (look func() string) {
 	t.Helper()
 	b.Sh(t, fmt.Sprintf(`mkdir -p sites/%[1]s/private/files && echo '{"db_name":"_theirs","db_password":"x"}' > sites/%[1]s/site_config.json && echo data > sites/%[1]s/private/files/a`, site))
@@ -264,8 +262,8 @@ func (b *Box) Plant(t testing.TB, site nexus.SiteName) (look func() string) {
 	}
 }
 
-// Await waits for what must come true, on a real bench under load within minutes;
-// it looks often and gives up loudly.
+// Await waits until ok returns true, and fails the test after a quarter of an hour: a
+// real bench under load is slow.
 func Await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline, tick := time.After(15*time.Minute), time.NewTicker(50*time.Millisecond)

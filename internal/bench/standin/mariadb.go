@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// MariaDB is a server of a test's own, to be hurt, or to be set up in another way
-// than the one that all tests share.
+// MariaDB is a server for one test, which may break it, or configure it differently from
+// the server that all tests share.
 type MariaDB struct {
 	Addr string // host:port
 	dir  string
@@ -24,8 +24,8 @@ type MariaDB struct {
 	done chan struct{} // closed when the process has ended
 }
 
-// NewMariaDB starts one, and names it to the stand-in that is started next. Its
-// sessions wait for a lock for 30 s.
+// NewMariaDB starts a server, which the next stand-in uses. Its sessions wait for a lock
+// for 30 s.
 func NewMariaDB(t *testing.T, args ...string) *MariaDB {
 	t.Helper()
 	m := &MariaDB{Addr: "127.0.0.1:" + freePort(t), dir: t.TempDir(), args: args}
@@ -41,7 +41,7 @@ func NewMariaDB(t *testing.T, args ...string) *MariaDB {
 	return m
 }
 
-// Start starts it, or starts it again on the files it left.
+// Start starts the server, on the files it had if it ran before.
 func (m *MariaDB) Start(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(m.Addr)
@@ -69,7 +69,7 @@ func (m *MariaDB) Start(t testing.TB) {
 	})
 }
 
-// Databases makes empty ones, as fast as folders are made.
+// Databases makes empty databases, by making their folders, which is fast.
 func (m *MariaDB) Databases(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -79,11 +79,11 @@ func (m *MariaDB) Databases(t testing.TB, names ...string) {
 	}
 }
 
-// Freeze stops its process; it keeps its connections, and takes new ones, but says
-// nothing. Thaw lets it go on.
+// Freeze stops the process by SIGSTOP: its connections stay open and new ones are
+// accepted, but nothing is answered.
 func (m *MariaDB) Freeze(t testing.TB) { t.Helper(); m.signal(t, syscall.SIGSTOP) }
 
-// Thaw lets a frozen one go on.
+// Thaw continues a frozen process.
 func (m *MariaDB) Thaw(t testing.TB) { t.Helper(); m.signal(t, syscall.SIGCONT) }
 
 func (m *MariaDB) signal(t testing.TB, signal os.Signal) {
@@ -93,10 +93,10 @@ func (m *MariaDB) signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Stop ends it as an operator would.
+// Stop ends the server as an operator would.
 func (m *MariaDB) Stop(t testing.TB) { t.Helper(); m.end(t, syscall.SIGTERM) }
 
-// Kill ends it as a power cut does.
+// Kill ends the server as a power cut does.
 func (m *MariaDB) Kill(t testing.TB) { t.Helper(); m.end(t, syscall.SIGKILL) }
 
 func (m *MariaDB) end(t testing.TB, signal os.Signal) {
@@ -112,7 +112,7 @@ func (m *MariaDB) end(t testing.TB, signal os.Signal) {
 	}
 }
 
-// SQL asks it as its root; rows are lines, columns tabs.
+// SQL runs a query as root. It returns a line for each row, with tabs between columns.
 func (m *MariaDB) SQL(t testing.TB, query string) string {
 	t.Helper()
 	out, err := exec.Command("mariadb", "-uroot", "-S", m.Socket(), "-N", "-e", query).CombinedOutput()
@@ -122,7 +122,7 @@ func (m *MariaDB) SQL(t testing.TB, query string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Socket is where its root gets in without a password.
+// Socket returns the path of its socket, where root logs in without a password.
 func (m *MariaDB) Socket() string { return filepath.Join(m.dir, "s") }
 func (m *MariaDB) log() string    { return filepath.Join(m.dir, "error.log") }
 

@@ -24,10 +24,9 @@ type Bench struct {
 	RootPassword string // of its MariaDB
 }
 
-// Start builds the image if needed and starts a container, with two Redis
-// servers of its own, on the MariaDB that NEXUS_TEST_DB names; all but that
-// ends with the test. A service that is missing fails the test. Pace is how
-// long a new site takes at least.
+// Start builds the image if needed and starts a container with two Redis servers, on the
+// MariaDB that NEXUS_TEST_DB names. The test's end stops all but MariaDB. If a service is
+// missing the test fails. Pace is the least time that a new site takes.
 func Start(t testing.TB, pace time.Duration) *Bench {
 	t.Helper()
 	db, root := os.Getenv("NEXUS_TEST_DB"), os.Getenv("NEXUS_TEST_DB_ROOT_PASSWORD")
@@ -86,7 +85,7 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-// RedisPassword is that of the bench's two Redis servers.
+// RedisPassword is the password of the bench's two Redis servers.
 const RedisPassword = "OfTheBenchOnly"
 
 func startRedis(t testing.TB) (url string) {
