@@ -61,12 +61,12 @@ func (s *dockerStack) inTurn(t *testing.T, step string, outages []outage) {
 }
 
 // atRest stops the worker, and checks that nothing of it is left and that registry and
-// bench agree.
-func (s *dockerStack) atRest() {
+// bench agree, but for these findings of the doctor.
+func (s *dockerStack) atRest(findings ...string) {
 	s.t.Helper()
 	s.workers[len(s.workers)-1].end(syscall.SIGTERM)
 	s.idle(0)
-	s.sound()
+	s.sound(findings...)
 }
 
 // dbOf is the database of a job's site.
