@@ -148,7 +148,7 @@ def issue_key(op):
         if have is None:
             raise Refusal("not_found", f"There is no user {email} on {site.name}.")
         if not frappe.db.sql("SELECT enabled FROM `tabUser` WHERE name = %s", email)[0][0]:
-            raise Refusal("invalid", f"The user {email} is disabled on {site.name}, so its key would not work; enable the user there, and try again.")
+            raise Refusal("invalid", f"The user {email} is disabled on {site.name}, so its key would not work; enable the user there first.")
         lasts = masked(frappe, email, wanted[1])
         if have == wanted and lasts:
             return {"changed": False}

@@ -73,12 +73,14 @@ def look_at_redis(name, config, lacks):
         import redis
 
         redis.Redis.from_url(config[name], socket_timeout=3, socket_connect_timeout=3).ping()
-        anybody = answers_anybody(config[name])
     except Exception as e:
-        return lacks(f"{name} does not answer ({type(e).__name__}).", "Start that Redis server, or correct common_site_config.json.")
-    if anybody:
-        lacks(f"The Redis server of {name} takes commands without a password: the admin of any site can write into it by an e-mail template, and so run code on the bench.",
-              f"Give it a password (requirepass), then run on the bench: bench set-config -g {name} redis://:PASSWORD@HOST:PORT, and restart the bench.")
+        lacks(f"{name} does not answer ({type(e).__name__}).", "Start that Redis server, or correct common_site_config.json.")
+    # A server without a password refuses a bench that sends one, but runs the commands of
+    # a client that does not.
+    with contextlib.suppress(Exception):  # a malformed URL: that was told
+        if answers_anybody(config[name]):
+            lacks(f"The Redis server of {name} takes commands without a password: the admin of any site can write into it by an e-mail template, and so run code on the bench.",
+                  f"Give it a password (requirepass), then run on the bench: bench set-config -g {name} redis://:PASSWORD@HOST:PORT, and restart the bench.")
 
 
 def answers_anybody(url):
