@@ -11,8 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// testAdopt takes a whole site over that somebody else made, gives it back as it
-// was, takes it again and removes it.
+// testAdopt adopts a complete site of another maker, gives it back as it was, adopts it
+// again and removes it.
 func testAdopt(t *testing.T, n *tenant) {
 	n.refused(t, nexus.Adopt{Email: n.email}, nexus.NotFound)
 	db, look := n.complete(t, n.site)
@@ -96,9 +96,9 @@ func testAdopted(t *testing.T, n *tenant) {
 	}
 }
 
-// testGivenBack takes a site over, gives its admin a new key and the site back, in
-// each way this may come: settings and keys are then as they were, but for a key
-// that is not the adoption's to take.
+// testGivenBack adopts a site, gives its admin a new key, and gives the site back, in each
+// order that may occur. Settings and keys must be as before, except for a key that was
+// set by somebody else meanwhile.
 func testGivenBack(t *testing.T, n *tenant) {
 	db, look := n.complete(t, n.site)
 	n.db = db
@@ -168,7 +168,7 @@ func (n *tenant) cutOff(t *testing.T, args nexus.Args) {
 	}
 }
 
-// works asks the site whether a key opens it; where there is none it does not ask.
+// works checks whether the site accepts a key; an empty one is not tried.
 func (n *tenant) works(t *testing.T, key nexus.IssueKey, want bool) {
 	t.Helper()
 	n.pair = key

@@ -21,17 +21,16 @@ func TestConformanceBench(t *testing.T) {
 	testPasswords(t, b, g)
 }
 
-// TestAttackedBench does to a real bench what its tenants and its environment may do.
-// For moments it is nobody's: jobs of a product on it wait meanwhile.
+// TestAttackedBench does to a real bench what its tenants and its environment may do. For
+// moments it has no install id: jobs of a product on it wait meanwhile.
 func TestAttackedBench(t *testing.T) {
 	b, g := realBench(t)
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	attacked(t, b, g)
 }
 
-// realBench is the bench of a container: the one that NEXUS_TEST_BENCH names, with its
-// HTTP address in NEXUS_TEST_VERIFY_ADDR and its database's root password in
-// NEXUS_TEST_DB_ROOT_PASSWORD.
+// realBench returns the bench in the container NEXUS_TEST_BENCH, whose HTTP address is
+// NEXUS_TEST_VERIFY_ADDR and whose database's root password NEXUS_TEST_DB_ROOT_PASSWORD.
 func realBench(t *testing.T) (*standin.Box, *target) {
 	t.Helper()
 	name, addr, root := os.Getenv("NEXUS_TEST_BENCH"), os.Getenv("NEXUS_TEST_VERIFY_ADDR"), os.Getenv("NEXUS_TEST_DB_ROOT_PASSWORD")

@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestErrorsOfMariaDB holds that what a real MariaDB refuses is told by its kind, in
-// a sentence that says what to do, and that it works again once that is done.
+// TestErrorsOfMariaDB breaks a real MariaDB in several ways. Each error must be of the
+// right kind, with a message that says what to do, and end once that is done.
 func TestErrorsOfMariaDB(t *testing.T) {
 	disk := smallDisk(t)
 	tls := certificates(t)

@@ -7,8 +7,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// testSavedUser saves the user after each way a key is given: Frappe removes the
-// secret of every Password field that a saved document holds empty.
+// testSavedUser saves the user after each way of setting a key: Frappe removes the secret
+// of every Password field that is empty in a saved document.
 func testSavedUser(t *testing.T, n *tenant) {
 	former := n.pair
 	user := nexus.EnsureUser{Email: n.email, FullName: "Jane Doe", Password: "An0therPassword"}

@@ -15,8 +15,8 @@ import (
 
 const tried = "Nexus1234567890abcdef"
 
-// testPasswords holds what a database's password is held to: the last one is
-// given once, whatever ends in between, and opens for nobody who knew another.
+// testPasswords checks that a database's last password is set exactly once, whatever is
+// killed in between, and that no earlier password opens the database.
 func testPasswords(t *testing.T, b *standin.Box, g *target) {
 	torn := g.tenant("torn")
 	t.Run("ended before the config has it", func(t *testing.T) { testTorn(t, b, torn) })
@@ -32,7 +32,7 @@ func testPasswords(t *testing.T, b *standin.Box, g *target) {
 	testDrop(t, torn)
 }
 
-// lockRow takes the lock on a database's row of the register, until the session ends.
+// lockRow locks a database's row of the register until the session ends.
 func lockRow(t *testing.T, root *standin.Session, n *tenant) {
 	t.Helper()
 	if said := root.Ask("START TRANSACTION; SELECT job FROM nexus.register WHERE name = '" + n.op(nil).DB + "' FOR UPDATE"); !strings.Contains(said, string(n.owner)) {
@@ -40,8 +40,7 @@ func lockRow(t *testing.T, root *standin.Session, n *tenant) {
 	}
 }
 
-// making starts a new site; it has its database, and its tables are being made,
-// when this returns.
+// making starts a new site and returns while its tables are being made.
 func (n *tenant) making(t *testing.T) (kill func() error, done <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -69,7 +68,7 @@ func (n *tenant) making(t *testing.T) (kill func() error, done <-chan error) {
 	}, ended
 }
 
-// still holds that an operation has not ended.
+// still fails the test if an operation has ended.
 func still(t *testing.T, done <-chan error) bool {
 	t.Helper()
 	select {
@@ -102,8 +101,8 @@ func (n *tenant) whole(t *testing.T, b *standin.Box) {
 	}
 }
 
-// testTorn kills a new site whose database has its last password, and whose
-// config has not.
+// testTorn kills the making of a site when the database has its last password but the
+// config does not.
 func testTorn(t *testing.T, b *standin.Box, n *tenant) {
 	kill, ended := n.making(t)
 	let := b.HoldConfig(t, n.site)
@@ -121,8 +120,8 @@ func testTorn(t *testing.T, b *standin.Box, n *tenant) {
 	n.whole(t, b)
 }
 
-// testUnmarked makes a site anew that has all but its marker, and still the intent.
-// One without either was complete: it may hold a tenant's data, and is left alone.
+// testUnmarked removes a site's marker. With an intent the site is made again. Without one
+// it was complete and may hold a tenant's data, so it is left alone.
 func testUnmarked(t *testing.T, b *standin.Box, n *tenant) {
 	before := b.Password(t, n.site)
 	b.Sh(t, fmt.Sprintf(`cd sites/%s && ../../env/bin/python -c 'import json; c = json.load(open("site_config.json")); c.pop("nexus"); json.dump(c, open("site_config.json", "w"))'`, n.site))
@@ -135,9 +134,9 @@ func testUnmarked(t *testing.T, b *standin.Box, n *tenant) {
 	n.whole(t, b)
 }
 
-// testConfigWhole holds that a site's config is never written in place, where who is
-// ended in the middle leaves an empty one: a second name of the file keeps what it
-// was. An empty one, by whomever, is no reason to drop the database alone.
+// testConfigWhole checks that a site's config is never written in place, which would leave
+// an empty file after a kill: a hard link must keep the old contents. If the config is
+// empty all the same, the database must not be dropped alone.
 func testConfigWhole(t *testing.T, b *standin.Box, n *tenant) {
 	file, second := fmt.Sprintf("sites/%s/site_config.json", n.site), "sites/.nexus/ct-second"
 	t.Cleanup(func() { b.Sh(t, "rm -f "+second) })
@@ -167,8 +166,8 @@ func testConfigWhole(t *testing.T, b *standin.Box, n *tenant) {
 	n.whole(t, b)
 }
 
-// testDeadClient lets the change of a password stand still in MariaDB, and its
-// client die: the next owner ends it before he begins.
+// testDeadClient blocks the change of a password inside MariaDB and kills its client: the
+// next operation must end that statement before it begins.
 func testDeadClient(t *testing.T, b *standin.Box, n *tenant) {
 	kill, ended := n.making(t)
 	root := b.Session(t, "root", b.RootPassword)
@@ -204,8 +203,8 @@ func testDeadClient(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, next)
 }
 
-// testSealed tries, with all that one may have learned while a site was made, to
-// get into it once it is finished.
+// testSealed tries to get into a finished site with everything that could be learned while
+// it was made.
 func testSealed(t *testing.T, b *standin.Box, n *tenant) {
 	db := n.op(nil).DB
 	_, done := n.making(t)
@@ -245,9 +244,8 @@ func testSealed(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// testRowsOfBefore takes the register back to what it was before rows were
-// sealed: those that it has are sealed by the next set-up. It needs a MariaDB that
-// nobody else uses.
+// testRowsOfBefore turns the register back into its first form, without seals: the next
+// set-up must seal its rows. It needs a MariaDB of its own.
 func testRowsOfBefore(t *testing.T, b *standin.Box, n *tenant) {
 	n.again(t, nexus.NewSite{})
 	b.SQL(t, "ALTER TABLE nexus.register DROP COLUMN sealed, DROP COLUMN gen, DROP COLUMN ticket; DROP TABLE nexus.dropped, nexus.facts")

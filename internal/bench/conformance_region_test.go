@@ -7,8 +7,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// testRegion: what the bench knows is set, by code or by name, and what it does not
-// know is said and never replaced by Frappe's own choice.
+// testRegion checks that regional settings that the bench knows are set, by code or by
+// name, and that unknown ones are told and never replaced by Frappe's default.
 func testRegion(t *testing.T, n *tenant) {
 	plan := func(r nexus.Region) nexus.ApplyPlan {
 		return nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "http://" + string(n.site),

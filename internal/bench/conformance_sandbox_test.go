@@ -52,8 +52,8 @@ func TestConformanceSandbox(t *testing.T) {
 	})
 }
 
-// complete puts the state of a site of nobody's into the folder: one the sandbox
-// made, without what makes it ours.
+// complete puts a site without an owner into the folder: one that the sandbox made, with
+// owner and marker removed.
 func complete(t *testing.T, dir string, site nexus.SiteName) (db string, look func() string) {
 	t.Helper()
 	scratch := t.TempDir()

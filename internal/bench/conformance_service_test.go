@@ -14,9 +14,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestConformanceStandin holds the Docker driver and the runner against the
-// table, on stand-ins of a bench of each release of Frappe; that of 16 is under an
-// init process, as in compose.yaml.
+// TestConformanceStandin runs the table on the Docker driver and the runner, with a
+// stand-in of each release of Frappe. That of 16 runs under an init process, as in
+// compose.yaml.
 func TestConformanceStandin(t *testing.T) {
 	for release, init := range map[string]string{"15": "", "16": "1"} {
 		t.Run(release, func(t *testing.T) {
@@ -31,8 +31,7 @@ func TestConformanceStandin(t *testing.T) {
 	}
 }
 
-// TestAttackedStandin holds what becomes of a bench whose environment or whose tenants
-// are not as they should be.
+// TestAttackedStandin does to a stand-in what its tenants and its environment may do.
 func TestAttackedStandin(t *testing.T) {
 	s := standin.Start(t, 300*time.Millisecond)
 	b := standin.NewBox(t, s.Name, s.RootPassword)
@@ -42,8 +41,8 @@ func TestAttackedStandin(t *testing.T) {
 	attacked(t, b, g)
 }
 
-// testRedisWithoutPassword holds that a bench is told so if its Redis servers do what
-// anybody says, whatever it says itself to them.
+// testRedisWithoutPassword checks that hello tells of Redis servers that run commands
+// without a password, whatever user and password the bench itself sends.
 func testRedisWithoutPassword(t *testing.T, b *standin.Box, g *target) {
 	const config, mine = "sites/common_site_config.json", "default:" + standin.RedisPassword + "@"
 	const kept = "kept:" + standin.RedisPassword + "@"
@@ -78,8 +77,8 @@ func testRedisWithoutPassword(t *testing.T, b *standin.Box, g *target) {
 	}
 }
 
-// TestPasswordStandin holds what databases' passwords are held to, on the same with
-// a MariaDB of its own: it changes the register under all that use it.
+// TestPasswordStandin runs testPasswords on a stand-in, with a MariaDB of its own, since it
+// changes the whole register.
 func TestPasswordStandin(t *testing.T) {
 	standin.NewMariaDB(t)
 	s := standin.Start(t, 3*time.Second)
@@ -90,7 +89,7 @@ func TestPasswordStandin(t *testing.T) {
 	t.Run("rows of before", func(t *testing.T) { testRowsOfBefore(t, b, g.tenant("before")) })
 }
 
-// TestThiefStandin holds what somebody gets who has the workers' database account.
+// TestThiefStandin checks what a thief of the workers' database account can do.
 func TestThiefStandin(t *testing.T) {
 	m := standin.NewMariaDB(t)
 	s := standin.Start(t, 3*time.Second)
@@ -103,8 +102,8 @@ func TestThiefStandin(t *testing.T) {
 	t.Run("procedures of before", func(t *testing.T) { testFormerProcedures(t, b, g) })
 }
 
-// testFences holds that the files of fences go with their site, those that were left
-// too, while a site's own stay.
+// testFences checks that fence files are removed with their site, that old leftovers are
+// removed too, and that those of a live site are kept.
 func testFences(t *testing.T, b *standin.Box, g *target) {
 	n, gone := g.tenant("fences"), g.tenant("fences-gone")
 	n.again(t, nexus.NewSite{})
@@ -120,7 +119,7 @@ func testFences(t *testing.T, b *standin.Box, g *target) {
 	older := *n
 	older.gen--
 	older.refused(t, nexus.Mark{State: nexus.TenantActive}, nexus.Fenced)
-	// Many at once on one name whose files come and go: who comes later ends who is there.
+	// Many operations at once on one name, whose fence files come and go.
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {

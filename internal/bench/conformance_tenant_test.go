@@ -16,7 +16,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// attacked is what every bench in a container must bear.
+// attacked runs the attacks that every bench in a container must withstand.
 func attacked(t *testing.T, b *standin.Box, g *target) {
 	t.Run("its volume is away", func(t *testing.T) { testUnmounted(t, b, g) })
 	t.Run("files", func(t *testing.T) { testFolders(t, b, g) })
@@ -26,9 +26,9 @@ func attacked(t *testing.T, b *standin.Box, g *target) {
 	t.Run("shared", func(t *testing.T) { testSharing(t, b, g) })
 }
 
-// testUnmounted takes away what says whose the bench is, as a volume that is mounted
-// late does, and puts another install's in its place: nothing has begun, so that a job
-// and its undo wait, uncharged. Nobody is told either that a site is not there.
+// testUnmounted removes the install's id, as if the volume were mounted late, and replaces
+// it by another install's. Operations must be refused before they begin, so that a job
+// and its undo wait without counting attempts, and no site may be reported as missing.
 func testUnmounted(t *testing.T, b *standin.Box, g *target) {
 	const file = "sites/.nexus/install"
 	n := g.tenant("away")
@@ -56,8 +56,8 @@ func testUnmounted(t *testing.T, b *standin.Box, g *target) {
 	testDrop(t, n)
 }
 
-// testFolders removes sites whose files are as a tenant's code may have left them:
-// nothing of that is in the way, and nothing outside of the site goes with it.
+// testFolders closes and removes sites whose files a tenant's code has made hard to
+// handle. It must succeed, and nothing outside of the site may be removed.
 func testFolders(t *testing.T, b *standin.Box, g *target) {
 	other := g.tenant("beside")
 	other.run(t, nexus.NewSite{})
@@ -109,14 +109,14 @@ func testFolders(t *testing.T, b *standin.Box, g *target) {
 	testDrop(t, other)
 }
 
-// edited changes a site's config by a statement of Python.
+// edited changes a site's config by a Python statement.
 func edited(t *testing.T, b *standin.Box, n *tenant, statement string) {
 	t.Helper()
 	b.Sh(t, fmt.Sprintf("cd sites/%s && python3 - <<'END'\nimport json\nc = json.load(open('site_config.json'))\n%s\njson.dump(c, open('site_config.json', 'w'))\nEND", n.site, statement))
 }
 
-// testLies lets a tenant write into his config what is not true: he is closed and
-// removed all the same, his neighbor too, and nothing else is done by such a config.
+// testLies writes false values into a tenant's config. The site and its neighbor must
+// still be closed and removed; all other operations must refuse such a config.
 func testLies(t *testing.T, b *standin.Box, g *target) {
 	liar, other := g.tenant("liar"), g.tenant("honest")
 	for _, n := range []*tenant{liar, other} {
@@ -192,7 +192,8 @@ func testLies(t *testing.T, b *standin.Box, g *target) {
 	})
 }
 
-// testSharing holds that what does use a site's files or database still keeps its removal up.
+// testSharing checks that a site is not removed while something else uses its files or
+// its database.
 func testSharing(t *testing.T, b *standin.Box, g *target) {
 	n := g.tenant("sharing")
 	n.run(t, nexus.NewSite{})
@@ -213,8 +214,8 @@ func testSharing(t *testing.T, b *standin.Box, g *target) {
 	b.Sh(t, fmt.Sprintf("rm sites/%s", n.site))
 }
 
-// testDisabled holds that an admin who was disabled on his site gets no key, and that
-// his site is closed, opened and removed all the same.
+// testDisabled checks that a disabled admin gets no key, and that the site can still be
+// closed, opened and removed.
 func testDisabled(t *testing.T, b *standin.Box, g *target) {
 	n := g.tenant("disabled")
 	n.ready(t)
@@ -232,8 +233,8 @@ func testDisabled(t *testing.T, b *standin.Box, g *target) {
 	testDrop(t, n)
 }
 
-// testNames holds that a user's name is what was asked for, though Frappe escapes it
-// on each save, and that what cannot be so is told.
+// testNames checks that a user's name is stored as it was given, though Frappe escapes it
+// on each save, and that a note tells of a name that cannot be.
 func testNames(t *testing.T, b *standin.Box, g *target) {
 	n := g.tenant("names")
 	n.run(t, nexus.NewSite{})
@@ -263,7 +264,7 @@ func testNames(t *testing.T, b *standin.Box, g *target) {
 	testDrop(t, n)
 }
 
-// says holds that an operation is unavailable, in a sentence with these words.
+// says checks that an operation is unavailable, with a message that contains these words.
 func (n *tenant) says(t *testing.T, args nexus.Args, words string) {
 	t.Helper()
 	_, err := n.try(t, args)

@@ -14,12 +14,12 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// poison is a trigger that gives the Administrator another password when a user is
-// saved, on which a thief waits.
+// poison is a trigger that a thief leaves: it changes the Administrator's password when a
+// user is saved.
 const poison = "CREATE TRIGGER poison BEFORE UPDATE ON tabUser FOR EACH ROW UPDATE __Auth SET password = 'poisoned' WHERE name = 'Administrator'"
 
-// testThief does with the workers' database account all that it can be used for:
-// nobody gets into a site that is finished.
+// testThief misuses the workers' database account in every way that we know: it must not
+// give access to a finished site.
 func testThief(t *testing.T, b *standin.Box, g *target) {
 	t.Run("makes what is being made", func(t *testing.T) { testMadeTwice(t, b, g.tenant("twice")) })
 	t.Run("leaves something inside", func(t *testing.T) { testPoisoned(t, b, g.tenant("poisoned")) })
@@ -31,13 +31,14 @@ func testThief(t *testing.T, b *standin.Box, g *target) {
 	t.Run("almost the right argument", func(t *testing.T) { testExact(t, b, g.tenant("exact")) })
 }
 
-// thief is a session as the workers' account.
+// thief opens a database session as the workers' account.
 func (n *tenant) thief(t *testing.T, b *standin.Box) *standin.Session {
 	t.Helper()
 	return b.Session(t, n.secrets.Account, n.secrets.Password.Reveal())
 }
 
-// clean holds that a finished site is the tenant's alone, also once its users were saved.
+// clean checks that nobody but the tenant has access to a finished site, also after its
+// users were saved.
 func (n *tenant) clean(t *testing.T, b *standin.Box) {
 	t.Helper()
 	n.whole(t, b)
@@ -55,8 +56,8 @@ func (n *tenant) clean(t *testing.T, b *standin.Box) {
 	}
 }
 
-// testMadeTwice gives the database of a site in the making a password of the thief's,
-// who leaves a trigger: the register tells him name and job.
+// testMadeTwice tries, while a site is made, to make its database again with the thief's
+// password and to leave a trigger there; the register tells its name and job.
 func testMadeTwice(t *testing.T, b *standin.Box, n *tenant) {
 	db := n.op(nil).DB
 	_, done := n.making(t)
@@ -81,8 +82,8 @@ func testMadeTwice(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// testPoisoned leaves a trigger with the first password, which showed in argv: the
-// site is refused in words, and made anew.
+// testPoisoned leaves a trigger by means of the first password, which shows in argv. The
+// site must be refused with a message, and a retry must make it again.
 func testPoisoned(t *testing.T, b *standin.Box, n *tenant) {
 	db := n.op(nil).DB
 	_, done := n.making(t)
@@ -102,13 +103,13 @@ func testPoisoned(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// nativeHash is a password as MariaDB keeps it.
+// nativeHash returns a password as MariaDB stores it.
 func nativeHash(password string) string {
 	once := sha1.Sum([]byte(password))
 	return fmt.Sprintf("*%X", sha1.Sum(once[:]))
 }
 
-// create makes the tenant's database as the runner does, and answers with its ticket.
+// create makes the tenant's database as the runner does, and returns its ticket.
 func (n *tenant) create(t *testing.T, s *standin.Session, password string) string {
 	t.Helper()
 	said := s.Ask(fmt.Sprintf("CALL nexus.create_database('%s', '%s', '%s', '%d', '%s')", n.op(nil).DB, n.install, n.owner, n.gen, nativeHash(password)))
@@ -118,13 +119,13 @@ func (n *tenant) create(t *testing.T, s *standin.Session, password string) strin
 	return strings.TrimSpace(said)
 }
 
-// seal gives the last password.
+// seal sets the last password.
 func (n *tenant) seal(s *standin.Session, ticket string) string {
 	return s.Ask(fmt.Sprintf("CALL nexus.seal_database('%s', '%s', '%s', '%s', '%s')", n.op(nil).DB, n.install, n.owner, ticket, nativeHash("Last1234567890abcdef")))
 }
 
-// testHidden looks for a site's passwords among the statements that MariaDB is told:
-// the account sees those of its own other sessions in the list of processes.
+// testHidden looks for a site's passwords in MariaDB's log of statements: the account sees
+// those of its own other sessions in the process list.
 func testHidden(t *testing.T, b *standin.Box, n *tenant) {
 	b.SQL(t, "SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = 1")
 	_, done := n.making(t)
@@ -145,7 +146,7 @@ func testHidden(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// testSwapped puts another database in the place of the one that was made.
+// testSwapped replaces the database that was made by another one.
 func testSwapped(t *testing.T, b *standin.Box, n *tenant) {
 	db, s := n.op(nil).DB, n.thief(t, b)
 	ticket := n.create(t, s, "First1234567890abcde")
@@ -174,7 +175,7 @@ func testSwapped(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// testBare seals no database in which something was left.
+// testBare checks that a database is not sealed if something was left in it.
 func testBare(t *testing.T, b *standin.Box, g *target) {
 	const first = "First1234567890abcde"
 	for _, row := range []struct{ name, left string }{
@@ -213,7 +214,7 @@ func testBare(t *testing.T, b *standin.Box, g *target) {
 	})
 }
 
-// holders are twelve threads that want a lock, and come again whenever they are ended.
+// holders is a program of twelve threads that take a lock, and reconnect when killed.
 const holders = `
 import os, pymysql, sys, threading
 def hold():
@@ -234,7 +235,7 @@ sys.stdin.read()
 os._exit(0)
 `
 
-// testLocksHeld takes locks by the names that the procedures once used.
+// testLocksHeld holds locks with the names that the procedures used in former versions.
 func testLocksHeld(t *testing.T, b *standin.Box, n *tenant) {
 	n.again(t, nexus.NewSite{})
 	thief := b.Python(t, fmt.Sprintf(holders, b.Port(), n.secrets.Account, n.secrets.Password.Reveal(), n.op(nil).DB))
@@ -249,7 +250,7 @@ func testLocksHeld(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// testMadeLate lets what makes a database come after it was dropped, as a packet may.
+// testMadeLate tries to make a database after it was dropped, as a delayed packet would.
 func testMadeLate(t *testing.T, b *standin.Box, g *target) {
 	n, never := g.tenant("late"), g.tenant("late-never")
 	s := n.thief(t, b)
@@ -280,7 +281,7 @@ func testMadeLate(t *testing.T, b *standin.Box, g *target) {
 	}
 }
 
-// testExact gives arguments that MariaDB takes for equal to the right ones.
+// testExact passes arguments that MariaDB compares as equal to the right ones.
 func testExact(t *testing.T, b *standin.Box, n *tenant) {
 	s, db := n.thief(t, b), n.op(nil).DB
 	n.create(t, s, tried)
@@ -299,7 +300,7 @@ func testExact(t *testing.T, b *standin.Box, n *tenant) {
 	testDrop(t, n)
 }
 
-// testThousands asks for one site where thousands of databases are registered.
+// testThousands measures operations while thousands of databases are registered.
 func testThousands(t *testing.T, m *standin.MariaDB, g *target) {
 	n := g.tenant("many")
 	n.again(t, nexus.NewSite{})
@@ -332,8 +333,8 @@ func testThousands(t *testing.T, m *standin.MariaDB, g *target) {
 	}
 }
 
-// testFormerProcedures takes the rights to the newer procedures away, as if root
-// had not run bench init since: it works, and is told.
+// testFormerProcedures revokes the rights on the newer procedures, as if nexus bench init
+// had not run since: all must work, and hello must tell of it.
 func testFormerProcedures(t *testing.T, b *standin.Box, g *target) {
 	for _, name := range []string{"version", "create_database", "seal_database", "remove_database", "look_database"} {
 		b.SQL(t, "REVOKE EXECUTE ON PROCEDURE nexus."+name+" FROM "+g.secrets.Account)

@@ -14,12 +14,12 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// requests is enough to reach each process and thread of a bench's web server.
+// requests is a number that reaches each process and thread of a bench's web server.
 const requests = 24
 
-// testWeb holds what a web server and Frappe's locks keep in memory against what an
-// operation promises: what is closed takes nothing, what is removed is not served,
-// and neither is in the way of the next site.
+// testWeb checks operations against what web servers and Frappe's locks keep in memory: a
+// closed site takes no request, a removed one is not served, and neither disturbs the next
+// site.
 func testWeb(t *testing.T, b *standin.Box, g *target) {
 	n := g.tenant("served")
 	n.ready(t)
@@ -48,7 +48,7 @@ func testWeb(t *testing.T, b *standin.Box, g *target) {
 	t.Run("a client program that the server refuses", func(t *testing.T) { testClient(t, b, g) })
 }
 
-// ready makes the site, with a user who has a key.
+// ready makes the site, with a user and a key.
 func (n *tenant) ready(t *testing.T) {
 	t.Helper()
 	n.run(t, nexus.NewSite{})
@@ -58,7 +58,7 @@ func (n *tenant) ready(t *testing.T) {
 	n.run(t, nexus.Mark{State: nexus.TenantActive})
 }
 
-// each asks for the site's ping until every thread that serves has answered.
+// each requests the site's ping until every thread of the web server has answered.
 func (n *tenant) each(t *testing.T, want int) {
 	t.Helper()
 	got := map[int]int{} // status → how often

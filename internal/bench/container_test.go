@@ -18,10 +18,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// container is a target in a container; its runner ends with the test.
+// container returns a target in a container; its runner ends with the test.
 func container(t *testing.T, b *standin.Box, addr, app string, install nexus.InstallID) *target {
 	t.Helper()
-	// An account of its own, which goes with the test: the bench may be a product's.
+	// An account for this test only, since the bench may be a product's.
 	account, secret := "nexus_test_"+string(nexus.NewJobID()[:8]), nexus.Secret(nexus.NewJobID())
 	t.Cleanup(func() {
 		b.SQL(t, fmt.Sprintf("DROP USER IF EXISTS %[1]s; DELETE FROM nexus.accounts WHERE account = '%[1]s'", account))
@@ -50,8 +50,8 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 		secrets: nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
 }
 
-// unreadable puts where sites are, and where they were, what the bench's own user
-// cannot read, as lost+found is on a disk of its own: it is in the way of nothing.
+// unreadable makes files and folders below sites/ and archived/ that the bench's user
+// cannot read, like lost+found on a disk of its own: no operation may fail for them.
 func unreadable(t *testing.T, b *standin.Box) {
 	t.Helper()
 	there := strings.Fields(b.Sh(t, "ls -d archived archived/sites 2>/dev/null || true"))
@@ -67,10 +67,10 @@ func unreadable(t *testing.T, b *standin.Box) {
 	})
 }
 
-// cut ends an operation on an adopted site between its two halves, which are kept
-// apart by what the second one waits for: the user's row, when the former key is
-// in the marker and the new one not yet in the database; the site's config, when
-// the key is given back and the marker is still there.
+// cut ends an operation on an adopted site between its two halves, by a lock that the
+// second half waits for. When a key is given it is the lock of the user's row: the former
+// key is in the marker and the new one not yet in the database. When the site is given
+// back it is the config's: the key is restored and the marker still there.
 func cut(t *testing.T, b *standin.Box, n *tenant, args nexus.Args) {
 	t.Helper()
 	var let func()
