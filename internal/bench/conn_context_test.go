@@ -15,8 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestConnContextEnds: an operation whose context ends is canceled at the
-// runner, and has the last word if it says one in time.
+// TestConnContextEnds: an operation whose context ends is canceled at the runner; if its
+// answer comes in time, that answer counts.
 func TestConnContextEnds(t *testing.T) {
 	t.Parallel()
 	const grace = 5 * time.Second
@@ -109,8 +109,8 @@ func TestConnLost(t *testing.T) {
 	}
 }
 
-// wantSilence waits for a connection to be given up, and holds when that was
-// against the time the runner last spoke: silence is 15 s, looked at each 5 s.
+// wantSilence waits until a connection is closed for silence, and checks the time since
+// the runner's last line: the limit is 15 s, checked every 5 s.
 func wantSilence(r *runner, spoke time.Time, out <-chan outcome) {
 	r.t.Helper()
 	select {
@@ -128,7 +128,7 @@ func wantSilence(r *runner, spoke time.Time, out <-chan outcome) {
 	}
 }
 
-// TestConnImports: a runner that imports Frappe says nothing for long.
+// TestConnImports: a runner that imports Frappe may be silent for longer.
 func TestConnImports(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -41,8 +41,8 @@ type call struct {
 	least, most, cancels int
 }
 
-// calls is the model of a connection and the runner at its other end: what each
-// caller must get, by what was said, when contexts ended and when the stream did.
+// calls models a connection and the runner at its other end: what each caller must get,
+// given the lines sent, the contexts that ended and the end of the stream.
 type calls struct {
 	t      *testing.T
 	rt     *rapid.T
@@ -83,7 +83,7 @@ const (
 	endedWord = " The operation was ended before it was done."
 )
 
-// word is an outcome in one line, to be held against the model's.
+// word returns an outcome as one line, to compare with the model's.
 func (o outcome) word() string {
 	if o.err == nil {
 		return "ok " + o.result.Note
@@ -130,14 +130,14 @@ func (m *calls) finish() {
 	}
 }
 
-// is gives c its last word, if it has none yet.
+// is sets the expected outcome of c, if it has none yet.
 func (c *call) is(word string) {
 	if c.may == nil {
 		c.may = []string{word}
 	}
 }
 
-// contextEnds is what the model makes of an ended context.
+// contextEnds updates the model when a context ends.
 func (m *calls) contextEnds(c *call, code nexus.Code) {
 	if c.may != nil || !c.ended.IsZero() {
 		return
@@ -149,7 +149,7 @@ func (m *calls) contextEnds(c *call, code nexus.Code) {
 	m.wrote()
 }
 
-// wrote is that the worker wrote something.
+// wrote updates the model when the worker has written something.
 func (m *calls) wrote() {
 	if m.stream.deaf.Load() {
 		m.lose("the stream is broken")
@@ -169,7 +169,7 @@ func (m *calls) lose(why string) {
 	}
 }
 
-// second lets one pass: deadlines, last words that are waited for, and silence.
+// second lets one second pass, for deadlines, awaited answers and silence.
 func (m *calls) second(t *rapid.T) {
 	before := time.Now()
 	<-time.After(time.Second)
@@ -191,7 +191,7 @@ func (m *calls) second(t *rapid.T) {
 	m.check(t)
 }
 
-// ask starts operations at once, some with a context that ends by itself or has.
+// ask starts operations at once, some with a context that will end or has ended.
 func (m *calls) ask(t *rapid.T) {
 	if m.over != "" && m.over != "closed" {
 		t.Skip("the next one would look for a container")
@@ -205,7 +205,7 @@ func (m *calls) ask(t *rapid.T) {
 	}
 }
 
-// one starts one.
+// one starts one operation.
 func (m *calls) one(t *rapid.T) *call {
 	ctx, end := context.WithCancelCause(m.t.Context())
 	c := &call{site: nexus.SiteName(fmt.Sprintf("s%d.localhost", len(m.all))), end: end, out: make(chan outcome, 1), listen: rapid.Bool().Draw(t, "listens")}
@@ -235,7 +235,7 @@ func (m *calls) one(t *rapid.T) *call {
 	return c
 }
 
-// target is an operation's id, or one that nobody asked for.
+// target draws an operation's id, or one that does not exist.
 func (m *calls) target(t *rapid.T) (*call, string) {
 	i := rapid.IntRange(-1, len(m.all)-1).Draw(t, "of operation")
 	if i < 0 || m.all[i].id == "" {
@@ -244,7 +244,7 @@ func (m *calls) target(t *rapid.T) (*call, string) {
 	return m.all[i], m.all[i].id
 }
 
-// answer is one answer of some kind, and what the model makes of it.
+// answer draws an answer, and updates the model.
 func (m *calls) answer(t *rapid.T) (line string, heard func()) {
 	c, id := m.target(t)
 	return m.answerOf(t, c, id)
@@ -300,12 +300,12 @@ func (m *calls) noise(t *rapid.T) (line string, heard func()) {
 		strings.Repeat("x", 1<<20)}).Draw(t, "noise") + "\n", func() {}
 }
 
-// line is anything the runner may say.
+// line draws any line that the runner may send.
 func (m *calls) line(t *rapid.T) (string, func()) {
 	return []func(*rapid.T) (string, func()){m.answer, m.answer, m.answer, m.progress, m.noise}[rapid.IntRange(0, 4).Draw(t, "what")](t)
 }
 
-// say has the runner say lines at once, cut anywhere, after what it has begun.
+// say sends lines at once, in pieces cut anywhere, after a line that was begun.
 func (m *calls) say(t *rapid.T, what func(*rapid.T) (string, func())) {
 	m.speaks(t)
 	var text string
@@ -327,7 +327,7 @@ func (m *calls) say(t *rapid.T, what func(*rapid.T) (string, func())) {
 	m.heard = time.Now()
 }
 
-// speaks ends a line that was begun, or skips: nobody listens any more.
+// speaks ends a line that was begun; it skips the action if the connection is closed.
 func (m *calls) speaks(t *rapid.T) {
 	if m.over != "" {
 		t.Skip("the stream is over")
@@ -344,7 +344,7 @@ func (m *calls) write(text string) {
 	}
 }
 
-// begin has it say the first part of a line; the rest comes with its next word.
+// begin sends the first part of a line; the rest comes with the next line.
 func (m *calls) begin(t *rapid.T) {
 	m.speaks(t)
 	line, heard := m.line(t)
@@ -358,7 +358,7 @@ func (m *calls) begin(t *rapid.T) {
 	}
 }
 
-// going is one operation that goes on.
+// going draws an operation that has not ended.
 func (m *calls) going(t *rapid.T) *call {
 	var open []int
 	for i, c := range m.all {
@@ -379,8 +379,8 @@ func (m *calls) cancel(t *rapid.T) {
 	m.contextEnds(c, code)
 }
 
-// race has a context end and an answer come at the same moment: either is right,
-// and so is a cancel or none.
+// race ends a context and sends an answer at the same moment: either outcome is right,
+// with or without a cancel.
 func (m *calls) race(t *rapid.T) {
 	c := m.going(t)
 	if m.stream.deaf.Load() {
@@ -406,8 +406,8 @@ func (m *calls) race(t *rapid.T) {
 	}
 }
 
-// sudden has an operation answered, its context ended and the stream cut, or some
-// of it, while its request is still being written: the answer counts.
+// sudden answers an operation, ends its context and cuts the stream, or some of these,
+// while its request is still being written: the answer counts.
 func (m *calls) sudden(t *rapid.T) {
 	if m.over != "" || m.stream.deaf.Load() {
 		t.Skip("the stream is over")
@@ -435,8 +435,8 @@ func (m *calls) sudden(t *rapid.T) {
 	close(*m.stream.slow.Swap(nil))
 }
 
-// cut ends the stream, be it in the middle of a line or straight behind an answer,
-// which counts all the same.
+// cut ends the stream, in the middle of a line or right after an answer, which still
+// counts.
 func (m *calls) cut(t *rapid.T) {
 	m.speaks(t)
 	if rapid.Bool().Draw(t, "by the driver") {
@@ -453,7 +453,7 @@ func (m *calls) cut(t *rapid.T) {
 	m.lose("the runner left")
 }
 
-// check holds after every move what the runner was sent and what callers got.
+// check compares, after every action, what the runner was sent and what callers got.
 func (m *calls) check(t *rapid.T) {
 	synctest.Wait()
 	for len(m.sent) > 0 {
@@ -503,9 +503,10 @@ func (m *calls) check(t *rapid.T) {
 	}
 }
 
-// TestConnModel has a runner play anything at a connection with many operations:
-// answers in any order, twice, of nobody, late, in pieces, too long, among junk;
-// contexts end, and so does the stream. Each caller gets what the model says.
+// TestConnModel drives a connection with many operations and a runner that does anything:
+// it answers in any order, twice, with unknown ids, late, in pieces, with lines that are
+// too long, among junk. Contexts end, and so does the stream. Each caller must get what
+// the model says.
 func TestConnModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -20,7 +20,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// runner is the other end of a connection, by the test's script.
+// runner is a fake runner that follows the test's script.
 type runner struct {
 	t      *testing.T
 	driver *bench.Docker
@@ -31,8 +31,8 @@ type runner struct {
 	log    *bytes.Buffer // read it when the connection is over
 }
 
-// onRunner plays a script in a bubble with a clock of its own. Reads tells
-// whether the runner takes in what it is sent; else the script does it.
+// onRunner runs a script in a synctest bubble. If reads is set the runner reads what it is
+// sent; else the script does.
 func onRunner(t *testing.T, reads bool, script func(*runner)) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -68,7 +68,7 @@ func (r *runner) read() {
 	}
 }
 
-// say writes to the worker, whole lines or parts of them.
+// say sends whole lines or parts of lines to the worker.
 func (r *runner) say(format string, args ...any) {
 	r.t.Helper()
 	if _, err := fmt.Fprintf(r.pipe, format, args...); err != nil {
@@ -83,7 +83,7 @@ type outcome struct {
 	at     time.Time
 }
 
-// ask starts an operation and gives its id on the wire and its outcome.
+// ask starts an operation and returns its id on the wire and its outcome.
 func (r *runner) ask(ctx context.Context, op nexus.Op) (string, <-chan outcome) {
 	r.t.Helper()
 	out := make(chan outcome, 1)
@@ -99,8 +99,8 @@ func (r *runner) ask(ctx context.Context, op nexus.Op) (string, <-chan outcome) 
 	return id, out
 }
 
-// want holds an outcome against a note, which is how these tests tell answers
-// apart, or a code.
+// want compares an outcome with a code, or with a note, by which these tests tell answers
+// apart.
 func (r *runner) want(out <-chan outcome, note string, code nexus.Code) outcome {
 	r.t.Helper()
 	got := <-out
@@ -153,8 +153,8 @@ func TestConnHello(t *testing.T) {
 	})
 }
 
-// TestConnAnswers: answers find their operations whatever their order, and
-// whatever else the runner says between them.
+// TestConnAnswers: answers reach their operations in any order, whatever else the runner
+// sends between them.
 func TestConnAnswers(t *testing.T) {
 	t.Parallel()
 	huge := strings.Repeat("x", 2<<20)

@@ -17,8 +17,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// daemon is a Docker daemon that stops to answer at some point, as one does whose
-// disk hangs: it takes calls, and says nothing more.
+// daemon is a Docker daemon that stops answering at some point, like one whose disk
+// hangs: it accepts calls and never answers them.
 type daemon struct {
 	hangs   string        // the end of the path it never answers
 	asked   chan string   // the paths that hang
@@ -26,7 +26,7 @@ type daemon struct {
 	streams sync.WaitGroup
 }
 
-// ServeHTTP is as much of Docker's API as starting a runner needs.
+// ServeHTTP serves the part of Docker's API that starting a runner needs.
 func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, d.hangs) {
 		d.asked <- r.URL.Path
@@ -51,7 +51,7 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// attach gives a stream to a runner that never says hello, nor reads its program.
+// attach returns the stream of a runner that never says hello nor reads its program.
 func (d *daemon) attach(w http.ResponseWriter) {
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -63,7 +63,7 @@ func (d *daemon) attach(w http.ResponseWriter) {
 	<-d.release
 }
 
-// start lets the daemon listen at a socket, and a driver find it there.
+// start starts the daemon on a socket, and makes a driver that uses it.
 func (d *daemon) start(t *testing.T) *bench.Docker {
 	t.Helper()
 	d.asked, d.release = make(chan string, 100), make(chan struct{})
@@ -97,7 +97,7 @@ func (d *daemon) start(t *testing.T) *bench.Docker {
 	return driver
 }
 
-// reached returns once an attempt has come to where the daemon hangs.
+// reached returns once an attempt has reached the point where the daemon hangs.
 func (d *daemon) reached(t *testing.T) {
 	t.Helper()
 	select {
@@ -107,7 +107,7 @@ func (d *daemon) reached(t *testing.T) {
 	}
 }
 
-// asking starts an operation and gives its outcome.
+// asking starts an operation and returns its outcome.
 func asking(ctx context.Context, driver *bench.Docker) <-chan error {
 	out := make(chan error, 1)
 	go func() {
@@ -117,7 +117,7 @@ func asking(ctx context.Context, driver *bench.Docker) <-chan error {
 	return out
 }
 
-// wantOutage holds that an operation ends, did not begin, and blames the bench.
+// wantOutage checks that an operation ends as an outage of the bench, before it began.
 func wantOutage(t *testing.T, who string, out <-chan error) {
 	t.Helper()
 	select {
@@ -131,10 +131,10 @@ func wantOutage(t *testing.T, who string, out <-chan error) {
 	}
 }
 
-// TestDaemonThatHangs: wherever a Docker daemon stops to answer, each operation
-// ends at its own deadline as an outage that charges nobody, those that wait behind
-// another's attempt as well, and the driver can be closed meanwhile. It sets the
-// environment, so its parts run one after the other.
+// TestDaemonThatHangs: wherever a Docker daemon stops answering, each operation ends at
+// its own deadline, as an outage that counts no attempt; so do those that wait for
+// another's connection. The driver can be closed meanwhile. The test sets the environment,
+// so its parts run one after another.
 func TestDaemonThatHangs(t *testing.T) {
 	for _, tc := range []struct{ name, hangs string }{
 		{"at once", "/_ping"},

@@ -13,7 +13,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/bench"
 )
 
-// TestDaemon: the daemon is the one that the docker command would take, or none.
+// TestDaemon: the daemon is the one that the docker command would use, or an error.
 func TestDaemon(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

@@ -13,8 +13,8 @@ import (
 // Conn lets tests see one connection from outside.
 type Conn struct{ c *conn }
 
-// Attach makes a driver whose runner, up already unless it still imports, is at
-// the other end of a stream.
+// Attach makes a driver whose runner is at the other end of a stream; it has said hello
+// unless it still imports.
 func Attach(ctx context.Context, o DockerOptions, rw io.ReadWriteCloser, imports bool) (*Docker, Conn, error) {
 	d, err := NewDocker(o)
 	if err != nil {
@@ -27,7 +27,7 @@ func Attach(ctx context.Context, o DockerOptions, rw io.ReadWriteCloser, imports
 	return d, Conn{d.conn}, nil
 }
 
-// Hello gives what the runner said of itself.
+// Hello returns the runner's hello.
 func (c Conn) Hello() <-chan nexus.HelloResult { return c.c.hello }
 
 // Done is closed when the connection is over.
@@ -36,8 +36,8 @@ func (c Conn) Done() <-chan struct{} { return c.c.done }
 // Wait returns once the connection's goroutines are gone.
 func (c Conn) Wait() { c.c.wait() }
 
-// SetAdmin makes a user of a sandbox's site past its operations, with this key; an
-// empty one: none.
+// SetAdmin makes a user of a sandbox's site without an operation, with this key, which may
+// be empty.
 func (s *Sandbox) SetAdmin(site nexus.SiteName, email string, key nexus.IssueKey) error {
 	state, err := s.folder.site(site)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// FuzzConn has a runner say anything while an operation waits: the connection
-// lives, and the answer that comes after it is found.
+// FuzzConn sends anything from the runner while an operation waits: the connection must
+// stay open, and the answer that follows must be found.
 func FuzzConn(f *testing.F) {
 	for _, seed := range []string{"", "\n", "junk\n", "{\n", "{}\n", "null\n", "[1]\n", `{"id":"1"}` + "\n", `{"id":1,"ok":"yes"}` + "\n", `{"id":"1","event":"progress","percent":1e9}` + "\n",
 		`{"id":"1","event":"progress","message":7}` + "\n", `{"event":"hello","protocol":9}` + "\n" + `{"event":"hello"}` + "\n", `{"event":"hello","apps":7}` + "\n",

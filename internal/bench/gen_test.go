@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestSandboxForgetsAbsurdTokens: what stands in a fence and was minted by nobody keeps
-// nobody out.
+// TestSandboxForgetsAbsurdTokens: a token in a fence that was never issued locks nobody
+// out.
 func TestSandboxForgetsAbsurdTokens(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -40,8 +40,8 @@ func TestSandboxForgetsAbsurdTokens(t *testing.T) {
 	}
 }
 
-// TestMasterForgetsAbsurdTokens: a user can write whatever he likes into his own Social
-// Logins; a token there that nobody minted shuts no job out.
+// TestMasterForgetsAbsurdTokens: users can write anything into their own Social Logins; a
+// token there that was never issued locks no job out.
 func TestMasterForgetsAbsurdTokens(t *testing.T) {
 	t.Parallel()
 	for _, username := range []string{"active 9223372036854775807", "active 9007199254740993"} {
@@ -60,8 +60,8 @@ func TestMasterForgetsAbsurdTokens(t *testing.T) {
 	}
 }
 
-// TestMasterBelievesNoUser: on a master site the user can write the mark of his own account,
-// so a mark of a later job than any saves nobody from his suspension and removal.
+// TestMasterBelievesNoUser: on a master site users can write the mark of their own account,
+// so a mark of a later job does not prevent suspension and removal.
 func TestMasterBelievesNoUser(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)

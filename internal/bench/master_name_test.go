@@ -6,7 +6,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestMasterNames holds that a name that the site keeps in other letters is told.
+// TestMasterNames: a note tells of a name that the site stores differently.
 func TestMasterNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"Jane Doe": "", "Tom & Jerry": "The site keeps the name as: Tom &amp; Jerry"} {

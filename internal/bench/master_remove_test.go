@@ -11,8 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestMasterHeldBack keeps every write of a removal back until the address has a new
-// owner: none of them touches him, whichever comes late.
+// TestMasterHeldBack delays each write of a removal until the address has a new owner: none
+// may touch the new user.
 func TestMasterHeldBack(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)
@@ -58,8 +58,7 @@ func TestMasterHeldBack(t *testing.T) {
 	}
 }
 
-// TestMasterKeepsWhatIsReferredTo: a user that documents belong to stays, under the
-// name that they know.
+// TestMasterKeepsWhatIsReferredTo: a user that documents refer to is kept, under its name.
 func TestMasterKeepsWhatIsReferredTo(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)

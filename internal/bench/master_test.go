@@ -23,14 +23,14 @@ func personSite(email string) nexus.SiteName {
 	return nexus.SiteName(strings.NewReplacer("@", "-at-").Replace(strings.ToLower(email))) + "." + masterSite
 }
 
-// frappe is a master site as far as Master speaks to it.
+// frappe is a fake master site with the calls that Master uses.
 type frappe struct {
 	t     *testing.T
 	mu    sync.Mutex
 	users map[string]map[string]any
 	clock int
 	asked []string // method and path of the writes
-	// answer may stand in for the site, or change something before it answers.
+	// answer may answer instead of the site, or change something before it does.
 	answer func(w http.ResponseWriter, r *http.Request) (done bool)
 	lose   string // the method whose answer is lost, once
 	url    string
@@ -195,7 +195,7 @@ func respond(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// said is a refusal as Frappe 15 words it, traceback and all.
+// said is a refusal with the wording of Frappe 15, including the traceback.
 func said(kind, title, text string) map[string]any {
 	one, _ := json.Marshal(map[string]any{"message": text, "title": title, "indicator": "red"})
 	list, _ := json.Marshal([]string{string(one)})
@@ -211,8 +211,8 @@ var janeDB = nexus.JobID("job1").Database("9f3c")
 
 var jane = nexus.EnsureUser{Email: "Jane@example.com", FullName: "Jane Doe", Roles: []string{"Sales User"}, Password: "Secret-Horse-7"}
 
-// TestMasterLife follows one user from signup to removal; everything is asked
-// twice, and is then there once.
+// TestMasterLife follows one user from signup to removal; each operation runs twice and
+// must take effect once.
 func TestMasterLife(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)
@@ -275,8 +275,8 @@ func TestMasterLife(t *testing.T) {
 	}
 }
 
-// TestMasterLostAnswers loses the answer to each write: the next try finds what
-// was done.
+// TestMasterLostAnswers loses the answer to each write: the next attempt must find what was
+// done.
 func TestMasterLostAnswers(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)
@@ -309,7 +309,7 @@ func marked(db, username string) map[string]any {
 		"social_logins": []any{map[string]any{"provider": "nexus", "userid": db, "username": username}}}
 }
 
-// TestMasterOthers meets a user with the address that is not this job's.
+// TestMasterOthers meets a user with the same address that is not this job's.
 func TestMasterOthers(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -350,7 +350,7 @@ func TestMasterOthers(t *testing.T) {
 	}
 }
 
-// TestMasterFence holds a run that was overtaken off the user.
+// TestMasterFence: a run with an older token must not change the user.
 func TestMasterFence(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)
@@ -361,7 +361,7 @@ func TestMasterFence(t *testing.T) {
 			t.Errorf("%s: %v", args.Op(), err)
 		}
 	}
-	// Read, overtaken, written: Frappe refuses it.
+	// A newer run writes between this run's read and write: Frappe refuses the write.
 	f.answer = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPut {
 			f.users["jane@example.com"]["modified"] = "8"
@@ -376,8 +376,7 @@ func TestMasterFence(t *testing.T) {
 	}
 }
 
-// TestMasterMarkLost has a user who took the mark off himself: nothing is
-// touched, and no removal is claimed.
+// TestMasterMarkLost: a user without its mark is not touched, and not reported as removed.
 func TestMasterMarkLost(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)
@@ -399,8 +398,8 @@ func asError(err error) *nexus.Error {
 	return e
 }
 
-// TestMasterRefusals words each refusal of a new user; bodies as a real site
-// gave them. Nothing secret or personal shows, in either text.
+// TestMasterRefusals checks the message for each refusal of a new user, with bodies of a
+// real site. Neither message nor error may hold anything secret or personal.
 func TestMasterRefusals(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -469,8 +468,8 @@ func TestMasterRefusals(t *testing.T) {
 	}
 }
 
-// TestMasterCheck says what is wrong with the settings; a new signup waits for it
-// to be mended.
+// TestMasterCheck: a wrong setting is told in a message, and a new signup waits until it is
+// corrected.
 func TestMasterCheck(t *testing.T) {
 	t.Parallel()
 	type handler = func(w http.ResponseWriter, r *http.Request) bool
@@ -524,7 +523,7 @@ func TestMasterCheck(t *testing.T) {
 	}
 }
 
-// TestMasterAway asks where nobody is.
+// TestMasterAway asks an address where nothing listens.
 func TestMasterAway(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -545,7 +544,7 @@ func TestMasterAway(t *testing.T) {
 	}
 }
 
-// TestMasterVerify takes no key for the user's that is not.
+// TestMasterVerify: a key that is not the user's is refused.
 func TestMasterVerify(t *testing.T) {
 	t.Parallel()
 	f, m := newFrappe(t)

@@ -23,11 +23,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/bench"
 )
 
-// fakeRedis is as much of Redis' client as an operation needs that finds no server.
+// fakeRedis is the part of Redis' client that an operation without a server needs.
 const fakeRedis = "import types\nexceptions = types.SimpleNamespace(RedisError=OSError)\n"
 
-// python is the interpreter itself, since a wrapper of it would cost more than it
-// does, and what it takes for the number of cores.
+// python returns the interpreter itself, since a wrapper would take longer than the test,
+// and its number of cores.
 var python = sync.OnceValues(func() (is struct {
 	Exe   string
 	Cores int
@@ -48,7 +48,7 @@ type work struct {
 	over          bool
 }
 
-// parent is the real runner, without a container, and the model of it.
+// parent is the real runner, without a container, and a model of it.
 type parent struct {
 	dir    string
 	limits map[string]int // how many operations of a lane run at once
@@ -111,7 +111,7 @@ func newParent(t *rapid.T, dir string) *parent {
 	return p
 }
 
-// end makes sure that nothing is left of it, also in the middle of a failure.
+// end kills what is left of the runner, also after a failure.
 func (p *parent) end() {
 	_ = p.in.Close()
 	_ = p.out.Close()
@@ -124,8 +124,7 @@ func (p *parent) end() {
 	}
 }
 
-// family are the processes that bear its folder in their environment: itself, and
-// whatever was started by it.
+// family returns the runner's processes: those with its folder in their environment.
 func (p *parent) family() (pids []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range all {
@@ -145,7 +144,7 @@ func (p *parent) send(t *rapid.T, text string) {
 	p.half = ""
 }
 
-// fail says what the parent complained of as well, if it is gone.
+// fail fails the test, with the parent's standard error if it has exited.
 func (p *parent) fail(t *rapid.T, format string, args ...any) {
 	select {
 	case <-p.gone:
@@ -155,7 +154,7 @@ func (p *parent) fail(t *rapid.T, format string, args ...any) {
 	}
 }
 
-// listen takes in what it says, for so long at most, until something is so.
+// listen reads the runner's lines until a condition holds, for a limited time.
 func (p *parent) listen(t *rapid.T, most time.Duration, until func() bool) bool {
 	_ = p.out.SetReadDeadline(time.Now().Add(most))
 	buffer := make([]byte, 1<<16)
@@ -178,7 +177,7 @@ func (p *parent) listen(t *rapid.T, most time.Duration, until func() bool) bool 
 	return true
 }
 
-// hear holds one line against the model.
+// hear compares one line with the model.
 func (p *parent) hear(t *rapid.T, line []byte) {
 	var f struct {
 		ID, Event, Message *string
@@ -224,7 +223,7 @@ func (p *parent) hear(t *rapid.T, line []byte) {
 	w.over = true
 }
 
-// hows are the things that happen to an operation, with the ends it may have.
+// hows are the fates of an operation, each with the outcomes it may have.
 var hows = map[string][]string{
 	"fine": {"ok"}, "slow": {"ok"}, "noise": {"ok"}, "daemons": {"ok"}, "hang": nil, "nest": nil, "flood": {"internal"}, "endless": {"internal"},
 	"crash": {"internal"}, "forge": {"internal", "unavailable", "ok"}, "die": {"unavailable"}, "exit": {"unavailable"}, "refuse": {"conflict"}, "away": {"unavailable"}}
@@ -281,7 +280,7 @@ func (p *parent) ask(t *rapid.T) {
 	p.half = text.String()[cut:]
 }
 
-// some is one of the operations that are so.
+// some draws one of the operations for which a condition holds.
 func (p *parent) some(t *rapid.T, so func(*work) bool) *work {
 	var ids []string
 	for _, id := range p.order {
@@ -295,7 +294,7 @@ func (p *parent) some(t *rapid.T, so func(*work) bool) *work {
 	return p.works[rapid.SampledFrom(ids).Draw(t, "operation")]
 }
 
-// hangs tells whether it goes on for ever, unless more happens to it.
+// hangs reports whether the operation would go on for ever.
 func (w *work) hangs() bool { return !w.over && w.may == nil }
 
 func (p *parent) pid(w *work) int {
@@ -329,8 +328,8 @@ func (p *parent) kill(t *rapid.T) {
 	}
 }
 
-// twin asks again with the id of an operation that goes on: there would be no
-// telling their answers apart.
+// twin sends another operation with the id of one that has not ended, which must be
+// refused.
 func (p *parent) twin(t *rapid.T) {
 	w := *p.some(t, func(w *work) bool { return w.hangs() && (!p.few || p.pid(w) > 0) })
 	w.how = "fine"
@@ -338,7 +337,7 @@ func (p *parent) twin(t *rapid.T) {
 	p.send(t, w.line("nxtwin", 7, long))
 }
 
-// one asks for one thing while nothing else ends.
+// one sends one operation while no other ends.
 func (p *parent) one(t *rapid.T) {
 	p.await(t, "what ends by itself", func(w *work) bool { return w.over || !w.must })
 	how := rapid.SampledFrom([]string{"fine", "noise", "daemons", "daemons", "flood", "endless", "crash", "forge", "die", "exit"}).Draw(t, "how")
@@ -347,7 +346,7 @@ func (p *parent) one(t *rapid.T) {
 	p.await(t, "its end", func(one *work) bool { return one != w || w.over })
 }
 
-// again asks with the id of one that is over.
+// again sends an operation with the id of one that has ended.
 func (p *parent) again(t *rapid.T) {
 	old := p.some(t, func(w *work) bool { return w.over })
 	_ = os.Remove(filepath.Join(p.dir, "began-"+old.id))
@@ -356,7 +355,7 @@ func (p *parent) again(t *rapid.T) {
 	p.send(t, w.line("nxagain", 7, long))
 }
 
-// noise is what is no operation, and what is one of nobody's.
+// noise sends lines that are no operations, or name unknown ones.
 func (p *parent) noise(t *rapid.T) {
 	junk := []string{"{", `"text"`, "null", "7", "[]", "{}", "\x00\xff", `{"op":"inspect"}`, `{"op":null,"id":"j"}`, `{"op":["inspect"],"id":"j"}`, `{"op":"cancel"}`,
 		`{"op":"inspect","id":"j","gen":1e999}`, `{"op":"inspect","id":"j","gen":"x"}`, `{"op":"inspect","id":"j","output_limit":-1e999}`, `{"op":"inspect","id":"j","timeout_s":"soon"}`,
@@ -383,20 +382,21 @@ func (p *parent) ping(t *rapid.T) {
 	p.send(t, `{"op":"ping"}`+"\n")
 }
 
-// pause has nobody read for some moves, and more said than the pipe holds.
+// pause stops reading for some actions, while more is sent than the pipe holds.
 func (p *parent) pause(t *rapid.T) {
 	const many = 5000
 	p.unread, p.pings = rapid.IntRange(1, 5).Draw(t, "moves"), p.pings+many
 	p.send(t, strings.Repeat(`{"op":"ping"}`+"\n", many))
 }
 
-// wait takes in the end of one that ends whatever else is under way.
+// wait waits for the outcome of one operation that ends by itself.
 func (p *parent) wait(t *rapid.T) {
 	w := p.some(t, func(w *work) bool { return w.must && !w.over })
 	p.await(t, "its end", func(one *work) bool { return one != w || w.over })
 }
 
-// await waits until all operations are so, all junk is noted and all pings answered.
+// await waits until a condition holds for all operations, all junk is reported and all
+// pings are answered.
 func (p *parent) await(t *rapid.T, what string, so func(*work) bool) {
 	p.send(t, "")
 	p.unread = 0
@@ -429,8 +429,8 @@ func (p *parent) check(t *rapid.T) {
 	}
 }
 
-// busy counts the operations of a lane that hang and have begun, and looks
-// whether one waits that could begin.
+// busy counts the hanging operations of a lane that have begun, and tells whether one
+// waits that could begin.
 func (p *parent) busy(lane string) (begun int, stands bool) {
 	for _, id := range p.order {
 		switch w := p.works[id]; {
@@ -446,7 +446,7 @@ func (p *parent) busy(lane string) (begun int, stands bool) {
 	return begun, stands && begun < p.limits[lane]
 }
 
-// drain cancels what would go on: then all is answered, and nothing is left of any.
+// drain cancels all operations: each must be answered, and leave no process.
 func (p *parent) drain(t *rapid.T) {
 	p.await(t, "what ends by itself", func(w *work) bool { return w.over || !w.must })
 	for lane := range p.limits {
@@ -464,7 +464,7 @@ func (p *parent) drain(t *rapid.T) {
 	p.alone(t, 1)
 }
 
-// until waits for what it does not say itself.
+// until waits for a condition that no line tells of.
 func (p *parent) until(t *rapid.T, ok func() bool, orelse string) {
 	for limit := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(limit) {
@@ -477,12 +477,12 @@ func (p *parent) until(t *rapid.T, ok func() bool, orelse string) {
 	}
 }
 
-// alone waits until so many of its processes are left.
+// alone waits until a number of its processes is left.
 func (p *parent) alone(t *rapid.T, want int) {
 	p.until(t, func() bool { return len(p.family()) == want }, "processes live on")
 }
 
-// leave ends its input or tells it to leave, whatever is under way.
+// leave ends the runner's input, or sends it SIGTERM, whatever is under way.
 func (p *parent) leave(t *rapid.T) {
 	drained := rapid.Bool().Draw(t, "drained")
 	if drained {
@@ -523,10 +523,10 @@ func (p *parent) leave(t *rapid.T) {
 	}
 }
 
-// TestRunnerModel plays anything at the real runner, as a process of this machine:
-// operations that end well or ill, hang, flood, forge and leave daemons, cancels,
-// junk, twins, kills from outside, a client that does not read, and the end at any
-// moment. What it says is held against a model.
+// TestRunnerModel drives the real runner, as a process on this machine, with anything:
+// operations that succeed, fail, hang, flood, forge answers and leave daemons, cancels,
+// junk, ids used twice, kills from outside, a client that does not read, and its end at
+// any moment. Its lines are compared with a model.
 func TestRunnerModel(t *testing.T) {
 	t.Parallel()
 	begun, failed, most := time.Now(), false, 40*time.Second

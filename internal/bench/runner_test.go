@@ -25,10 +25,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// misbehaving are apps that harm whoever installs them, by the code of their hooks.
+// misbehaving are apps whose hooks harm the process that installs them.
 var misbehaving = map[string]string{
-	// It hangs, and so do a child in its session, one in a session of its own and
-	// an orphan of that; none of them hears SIGTERM.
+	// It hangs, and so do a child in its session, one in a session of its own and an
+	// orphan; all of them ignore SIGTERM.
 	"hangs": `
 import os, signal, subprocess, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -50,7 +50,7 @@ for _ in range(50):
     sys.stdout.write("x" * (1 << 20))
     sys.stdout.flush()
 `,
-	// It says on every descriptor it has that all is well.
+	// It writes a forged answer of success to every descriptor it has.
 	"forges": `
 import os
 for fd in range(1, 64):
@@ -71,7 +71,7 @@ raise RuntimeError("after the daemon")
 `,
 }
 
-// spoiled is a stand-in with those apps, a driver, and a site for each.
+// spoiled returns a stand-in with those apps, a driver, and a site for each app.
 func spoiled(t *testing.T) (*standin.Box, *target) {
 	t.Helper()
 	b := standin.Start(t, 300*time.Millisecond)
@@ -93,13 +93,13 @@ func spoiled(t *testing.T) (*standin.Box, *target) {
 	return box, g
 }
 
-// sleepers are the processes that a misbehaving app left.
+// sleepers lists the processes that a misbehaving app left.
 func sleepers(t *testing.T, box *standin.Box) string {
 	t.Helper()
 	return box.Sh(t, "ps -eo pid,args | grep -e 'sleep [7]701' -e '[b]ench_helper' || true")
 }
 
-// within runs an operation that has only so long.
+// within runs an operation with a deadline.
 func (n *tenant) within(t *testing.T, d time.Duration, args nexus.Args) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -108,9 +108,9 @@ func (n *tenant) within(t *testing.T, d time.Duration, args nexus.Args) error {
 	return err
 }
 
-// TestOutageOperations runs operations that hang, flood, forge, die and leave
-// daemons: each is ended and classified, nothing of it is left, and the runner's
-// other operations are unharmed meanwhile.
+// TestOutageOperations runs operations that hang, flood, forge answers, die and leave
+// daemons: each must be ended and classified and leave no process, and the runner's other
+// operations must go on.
 func TestOutageOperations(t *testing.T) {
 	box, g := spoiled(t)
 	well := g.tenant("well")
@@ -170,7 +170,7 @@ func TestOutageOperations(t *testing.T) {
 	}
 }
 
-// peak is the most memory that a process of the runner had.
+// peak returns the peak memory of a process of the runner.
 type peak struct{ kilobytes int }
 
 func (p *peak) watch(t *testing.T, box *standin.Box) (stop func()) {
@@ -199,7 +199,7 @@ func (p *peak) watch(t *testing.T, box *standin.Box) (stop func()) {
 	}
 }
 
-// raw is a runner that is spoken to byte by byte.
+// raw is a runner to which the test sends bytes itself.
 type raw struct {
 	t    *testing.T
 	in   io.WriteCloser
@@ -249,7 +249,7 @@ func (r *raw) send(format string, args ...any) {
 	}
 }
 
-// listen takes in what the runner says from now on; pings are dropped.
+// listen reads the runner's lines from now on, except pings.
 func (r *raw) listen() {
 	go func() {
 		defer close(r.said)
@@ -284,8 +284,8 @@ func (r *raw) await(field string, want any) map[string]any {
 	}
 }
 
-// TestOutageRunnerJunk sends the runner what is no operation: it lives, and its
-// operations go on.
+// TestOutageRunnerJunk sends the runner lines that are no operations: it must live on, and
+// so must its operations.
 func TestOutageRunnerJunk(t *testing.T) {
 	box, _ := spoiled(t)
 	r := newRaw(t, box)
@@ -325,8 +325,8 @@ func TestOutageRunnerJunk(t *testing.T) {
 	standin.Await(t, "no runner but the driver's own is left", func() bool { return box.Sh(t, "ps -eo args | grep -c '[r]unner.py' || true") == "1" })
 }
 
-// unread is a client inside the container: it starts a runner and an operation
-// that hangs, says pings without end, and takes nothing in.
+// unread is a client inside the container that starts a runner and a hanging operation,
+// sends pings without end, and never reads.
 const unread = `
 import json, os, subprocess, sys, time
 size, boot, op = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -353,8 +353,8 @@ while p.poll() is None and time.monotonic() < began + 60:
 print(json.dumps({"hung": hung, "seconds": time.monotonic() - began, "kilobytes": most, "left": int(asleep()), "gone": p.poll() is not None}))
 `
 
-// TestOutageRunnerUnread has a client that sends and takes nothing in: the runner
-// keeps its memory, ends what runs, and leaves.
+// TestOutageRunnerUnread runs a client that sends and never reads: the runner must bound
+// its memory, end its operations, and exit.
 func TestOutageRunnerUnread(t *testing.T) {
 	box, g := spoiled(t)
 	ill := g.tenant("unread")
@@ -388,8 +388,8 @@ func TestOutageRunnerUnread(t *testing.T) {
 	next.run(t, nexus.DropSite{})
 }
 
-// TestOutageJunkOnDisk puts junk where markers and intents are: the bench still
-// says what there is, and drops nothing of it.
+// TestOutageJunkOnDisk puts junk where markers and intents are: the inventory must still
+// work, and nothing of it may be dropped.
 func TestOutageJunkOnDisk(t *testing.T) {
 	box, g := spoiled(t)
 	ours := g.tenant("ours")
@@ -439,7 +439,7 @@ func TestOutageJunkOnDisk(t *testing.T) {
 	if site := ours.run(t, nexus.Inspect{}).Site; site == nil || site.State == "" || !site.Database {
 		t.Errorf("our own site is %+v", site)
 	}
-	// So is a token in the fence that nobody can have minted: the owner's goes on.
+	// A token in the fence that was never issued must not lock the owner out either.
 	for _, gen := range []string{`"9223372036854775807"`, "9007199254740993", `"soon"`, "{}"} {
 		box.Sh(t, fmt.Sprintf(`printf '{"gen":%s,"clean":true}' > sites/.nexus/fence/%s.gen`, gen, ours.op(nexus.Inspect{}).DB))
 		ours.run(t, nexus.Mark{State: nexus.TenantMaking})
@@ -447,8 +447,8 @@ func TestOutageJunkOnDisk(t *testing.T) {
 		late.gen--
 		late.refused(t, nexus.Mark{State: nexus.TenantMaking}, nexus.Fenced)
 	}
-	// A process was killed while it wrote an intent: no site has that name, and it
-	// goes with the site it was for.
+	// A process was killed while it wrote an intent: the temporary file counts as no site,
+	// and is removed with the site that it was for.
 	box.Sh(t, fmt.Sprintf("printf '{' > sites/.nexus/intent/.%s.4711.new", ours.site))
 	list = ours.run(t, nexus.Inventory{})
 	if slices.ContainsFunc(list.Inventory.Intents, func(i nexus.Intent) bool { return strings.HasPrefix(string(i.Site), ".") }) {
@@ -460,8 +460,8 @@ func TestOutageJunkOnDisk(t *testing.T) {
 	}
 }
 
-// TestOutageDiskFull has no room left under the sites: the error says so, and what
-// was begun is undone once there is room.
+// TestOutageDiskFull fills the disk of the sites: the error must say so, and what was begun
+// must be undone once there is room.
 func TestOutageDiskFull(t *testing.T) {
 	volume := "nexus-full-" + string(nexus.NewJobID())[:8]
 	if out, err := exec.Command("docker", "volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=4m,uid=1000,gid=1000", volume).CombinedOutput(); err != nil {
