@@ -150,7 +150,7 @@ func (s *dockerStack) lockHeld(j *staged, statement string) {
 		j.let = s.holdLock(statement)
 	}
 	since := time.Now()
-	s.waits(j, "Somebody else holds a lock")
+	s.waits(j, "Another session holds a lock")
 	if held := time.Since(since); held < 25*time.Second {
 		s.t.Errorf("the lock was given up after %s", held)
 	}

@@ -6,14 +6,14 @@
 # is in no table is internal: our own fault.
 
 BUSY = ("unavailable", "The database server cannot be used just now.")
-LOCKED = ("unavailable", "Somebody else holds a lock in the database.")
+LOCKED = ("unavailable", "Another session holds a lock in the database.")
 SET_UP = ("unavailable", "The worker's database account is not set up; run: nexus bench init")
 DATABASE_FULL = ("unavailable", "The disk of the database is full; make room on it.")
 DATABASE_READ_ONLY = ("unavailable", "The database server takes no writes; switch its read_only off, or set db_host to the server that is written to.")
 POLICY = ("unavailable", "The database's password policy refuses the passwords of sites, which come as hashes of 24 random letters and digits; set strict_password_validation = OFF.")
 TLS = ("unavailable", "The database server and the bench do not agree on TLS; set db_ssl_ca, db_ssl_cert and db_ssl_key in common_site_config.json as Frappe needs them.")
 SOCKET_ONLY = ("unavailable", "The database lets this user in by its socket only, not by a password; give it a password for the bench's address, or name another administrator.")
-NOT_FROM_HERE = ("unavailable", "The database lets this user not in from the bench's address; allow it, or name another user.")
+NOT_FROM_HERE = ("unavailable", "The database does not let this user in from the bench's address; allow it, or name another user.")
 BLOCKED = ("unavailable", "The database server has blocked the bench's address after errors; run on it: mariadb-admin flush-hosts")
 NO_MEMORY = ("unavailable", "The database server is out of memory; give it more, or let it use less.")
 FULL = ("unavailable", "The bench's disk is full.")
@@ -26,9 +26,9 @@ NUMBERS = {
     31001: ("invalid", "The database's name is not one of ours."),
     31002: ("conflict", "The database was not made by this job; it was left alone."),
     31005: ("internal", "The site's database has its last password already; it cannot be changed any more."),  # a retry makes the site anew
-    31006: ("internal", "Somebody else made or changed the site's database while it was made; " + THEFT),
+    31006: ("internal", "Another client made or changed the site's database while it was made; " + THEFT),
     31007: ("fenced", "The site was removed meanwhile."),  # the worker takes a new token, if the job is still its own
-    31008: ("internal", "Somebody left in the site's new database what runs by itself, or rights of their own; it is not used. But " + THEFT),
+    31008: ("internal", "The site's new database holds a trigger, event, routine or view, or another account has rights on it, so it is not used; " + THEFT),
     **dict.fromkeys((31004, 1044, 1045, 1049, 1142, 1305, 1318, 1370), SET_UP),
     # The server is away, shutting down or at its limits, or has closed the connection.
     **dict.fromkeys((0, 1040, 1053, 1077, 1078, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1317, 1927, 1969, 2001, 2002, 2003, 2004, 2005, 2006, 2012, 2013, 2055, 5014), BUSY),
@@ -59,8 +59,8 @@ ERRNOS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
     errno.EROFS: ("unavailable", "The bench's disk takes no writes; mount it for writing."),
     errno.EIO: ("unavailable", "The bench's disk reports errors; look at its host."),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), ("unavailable", "The bench's user may not use one of his files; give it back to him by chown, chmod or chattr -i, as the error's detail names it.")),
-    errno.ENOTEMPTY: ("unavailable", "Somebody writes into a folder while it is removed."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ("unavailable", "The bench's user has no permission on one of its files; restore it by chown, chmod or chattr -i, as the error's detail names it.")),
+    errno.ENOTEMPTY: ("unavailable", "Something writes into a folder while it is removed."),
     errno.ESTALE: ("unavailable", "The bench's disk was away; mount it again."),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), ("unavailable", "The bench has too many open files; raise its limit.")),
     **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), ("unavailable", "The bench has no room for another process just now; give it more memory or processes.")),
@@ -127,7 +127,7 @@ def by_text(tail):
 
 def refused_as(row, detail):
     """Makes a Refusal of a row; None makes an internal one."""
-    code, message = row or ("internal", "The bench failed in a way nobody foresaw.")
+    code, message = row or ("internal", "The bench failed with an unexpected error.")
     return Refusal(code, message, detail)
 
 

@@ -95,7 +95,7 @@ def check_user(frappe, email, roles):
     have = [r[0] for r in frappe.db.sql("SELECT role FROM `tabHas Role` WHERE parent = %s AND parenttype = 'User'", email)]
     missing = set(roles) - set(have)
     if not row or not row[0][0] or row[0][1] != "System User" or missing:
-        raise Refusal("internal", "The admin user is not as it should be.", f"row {row}, missing roles {sorted(missing)}")
+        raise Refusal("internal", "The admin user was not stored as it was asked for.", f"row {row}, missing roles {sorted(missing)}")
 
 
 def apply_plan(op):
@@ -121,7 +121,7 @@ def apply_plan(op):
         rows = frappe.db.sql("SELECT field, value FROM `tabSingles` WHERE doctype = 'System Settings'")
         wrong = [name for name, value in wanted.items() if dict(rows).get(name) != value]
         if wrong:
-            raise Refusal("internal", "The site's settings did not take.", f"{wrong}")
+            raise Refusal("internal", "The site's settings were not stored.", f"{wrong}")
     return {"changed": changed, "note": " ".join(notes)}
 
 
@@ -157,7 +157,7 @@ def issue_key(op):
         set_encrypted_password("User", email, wanted[1], "api_secret")
         frappe.db.commit()
         if key_pair(frappe, email) != wanted or not masked(frappe, email, wanted[1]):
-            raise Refusal("internal", "The API key did not take.")
+            raise Refusal("internal", "The API key was not stored.")
     return {"changed": True}
 
 

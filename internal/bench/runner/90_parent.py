@@ -247,7 +247,7 @@ def ending(op, why, detail=""):
         "canceled": ("canceled", "The operation was ended before it was done."),
         "timeout": ("timeout", "The operation took longer than it may."),
         "output": ("internal", "The operation wrote more than it may."),
-        "died": ("unavailable", "The operation was ended by somebody else."),
+        "died": ("unavailable", "The operation's process was killed from outside."),
         "crowded": ("unavailable", "The bench cannot start another process just now."),
     }[why]
     error = {"code": code, "message": message, "detail": detail[-4000:]}
