@@ -40,9 +40,9 @@ LEVEL_ONE = {"roles", "role_profile_name", "user_type", "user_emails", "block_mo
 
 class Memory:
     """What the processes of Frappe 16's web server keep between requests: a site's
-    configuration for a minute, and on a thread the connection to a database that
-    was gone when it was asked. Such a thread fails each site whose map of modules is
-    not in Redis, until it serves one whose map is. A HUP starts the processes anew."""
+    configuration for a minute, and on a thread the connection to a database that did
+    not exist any more. Such a thread fails each site whose map of modules is not in
+    Redis, until it serves one whose map is. A HUP starts new processes."""
 
     TTL, THREADS = 60, 4
 
@@ -54,7 +54,7 @@ class Memory:
         self.configs, self.poisoned = {}, set()
 
     def keep(self, read):
-        """Wraps the reading of a configuration; that of no site is not kept."""
+        """Wraps the function that reads a configuration, and keeps that of a site."""
 
         def config():
             at, kept = self.configs.get(frappe.local.site, (0, None))
@@ -274,7 +274,7 @@ class Handler(BaseHTTPRequestHandler):
     # ---- writing users
 
     def _may(self, what, doctype, name=None):
-        """System Managers may all; others may read and write their own user, which is shared with them."""
+        """System Managers may do everything; other users may read and write their own document, which is shared with them."""
         own = doctype == "User" and name == frappe.session.user and what in ("read", "write")
         if frappe.session.user == "Administrator" or own:
             return
@@ -378,7 +378,7 @@ class Server(ThreadingHTTPServer):
 
 
 def reap(*_):
-    """Process 1 inherits what a killed runner leaves behind; gunicorn reaps it too."""
+    """Reaps the orphans of killed runners, which become children of process 1; gunicorn does the same."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

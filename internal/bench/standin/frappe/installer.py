@@ -1,4 +1,4 @@
-"""Making a site and installing apps, step by step and as killable as the real thing."""
+"""Making a site and installing apps, in steps that can be killed as the real ones can."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ INNODB = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET=utf8mb4 COLLATE=utf8mb4
 
 def _new_site(db_name, site, *, install_apps=(), force=False, setup_db=True, mariadb_user_host_login_scope=None,
               **options):  # fmt: skip
-    """Makes a site. Nothing is taken back when a step fails."""
+    """Makes a site. Nothing is undone when a step fails."""
     if not force and os.path.exists(site):
         print(f"Site {site} already exists")
         sys.exit(1)
@@ -136,7 +136,7 @@ def setup_database(force, scope, login, password):
 
 
 def drop_user_and_database(db_name, login, password):
-    """Users at other hosts than '%' and our own stay behind."""
+    """Drops the site's users at '%' and at our own host; those at other hosts are left."""
     frappe.local.db = root = get_root_connection(login or "root", password)
     root.sql_ddl(f"DROP DATABASE IF EXISTS `{db_name}`")
     for host in ("%", current_host(root)):
