@@ -133,7 +133,7 @@ func (r *ref) dump() dumped {
 		}
 		if j.state.Terminal() { // what only a job under way needs
 			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote",
-				"was", "rest", "rescues"} {
+				"was", "rest", "rescues", "submitted"} {
 				delete(out[key], field)
 			}
 		}

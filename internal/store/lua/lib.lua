@@ -346,7 +346,7 @@ end
 local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
-    'waitNote', 'was', 'rest', 'rescues')
+    'waitNote', 'was', 'rest', 'rescues', 'submitted')
   if get(id, 'journal') ~= '' then redis.call('HDEL', key, 'steps') end
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
