@@ -50,8 +50,8 @@ func TestAdopt(t *testing.T) {
 	}
 	user := fmt.Sprintf("UPDATE %s.tabUser SET enabled=%%d WHERE name='%s'", db, admin)
 	s.box.SQL(t, fmt.Sprintf(user, 0))
-	if _, why, code := adopt("", "--email", admin, "--new-key", "--registered"); code != 1 || !strings.Contains(why, "wrong answer") {
-		t.Errorf("an admin whose key does not work: exit %d, %s", code, why)
+	if _, why, code := adopt("", "--email", admin, "--new-key", "--registered"); code != 1 || !strings.Contains(why, "is disabled") {
+		t.Errorf("an admin who is disabled: exit %d, %s", code, why)
 	}
 	s.box.SQL(t, fmt.Sprintf(user, 1))
 	s.adoptionCanceled(site, admin)
