@@ -67,6 +67,20 @@ func (s *server) lines(method, path string, headers ...string) (status int, head
 	return response.StatusCode, response.Header, body
 }
 
+// TestJobAfterLostWrites: a job whose last writes Redis has lost, and which was changed
+// otherwise since, is shown as it is now, though its rev is one that was shown before.
+func TestJobAfterLostWrites(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	_, _, body := s.ask("POST", "/signup", signupBody(`{"subdomain":"lost"}`))
+	job, _ := body["jobId"].(string)
+	s.ask("GET", "/jobs/"+job, "")
+	s.redis.HSet("{nexus}:job:"+job, "state", "running", "updatedAt", "1790000000001")
+	if _, _, body := s.ask("GET", "/jobs/"+job, ""); body["state"] != "running" {
+		t.Errorf("it is shown as %v", body["state"])
+	}
+}
+
 // TestPreferences checks how long a signup waits, by the header of its answer.
 func TestPreferences(t *testing.T) {
 	t.Parallel()

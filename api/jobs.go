@@ -55,23 +55,24 @@ type shownKey struct {
 
 // shownJob is the JSON of a job at one of its revs.
 type shownJob struct {
-	rev  int64
-	etag string
-	over bool
-	body []byte
+	version store.Version
+	rev     int64
+	etag    string
+	over    bool
+	body    []byte
 }
 
 // show returns a job as JSON. Pollers ask far more often than a job changes, so the JSON is
-// cached by rev: if the rev is the same, a call reads one field of the record.
+// cached by version: if that is the same, a call reads two fields of the record.
 func (s *Server) show(ctx context.Context, key shownKey) (shownJob, error) {
 	if !key.id.Valid() {
 		return shownJob{}, unknownJob()
 	}
-	rev, err := s.Store.Rev(ctx, key.id)
+	version, err := s.Store.Version(ctx, key.id)
 	if err != nil {
 		return shownJob{}, err
 	}
-	if kept, ok := s.shown.Get(key); ok && kept.rev == rev {
+	if kept, ok := s.shown.Get(key); ok && kept.version == version {
 		return kept, nil
 	}
 	job, err := s.Store.Job(ctx, key.id)
@@ -82,7 +83,7 @@ func (s *Server) show(ctx context.Context, key shownKey) (shownJob, error) {
 	if err != nil {
 		return shownJob{}, err
 	}
-	fresh := shownJob{rev: job.Rev, etag: `"` + strconv.FormatInt(job.Rev, 10) + `"`, over: job.State.Terminal(), body: body}
+	fresh := shownJob{version: store.VersionOf(job), rev: job.Rev, etag: `"` + strconv.FormatInt(job.Rev, 10) + `"`, over: job.State.Terminal(), body: body}
 	s.shown.Add(key, fresh)
 	return fresh, nil
 }

@@ -145,17 +145,28 @@ func (s *Store) Job(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 	return decodeJob(fields)
 }
 
-// Rev reads a job's rev, which grows with each change; not_found if there is no such job.
-// Cost: one HGET, a small part of what Job costs.
-func (s *Store) Rev(ctx context.Context, id nexus.JobID) (int64, error) {
-	rev, err := s.rdb.HGet(ctx, jobKey(id), "rev").Int64()
-	if errors.Is(err, redis.Nil) {
-		return 0, noJob("rev")
-	}
+// Version identifies a state of a job's record. The rev alone does not: a Redis that lost
+// its last writes counts them again.
+type Version struct{ rev, updatedAt string }
+
+// Version reads the version of a job's record; not_found if there is no such job. Cost: one
+// HMGET, a small part of what Job costs.
+func (s *Store) Version(ctx context.Context, id nexus.JobID) (Version, error) {
+	fields, err := s.rdb.HMGet(ctx, jobKey(id), "rev", "updatedAt").Result()
 	if err != nil {
-		return 0, classify("rev", err)
+		return Version{}, classify("version", err)
 	}
-	return rev, nil
+	rev, found := fields[0].(string)
+	if !found {
+		return Version{}, noJob("version")
+	}
+	at, _ := fields[1].(string)
+	return Version{rev, at}, nil
+}
+
+// VersionOf is the version of a record that was read.
+func VersionOf(job nexus.Job) Version {
+	return Version{strconv.FormatInt(job.Rev, 10), strconv.FormatInt(job.UpdatedAt.UnixMilli(), 10)}
 }
 
 // Cancel asks for the cancel of a job; it may be asked again. Conflict if the job is over,
