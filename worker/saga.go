@@ -215,6 +215,9 @@ func (r *run) succeed(ctx context.Context) (over bool) {
 		return r.turn(ctx, "", err)
 	}
 	last := nexus.Event{Step: r.job.Current(), StepState: nexus.StepDone}
+	if entry := r.job.Step(last.Step); entry != nil {
+		last.Attempt = entry.Attempts
+	}
 	err := r.finish(ctx, last)
 	if err == nil {
 		return true

@@ -263,10 +263,15 @@ func encode(v any) string {
 	return string(text)
 }
 
-// eventBody is an event as stored. The first attempt at a step is the usual one, and is
-// left out.
+// plain reports whether an event is the start or the end of an attempt, and nothing else.
+// Nearly all of them are of a first attempt, whose number is not stored.
+func plain(e nexus.Event) bool {
+	return e.Note == "" && (e.StepState == nexus.StepStarted || e.StepState == nexus.StepDone)
+}
+
+// eventBody is an event as stored.
 func eventBody(e nexus.Event) string {
-	if e.Attempt == 1 {
+	if plain(e) && e.Attempt == 1 {
 		e.Attempt = 0
 	}
 	return encode(struct {
@@ -350,7 +355,7 @@ func decodeEvents(entries []redis.XMessage) ([]nexus.Event, error) {
 		if err := json.Unmarshal([]byte(body), &e); err != nil {
 			return nil, classify("events", err)
 		}
-		if e.Attempt == 0 && (e.StepState == nexus.StepStarted || e.StepState == nexus.StepDone) {
+		if plain(e) && e.Attempt == 0 {
 			e.Attempt = 1
 		}
 		rev, _, _ := strings.Cut(entry.ID, "-")
