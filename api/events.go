@@ -83,7 +83,7 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 	if err != nil {
 		return err
 	}
-	if shown.over && value(params.LastEventID) == strconv.FormatInt(shown.rev, 10) {
+	if shown.over && value(params.LastEventID) == strconv.FormatInt(shown.version.Rev, 10) {
 		return c.NoContent(http.StatusNoContent) // an EventSource asks again after the end of a stream, but not after 204
 	}
 	client := "address " + network(c.RealIP())
@@ -94,7 +94,7 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 		return err
 	}
 	defer s.streams.leave(client)
-	after := seen(value(params.LastEventID), shown.rev)
+	after := seen(value(params.LastEventID), shown.version.Rev)
 	events, err := s.Store.Events(c.Request().Context(), key.id, after)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *Server) JobEvents(c echo.Context, id gen.JobID, params gen.JobEventsPar
 // disconnects, this process stops, or the store does not answer. A client then asks again
 // with the id of the last event it has.
 func (s *Server) follow(ctx context.Context, out stream, key shownKey, shown shownJob, events []nexus.Event) {
-	rev, over := shown.rev, shown.over
+	rev, over := shown.version.Rev, shown.over
 	for {
 		for _, e := range events {
 			if !key.operator {

@@ -31,7 +31,7 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	if err == nil && wait > 0 && (match == "" && !shown.over || hasTag(match, shown.etag)) {
 		rev := int64(-1)
 		if match != "" {
-			rev = shown.rev
+			rev = shown.version.Rev
 		}
 		if _, err = s.Store.Watch(c.Request().Context(), key.id, rev, store.Patience{For: wait, Left: s.Leaving}); err == nil {
 			shown, err = s.show(c.Request().Context(), key)
@@ -56,7 +56,6 @@ type shownKey struct {
 // shownJob is the JSON of a job at one of its revs.
 type shownJob struct {
 	version store.Version
-	rev     int64
 	etag    string
 	over    bool
 	body    []byte
@@ -83,7 +82,7 @@ func (s *Server) show(ctx context.Context, key shownKey) (shownJob, error) {
 	if err != nil {
 		return shownJob{}, err
 	}
-	fresh := shownJob{version: store.VersionOf(job), rev: job.Rev, etag: `"` + strconv.FormatInt(job.Rev, 10) + `"`, over: job.State.Terminal(), body: body}
+	fresh := shownJob{version: store.VersionOf(job), etag: `"` + strconv.FormatInt(job.Rev, 10) + `"`, over: job.State.Terminal(), body: body}
 	s.shown.Add(key, fresh)
 	return fresh, nil
 }

@@ -92,17 +92,27 @@ func named(name string) func(document) bool {
 	return func(d document) bool { return d["name"] == name }
 }
 
-func (s *Sandbox) list(w http.ResponseWriter, r *http.Request, site *siteState) {
+// kept returns a site's documents of the requested doctype. Not ok: the request is
+// answered, since the key is wrong or the folder cannot be read.
+func (s *Sandbox) kept(w http.ResponseWriter, r *http.Request, site *siteState) (some []document, ok bool) {
 	if !allowed(w, r, site) {
-		return
+		return nil, false
 	}
 	all, err := s.folder.documents(site.Site)
 	if err != nil {
 		http.Error(w, "the sandbox's folder cannot be read", http.StatusInternalServerError)
+	}
+	return all[r.PathValue("doctype")], err == nil
+}
+
+// list answers GET /api/resource/{doctype}.
+func (s *Sandbox) list(w http.ResponseWriter, r *http.Request, site *siteState) {
+	some, ok := s.kept(w, r, site)
+	if !ok {
 		return
 	}
 	rows := []map[string]any{}
-	for _, d := range all[r.PathValue("doctype")] {
+	for _, d := range some {
 		rows = append(rows, map[string]any{"name": d["name"]})
 	}
 	if r.PathValue("doctype") == "User" {
@@ -113,15 +123,10 @@ func (s *Sandbox) list(w http.ResponseWriter, r *http.Request, site *siteState) 
 
 // show answers GET /api/resource/{doctype}/{name}.
 func (s *Sandbox) show(w http.ResponseWriter, r *http.Request, site *siteState) {
-	if !allowed(w, r, site) {
+	some, ok := s.kept(w, r, site)
+	if !ok {
 		return
 	}
-	all, err := s.folder.documents(site.Site)
-	if err != nil {
-		http.Error(w, "the sandbox's folder cannot be read", http.StatusInternalServerError)
-		return
-	}
-	some := all[r.PathValue("doctype")]
 	i := slices.IndexFunc(some, named(r.PathValue("name")))
 	if i < 0 {
 		refuse(w, http.StatusNotFound, "DoesNotExistError", "There is no such document.")

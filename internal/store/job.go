@@ -147,7 +147,10 @@ func (s *Store) Job(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 
 // Version identifies a state of a job's record. The rev alone does not: a Redis that lost
 // its last writes counts them again.
-type Version struct{ rev, updatedAt string }
+type Version struct {
+	Rev       int64
+	updatedAt int64 // ms
+}
 
 // Version reads the version of a job's record; not_found if there is no such job. Cost: one
 // HMGET, a small part of what Job costs.
@@ -156,17 +159,22 @@ func (s *Store) Version(ctx context.Context, id nexus.JobID) (Version, error) {
 	if err != nil {
 		return Version{}, classify("version", err)
 	}
-	rev, found := fields[0].(string)
+	text, found := fields[0].(string)
 	if !found {
 		return Version{}, noJob("version")
 	}
-	at, _ := fields[1].(string)
-	return Version{rev, at}, nil
+	var v Version
+	if v.Rev, err = strconv.ParseInt(text, 10, 64); err != nil {
+		return Version{}, classify("version", err)
+	}
+	text, _ = fields[1].(string)
+	v.updatedAt, _ = strconv.ParseInt(text, 10, 64) // written with the rev: a number
+	return v, nil
 }
 
 // VersionOf is the version of a record that was read.
 func VersionOf(job nexus.Job) Version {
-	return Version{strconv.FormatInt(job.Rev, 10), strconv.FormatInt(job.UpdatedAt.UnixMilli(), 10)}
+	return Version{job.Rev, job.UpdatedAt.UnixMilli()}
 }
 
 // Cancel asks for the cancel of a job; it may be asked again. Conflict if the job is over,

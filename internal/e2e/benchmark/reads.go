@@ -36,7 +36,7 @@ func (s *stack) readsBy(ctx context.Context, connections int, r row) (row, error
 	jobs, values := make([]string, len(ids)), make([]string, len(ids))
 	for i, id := range ids {
 		jobs[i], values[i] = "/jobs/"+id, "/"+id
-		body, err := fetch(ctx, "http://"+s.apiAddr+jobs[i])
+		body, err := fetch(ctx, "http://"+s.apiAddr+jobs[i], "")
 		if err != nil {
 			return r, err
 		}
@@ -73,19 +73,6 @@ func (s *stack) finished(ctx context.Context, n int) ([]string, error) {
 		ids[i] = id
 	}
 	return ids, s.settled(ctx)
-}
-
-func fetch(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close() //nolint:errcheck // read-only
-	return io.ReadAll(response.Body)
 }
 
 // load asks over and over for each path on a connection of its own and answers
