@@ -84,6 +84,15 @@ func TestErrorsOfMariaDB(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("no folder for temporary files", func(t *testing.T) {
+		if err := os.Rename(m.Tmp, m.Tmp+".away"); err != nil {
+			t.Fatal(err)
+		}
+		g.says(t, nexus.NewSite{}, "tmpdir")
+		if err := os.Rename(m.Tmp+".away", m.Tmp); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("frozen", func(t *testing.T) {
 		n := g.tenant("frozen")
 		n.run(t, nexus.NewSite{})

@@ -35,9 +35,15 @@ func (s *dockerStack) absent(db string) {
 	}
 }
 
-// waitsForStatement waits until a statement of this stack is blocked in MariaDB.
+// waitsForStatement waits until a statement of this stack is blocked in MariaDB. If none
+// is, it shows what runs there, and the last warnings of the stack's processes.
 func (s *dockerStack) waitsForStatement(like string) {
 	s.t.Helper()
+	defer func() {
+		if s.t.Failed() {
+			s.t.Log(s.box.SQL(s.t, "SHOW FULL PROCESSLIST") + "\n" + strings.Join(s.log.warnings(10), "\n"))
+		}
+	}()
 	eventually(s.t, 60*time.Second, "a statement like "+like+" waits", func() bool {
 		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '"+like+"' AND state LIKE 'Waiting%'") != "0"
 	})

@@ -97,6 +97,14 @@ func (l *logs) all() []string {
 	return append([]string(nil), l.lines...)
 }
 
+// warnings returns the last n lines that are warnings or errors.
+func (l *logs) warnings(n int) []string {
+	all := slices.DeleteFunc(l.all(), func(line string) bool {
+		return !strings.Contains(line, `"level":"WARN"`) && !strings.Contains(line, `"level":"ERROR"`)
+	})
+	return all[max(0, len(all)-n):]
+}
+
 // stack is a whole system of processes.
 type stack struct {
 	t       testing.TB

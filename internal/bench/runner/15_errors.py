@@ -16,6 +16,7 @@ SOCKET_ONLY = ("unavailable", "The database lets this user in by its socket only
 NOT_FROM_HERE = ("unavailable", "The database does not let this user in from the bench's address; allow it, or name another user.")
 BLOCKED = ("unavailable", "The database server has blocked the bench's address after errors; run on it: mariadb-admin flush-hosts")
 NO_MEMORY = ("unavailable", "The database server is out of memory; give it more, or let it use less.")
+TEMPORARY = ("unavailable", "The database server lost its temporary files; give it a folder of its own for them, by its setting tmpdir.")
 FULL = ("unavailable", "The bench's disk is full.")
 REDIS = ("unavailable", "The bench's Redis cannot be reached.")
 DATA = ("invalid", "Frappe refused the data.")
@@ -53,6 +54,7 @@ SHARED = [
     (re.compile(r"(?i)err(?:no:?|or|code:) (?:28|122)\b"), DATABASE_FULL, None),
     (re.compile(r"(?i)err(?:no:?|or|code:) 30\b"), DATABASE_READ_ONLY, None),
     (re.compile(r"(?i)err(?:no:?|or|code:) 12\b"), NO_MEMORY, None),
+    (re.compile(r"(?i)#sql-temptable.*\berr(?:no:?|or|code:) 2\b"), TEMPORARY, None),
 ]
 
 ERRNOS = {

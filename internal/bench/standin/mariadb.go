@@ -18,6 +18,9 @@ import (
 // the server that all tests share.
 type MariaDB struct {
 	Addr string // host:port
+	// Tmp is its folder for temporary files. Servers must not share one: at its start a
+	// server removes all temporary tables that it finds there.
+	Tmp  string
 	dir  string
 	args []string      // of the server, besides the usual
 	cmd  *exec.Cmd     // nil: it never ran
@@ -28,8 +31,8 @@ type MariaDB struct {
 // for 30 s.
 func NewMariaDB(t *testing.T, args ...string) *MariaDB {
 	t.Helper()
-	m := &MariaDB{Addr: "127.0.0.1:" + freePort(t), dir: t.TempDir(), args: args}
-	run(t, "mariadb-install-db", "--no-defaults", "--datadir="+m.dir, "--user="+me(t),
+	m := &MariaDB{Addr: "127.0.0.1:" + freePort(t), dir: t.TempDir(), Tmp: t.TempDir(), args: args}
+	run(t, "mariadb-install-db", "--no-defaults", "--datadir="+m.dir, "--tmpdir="+m.Tmp, "--user="+me(t),
 		"--auth-root-authentication-method=normal", "--skip-test-db")
 	t.Cleanup(func() { m.end(t, syscall.SIGKILL) })
 	m.Start(t)
@@ -45,7 +48,7 @@ func NewMariaDB(t *testing.T, args ...string) *MariaDB {
 func (m *MariaDB) Start(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(m.Addr)
-	cmd := exec.Command("mariadbd", "--no-defaults", "--user="+me(t), "--datadir="+m.dir, "--socket="+m.Socket(),
+	cmd := exec.Command("mariadbd", "--no-defaults", "--user="+me(t), "--datadir="+m.dir, "--tmpdir="+m.Tmp, "--socket="+m.Socket(),
 		"--bind-address="+host, "--port="+port, "--skip-name-resolve", "--lock-wait-timeout=30", "--log-error="+m.log(),
 		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
 	cmd.Args = append(cmd.Args, m.args...)
