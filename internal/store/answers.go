@@ -11,19 +11,19 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// remedy is who or what ends an error of Redis.
+// remedy says what ends an error of Redis.
 type remedy int
 
 const (
-	remedyTime     remedy = iota // it passes by itself
-	remedyOperator               // an operator mends the server; processes go on meanwhile
-	remedySetup                  // an operator mends the set-up; no process starts before
-	remedyCode                   // nothing outside: our script or a record is broken
+	remedyTime     remedy = iota // time: it passes by itself
+	remedyOperator               // an operator repairs the server; processes keep running meanwhile
+	remedySetup                  // an operator corrects the configuration; no process starts until then
+	remedyCode                   // a release: one of our scripts or records is broken
 )
 
-// answer is one kind of Redis' error replies.
+// answer is one kind of error reply of Redis.
 type answer struct {
-	text   string // how it begins, "ERR " aside
+	text   string // its prefix, without "ERR "
 	remedy remedy
 	say    string // what is wrong and what to do, for operators
 }
@@ -35,8 +35,8 @@ const (
 	sayAway    = "Redis cannot be reached; check REDIS_URL and that the server runs."
 )
 
-// answers is the table of Redis' error replies: who mends each, and how. An error that is
-// not in it is remedyCode.
+// answers lists the error replies of Redis with the remedy of each. A reply that is not in
+// the list is remedyCode.
 var answers = []answer{
 	{"LOADING", remedyTime, "Redis is loading its data; it answers when that is done."},
 	{"BUSY ", remedyTime, "Redis is busy with a script; it answers when that is done (SLOWLOG GET says which script)."},
@@ -65,8 +65,8 @@ var answers = []answer{
 	{"CLUSTERDOWN", remedySetup, sayCluster},
 }
 
-// answerOf finds an error in the table. An error that is not a reply of Redis, such as a
-// lost connection, is one that passes by itself.
+// answerOf returns the answer for an error. An error that is not a reply of Redis, such as
+// a lost connection, is remedyTime.
 func answerOf(err error) answer {
 	var netErr net.Error
 	var answered redis.Error
@@ -87,8 +87,8 @@ func lookUp(text string) answer {
 	return answer{remedy: remedyCode, say: "Redis answers with an error that is not expected of it: " + text}
 }
 
-// classify gives an error of Redis its code: unavailable if it passes or an operator
-// mends it, internal for a broken script or record.
+// classify turns an error of Redis into a nexus.Error: internal if the remedy is
+// remedyCode, else unavailable.
 func classify(op string, err error) error {
 	code, msg := nexus.Unavailable, "Our registry cannot be reached just now. Nothing was lost; please try again in a moment."
 	if answerOf(err).remedy == remedyCode {

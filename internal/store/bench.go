@@ -11,16 +11,16 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// The breaker: this many jobs in a row that fail in one step with one code pause a bench,
-// for a time that doubles with each trip.
+// The breaker pauses a bench after tripAfter jobs in a row failed in the same step with
+// the same code: for firstPause, then for twice as long at each trip, up to longestPause.
 const (
 	tripAfter    = 5
 	firstPause   = 30 * time.Second
 	longestPause = 15 * time.Minute
 )
 
-// AnnounceBench records a bench and how many operations it admits at once; its workers
-// repeat it.
+// AnnounceBench records a bench and how many operations it admits at once. Its
+// workers repeat the call.
 func (s *Store) AnnounceBench(ctx context.Context, name string) error {
 	pipe := s.rdb.TxPipeline()
 	pipe.SAdd(ctx, benchesKey, name)
@@ -67,7 +67,7 @@ func (s *Store) readBenches(ctx context.Context, names []string) ([]nexus.BenchS
 		f := r.fields.Val()
 		b := nexus.BenchStatus{Name: names[i], Mode: nexus.BenchMode(f["mode"]), By: f["by"], Step: nexus.StepName(f["step"]),
 			Code: nexus.Code(f["code"]), Waiting: int(r.waiting.Val())}
-		for _, slot := range r.slots.Val() { // one that ran out is free
+		for _, slot := range r.slots.Val() { // an expired slot is free
 			if int64(slot.Score) > now.Val().UnixMilli() {
 				b.Used++
 			}
@@ -95,13 +95,13 @@ func (s *Store) SetBench(ctx context.Context, name string, mode nexus.BenchMode,
 	return err
 }
 
-// BenchFailed counts a failure toward the breaker of the job's bench. Tripped is when the
-// bench is tried again if this failure tripped the breaker; else zero.
+// BenchFailed counts a failure toward the breaker of the job's bench. If this failure trips
+// the breaker, tripped is the time at which the bench is tried again; else it is zero.
 func (l *Lease) BenchFailed(ctx context.Context, step nexus.StepName, code nexus.Code) (tripped time.Time, err error) {
 	r, err := l.run(ctx, "bench_failed", failedScript, string(step), string(code), tripAfter,
 		firstPause.Milliseconds(), longestPause.Milliseconds())
 	if err == nil && r.word == "tripped" {
-		until, _ := strconv.ParseInt(r.text(0), 10, 64) // of ours: a number
+		until, _ := strconv.ParseInt(r.text(0), 10, 64) // written by the script: a number
 		tripped = time.UnixMilli(until).UTC()
 	}
 	return tripped, err

@@ -26,7 +26,7 @@ const (
 	QueueMaintenance = "maintenance"
 )
 
-// taskVersion names the shape of a task's payload.
+// taskVersion is the version of a task's payload.
 const taskVersion = 1
 
 // Task is the payload in asynq: ids only, never a secret.
@@ -36,7 +36,7 @@ type Task struct {
 	Dispatch int64       `json:"dispatch"`
 }
 
-// ParseTask reads a task's payload; ok is false for one of another version.
+// ParseTask decodes a task's payload; ok is false if it is invalid or of another version.
 func ParseTask(payload []byte) (t Task, ok bool) {
 	err := json.Unmarshal(payload, &t)
 	return t, err == nil && t.V == taskVersion && t.Job.Valid()
@@ -75,15 +75,15 @@ func queueOf(dispatch int64, kind nexus.Kind) string {
 
 // Found is the result of one look at the due index.
 type Found struct {
-	Rescued []nexus.JobID // their leases had run out
-	Purges  []Purge       // suspended tenants whose time is over
-	Late    error         // deliveries that failed: they are found due again
+	Rescued []nexus.JobID // their leases had expired
+	Purges  []Purge       // suspended tenants whose purge date has come
+	Late    error         // the errors of failed deliveries, which become due again; nil: none
 }
 
 // Purge is a tenant whose purge date has come.
 type Purge struct {
 	Site nexus.SiteName
-	At   string // its purge date as stored: names this purge, and no other
+	At   string // the purge date as stored (ms); it identifies this purge
 }
 
 // The look itself has a short deadline, since a slow Redis is an outage; the deliveries
@@ -132,13 +132,13 @@ func (s *Store) Tick(ctx context.Context, rescue bool) (out Found, err error) {
 			return nil
 		})
 	}
-	_ = all.Wait() // each said what it had to in Late
+	_ = all.Wait() // never an error: they are in Late
 	return out, nil
 }
 
-// deliver enqueues a dispatch that was not taken; again: it was enqueued before. asynq may
-// have the task already: if it is pending nothing is to do; in any other state its worker
-// died between dequeue and take, and a new dispatch is needed.
+// deliver enqueues a dispatch that was not taken; again tells that it was enqueued before.
+// asynq may still have the task. If it is pending, nothing needs to be done. In any other
+// state its worker died between dequeue and take, and the job needs a new dispatch.
 func (s *Store) deliver(ctx context.Context, id nexus.JobID, dispatch int64, kind nexus.Kind, again bool) error {
 	err := s.enqueue(ctx, id, dispatch, kind)
 	if !errors.Is(err, asynq.ErrTaskIDConflict) {

@@ -53,9 +53,10 @@ func (s *Store) Rebuild(ctx context.Context, t nexus.Tenant) error {
 	return err
 }
 
-// Restate sets the state of a tenant that no job holds, if its row is still as read:
-// suspended with a purge date after the grace (zero: none), or active without one. Gen is
-// the token of the change; zero leaves the present one. Conflict if the row has changed.
+// Restate sets the state of a tenant that no job holds, if its row is still as read. A
+// suspended tenant gets a purge date after the grace (zero: none), an active one has none.
+// Gen is the token of the change; zero keeps the present one. Conflict if the row has
+// changed.
 func (s *Store) Restate(ctx context.Context, t nexus.Tenant, state nexus.TenantState, grace time.Duration, gen nexus.Gen) error {
 	purge := ""
 	if !t.PurgeAt.IsZero() {
@@ -99,9 +100,9 @@ func (s *Store) Look(ctx context.Context, id nexus.JobID) error {
 	return nil
 }
 
-// JobsByID reads the records that exist, without steps and personal data, and tells which
-// are not over and yet not in the due index (or ended between the two reads). Cost: a
-// round trip for each 200.
+// JobsByID reads the records that exist, without steps and personal data. Unseen are the
+// jobs that are neither over nor parked and are still missing in the due index; a job that
+// ended between the two reads may be among them. Cost: a round trip for each 200.
 func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (jobs map[nexus.JobID]nexus.Job, unseen []nexus.JobID, err error) {
 	jobs = make(map[nexus.JobID]nexus.Job, len(ids))
 	for len(ids) > 0 {
@@ -112,7 +113,7 @@ func (s *Store) JobsByID(ctx context.Context, ids []nexus.JobID) (jobs map[nexus
 			rows[i] = pipe.HMGet(ctx, jobKey(id), "kind", "site", "state", "db", "owner")
 			due[i] = pipe.ZScore(ctx, dueKey, string(id))
 		}
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) { // nil: one is not due
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) { // redis.Nil: a job is not in the due index
 			return nil, nil, classify("jobs_by_id", err)
 		}
 		for i, id := range ids[:n] {
@@ -149,7 +150,7 @@ func (s *Store) TenantRows(ctx context.Context) (rows []nexus.Tenant, err error)
 			return nil, err
 		}
 		for _, row := range found {
-			if row.State != "" { // else removed since
+			if row.State != "" { // else it was removed since
 				rows = append(rows, row)
 			}
 		}
@@ -160,8 +161,8 @@ func (s *Store) TenantRows(ctx context.Context) (rows []nexus.Tenant, err error)
 	}
 }
 
-// Turn tells whether this process is the one that does a periodic task of all workers: the
-// first that asks within the time.
+// Turn tells whether this process is to do a periodic task that one process does for all:
+// the first caller within the time gets true.
 func (s *Store) Turn(ctx context.Context, what string, within time.Duration) (bool, error) {
 	mine, err := s.rdb.SetNX(ctx, prefix+what, "1", within).Result()
 	if err != nil {

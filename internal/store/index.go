@@ -20,18 +20,18 @@ func stateIndex(kind nexus.Kind, state nexus.State) string {
 	return jobsKey + ":" + string(kind) + ":" + string(state)
 }
 
-// stateOf is the state of an index.
+// stateOf returns the state of the jobs in an index.
 func stateOf(list string) string { return list[strings.LastIndexByte(list, ':')+1:] }
 
 const (
 	indexAtOnce = 200
-	indexAtMost = 3 * time.Second // within a call
+	indexAtMost = 3 * time.Second // in a call of the API
 	indexEvery  = time.Minute
 )
 
 // KeepLists repairs the indexes of states once a minute until the context ends, since
-// workers and APIs of a former version do not keep them. One process at a time does it.
-// Failed is called with each error; the next minute tries again.
+// workers and APIs of a former version do not update them. One process at a time does it.
+// It calls failed with each error, and tries again a minute later.
 func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
 	tick := time.NewTicker(indexEvery)
 	defer tick.Stop()
@@ -51,7 +51,7 @@ func (s *Store) KeepLists(ctx context.Context, failed func(error)) error {
 	}
 }
 
-// listed makes the indexes if there are none, as in a registry of a former version.
+// listed builds the indexes if there are none, as in a registry that a former version wrote.
 func (s *Store) listed(ctx context.Context) error {
 	if s.indexed.Load() {
 		return nil
@@ -60,7 +60,7 @@ func (s *Store) listed(ctx context.Context) error {
 	if err != nil {
 		return classify("listed", err)
 	}
-	if n == 0 { // KeepLists is at it too; a small registry is done at once
+	if n == 0 { // KeepLists builds them too, but a small registry need not wait for it
 		short, stop := context.WithTimeout(ctx, indexAtMost)
 		defer stop()
 		if err := s.Reindex(short); short.Err() != nil && ctx.Err() == nil {
@@ -74,9 +74,9 @@ func (s *Store) listed(ctx context.Context) error {
 	return nil
 }
 
-// Reindex repairs the indexes of jobs and tenants by state. Cost: a script for each 200
-// of: jobs recorded since the last time (the first time all), jobs that are not over,
-// tenants.
+// Reindex repairs the indexes of jobs and tenants by state. Cost: one script for each 200
+// entries. The entries are the jobs recorded since the last run (all jobs on the first run),
+// the jobs that are not over, and the tenants.
 func (s *Store) Reindex(ctx context.Context) error {
 	now, err := s.rdb.Time(ctx).Result()
 	if err != nil {

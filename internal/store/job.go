@@ -24,15 +24,15 @@ type Submission struct {
 	Steps []nexus.StepName
 
 	Input string // sealed; empty: none
-	KeyID string // the key it is sealed with, and claims are made with
+	KeyID string // id of the key that Input and the claim token are made with
 
-	IdempotencyKey string   // scoped to its asker, and hashed if it names a person; empty: none
-	FormerKeys     []string // the same key as other versions and older keys write it
-	Fingerprints   []string // of the request, under every key held, the writing one first
+	IdempotencyKey string   // scoped to the caller, and hashed if it names a person; empty: none
+	FormerKeys     []string // IdempotencyKey as former versions and older sealing keys write it
+	Fingerprints   []string // of the request, one for each sealing key; the current key's is first
 
 	GiveUpAfter time.Duration
-	PurgeAfter  time.Duration // suspend: until the tenant is removed for good
-	Rest        time.Duration // teardown: how long the name rests afterwards; zero: it is free at once
+	PurgeAfter  time.Duration // of a suspend: time until the tenant is removed for good
+	Rest        time.Duration // of a teardown: how long the name stays reserved afterwards; zero: it is free at once
 	Limits      []Limit       // charged if the job is recorded
 	TraceParent string
 }
@@ -56,7 +56,8 @@ var ErrGone = errors.New("credentials gone")
 
 // Submit records a job and enqueues it in asynq, or returns the job of an earlier equal
 // request (replay). A suspension or a teardown supersedes a parked job on the tenant, or
-// a key job that waits: that job ends canceled, and each of the two names the other.
+// a key job that waits: that job ends as canceled, and an event of each of the two names
+// the other.
 // Conflict: the name is taken, a live job is on the tenant, the tenant's state does not
 // allow the job, or ErrKeyReused. Not_found: the tenant is unknown. Limit: ErrLimited,
 // with RetryAfter. A refusal stores nothing. Cost: one script.
@@ -97,7 +98,8 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 	return job, r.word == "replay", nil
 }
 
-// superseding are the events of a job that may supersede another: the other's and its own.
+// superseding returns the script's arguments for a job that may supersede another: event
+// and error of the other job, the event of this job, and the retention in ms.
 func (s *Store) superseding(sub Submission) []any {
 	words := fmt.Sprintf("superseded by the %s %s", sub.Kind, sub.ID)
 	return []any{eventBody(nexus.Event{Note: words, Actor: sub.Actor}),
@@ -125,7 +127,7 @@ func refusal(sub Submission, r reply) error {
 		return &nexus.Error{Code: nexus.Conflict, Op: "store.submit", Reason: nexus.ReasonKeyReused, Err: ErrKeyReused,
 			Msg: "This Idempotency-Key was used for another request; use a new one."}
 	case "limited":
-		left, _ := strconv.ParseInt(r.text(1), 10, 64) // of ours: a number
+		left, _ := strconv.ParseInt(r.text(1), 10, 64) // written by the script: a number
 		what, _, _ := strings.Cut(r.text(0), ":")
 		return &nexus.Error{Code: nexus.Limit, Op: "store.submit", Reason: nexus.ReasonRateLimited, Limit: what, Err: ErrLimited, RetryAfter: time.Duration(left) * time.Millisecond,
 			Msg: "Too many signups came in the last hour; please try again later."}
@@ -146,7 +148,7 @@ func (s *Store) Job(ctx context.Context, id nexus.JobID) (nexus.Job, error) {
 }
 
 // Version identifies a state of a job's record. The rev alone does not: a Redis that lost
-// its last writes counts them again.
+// its last writes gives the same revs again.
 type Version struct {
 	Rev       int64
 	updatedAt int64 // ms
@@ -177,7 +179,7 @@ func VersionOf(job nexus.Job) Version {
 	return Version{job.Rev, job.UpdatedAt.UnixMilli()}
 }
 
-// Cancel asks for the cancel of a job; it may be asked again. Conflict if the job is over,
+// Cancel requests the cancel of a job; a repeated request succeeds too. Conflict if the job is over,
 // is parked (except a key job, which has nothing to clean up), or is a teardown that has
 // begun. The event names the actor who asked.
 func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
@@ -218,13 +220,13 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 	if job.State != nexus.RollbackFailed || job.To(next) != nil {
 		return job, conflict("resume", nexus.ReasonJobState, "Only a job whose rollback failed can be resumed; this one is %s.", job.State)
 	}
-	for i := range job.Steps { // an operator has looked: all tries are new
+	for i := range job.Steps { // an operator has intervened: count the attempts from zero
 		step := &job.Steps[i]
 		if step.Undos = 0; step.State != nexus.StepDone {
 			step.Attempts, step.Internals = 0, 0
 		}
 	}
-	// From here on the job is again what it was before it was parked.
+	// Restore the error that the job had before its rollback failed.
 	switch {
 	case job.Kind.OneWay():
 		job.Error = nil
@@ -265,19 +267,19 @@ func (s *Store) Credentials(ctx context.Context, id nexus.JobID, bind string) (s
 
 func noJob(op string) error { return refuse(op, nexus.NotFound, "There is no such job.") }
 
-// encode is for types of this package, which always encode.
+// encode returns JSON. It is for types of this package, which cannot fail to encode.
 func encode(v any) string {
 	text, _ := json.Marshal(v)
 	return string(text)
 }
 
-// plain reports whether an event is the start or the end of an attempt, and nothing else.
-// Nearly all of them are of a first attempt, whose number is not stored.
+// plain reports whether an event is only the start or the end of an attempt. Most such
+// events belong to a first attempt, so the number 1 is not stored.
 func plain(e nexus.Event) bool {
 	return e.Note == "" && (e.StepState == nexus.StepStarted || e.StepState == nexus.StepDone)
 }
 
-// eventBody is an event as stored.
+// eventBody returns an event as it is stored: JSON without rev, time and state.
 func eventBody(e nexus.Event) string {
 	if plain(e) && e.Attempt == 1 {
 		e.Attempt = 0
@@ -303,7 +305,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 		return n
 	}
 	gen, err := strconv.ParseInt(f["gen"], 10, 64)
-	if errors.Is(err, strconv.ErrRange) { // no gen of ours: the next take mints one
+	if errors.Is(err, strconv.ErrRange) { // a corrupt token: the next take mints a new one
 		gen = 0
 	} else if f["gen"] != "" {
 		bad = err
@@ -352,7 +354,7 @@ func (s *Store) Events(ctx context.Context, id nexus.JobID, after int64) ([]nexu
 
 func eventsKey(id nexus.JobID) string { return prefix + "events:" + string(id) }
 
-// afterRev begins a range of events behind a rev.
+// afterRev is the start of a range of the events after a rev.
 func afterRev(rev int64) string { return fmt.Sprintf("(%d-0", max(rev, 0)) }
 
 func decodeEvents(entries []redis.XMessage) ([]nexus.Event, error) {

@@ -7,20 +7,21 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// A live job has its journal in the field steps, as JSON of nexus.Step. A finished one,
-// which is kept for a month, has it in the field journal: one array for each step, a
-// third of the size. A version that does not know the field shows such a job without its
-// steps.
+// The record of a live job has its journal in the field steps, as JSON of nexus.Step. The
+// record of a finished job, which is kept for a month, has it in the field journal: one
+// array for each step, a third of the size. A former version, which does not know that
+// field, shows such a job without steps.
 
-// notEnded stands for the duration of a step that has not ended.
+// notEnded is stored as the duration of a step that has not ended.
 const notEnded = -1
 
-// entry is one step of the field journal: name, state, attempts, starts, ms of the start
-// (0: it never started) and duration in ms. What follows is usually zero, and is left out
-// then: percent (of a done step it is always 100), internals, undos, note.
+// entry is one step of the field journal, an array of: name, state, attempts, starts, time
+// of the start in ms (0: it never started), duration in ms, percent, internals, undos, note.
+// Zero values at the end of the array are left out. The percent of a done step is stored as
+// 0 and read as 100.
 type entry struct{ nexus.Step }
 
-// fields points at what an entry's array holds.
+// fields returns pointers to the values of the array, in its order.
 func (e *entry) fields(started, took *int64) []any {
 	return []any{&e.Name, &e.State, &e.Attempts, &e.Starts, started, took, &e.Percent, &e.Internals, &e.Undos, &e.Note}
 }
@@ -63,7 +64,7 @@ func (e *entry) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// journal is the field journal of a job's steps.
+// journal encodes steps for the field journal.
 func journal(steps []nexus.Step) string {
 	entries := make([]entry, len(steps))
 	for i, step := range steps {
@@ -72,7 +73,7 @@ func journal(steps []nexus.Step) string {
 	return encode(entries)
 }
 
-// readJournal reads the field journal.
+// readJournal decodes the field journal.
 func readJournal(text string) ([]nexus.Step, error) {
 	var entries []entry
 	if err := json.Unmarshal([]byte(text), &entries); err != nil {

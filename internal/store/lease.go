@@ -23,9 +23,9 @@ const (
 	TakeOK       Taken = "ok"
 	TakeAbsent   Taken = "absent"   // no such record
 	TakeOver     Taken = "over"     // terminal, or parked
-	TakeStale    Taken = "stale"    // not the current dispatch, or taken before
+	TakeStale    Taken = "stale"    // the dispatch is not the current one, or was taken before
 	TakeHeld     Taken = "held"     // another worker's lease is valid
-	TakeCapacity Taken = "capacity" // no slot on its bench: it waits
+	TakeCapacity Taken = "capacity" // its bench has no free slot; the job waits
 )
 
 // The wait notes of a job that gets no slot.
@@ -40,15 +40,15 @@ type Lease struct {
 	s   *Store
 	id  nexus.JobID
 	gen atomic.Int64
-	seq atomic.Int64 // of the last write of the journal
+	seq atomic.Int64 // number of the last write of the journal
 	at  atomic.Pointer[moment]
 }
 
 // moment is one instant on two clocks: Redis' and this machine's.
 type moment struct{ redis, here time.Time }
 
-// Take takes the lease of a job for a dispatch, and with it the job's slot on
-// its bench. The lease is nil unless TakeOK.
+// Take takes the lease of a job for a dispatch, and with it the job's slot on its bench.
+// The lease is nil unless the outcome is TakeOK.
 func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Lease, nexus.Job, Taken, error) {
 	r, err := s.run(ctx, "take", takeScript(), jobKey(id), string(id), dispatch, LeaseTime.Milliseconds(), s.o.Slots,
 		eventBody(nexus.Event{}), eventBody(nexus.Event{Note: noteFull}), noteFull, eventBody(nexus.Event{Note: noteShut}), noteShut)
@@ -71,8 +71,9 @@ func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Leas
 // Gen is the fencing token.
 func (l *Lease) Gen() nexus.Gen { return nexus.Gen(l.gen.Load()) }
 
-// Time is the time of Redis' clock: that of the take or the last renewal plus the
-// monotonic time since, so setting this machine's clock does not change it.
+// Time returns the time of Redis' clock without asking Redis: its time at the take or the
+// last renewal, plus the monotonic time since. Setting this machine's clock does not change
+// it.
 func (l *Lease) Time() time.Time {
 	at := l.at.Load()
 	return at.redis.Add(time.Since(at.here))
@@ -98,8 +99,8 @@ func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 
 // Checkpoint writes steps, state and error of the job as given, with events. Ended names
 // a step that ended, which resets the count of rescues; empty: none. Conflict if a later
-// checkpoint of this lease is written already. Two calls at once are allowed only where
-// one of them may be lost, as with progress.
+// checkpoint of this lease is already written. Make two calls at once only where one of
+// them may be lost, as with progress.
 func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) (cancelAsked bool, err error) {
 	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1)}
 	for _, e := range events {
@@ -115,8 +116,8 @@ func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.Step
 	return r.text(0) == "1", err
 }
 
-// Wait makes the job wait for a time and gives lease and slot back. State, Steps,
-// WaitingFor and WaitNote are stored as given.
+// Wait makes the job wait for a time and gives lease and slot back. It stores State, Steps,
+// WaitingFor and WaitNote of the job as given.
 func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, events ...nexus.Event) error {
 	args := []any{encode(job.Steps), string(job.State), string(job.WaitingFor), job.WaitNote, d.Milliseconds()}
 	for _, e := range events {
@@ -132,9 +133,9 @@ func (l *Lease) GiveUp(ctx context.Context) error {
 	return err
 }
 
-// Reserve takes a slot on a bench and writes bench and database name. Limit with Wait
-// capacity if the bench is full, with Wait bench if it admits no new jobs: then the job
-// is in the bench's queue.
+// Reserve takes a slot on a bench and writes bench and database name. Limit if there is no
+// slot: its Wait is capacity if the bench is full, and bench if it admits no new jobs. The
+// job is in the bench's queue then.
 func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 	r, err := l.run(ctx, "reserve", reserveScript, bench, db, l.s.o.Slots)
 	switch {

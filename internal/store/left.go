@@ -22,7 +22,7 @@ func (s *Store) NoteLeft(ctx context.Context, id nexus.JobID, dispatch int64, wh
 	return err
 }
 
-// leftWarnings are sentences about jobs that workers left alone.
+// leftWarnings returns sentences about the jobs that workers left alone.
 func (s *Store) leftWarnings(ctx context.Context) (out []string) {
 	left, err := s.rdb.HGetAll(ctx, leftKey).Result()
 	if err != nil || len(left) == 0 {

@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// JobFilter says which jobs to list: newest first, at most Limit (1–200, 0: 50)
-// from an earlier list's cursor on. Empty State and Kind mean any.
+// JobFilter says which jobs to list, newest first: at most Limit (1–200; 0: 50), from the
+// cursor of an earlier list on. An empty State or Kind means any.
 type JobFilter struct {
 	State  nexus.State
 	Kind   nexus.Kind
@@ -23,8 +23,8 @@ type JobFilter struct {
 	Limit  int
 }
 
-// lists are the indexes that together hold the jobs of a filter. Entries that a former
-// version left in a wrong one are skipped by the reader.
+// lists returns the names of the indexes that together hold the jobs of a filter. A former
+// version may have left entries in a wrong index; the reader skips them.
 func (f JobFilter) lists() (out []string) {
 	if f.State == "" && f.Kind == "" {
 		return []string{jobsKey}
@@ -85,7 +85,7 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []nexus.Job, next s
 		if err != nil {
 			return nil, "", err
 		}
-		if len(places) == 0 && !whole { // so many of one millisecond
+		if len(places) == 0 && !whole { // more jobs of one millisecond than were read
 			ahead *= 4
 			continue
 		}
@@ -111,8 +111,8 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []nexus.Job, next s
 	}
 }
 
-// places reads the positions after a given one from each index, about n of each, in
-// order. Whole: there are no more. Cost: one round trip.
+// places reads the positions after a given one, in order; it reads about `ahead` of each
+// index. Whole tells that there are no more. Cost: one round trip.
 func (s *Store) places(ctx context.Context, lists []string, after place, ahead int) (out []place, whole bool, err error) {
 	upper := "+inf"
 	if !math.IsInf(after.at, 1) {
@@ -126,7 +126,8 @@ func (s *Store) places(ctx context.Context, lists []string, after place, ahead i
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, false, classify("jobs", err)
 	}
-	// An index that was not read to its end may have entries before later ones of the others.
+	// An index that was not read to its end may have unread entries that come before the last
+	// entries of the others, so the result ends where the first such index was left.
 	horizon := place{at: math.Inf(-1)}
 	whole = true
 	for i, r := range ranges {
@@ -223,7 +224,7 @@ func (s *Store) Tenants(ctx context.Context, f TenantFilter) (tenants []nexus.Te
 		}
 		for _, tenant := range found {
 			if f.State != "" && tenant.State != f.State || tenant.State == "" {
-				continue // removed since, or changed by a former version
+				continue // removed since the index was read, or changed by a former version
 			}
 			if len(tenants) == limit {
 				return tenants, cursor(after), nil

@@ -14,24 +14,24 @@ import (
 // takes no jobs, since it would end them too early or too late.
 const MaxSkew = 10 * time.Second
 
-// presenceTime is how long an announcement counts.
+// presenceTime is how long an announcement is valid.
 const presenceTime = 2 * time.Minute
 
 // Presence is what a process announces about itself.
 type Presence struct {
-	Role string // api or worker
-	Name string // the process'
-	Keys []string
-	Skew time.Duration // of its clock, see Skew
+	Role string        // api or worker
+	Name string        // of the process
+	Keys []string      // ids of its sealing keys; an API seals with the first
+	Skew time.Duration // how far its clock is ahead of Redis' clock
 }
 
-// takesJobs tells whether it is a worker whose clock is right.
+// takesJobs tells whether the process is a worker whose clock is within MaxSkew.
 func (p Presence) takesJobs() bool { return p.Role == roleWorker && p.Skew.Abs() <= MaxSkew }
 
 const roleWorker = "worker"
 
 // Announce records that a process is alive and which sealing keys it has. The process
-// repeats it within a minute.
+// repeats the call within a minute.
 func (s *Store) Announce(ctx context.Context, p Presence) error {
 	at := time.Now().Add(-p.Skew).Unix()
 	text := fmt.Sprintf("%d %s %d", at, strings.Join(p.Keys, ","), p.Skew.Milliseconds())
@@ -41,7 +41,7 @@ func (s *Store) Announce(ctx context.Context, p Presence) error {
 	return nil
 }
 
-// Leave removes what a process announced, when it stops.
+// Leave removes the announcement of a process that stops.
 func (s *Store) Leave(ctx context.Context, role, name string) error {
 	if err := s.rdb.HDel(ctx, keysKey, role+"/"+name).Err(); err != nil {
 		return classify("leave", err)
@@ -60,7 +60,7 @@ func (s *Store) Workers(ctx context.Context) (count int, err error) {
 	return workersOf(live), nil
 }
 
-// workersOf counts those that take jobs.
+// workersOf counts the workers that take jobs.
 func workersOf(live []Presence) (count int) {
 	for _, p := range live {
 		if p.takesJobs() {
@@ -71,7 +71,7 @@ func workersOf(live []Presence) (count int) {
 }
 
 // presences decodes the announcements ("role/name" → "<unix seconds> <key ids> <skew in
-// ms>"), and returns the fields of those that are too old.
+// ms>"). Live are the valid ones, old the fields of the expired and malformed ones.
 func presences(all map[string]string, now time.Time) (live []Presence, old []string) {
 	for _, field := range slices.Sorted(maps.Keys(all)) {
 		role, name, _ := strings.Cut(field, "/")

@@ -15,7 +15,7 @@ import (
 
 const (
 	probeAtMost = 2 * time.Second
-	probeKept   = 3 * time.Second // who asks meanwhile gets the last probe's findings
+	probeKept   = 3 * time.Second // how long the result of a probe is reused
 )
 
 // probes caches the result of the last probe.
@@ -25,9 +25,9 @@ type probes struct {
 	found []answer
 }
 
-// Fit tells whether this process can use Redis at all; invalid, with a sentence, if only
-// another set-up helps: missing rights, a wrong password, a cluster. An error that passes
-// by itself, or can be mended while processes run, does not keep a process from starting.
+// Fit tells whether this process can use Redis. Invalid, with a sentence, if the
+// configuration must be changed first: missing rights, a wrong password, a cluster. An error
+// that passes by itself, or can be repaired while processes run, is not returned.
 func (s *Store) Fit(ctx context.Context) error {
 	if s.o.Embedded {
 		return nil
@@ -71,7 +71,7 @@ func (s *Store) probe(ctx context.Context) (out []answer) {
 		return []answer{answerOf(err)}
 	}
 	if out = setUp(info.Val()); len(out) > 0 && out[0].remedy == remedySetup {
-		return out // a cluster: what follows would only say so again
+		return out // a cluster: every other error has the same cause
 	}
 	for keys, tried := range map[string]*redis.Cmd{prefix + "*": ours, "asynq:*": theirs} {
 		out = append(out, failures(keys, tried)...)
@@ -110,8 +110,8 @@ func failures(keys string, tried *redis.Cmd) (out []answer) {
 	return out
 }
 
-// setUp reads from INFO the settings that make recorded jobs durable. A server that hides
-// INFO, as managed ones may, is taken to be set up right.
+// setUp checks in the text of INFO the settings that keep recorded jobs from being lost. A
+// managed server may hide INFO; its settings are taken to be right.
 func setUp(info string) (out []answer) {
 	is := map[string]string{}
 	for line := range strings.Lines(info) {

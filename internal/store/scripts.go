@@ -15,7 +15,7 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// script loads lua/<name>.lua, with lib.lua before it, once.
+// script returns a function that loads lua/<name>.lua, with lib.lua before it, once.
 func script(name string) func() *redis.Script {
 	return sync.OnceValue(func() *redis.Script {
 		lib, _ := sources.ReadFile("lua/lib.lua")           // embedded: cannot fail
@@ -106,12 +106,12 @@ func (r reply) text(i int) string {
 	return text
 }
 
-// refuse is an error of the request, with a sentence for people.
+// refuse returns an error of the request with a sentence for people.
 func refuse(op string, code nexus.Code, format string, args ...any) error {
 	return &nexus.Error{Code: code, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
 }
 
-// conflict is a refusal with a reason, by which programs tell it from others of its code.
+// conflict returns a conflict with a reason, which tells programs one conflict from another.
 func conflict(op string, reason nexus.Reason, format string, args ...any) error {
 	return &nexus.Error{Code: nexus.Conflict, Reason: reason, Op: "store." + op, Msg: fmt.Sprintf(format, args...)}
 }

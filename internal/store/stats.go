@@ -13,7 +13,7 @@ import (
 
 // Stats are the figures of the whole system that the metrics and alarms use.
 type Stats struct {
-	Due     int           // jobs and tenants that are due and not looked at yet
+	Due     int           // entries of the due index that are due and not handled yet
 	DueAge  time.Duration // of the oldest of them; zero: none
 	Parked  int           // jobs whose rollback failed, which nobody has resumed
 	Queues  []QueueStats
@@ -70,7 +70,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	for i := range out.Queues {
 		q := &out.Queues[i]
 		all.Go(func() error {
-			if info, err := s.queue.look.GetQueueInfo(q.Name); err == nil { // one that was never used is unknown to asynq
+			if info, err := s.queue.look.GetQueueInfo(q.Name); err == nil { // asynq does not know a queue that was never used
 				q.Pending, q.Active, q.Age = info.Pending, info.Active, info.Latency
 			}
 			return nil

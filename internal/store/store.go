@@ -13,7 +13,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// Options are what a store needs to know. The zero value is usable.
+// Options configure a store. The zero value is usable.
 type Options struct {
 	Slots     int           // operations a bench admits at once; 0: 64
 	Retention time.Duration // how long finished jobs are kept; 0: 30 days
@@ -28,9 +28,9 @@ type Store struct {
 
 	mu       sync.Mutex
 	watched  map[nexus.JobID]*topic
-	installs sync.Map // "" → nexus.InstallID, once known
+	installs sync.Map // "" → nexus.InstallID, once it was read
 	probes   probes
-	indexed  atomic.Bool // the lists by state are there, see listed
+	indexed  atomic.Bool // the indexes by state exist, see listed
 }
 
 // New wraps a Redis client, which the caller closes after its last use.
@@ -52,8 +52,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Install is the id of this installation; the first call of all makes it.
-// Cost: one round trip, then none.
+// Install returns the id of this installation; the first call on a new Redis creates it.
+// Cost: one round trip on the first call, then none.
 func (s *Store) Install(ctx context.Context) (nexus.InstallID, error) {
 	if id, ok := s.installs.Load(""); ok {
 		return id.(nexus.InstallID), nil
@@ -73,8 +73,8 @@ func (s *Store) Install(ctx context.Context) (nexus.InstallID, error) {
 	return nexus.InstallID(id), nil
 }
 
-// Skew is how far this machine's clock is ahead of Redis' clock, which decides leases,
-// waits and order. Its error is half a round trip.
+// Skew returns how far this machine's clock is ahead of Redis' clock, which is used for
+// leases, waits and order. It is exact to half a round trip.
 func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
 	asked := time.Now()
 	theirs, err := s.rdb.Time(ctx).Result()
@@ -85,7 +85,7 @@ func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
 	return asked.Add(took / 2).Sub(theirs), nil
 }
 
-// Time is the time of Redis' clock.
+// Time returns the time of Redis' clock.
 func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	now, err := s.rdb.Time(ctx).Result()
 	if err != nil {
@@ -94,15 +94,15 @@ func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// Readiness tells whether the system works.
+// Readiness is what /readyz reports.
 type Readiness struct {
-	Problems []string // sentences on what keeps it from working; nil: nothing does
-	Warnings []string // sentences
-	Workers  *int     // that take jobs; nil: not known
+	Problems []string // sentences on what keeps the system from working; nil: it works
+	Warnings []string // sentences on what needs attention but stops nothing; nil: none
+	Workers  *int     // how many take jobs; nil: unknown, since Redis cannot be read
 }
 
 // Ready tells whether the system works. Cost: one round trip, one more if there are
-// benches, and one in three seconds.
+// benches, and one more for a probe, at most every three seconds.
 func (s *Store) Ready(ctx context.Context) (r Readiness) {
 	pipe := s.rdb.Pipeline()
 	said, now, names := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx), pipe.SMembers(ctx, benchesKey)
@@ -146,7 +146,7 @@ func (s *Store) benchWarnings(ctx context.Context, names []string) (out []string
 // APIs use and no live worker has.
 func presenceProblems(live []Presence) (out []string) {
 	held, writing := map[string]bool{}, map[string]bool{}
-	wrong := false // a worker's clock
+	wrong := false // the clock of a worker is wrong
 	for _, p := range live {
 		switch {
 		case p.Skew.Abs() > MaxSkew:

@@ -13,31 +13,32 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// topic is a job with watchers in this process: each change is read once for all.
+// topic is a job that is watched in this process. Each change is read from Redis once, for
+// all of its watchers.
 type topic struct {
 	wake  []chan struct{} // one for each watcher; guarded by the store's mutex
-	woken atomic.Uint64   // how many wake-ups came
+	woken atomic.Uint64   // how many wake-ups have come
 
-	mu     sync.Mutex // held while the job is read: who waits for it gets what was read
+	mu     sync.Mutex // held during a read; guards all below. A watcher that waited for it uses what was read
 	read   bool
-	tells  bool          // somebody wants the events too
-	at     time.Time     // of the last look
-	seen   uint64        // the wake-ups that had come before it
-	job    *nexus.Job    // shared by the watchers: never changed
+	tells  bool          // some watcher wants the events too
+	at     time.Time     // of the last read
+	seen   uint64        // the value of woken before the last read
+	job    *nexus.Job    // shared by the watchers, so never modified
 	events []nexus.Event // those with a rev above from
 	from   int64
 }
 
 const (
-	lookAgain = 15 * time.Second // for a wake-up that was lost
-	lookKept  = time.Second      // a look without a wake-up serves others for so long
-	tailKept  = 256              // events that are kept for watchers who are behind
+	lookAgain = 15 * time.Second // read again after this time, since a wake-up may be lost
+	lookKept  = time.Second      // how long a read without a wake-up is reused
+	tailKept  = 256              // how many events are kept for watchers that have not read them
 )
 
-// Patience bounds a wait beside its context; the zero value does not. It is no context,
-// since a context with its own timer takes a kilobyte of each watcher.
+// Patience limits a wait in addition to its context; the zero value sets no limit. It is not
+// a context, since a context with a timer takes a kilobyte for each watcher.
 type Patience struct {
-	For  time.Duration   // 0: as long as it takes
+	For  time.Duration   // longest wait; 0: no limit
 	Left <-chan struct{} // ends the wait when it is closed; nil: never
 }
 
@@ -94,7 +95,7 @@ func (s *Store) watch(ctx context.Context, id nexus.JobID, rev int64, p Patience
 }
 
 // look reads a watched job and its new events, or returns what another watcher read since
-// the last wake-up. Whole: these are all events after the rev.
+// the last wake-up. Whole tells that these are all events after the rev.
 func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64, follow bool) (job *nexus.Job, events []nexus.Event, whole bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,7 +143,7 @@ func (s *Store) refresh(ctx context.Context, t *topic, id nexus.JobID) error {
 	if err != nil {
 		return err
 	}
-	if t.job = &job; job.Rev < newest && t.read { // the registry lost its last writes: these did not happen
+	if t.job = &job; job.Rev < newest && t.read { // Redis lost its last writes: drop the events that are not in it
 		t.events, t.from = nil, job.Rev
 		return nil
 	}
@@ -177,7 +178,7 @@ func (s *Store) subscribe(id nexus.JobID) (*topic, <-chan struct{}, func()) {
 // It subscribes again after an error.
 func (s *Store) Listen(ctx context.Context) error {
 	sub := s.rdb.Subscribe(ctx, wakeKey)
-	defer sub.Close() //nolint:errcheck // nothing to do about it
+	defer sub.Close() //nolint:errcheck // an error here changes nothing
 	messages := sub.Channel()
 	for {
 		select {
@@ -203,7 +204,7 @@ func (s *Store) wakeWatchers(id nexus.JobID) {
 	for _, c := range t.wake {
 		select {
 		case c <- struct{}{}:
-		default: // it will look anyway
+		default: // a wake-up is pending already
 		}
 	}
 }

@@ -1,6 +1,7 @@
--- Asks for the cancel of a job. A job that was never taken ends at once, a waiting job
--- is scheduled, a running job learns of it from its next renewal.
--- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event and 5 reason of the end, 6 event and 7 reason of a parked one's
+-- Requests the cancel of a job. A job that was never taken ends at once, a waiting job
+-- becomes due, and a running job learns of it at its next renewal or checkpoint.
+-- KEYS[1] job record; ARGV 1 id, 2 retention ms, 3 event, 4 event and 5 error of the end,
+--      6 event and 7 error of the end of a parked job
 -- returns {'ok', fields} | {'absent'} | {'over'} | {'parked'} | {'running'}
 local id, now = ARGV[1], now_ms()
 local state = get(id, 'state')

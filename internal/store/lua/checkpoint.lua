@@ -1,8 +1,8 @@
 -- Writes the steps and appends events, if the caller's token is the newest. It runs more
--- often than any other script, so it uses few commands. A repeated write is one whose
--- answer was lost: it is answered again and not written twice. A write that arrives after
--- a later one of the same run is refused: Redis may still read a connection that the
--- client has given up.
+-- often than any other script, so it uses few commands. The client repeats a write whose
+-- answer was lost: the script answers again and writes nothing. A write that arrives after
+-- a later one of the same run is refused: Redis may still read it from a connection that
+-- the client has given up.
 -- KEYS[1] job record
 -- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that ended or '', 7 number of the write, 8… events
 -- returns {'ok', '1' if cancel was asked, rev} | {'stale'} | {'late'}

@@ -9,7 +9,7 @@ local now, out = now_ms(), {}
 
 local function purge(site)
   local row = redis.call('HMGET', P .. 'tenant:' .. site, 'state', 'purgeAt')
-  if row[1] ~= 'suspended' or not row[2] then -- restored, or on its way out
+  if row[1] ~= 'suspended' or not row[2] then -- restored or in removal
     redis.call('ZREM', KEYS[1], 'tenant:' .. site)
     return
   end

@@ -8,7 +8,7 @@ if state == '' or over(state) or state == 'rollback_failed' or get(id, 'dispatch
   return { 'stale' }
 end
 local noted = redis.call('HGET', left, id)
-if noted or #redis.call('HGETALL', left) >= 2 * tonumber(ARGV[5]) then return { 'ok' } end -- the first word counts
+if noted or #redis.call('HGETALL', left) >= 2 * tonumber(ARGV[5]) then return { 'ok' } end -- the first reason stays
 redis.call('HSET', left, id, ARGV[3])
 redis.call('HSET', KEYS[1], 'waitingFor', 'operator', 'waitNote', ARGV[3])
 emit(id, now_ms(), ARGV[4])

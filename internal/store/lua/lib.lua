@@ -5,7 +5,7 @@
 -- turns [] into {}.
 local P = '{nexus}:'
 local DUE = P .. 'due'
-local LEASES = P .. 'leases' -- when each lease runs out; an index of its own, so that a rescue never waits behind other due jobs
+local LEASES = P .. 'leases' -- when each lease expires. It is separate from DUE, so that a rescue never waits behind other due jobs
 
 local function int(n) return string.format('%.0f', n) end
 

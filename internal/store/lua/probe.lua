@@ -27,7 +27,7 @@ local function try(...)
   local answer = redis.pcall(...)
   if type(answer) == 'table' and answer.err then out[#out + 1] = { (...), answer.err } end
 end
-try('SET', key, '1') -- the first write: no later one is refused for want of memory
+try('SET', key, '1') -- only the first write of a script is refused for lack of memory
 try('DEL', key)
 try('XADD', key, '1-0', 'at', '0')
 try('PEXPIRE', key, 60000)

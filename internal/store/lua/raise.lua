@@ -2,7 +2,7 @@
 -- lost some), and gives the run a new token if its lease is still valid. A repeated
 -- request, whose first answer was lost, gets the same token.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 highest gen seen; returns {'ok', gen} | {'stale'}
--- | {'corrupt'} if that one is too far in the future to be ours
+-- | {'corrupt'} if that gen is too far in the future to be genuine
 local id, now = ARGV[1], now_ms()
 if num(id, 'leaseUntil') <= now then return { 'stale' } end
 if raised(id, ARGV[2]) then return { 'ok', get(id, 'gen') } end

@@ -1,7 +1,7 @@
 -- Writes the row of a tenant from its marker on the bench, after the registry was lost.
--- KEYS[1] tenant; ARGV 1 site, 2 state, 3 plan, 4 email, 5 bench, 6 database, 7 made by, 8 ms of its making or '0',
+-- KEYS[1] tenant; ARGV 1 site, 2 state, 3 plan, 4 email, 5 bench, 6 database, 7 made by, 8 time of its creation in ms, or '0' for now,
 --      9 gen of the marker's state or ''
--- returns {'ok'} | {'taken'} when there is a row, which is newer whatever it holds
+-- returns {'ok'} | {'taken'} if there is a row: the registry is newer than the marker
 local site, now = ARGV[1], now_ms()
 if redis.call('EXISTS', KEYS[1]) == 1 then return { 'taken' } end
 redis.call('HSET', KEYS[1], 'site', site, 'plan', ARGV[3], 'email', ARGV[4], 'bench', ARGV[5],

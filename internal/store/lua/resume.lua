@@ -6,7 +6,7 @@ if get(id, 'state') ~= 'rollback_failed' or get(id, 'rev') ~= ARGV[2] then retur
 move(id, ARGV[4])
 redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'rescues', '0', 'looks', '0',
   'leaseUntil', '0', 'nextAt', '0', 'giveUpAt', int(now + tonumber(ARGV[5])),
-  'gen', int(mint(0))) -- whoever parked it owns it no more
+  'gen', int(mint(0))) -- the token of the run that parked it is stale
 redis.call('HDEL', KEYS[1], 'former')
 if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'error') else redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 redis.call('ZADD', DUE, int(now), id)

@@ -1,6 +1,6 @@
 -- Stores the sealed credentials before they are set on the site. A second attempt gets
--- those of the first, and sets the same pair again. They are kept as long as the job is
--- not over; its end deletes them or sets a time to live.
+-- those of the first, and sets the same pair again. They are kept until the job
+-- ends; its end deletes them or sets a time to live.
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 sealed credentials
 -- returns {'ok', the sealed text that is stored} | {'stale'}
 local id = ARGV[1]

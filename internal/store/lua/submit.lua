@@ -4,17 +4,18 @@
 --      8 key id, 9 sealed input or '', 10 trace parent, 11 idempotency key or '',
 --      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
 --      17 ms until a suspended tenant is purged, 18 ms for which a removed name is reserved,
---      19 event and 20 error of a job that this one supersedes, 21 event of this one then ({job}: the other's id),
---      22 retention ms, 23 other names of the idempotency key, one per line, 24… pairs: what is limited, the most per hour
--- A job that suspends or removes a tenant supersedes a parked job on it, and a key job
--- that was not taken or waits: this script ends the other job as canceled.
+--      19 event and 20 error of a job that this one supersedes, 21 event of this job in that case ({job}: the other's id),
+--      22 retention ms, 23 other names of the idempotency key, one per line, 24… pairs: bucket, most jobs per hour
+-- A job that suspends or removes a tenant supersedes a parked job on it, or a key job that
+-- waits or was not taken yet: this script ends the other job as canceled.
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
---      | {'unfit', state of the tenant} | {'limited', what, ms until the hour is over}
+--      | {'unfit', state of the tenant} | {'limited', bucket, ms until the hour is over}
 local id, kind, site = ARGV[1], ARGV[2], ARGV[3]
 local key, tenant, now = KEYS[1], P .. 'tenant:' .. ARGV[3], now_ms()
 local idem = P .. 'idem:' .. ARGV[11]
 
--- go-redis sends the script again when an answer was lost: then the record is its own.
+-- go-redis sends the script again when an answer was lost. The record is from the first
+-- time then.
 if redis.call('EXISTS', key) == 1 then return { 'ok', redis.call('HGETALL', key) } end
 
 -- Redis does not undo a script that fails, so check the right to the last write first.
@@ -40,8 +41,8 @@ local moves = {
 local fit = moves[kind]
 local row = redis.call('HMGET', tenant, 'job', 'state', 'madeBy', 'bench', 'db')
 
--- superseded tells whether the job on the tenant is superseded, and returns the state
--- that the tenant has without it.
+-- superseded returns the state that the tenant has without the other job on it; nil if that
+-- job is not superseded.
 local function superseded(other)
   if other == '' or (kind ~= 'suspend' and kind ~= 'teardown') then return nil end
   local its, state = get(other, 'kind'), get(other, 'state')

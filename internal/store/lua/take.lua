@@ -18,7 +18,7 @@ if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   local open, at = mode(bench, now) == 'open', next_ask(bench, id, now)
   if state ~= 'rolling_back' then move(id, 'waiting') end
   redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
-    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- its former owner must not go on without a slot
+    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that its former owner does not go on without a slot
   redis.call('ZADD', DUE, int(at), id)
   redis.call('ZREM', LEASES, id)
   emit_wait(id, now, (open and 'capacity' or 'bench') .. (open and ARGV[6] or ARGV[8]), open and ARGV[6] or ARGV[8])
@@ -34,7 +34,7 @@ redis.call('ZADD', LEASES, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
   move(id, 'running')
   emit(id, now, ARGV[5])
-elseif rested then -- what it waited for is shown no more
+elseif rested then -- watchers must see that it no longer waits
   emit(id, now, ARGV[5])
 end
 return { 'ok', redis.call('HGETALL', key) }

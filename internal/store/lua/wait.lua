@@ -1,6 +1,6 @@
--- Makes a job wait until a time: it gives up lease and slot, and the due index is its
--- only timer. It is due at once if a cancel was asked, or if a slot was freed since it
--- asked for one.
+-- Makes a job wait until a time. The job gives up lease and slot; the due index is its only
+-- timer. It is due at once if a cancel was requested, or if a slot was freed since it asked
+-- for one.
 -- KEYS[1] job record
 -- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 waiting for, 6 sentence, 7 delay ms, 8… events
 -- returns {'ok'} | {'stale'}
@@ -16,7 +16,7 @@ end
 if get(id, 'cancel') == '1' and ARGV[4] ~= 'rolling_back' then at = now end
 move(id, ARGV[4])
 redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'waitingFor', ARGV[5], 'waitNote', ARGV[6],
-  'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- a renewal on its way brings nothing back
+  'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that a late renewal does not restore the lease
 redis.call('ZADD', DUE, int(at), id)
 redis.call('ZREM', LEASES, id)
 local bench = get(id, 'bench')
