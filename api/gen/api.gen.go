@@ -258,15 +258,15 @@ func (e DeleteTenantParamsPurge) Valid() bool {
 	}
 }
 
-// Accepted What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// Accepted The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type Accepted struct {
-	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+	// Actor Who made the request: the name of a token, or words such as signup, purge, or the holder of the claim token. Only operators see it.
 	Actor *Actor `json:"actor,omitempty"`
 
-	// CancelAsked It was asked to stop, and will.
+	// CancelAsked A cancel was requested.
 	CancelAsked *bool `json:"cancelAsked,omitempty"`
 
-	// ClaimToken The right to fetch the credentials and to cancel.
+	// ClaimToken The bearer token with which to pick up the credentials and to cancel the job. Keep it secret.
 	ClaimToken string    `json:"claimToken,omitempty"`
 	CreatedAt  *Time     `json:"createdAt,omitempty"`
 	Error      *JobError `json:"error,omitempty"`
@@ -279,7 +279,7 @@ type Accepted struct {
 	Kind      *Kind  `json:"kind,omitempty"`
 	NextAt    *Time  `json:"nextAt,omitempty"`
 
-	// Site The host of the site.
+	// Site The name of the site, which is the host of its URL.
 	Site  SiteName `json:"site"`
 	State *State   `json:"state,omitempty"`
 
@@ -289,51 +289,55 @@ type Accepted struct {
 	UpdatedAt *Time   `json:"updatedAt,omitempty"`
 	Url       URL     `json:"url"`
 
-	// WaitingFor What a job waits for.
+	// WaitingFor What a waiting job waits for.
 	WaitingFor *Wait `json:"waitingFor,omitempty"`
 
-	// WaitingNote For people.
+	// WaitingNote A text for people; programs must not depend on it.
 	WaitingNote *Sentence `json:"waitingNote,omitempty"`
 }
 
-// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+// Actor Who made the request: the name of a token, or words such as signup, purge, or the holder of the claim token. Only operators see it.
 type Actor = string
 
 // AdoptRequest defines model for AdoptRequest.
 type AdoptRequest struct {
-	// Email An address in ASCII, in 140 characters, 64 of them before the @.
-	Email  Email `json:"email"`
+	// Email An ASCII e-mail address of at most 140 characters, at most 64 of them before the @.
+	Email Email `json:"email"`
+
+	// NewKey Whether the site's admin gets a new API key.
 	NewKey *bool `json:"newKey,omitempty"`
 
-	// Plan Left out: free.
+	// Plan The plan; left out: free.
 	Plan *AnyPlan `json:"plan,omitempty"`
 }
 
-// AnyPlan Left out: free.
+// AnyPlan The plan; left out: free.
 type AnyPlan = string
 
 // Bench defines model for Bench.
 type Bench struct {
-	// By Who set the mode; breaker for tripped.
+	// By Who set the mode; `breaker` if the mode is tripped.
 	By *string `json:"by,omitempty"`
 
-	// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+	// Code The kind of an error of a job or a call. docs/PROBLEMS.md has a section for each. The codes draining and fenced are never sent. Later versions may add codes; a client that does not know a code can rely on the status.
 	Code *Code `json:"code,omitempty"`
 
-	// Failures Jobs in a row that failed in one step with one code.
+	// Failures How many jobs in a row failed in the same step with the same code.
 	Failures int       `json:"failures"`
 	Mode     BenchMode `json:"mode"`
 	Name     string    `json:"name"`
 
-	// Slots Operations admitted at once.
+	// Slots How many operations may run at once.
 	Slots int       `json:"slots"`
 	Step  *StepName `json:"step,omitempty"`
 
-	// Until When a tripped bench is tried again.
+	// Until When a tripped bench is tried again with one job.
 	Until *time.Time `json:"until,omitempty"`
-	Used  int        `json:"used"`
 
-	// Waiting Jobs that wait for room.
+	// Used How many slots are in use.
+	Used int `json:"used"`
+
+	// Waiting How many jobs wait for a slot.
 	Waiting int `json:"waiting"`
 }
 
@@ -353,7 +357,7 @@ type Choices struct {
 	Timezones  []string   `json:"timezones"`
 }
 
-// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+// Code The kind of an error of a job or a call. docs/PROBLEMS.md has a section for each. The codes draining and fenced are never sent. Later versions may add codes; a client that does not know a code can rely on the status.
 type Code = string
 
 // Country defines model for Country.
@@ -361,13 +365,13 @@ type Country struct {
 	// Code ISO 3166-1 alpha-2.
 	Code string `json:"code"`
 
-	// Currency The country's own.
+	// Currency The currency of the country.
 	Currency *string `json:"currency,omitempty"`
 
-	// Name In English.
+	// Name The English name.
 	Name string `json:"name"`
 
-	// Timezones The country's own.
+	// Timezones The time zones of the country.
 	Timezones *[]string `json:"timezones,omitempty"`
 }
 
@@ -376,7 +380,7 @@ type Credentials struct {
 	ApiKey    string `json:"apiKey"`
 	ApiSecret string `json:"apiSecret"`
 
-	// Site The host of the site.
+	// Site The name of the site, which is the host of its URL.
 	Site SiteName `json:"site"`
 	Url  URL      `json:"url"`
 }
@@ -384,21 +388,21 @@ type Credentials struct {
 // Duration defines model for Duration.
 type Duration = string
 
-// Email An address in ASCII, in 140 characters, 64 of them before the @.
+// Email An ASCII e-mail address of at most 140 characters, at most 64 of them before the @.
 type Email = string
 
-// Event One change of a job, as the stream of its events tells it.
+// Event One change of a job. Fields that do not apply are left out.
 type Event struct {
-	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+	// Actor Who made the request: the name of a token, or words such as signup, purge, or the holder of the claim token. Only operators see it.
 	Actor   *Actor `json:"actor,omitempty"`
 	At      Time   `json:"at"`
 	Attempt *int   `json:"attempt,omitempty"`
 
-	// Note For people.
+	// Note A text for people; programs must not depend on it.
 	Note    *Sentence `json:"note,omitempty"`
 	Percent *int      `json:"percent,omitempty"`
 
-	// Rev Grows with each event of the job.
+	// Rev The number of the event; it grows with each event of the job.
 	Rev       int64      `json:"rev"`
 	State     State      `json:"state"`
 	Step      *StepName  `json:"step,omitempty"`
@@ -407,10 +411,10 @@ type Event struct {
 
 // FieldError defines model for FieldError.
 type FieldError struct {
-	// Field A field, a parameter or a header; a long name is cut off.
+	// Field The name of a field, parameter or header; a long name is truncated.
 	Field string `json:"field"`
 
-	// Message For people.
+	// Message A text for people; programs must not depend on it.
 	Message Sentence `json:"message"`
 }
 
@@ -419,22 +423,22 @@ type Health struct {
 	Problems *[]Sentence  `json:"problems,omitempty"`
 	Status   HealthStatus `json:"status"`
 
-	// Warnings What is worth a look and keeps nothing from working, such as a paused bench.
+	// Warnings What needs attention but does not make the system unready, such as a paused bench.
 	Warnings *[]Sentence `json:"warnings,omitempty"`
 
-	// Workers How many workers take jobs now. Not told while Redis cannot be read.
+	// Workers How many workers take jobs now. Left out if Redis cannot be read.
 	Workers *int `json:"workers,omitempty"`
 }
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
 
-// Job defines model for Job.
+// Job A job. `nextAt` is when a waiting job continues by itself; `giveUpAt` is when the job is rolled back if it is not over. `error` says why the job failed or was canceled.
 type Job struct {
-	// Actor Who asked: the name of a token, or what a sentence would call him. Shown to operators.
+	// Actor Who made the request: the name of a token, or words such as signup, purge, or the holder of the claim token. Only operators see it.
 	Actor *Actor `json:"actor,omitempty"`
 
-	// CancelAsked It was asked to stop, and will.
+	// CancelAsked A cancel was requested.
 	CancelAsked *bool     `json:"cancelAsked,omitempty"`
 	CreatedAt   Time      `json:"createdAt"`
 	Error       *JobError `json:"error,omitempty"`
@@ -443,29 +447,29 @@ type Job struct {
 	Kind        Kind      `json:"kind"`
 	NextAt      *Time     `json:"nextAt,omitempty"`
 
-	// Site The host of the site.
+	// Site The name of the site, which is the host of its URL.
 	Site      SiteName `json:"site"`
 	State     State    `json:"state"`
 	Steps     []Step   `json:"steps"`
 	UpdatedAt Time     `json:"updatedAt"`
 	Url       URL      `json:"url"`
 
-	// WaitingFor What a job waits for.
+	// WaitingFor What a waiting job waits for.
 	WaitingFor *Wait `json:"waitingFor,omitempty"`
 
-	// WaitingNote For people.
+	// WaitingNote A text for people; programs must not depend on it.
 	WaitingNote *Sentence `json:"waitingNote,omitempty"`
 }
 
 // JobError defines model for JobError.
 type JobError struct {
-	// Action For people.
+	// Action A text for people; programs must not depend on it.
 	Action *Sentence `json:"action,omitempty"`
 
-	// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+	// Code The kind of an error of a job or a call. docs/PROBLEMS.md has a section for each. The codes draining and fenced are never sent. Later versions may add codes; a client that does not know a code can rely on the status.
 	Code Code `json:"code"`
 
-	// Message For people.
+	// Message A text for people; programs must not depend on it.
 	Message   Sentence   `json:"message"`
 	RequestId *RequestID `json:"requestId,omitempty"`
 	Step      *StepName  `json:"step,omitempty"`
@@ -478,7 +482,7 @@ type JobID = string
 type JobList struct {
 	Jobs []Job `json:"jobs"`
 
-	// Next The cursor of the next page; left out on the last one.
+	// Next The cursor of the next page; left out on the last page.
 	Next *Next `json:"next,omitempty"`
 }
 
@@ -489,17 +493,17 @@ type Kind string
 type Language struct {
 	Code string `json:"code"`
 
-	// Name In the language itself.
+	// Name The name of the language in the language itself.
 	Name string `json:"name"`
 }
 
-// Name Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
+// Name Text of any script that has at least one letter or digit, and no < or >, line breaks or invisible characters. Spaces at both ends are removed. An ampersand counts as five characters and a no-break space as six, since they are stored as HTML. The pattern for letters is exact up to U+00FF, the pattern for invisible characters up to U+FFFF; above that they accept every character.
 type Name = string
 
-// Next The cursor of the next page; left out on the last one.
+// Next The cursor of the next page; left out on the last page.
 type Next = string
 
-// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. Beyond U+00FF the patterns take each letter of a script with small and capital letters for both; what is beyond U+FFFF they take for none, though the server does.
+// Password At least one small letter, one capital letter and one digit, of any script. The password must not be the e-mail address or the organization's name. The patterns are an approximation. From U+0100 to U+FFFF they accept each letter of a script with small and capital letters as both. Above U+FFFF they accept no character as a letter or a digit; the server does.
 type Password = string
 
 // Path A path on this server.
@@ -507,22 +511,22 @@ type Path = string
 
 // Problem defines model for Problem.
 type Problem struct {
-	// Action What to do, as the job says it; also at the end of detail.
+	// Action What to do, from the error of the job. It is also the end of detail.
 	Action *string `json:"action,omitempty"`
 
-	// Code What went wrong, in a job or a call; docs/PROBLEMS.md has a heading for each. Draining and fenced are never sent. New ones may come; then the status says enough.
+	// Code The kind of an error of a job or a call. docs/PROBLEMS.md has a section for each. The codes draining and fenced are never sent. Later versions may add codes; a client that does not know a code can rely on the status.
 	Code Code `json:"code"`
 
-	// Detail For people.
+	// Detail A text for people; programs must not depend on it.
 	Detail *Sentence     `json:"detail,omitempty"`
 	Errors *[]FieldError `json:"errors,omitempty"`
 	JobId  *JobID        `json:"jobId,omitempty"`
 
-	// Reason Tells problems of one code apart. New ones may come; then the code says enough.
+	// Reason Distinguishes problems of the same code. Later versions may add reasons; a client that does not know a reason can rely on the code.
 	Reason    *Reason   `json:"reason,omitempty"`
 	RequestId RequestID `json:"requestId"`
 
-	// RetryAfter Seconds.
+	// RetryAfter Seconds to wait before the next request.
 	RetryAfter *int    `json:"retryAfter,omitempty"`
 	Status     int     `json:"status"`
 	Suggestion *string `json:"suggestion,omitempty"`
@@ -530,55 +534,55 @@ type Problem struct {
 	Type       URL     `json:"type"`
 }
 
-// Reason Tells problems of one code apart. New ones may come; then the code says enough.
+// Reason Distinguishes problems of the same code. Later versions may add reasons; a client that does not know a reason can rely on the code.
 type Reason string
 
 // RequestID defines model for RequestID.
 type RequestID = string
 
-// Sentence For people.
+// Sentence A text for people; programs must not depend on it.
 type Sentence = string
 
-// SignupRequest Optional fields may be empty or null, which means left out.
+// SignupRequest An optional field that is empty or null counts as left out.
 type SignupRequest struct {
-	// Country Its ISO 3166 code or its name in English: one of /choices.
+	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
 	Country *WishedCountry `json:"country,omitempty"`
 
-	// Currency One of /choices. The site's settings name it, and its setup wizard offers it.
+	// Currency A currency of /choices. It is written to the site's settings, and the setup wizard proposes it.
 	//
 	// Example: EUR
 	Currency *WishedCurrency `json:"currency,omitempty"`
 
-	// Email An address in ASCII, in 140 characters, 64 of them before the @.
+	// Email An ASCII e-mail address of at most 140 characters, at most 64 of them before the @.
 	Email Email `json:"email"`
 
-	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
+	// FullName Text of any script that has at least one letter or digit, and no < or >, line breaks or invisible characters. Spaces at both ends are removed. An ampersand counts as five characters and a no-break space as six, since they are stored as HTML. The pattern for letters is exact up to U+00FF, the pattern for invisible characters up to U+FFFF; above that they accept every character.
 	FullName Name `json:"fullName"`
 
-	// Language One of /choices.
+	// Language The code of a language of /choices.
 	//
 	// Example: de
 	Language *WishedLanguage `json:"language,omitempty"`
 
-	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
+	// OrganizationName Text of any script that has at least one letter or digit, and no < or >, line breaks or invisible characters. Spaces at both ends are removed. An ampersand counts as five characters and a no-break space as six, since they are stored as HTML. The pattern for letters is exact up to U+00FF, the pattern for invisible characters up to U+FFFF; above that they accept every character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. Beyond U+00FF the patterns take each letter of a script with small and capital letters for both; what is beyond U+FFFF they take for none, though the server does.
+	// Password At least one small letter, one capital letter and one digit, of any script. The password must not be the e-mail address or the organization's name. The patterns are an approximation. From U+0100 to U+FFFF they accept each letter of a script with small and capital letters as both. Above U+FFFF they accept no character as a letter or a digit; the server does.
 	Password Password `json:"password"`
 
-	// Plan Left out: free.
+	// Plan The plan; left out: free.
 	Plan *string `json:"plan,omitempty"`
 
-	// Subdomain The wished address before the domain; left out, it is made from the organization's name, which is refused if that has no letters to make one of.
+	// Subdomain The first label of the site's name, before the domain. Left out, it is derived from the organization's name; a name from which no address can be derived is refused.
 	Subdomain *string `json:"subdomain,omitempty"`
 
-	// Timezone One of /choices; left out, the operator's.
+	// Timezone A time zone of /choices; left out: the operator's default.
 	//
 	// Example: Europe/Berlin
 	Timezone *WishedTimeZone `json:"timezone,omitempty"`
 }
 
-// SiteName The host of the site.
+// SiteName The name of the site, which is the host of its URL.
 type SiteName = string
 
 // State defines model for State.
@@ -586,12 +590,15 @@ type State string
 
 // Step defines model for Step.
 type Step struct {
+	// Attempts How many attempts of the step have ended.
 	Attempts int      `json:"attempts"`
 	EndedAt  *Time    `json:"endedAt,omitempty"`
 	Name     StepName `json:"name"`
 
-	// Note For people.
-	Note      *Sentence `json:"note,omitempty"`
+	// Note A text for people; programs must not depend on it.
+	Note *Sentence `json:"note,omitempty"`
+
+	// Percent Progress within the step.
 	Percent   *int      `json:"percent,omitempty"`
 	StartedAt *Time     `json:"startedAt,omitempty"`
 	State     StepState `json:"state"`
@@ -605,12 +612,13 @@ type StepState string
 
 // Subdomain defines model for Subdomain.
 type Subdomain struct {
+	// Available Whether the name can be used now.
 	Available bool `json:"available"`
 
-	// Name What was asked, in small letters.
+	// Name The requested name in small letters.
 	Name string `json:"name"`
 
-	// Reason For people.
+	// Reason A text for people; programs must not depend on it.
 	Reason *Sentence `json:"reason,omitempty"`
 
 	// Site The site's name with this address.
@@ -628,7 +636,7 @@ type Tenant struct {
 	Plan      string `json:"plan"`
 	PurgeAt   *Time  `json:"purgeAt,omitempty"`
 
-	// Site The host of the site.
+	// Site The name of the site, which is the host of its URL.
 	Site  SiteName    `json:"site"`
 	State TenantState `json:"state"`
 	Url   URL         `json:"url"`
@@ -636,45 +644,45 @@ type Tenant struct {
 
 // TenantList defines model for TenantList.
 type TenantList struct {
-	// Next The cursor of the next page; left out on the last one.
+	// Next The cursor of the next page; left out on the last page.
 	Next    *Next    `json:"next,omitempty"`
 	Tenants []Tenant `json:"tenants"`
 }
 
-// TenantRequest As a SignupRequest; the subdomain has to be given.
+// TenantRequest A SignupRequest in which the subdomain is required and every plan is allowed.
 type TenantRequest struct {
-	// Country Its ISO 3166 code or its name in English: one of /choices.
+	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
 	Country *WishedCountry `json:"country,omitempty"`
 
-	// Currency One of /choices. The site's settings name it, and its setup wizard offers it.
+	// Currency A currency of /choices. It is written to the site's settings, and the setup wizard proposes it.
 	//
 	// Example: EUR
 	Currency *WishedCurrency `json:"currency,omitempty"`
 
-	// Email An address in ASCII, in 140 characters, 64 of them before the @.
+	// Email An ASCII e-mail address of at most 140 characters, at most 64 of them before the @.
 	Email Email `json:"email"`
 
-	// FullName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
+	// FullName Text of any script that has at least one letter or digit, and no < or >, line breaks or invisible characters. Spaces at both ends are removed. An ampersand counts as five characters and a no-break space as six, since they are stored as HTML. The pattern for letters is exact up to U+00FF, the pattern for invisible characters up to U+FFFF; above that they accept every character.
 	FullName Name `json:"fullName"`
 
-	// Language One of /choices.
+	// Language The code of a language of /choices.
 	//
 	// Example: de
 	Language *WishedLanguage `json:"language,omitempty"`
 
-	// OrganizationName Any script, with a letter or a digit, without < and >, line breaks and invisible characters. Spaces around it are cut off; an ampersand counts as five characters, and a no-break space as six. The pattern of letters is exact up to U+00FF, that of invisible characters up to U+FFFF: beyond it they allow any character.
+	// OrganizationName Text of any script that has at least one letter or digit, and no < or >, line breaks or invisible characters. Spaces at both ends are removed. An ampersand counts as five characters and a no-break space as six, since they are stored as HTML. The pattern for letters is exact up to U+00FF, the pattern for invisible characters up to U+FFFF; above that they accept every character.
 	OrganizationName Name `json:"organizationName"`
 
-	// Password A small letter, a capital letter and a digit at least, of any script. It is not the e-mail address or the organization's name. Beyond U+00FF the patterns take each letter of a script with small and capital letters for both; what is beyond U+FFFF they take for none, though the server does.
+	// Password At least one small letter, one capital letter and one digit, of any script. The password must not be the e-mail address or the organization's name. The patterns are an approximation. From U+0100 to U+FFFF they accept each letter of a script with small and capital letters as both. Above U+FFFF they accept no character as a letter or a digit; the server does.
 	Password Password `json:"password"`
 
-	// Plan Left out: free.
+	// Plan The plan; left out: free.
 	Plan *AnyPlan `json:"plan,omitempty"`
 
-	// Subdomain The address before the domain.
+	// Subdomain The first label of the site's name, before the domain.
 	Subdomain string `json:"subdomain"`
 
-	// Timezone One of /choices; left out, the operator's.
+	// Timezone A time zone of /choices; left out: the operator's default.
 	//
 	// Example: Europe/Berlin
 	Timezone *WishedTimeZone `json:"timezone,omitempty"`
@@ -689,23 +697,23 @@ type Time = time.Time
 // URL defines model for URL.
 type URL = string
 
-// Wait What a job waits for.
+// Wait What a waiting job waits for.
 type Wait string
 
-// WishedCountry Its ISO 3166 code or its name in English: one of /choices.
+// WishedCountry An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
 type WishedCountry = string
 
-// WishedCurrency One of /choices. The site's settings name it, and its setup wizard offers it.
+// WishedCurrency A currency of /choices. It is written to the site's settings, and the setup wizard proposes it.
 //
 // Example: EUR
 type WishedCurrency = string
 
-// WishedLanguage One of /choices.
+// WishedLanguage The code of a language of /choices.
 //
 // Example: de
 type WishedLanguage = string
 
-// WishedTimeZone One of /choices; left out, the operator's.
+// WishedTimeZone A time zone of /choices; left out: the operator's default.
 //
 // Example: Europe/Berlin
 type WishedTimeZone = string
@@ -722,10 +730,10 @@ type Limit = int
 // Site defines model for Site.
 type Site = string
 
-// CancelRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// CancelRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type CancelRecorded = Accepted
 
-// DeletionRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// DeletionRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type DeletionRecorded = Accepted
 
 // Forbidden defines model for Forbidden.
@@ -743,7 +751,7 @@ type Invalid = Problem
 // JobOver defines model for JobOver.
 type JobOver = Problem
 
-// KeyRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// KeyRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type KeyRecorded = Accepted
 
 // KeyReused defines model for KeyReused.
@@ -764,13 +772,13 @@ type NotJSON = Problem
 // NotReady defines model for NotReady.
 type NotReady = Problem
 
-// RestoreRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// RestoreRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type RestoreRecorded = Accepted
 
-// ResumeRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// ResumeRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type ResumeRecorded = Accepted
 
-// SignupRecorded What every 202 says of its job. Calls that are answered with a claim token leave the job's own fields out; they are at statusUrl.
+// SignupRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type SignupRecorded = Accepted
 
 // TenantBusy defines model for TenantBusy.
@@ -796,38 +804,40 @@ type ListJobsParams struct {
 	State *State `form:"state,omitempty" json:"state,omitempty"`
 	Kind  *Kind  `form:"kind,omitempty" json:"kind,omitempty"`
 
-	// Cursor The next of the page before. It is opaque, and any other text is refused.
+	// Cursor The `next` of the previous page. It is opaque; other text is refused. Left out, the first page is returned.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Limit The most entries of a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // ShowJobParams defines parameters for ShowJob.
 type ShowJobParams struct {
-	// Wait How long to wait, such as 20s, or 20; 30s at most.
+	// Wait The longest time to wait, such as 20s; a number without a unit is seconds. The server waits 30 s at most.
 	Wait *Duration `form:"wait,omitempty" json:"wait,omitempty"`
 
-	// IfNoneMatch ETags of answers that the caller has, or *.
+	// IfNoneMatch The ETags of answers that the caller has, or *.
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
 // PickUpCredentialsParams defines parameters for PickUpCredentials.
 type PickUpCredentialsParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The first one binds.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. Only the first key that is used gets the credentials.
 	IdempotencyKey string `json:"Idempotency-Key"`
 }
 
 // JobEventsParams defines parameters for JobEvents.
 type JobEventsParams struct {
-	// LastEventID The id of the last event that the caller has.
+	// LastEventID The id of the last event that the caller received.
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
 // SignupParams defines parameters for Signup.
 type SignupParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer wait=N: wait up to N seconds for the end of the job.
+	// Prefer `wait=N`: wait up to N seconds (30 at most) for the end of the job.
 	Prefer *string `json:"Prefer,omitempty"`
 }
 
@@ -835,23 +845,25 @@ type SignupParams struct {
 type ListTenantsParams struct {
 	State *TenantState `form:"state,omitempty" json:"state,omitempty"`
 
-	// Cursor The next of the page before. It is opaque, and any other text is refused.
+	// Cursor The `next` of the previous page. It is opaque; other text is refused. Left out, the first page is returned.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Limit The most entries of a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // CreateTenantParams defines parameters for CreateTenant.
 type CreateTenantParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // DeleteTenantParams defines parameters for DeleteTenant.
 type DeleteTenantParams struct {
-	// Purge now: remove it at once.
+	// Purge `now`: remove the tenant at once.
 	Purge *DeleteTenantParamsPurge `form:"purge,omitempty" json:"purge,omitempty"`
 
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -860,19 +872,19 @@ type DeleteTenantParamsPurge string
 
 // AdoptTenantParams defines parameters for AdoptTenant.
 type AdoptTenantParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // RotateKeyParams defines parameters for RotateKey.
 type RotateKeyParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // RestoreTenantParams defines parameters for RestoreTenant.
 type RestoreTenantParams struct {
-	// IdempotencyKey 1–128 printable ASCII characters. The same key with the same request gets the same answer.
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -887,13 +899,13 @@ type AdoptTenantJSONRequestBody = AdoptRequest
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// ListBenches How admission to each bench stands
+	// ListBenches List the benches and what they admit
 	// (GET /benches)
 	ListBenches(ctx echo.Context) error
-	// SetBench Say what a bench takes on
+	// SetBench Pause, drain or resume a bench
 	// (POST /benches/{name}/{verb})
 	SetBench(ctx echo.Context, name string, verb string) error
-	// Choices What may a signup choose from?
+	// Choices List the countries, languages, time zones and currencies of a signup
 	// (GET /choices)
 	Choices(ctx echo.Context) error
 	// Healthz Is the process alive?
@@ -902,19 +914,19 @@ type ServerInterface interface {
 	// ListJobs List jobs, newest first
 	// (GET /jobs)
 	ListJobs(ctx echo.Context, params ListJobsParams) error
-	// ShowJob How far is it?
+	// ShowJob Show a job and its progress
 	// (GET /jobs/{id})
 	ShowJob(ctx echo.Context, id JobID, params ShowJobParams) error
-	// CancelJob Stop the job and remove what it made
+	// CancelJob Cancel a job and remove what it made
 	// (POST /jobs/{id}/cancel)
 	CancelJob(ctx echo.Context, id JobID) error
-	// PickUpCredentials Fetch the API key and secret, once
+	// PickUpCredentials Pick up the API key and secret, once
 	// (POST /jobs/{id}/credentials)
 	PickUpCredentials(ctx echo.Context, id JobID, params PickUpCredentialsParams) error
-	// JobEvents Each change of the job, as it happens
+	// JobEvents Follow the events of a job as a stream
 	// (GET /jobs/{id}/events)
 	JobEvents(ctx echo.Context, id JobID, params JobEventsParams) error
-	// ResumeJob Go on with a job whose rollback failed
+	// ResumeJob Resume a job whose rollback failed
 	// (POST /jobs/{id}/resume)
 	ResumeJob(ctx echo.Context, id JobID) error
 	// Metrics Prometheus metrics
@@ -923,34 +935,34 @@ type ServerInterface interface {
 	// Openapi This document
 	// (GET /openapi.yaml)
 	Openapi(ctx echo.Context) error
-	// Readyz Can it do its work?
+	// Readyz Is the system ready?
 	// (GET /readyz)
 	Readyz(ctx echo.Context) error
-	// Signup Ask for a site
+	// Signup Sign up for a site
 	// (POST /signup)
 	Signup(ctx echo.Context, params SignupParams) error
-	// Subdomain Is this address free?
+	// Subdomain Check whether a site address is free
 	// (GET /subdomains/{name})
 	Subdomain(ctx echo.Context, name string) error
-	// ListTenants List tenants by name
+	// ListTenants List tenants, ordered by name
 	// (GET /tenants)
 	ListTenants(ctx echo.Context, params ListTenantsParams) error
-	// CreateTenant Provision a tenant with explicit fields
+	// CreateTenant Create a tenant
 	// (POST /tenants)
 	CreateTenant(ctx echo.Context, params CreateTenantParams) error
-	// DeleteTenant Close a tenant's site, and remove it when its grace is over
+	// DeleteTenant Suspend a tenant, and remove it after the grace time
 	// (DELETE /tenants/{site})
 	DeleteTenant(ctx echo.Context, site Site, params DeleteTenantParams) error
 	// ShowTenant Show a tenant
 	// (GET /tenants/{site})
 	ShowTenant(ctx echo.Context, site Site) error
-	// AdoptTenant Take over a site that was made by other means
+	// AdoptTenant Adopt a site that Nexus did not make
 	// (POST /tenants/{site}/adopt)
 	AdoptTenant(ctx echo.Context, site Site, params AdoptTenantParams) error
-	// RotateKey Give the tenant's admin a fresh API key and secret
+	// RotateKey Give the tenant's admin a new API key and secret
 	// (POST /tenants/{site}/keys)
 	RotateKey(ctx echo.Context, site Site, params RotateKeyParams) error
-	// RestoreTenant Open a suspended tenant's site again
+	// RestoreTenant Restore a suspended tenant
 	// (POST /tenants/{site}/restore)
 	RestoreTenant(ctx echo.Context, site Site, params RestoreTenantParams) error
 }
