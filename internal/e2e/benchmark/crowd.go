@@ -13,16 +13,17 @@ import (
 	"github.com/nexus-erp/provisioner/api/gen"
 )
 
-// How many jobs wait when Redis' scripts are timed, and at the peer.
+// The numbers of waiting jobs for which the scripts are timed, and for how long. The smaller
+// number is the peer.
 const (
 	crowdSize = 100_000
 	crowdFew  = 10
-	crowdTime = 5 * time.Second // for which a worker takes jobs off the crowd
+	crowdTime = 5 * time.Second // how long a worker takes jobs from the queue
 )
 
-// crowded times the scripts of Redis while 100,000 jobs wait for a paused bench, the bench
-// is opened, and a worker takes one after the other. The row is the longest time for which
-// Redis did nothing else; the peer is the same with ten jobs.
+// crowded lets 100,000 jobs wait for a paused bench, opens the bench, lets a worker take
+// jobs, and times the scripts meanwhile. The row is the time of the longest script: Redis
+// serves nobody else while a script runs. The peer is the same with ten jobs.
 func crowded(ctx context.Context, s *stack) ([]row, error) {
 	benches, err := s.client.Benches(ctx)
 	if err != nil || len(benches.Benches) != 1 {
@@ -55,13 +56,13 @@ func crowded(ctx context.Context, s *stack) ([]row, error) {
 	if s.worker, err = s.startWorker(ctx, "worker-after-crowd"); err != nil {
 		return nil, err
 	}
-	return []row{row{ID: "crowd_block", What: "100,000 jobs wait, their bench opens: longest script of Redis", Unit: unitMillis,
+	return []row{row{ID: "crowd_block", What: "100,000 jobs wait, their bench is opened: longest script", Unit: unitMillis,
 		Peer: peerFigures{What: "ten jobs wait"}, Budget: atMost(10)}.judged(longest[0], longest[1])}, s.settled(ctx)
 }
 
-// longestScript copies a waiting job, opens the bench, lets a worker take jobs for some
-// seconds, and answers with the longest script by Redis' slow log, in ms. In the end the
-// bench is paused, and the copies are gone.
+// longestScript makes `size` copies of a waiting job, opens the bench, lets a worker take
+// jobs for crowdTime, and returns the duration of the longest script in Redis' slow log, in
+// ms. It pauses the bench again and removes the copies.
 func (s *stack) longestScript(ctx context.Context, bench, waiting string, size int, name string) (longest float64, err error) {
 	record, err := s.rdb.HGetAll(ctx, "{nexus}:job:"+waiting).Result()
 	if err != nil {
@@ -70,7 +71,7 @@ func (s *stack) longestScript(ctx context.Context, bench, waiting string, size i
 	ids, now, pipe := make([]string, size), time.Now().UnixMilli(), s.rdb.Pipeline()
 	for i := range ids {
 		ids[i] = fmt.Sprintf("%032x", i+1)
-		at := float64(now + int64(i)%3_600_000) // the next look of those far behind
+		at := float64(now + int64(i)%3_600_000) // within the hour, as for jobs far behind in the queue
 		record["id"], record["owner"], record["site"], record["nextAt"] = ids[i], ids[i], ids[i][20:]+".localhost", strconv.FormatFloat(at, 'f', 0, 64)
 		pipe.HSet(ctx, "{nexus}:job:"+ids[i], record)
 		pipe.ZAdd(ctx, "{nexus}:due", redis.Z{Score: at, Member: ids[i]})
@@ -107,7 +108,7 @@ func (s *stack) longestScript(ctx context.Context, bench, waiting string, size i
 	return longest, errors.Join(err, read)
 }
 
-// removeCrowd deletes what the copies left.
+// removeCrowd deletes the copies from all keys.
 func (s *stack) removeCrowd(ctx context.Context, bench string, ids []string) error {
 	pipe := s.rdb.Pipeline()
 	for i, id := range ids {

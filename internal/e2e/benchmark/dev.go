@@ -9,14 +9,14 @@ import (
 	"github.com/nexus-erp/provisioner/api/gen"
 )
 
-// devBatches of devBatch signups each are made at one nexus dev.
+// One nexus dev gets devBatches batches of devBatch signups.
 const (
 	devBatch   = 100
 	devBatches = 10
 )
 
-// dev signs up a thousand times at nexus dev, which embeds its Redis, and holds the last
-// hundred against the first.
+// dev makes a thousand signups at nexus dev, which has an embedded Redis, and compares the
+// rate of the last hundred with that of the first hundred.
 func dev(ctx context.Context, s *stack) ([]row, error) {
 	var last, first []float64
 	for i := range s.runs {
@@ -26,11 +26,11 @@ func dev(ctx context.Context, s *stack) ([]row, error) {
 		}
 		first, last = append(first, rates[0]), append(last, rates[len(rates)-1])
 	}
-	return []row{row{ID: "dev_rate", What: "nexus dev: whole provisions, the tenth hundred", Unit: unitRate,
-		Peer: peerFigures{What: "its first hundred"}, Budget: ofPeer(0.9)}.judged(last, first)}, nil
+	return []row{row{ID: "dev_rate", What: "nexus dev: whole provisions, signups 901 to 1000", Unit: unitRate,
+		Peer: peerFigures{What: "the same process: signups 1 to 100"}, Budget: ofPeer(0.9)}.judged(last, first)}, nil
 }
 
-// devRates are the rates of the batches, one after the other.
+// devRates returns the rate of each batch, in their order.
 func (s *stack) devRates(ctx context.Context, run int) (rates []float64, err error) {
 	p, err := s.start(fmt.Sprintf("dev-%d", run), []string{"NEXUS_HTTP_ADDR=127.0.0.1:0", "NEXUS_SANDBOX_ADDR=127.0.0.1:0",
 		"HOME=" + s.dir, "XDG_RUNTIME_DIR=" + s.dir}, s.dir+"/nexus", "dev")

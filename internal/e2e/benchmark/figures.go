@@ -2,7 +2,7 @@ package main
 
 import "slices"
 
-// The units of figures. A ratio has none.
+// The units of figures. A ratio has no unit.
 const (
 	unitMillis  = "ms"
 	unitRate    = "/s"
@@ -11,7 +11,7 @@ const (
 	unitKilo    = "KB"
 )
 
-// spread is what was measured of one thing, run by run, and between what it lay.
+// spread is a figure of each run, with their median, minimum and maximum.
 type spread struct {
 	Median float64   `json:"median"`
 	Min    float64   `json:"min"`
@@ -19,20 +19,19 @@ type spread struct {
 	Runs   []float64 `json:"runs"`
 }
 
-// spreadOf sums up the figures of all runs, of which there must be one.
+// spreadOf returns the spread of the figures of all runs; there must be at least one.
 func spreadOf(runs []float64) spread {
 	return spread{Median: quantile(runs, 0.5), Min: slices.Min(runs), Max: slices.Max(runs), Runs: runs}
 }
 
-// quantile is the value below which a part of all lies (nearest rank); all must
-// not be empty.
+// quantile returns the q-quantile of all by the nearest rank; all must not be empty.
 func quantile(all []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[int(q*float64(len(sorted)-1)+0.5)]
 }
 
-// budget is what a row is held to: one limit, for its own figure or for the ratio
-// to its peer's.
+// budget is the limit of a row: for its own figure, or for its ratio to the peer's figure.
+// One of AtMost and AtLeast is set.
 type budget struct {
 	Of      string  `json:"of"` // "ours" or "ratio"
 	AtMost  float64 `json:"atMost,omitempty"`
@@ -42,11 +41,11 @@ type budget struct {
 // atMost limits a row's own figure, in its unit.
 func atMost(limit float64) *budget { return &budget{Of: "ours", AtMost: limit} }
 
-// ofPeer wants a part of the peer's figure.
+// ofPeer requires at least this part of the peer's figure.
 func ofPeer(part float64) *budget { return &budget{Of: "ratio", AtLeast: part} }
 
-// judge tells whether the median keeps to the limit, and whether some runs are on
-// the other side of it.
+// judge tells whether the median is within the limit, and whether some runs are within it
+// and others are not.
 func (b budget) judge(s spread) (met, straddles bool) {
 	keeps := func(v float64) bool {
 		if b.AtLeast > 0 {
@@ -57,28 +56,28 @@ func (b budget) judge(s spread) (met, straddles bool) {
 	return keeps(s.Median), keeps(s.Min) != keeps(s.Max)
 }
 
-// peerFigures are those of whom we are compared with.
+// peerFigures are the figures of a peer.
 type peerFigures struct {
 	What string `json:"what"`
 	spread
-	// Unfinished: some of them were not over yet, and are more than they say.
+	// Unfinished: some measurements had not ended, so the real figures are larger.
 	Unfinished bool `json:"unfinished,omitempty"`
 }
 
-// row is one figure with its peer's and what is asked of it.
+// row is one figure of the table, with the peer's figure and the budget.
 type row struct {
-	ID        string      `json:"id"` // stays the same from version to version
+	ID        string      `json:"id"` // stays the same in all versions
 	What      string      `json:"what"`
 	Unit      string      `json:"unit"` // of ours and of the peer
 	Ours      spread      `json:"ours"`
 	Peer      peerFigures `json:"peer"`
-	Ratio     *spread     `json:"ratio"`  // ours / peer, run by run; nil where the peer has a zero
-	Budget    *budget     `json:"budget"` // nil: nothing is asked
-	Met       *bool       `json:"met"`    // by the median; nil without a budget
-	Straddles bool        `json:"straddles"`
+	Ratio     *spread     `json:"ratio"`     // ours / peer of each run; nil if the peer has a zero
+	Budget    *budget     `json:"budget"`    // nil: none
+	Met       *bool       `json:"met"`       // whether the median is within the budget; nil without a budget
+	Straddles bool        `json:"straddles"` // some runs are within the budget and others are not
 }
 
-// judged completes a row by what was measured, ours and the peer's of each run.
+// judged completes a row with the figures of each run.
 func (r row) judged(ours, peer []float64) row {
 	r.Ours, r.Peer.spread = spreadOf(ours), spreadOf(peer)
 	if !slices.Contains(peer, 0) {
@@ -93,7 +92,7 @@ func (r row) judged(ours, peer []float64) row {
 	case r.Budget.Of == "ours":
 		met, straddles := r.Budget.judge(r.Ours)
 		r.Met, r.Straddles = &met, straddles
-	case r.Ratio == nil: // a peer that did nothing is no measure
+	case r.Ratio == nil: // a peer with a zero is no measure
 		r.Met = new(false)
 	default:
 		met, straddles := r.Budget.judge(*r.Ratio)

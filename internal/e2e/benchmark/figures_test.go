@@ -23,8 +23,8 @@ func TestSpread(t *testing.T) {
 	}{
 		{"one", []float64{3}, 3, 3, 3},
 		{"odd, in no order", []float64{9, 1, 5}, 5, 1, 9},
-		{"even: a figure that was measured", []float64{4, 1, 3, 2}, 3, 1, 4},
-		{"one that is far off moves the median little", []float64{10, 11, 12, 13, 900}, 12, 10, 900},
+		{"even: one of the measured figures", []float64{4, 1, 3, 2}, 3, 1, 4},
+		{"an outlier moves the median little", []float64{10, 11, 12, 13, 900}, 12, 10, 900},
 	} {
 		before := slices.Clone(c.runs)
 		got := spreadOf(c.runs)
@@ -32,7 +32,7 @@ func TestSpread(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
 		if !slices.Equal(got.Runs, before) {
-			t.Errorf("%s: the runs were put in another order: %v", c.name, got.Runs)
+			t.Errorf("%s: the order of the runs was changed: %v", c.name, got.Runs)
 		}
 	}
 	var hundred []float64
@@ -68,7 +68,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestRow: a ratio is that of each pair, since what slows a run slows its peer's.
+// TestRow: the ratio is taken for each pair of runs, since other load on the machine slows
+// both.
 func TestRow(t *testing.T) {
 	t.Parallel()
 	ours, theirs := []float64{100, 300, 210}, []float64{1000, 1000, 700}
@@ -76,7 +77,7 @@ func TestRow(t *testing.T) {
 	if want := []float64{0.1, 0.3, 0.3}; !slices.Equal(r.Ratio.Runs, want) {
 		t.Errorf("ratios %v, want %v", r.Ratio.Runs, want)
 	}
-	if r.Ratio.Median != 0.3 || !*r.Met || !r.Straddles { // the medians' own ratio is 0.21
+	if r.Ratio.Median != 0.3 || !*r.Met || !r.Straddles { // the ratio of the two medians would be 0.21
 		t.Errorf("ratio %+v, met %v, straddles %v", *r.Ratio, *r.Met, r.Straddles)
 	}
 	r = row{Budget: atMost(200)}.judged(ours, theirs)
@@ -92,7 +93,7 @@ func TestRow(t *testing.T) {
 		t.Errorf("a peer at zero: ratio %v, met %v", r.Ratio, *r.Met)
 	}
 	if r = (row{Budget: ofPeer(0.1)}).judged(ours, none); *r.Met {
-		t.Error("a part of nothing is met")
+		t.Error("a budget that is a part of zero is met")
 	}
 }
 
@@ -121,7 +122,7 @@ idle             0 % (0–0.100)          –
 real bench       not measured here                               ≤ 3 s
 
 1 of 3 budgets missed (✗), by the median of 3 runs; 1 with runs on both sides (~).
-What is not measured here needs a real bench; docs/PERFORMANCE.md tells how.
+The other budgets need a real bench: see docs/PERFORMANCE.md.
 2 cores, load average 0.500 before and 2.00 after; go1.26.8, Redis 7.0.15, 200 s.
 `
 	var out bytes.Buffer
@@ -131,7 +132,7 @@ What is not measured here needs a real bench; docs/PERFORMANCE.md tells how.
 	}
 }
 
-// TestJSON holds the shape that programs read.
+// TestJSON pins the form of the JSON, which programs read.
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "bench.json")
@@ -174,7 +175,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	if peer, _ := got.Rows[1]["peer"].(map[string]any); peer["unfinished"] != true {
-		t.Errorf("a peer that is not over yet does not say so: %v", peer)
+		t.Errorf("an unfinished peer is not marked as such: %v", peer)
 	}
 }
 

@@ -14,16 +14,16 @@ import (
 const (
 	idleWarmUp = 3 * time.Second
 	idleRun    = 8 * time.Second
-	clockTick  = 100 // a second: USER_HZ, the same on every Linux
+	clockTick  = 100 // ticks per second: USER_HZ, the same on every Linux
 )
 
-// use is what a process takes from the machine.
+// use is the CPU time and memory of a process.
 type use struct {
 	cpu      time.Duration
 	rss, pss float64 // MB
 }
 
-// idle watches the processes while there is nothing to do, all at the same time.
+// idle measures all processes at the same time while they have nothing to do.
 func idle(ctx context.Context, s *stack) ([]row, error) {
 	if err := pause(ctx, idleWarmUp); err != nil {
 		return nil, err

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// shared is how many jobs two workers share when one of them is killed. They
-// start one after the other, so that their leases end at different times.
+// shared is how many jobs two workers have when one of them is killed. The jobs start one
+// after the other, so that their leases expire at different times.
 const shared = 10
 
-// killed kills one of two workers at work, again and again, and times how long its
-// jobs stand still: from the kill to the next journalled start of a step.
+// killed kills one of two busy workers in each run, and times how long its jobs stand still:
+// from the kill to the next journaled start of a step.
 func killed(ctx context.Context, s *stack) ([]row, error) {
-	// Its log is long by now, and is read over and over here.
+	// Replace the worker, since its log is long by now and is read many times here.
 	if err := s.worker.end(10 * time.Second); err != nil {
 		return nil, err
 	}
@@ -38,13 +38,12 @@ func killed(ctx context.Context, s *stack) ([]row, error) {
 		ours = append(ours, slowest)
 	}
 	theirs, all := s.peers.rescued()
-	return []row{row{ID: "kill_rescue", What: "kill -9 of a worker → the slowest of its jobs goes on", Unit: unitMillis,
+	return []row{row{ID: "kill_rescue", What: "kill -9 of a worker → the last of its jobs continues", Unit: unitMillis,
 		Peer: peerFigures{What: "asynq: its own rescue", Unfinished: !all}, Budget: atMost(6000)}.judged(ours, theirs)}, nil
 }
 
-// killOne kills the one of two workers that has more jobs, and waits until the
-// other has done them all. It answers with how long the slowest stood still, and
-// with who survived.
+// killOne kills the one of two workers that has more jobs, and waits until the other has
+// finished them all. Slowest is the longest standstill of a job, in ms.
 func (s *stack) killOne(ctx context.Context, pair [2]*process) (slowest float64, survivor *process, err error) {
 	ids, err := s.slowJobs(ctx)
 	if err != nil {
@@ -66,7 +65,7 @@ func (s *stack) killOne(ctx context.Context, pair [2]*process) (slowest float64,
 	if err := pair[victim].kill(); err != nil {
 		return 0, nil, err
 	}
-	if err := pause(ctx, 100*time.Millisecond); err != nil { // what it sent last has arrived
+	if err := pause(ctx, 100*time.Millisecond); err != nil { // until the last writes of the victim have arrived
 		return 0, nil, err
 	}
 	stood, err := s.standstill(ctx, shares[victim], at)
@@ -84,7 +83,7 @@ func (s *stack) killOne(ctx context.Context, pair [2]*process) (slowest float64,
 	return slices.Max(stood), pair[1-victim], nil
 }
 
-// slowJobs signs up for sites that take their time.
+// slowJobs makes signups whose sites take long.
 func (s *stack) slowJobs(ctx context.Context) (ids []string, err error) {
 	for range shared {
 		id, err := s.signupBy(ctx, "slow-site@example.com")
@@ -99,8 +98,8 @@ func (s *stack) slowJobs(ctx context.Context) (ids []string, err error) {
 	return ids, nil
 }
 
-// holds are those of some jobs that a worker began. Their first step takes no time:
-// who says that it is done has the job.
+// holds returns those of the given jobs that this worker has: its log has the end of their
+// first step, which takes no time.
 func (p *process) holds(ids []string) (held []string) {
 	lines := p.lines("step done")
 	for _, id := range ids {
@@ -111,8 +110,8 @@ func (p *process) holds(ids []string) (held []string) {
 	return held
 }
 
-// standstill times every job from the kill to its next change, which is the
-// start of a step in its successor's journal.
+// standstill returns the time in ms from the kill to the next change of each job, which is
+// the start of a step at the other worker.
 func (s *stack) standstill(ctx context.Context, ids []string, since time.Time) ([]float64, error) {
 	stood := make([]float64, len(ids))
 	group, ctx := errgroup.WithContext(ctx)

@@ -9,11 +9,12 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// samples is how many signups, and tasks of asynq, are timed one by one in a run.
+// samples is how many signups, and how many tasks of asynq, are timed in a run, one at a
+// time.
 const samples = 100
 
-// firstSteps times the way from the POST to the first step, as journalled, and
-// asynq's own from enqueue to handler, in turns.
+// firstSteps measures the time from the POST to the journaled start of the first step, and
+// alternately that of asynq from enqueue to handler.
 func firstSteps(ctx context.Context, s *stack) ([]row, error) {
 	begun := make(chan time.Time, 1)
 	server, err := startAsynq(s.redisAddr, "default", concurrency, func(context.Context, *asynq.Task) error {
@@ -25,7 +26,7 @@ func firstSteps(ctx context.Context, s *stack) ([]row, error) {
 	}
 	defer server.Shutdown()
 	tasks := asynq.NewClientFromRedisClient(s.peers.rdb)
-	if _, _, err := s.timed(ctx, 5, tasks, begun); err != nil { // warms connections up
+	if _, _, err := s.timed(ctx, 5, tasks, begun); err != nil { // opens the connections
 		return nil, err
 	}
 	var ours, theirs [2][]float64 // p50 and p99 of each run
@@ -45,7 +46,7 @@ func firstSteps(ctx context.Context, s *stack) ([]row, error) {
 	}, nil
 }
 
-// timed does n signups and n tasks in turns, and answers with the times of both.
+// timed makes n signups and n tasks alternately, and returns the times of both in ms.
 func (s *stack) timed(ctx context.Context, n int, tasks *asynq.Client, begun <-chan time.Time) (ours, theirs []float64, err error) {
 	posted := make(map[string]time.Time, n)
 	for range n {
@@ -71,7 +72,7 @@ func (s *stack) timed(ctx context.Context, n int, tasks *asynq.Client, begun <-c
 	return ours, theirs, err
 }
 
-// randomPause lets a job end, and keeps out of step with whoever polls.
+// randomPause lets a job end. It is random, so that the starts are not in step with polling.
 func randomPause(ctx context.Context) error {
 	return pause(ctx, 30*time.Millisecond+rand.N(20*time.Millisecond))
 }
@@ -89,8 +90,8 @@ func enqueueOne(ctx context.Context, tasks *asynq.Client, begun <-chan time.Time
 	}
 }
 
-// untilFirstStep reads from the jobs when their first steps started; all
-// processes share this machine's clock.
+// untilFirstStep reads from the jobs when their first steps started, and returns the times
+// in ms since the POST. All processes use the clock of this machine.
 func (s *stack) untilFirstStep(ctx context.Context, posted map[string]time.Time) (out []float64, err error) {
 	if err := s.settled(ctx); err != nil {
 		return nil, err

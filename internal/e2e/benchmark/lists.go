@@ -16,17 +16,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// listed is how many jobs there are of each state when lists are timed, 300,000 in all,
-// and listPage how many a list has.
+// listed is how many jobs of each state there are when lists are timed, 300,000 in all;
+// listPage is how many jobs a page has.
 var listed = map[string]int{"succeeded": 270_000, "failed": 20_000, "canceled": 9_500, "rollback_failed": 500}
 
 const (
 	listPage  = 200
-	listTimes = 20 // of each state, in each run
+	listTimes = 20 // requests for each state in each run
 )
 
-// lists times GET /jobs for each state among 300,000 jobs, and without a state; the row is
-// the slowest of them. The peer is an Echo handler that sends as many finished texts.
+// lists times GET /jobs with 300,000 jobs, for each state and without a state; the row is
+// the slowest of them. The peer is an Echo handler that sends the same number of prepared
+// texts.
 func lists(ctx context.Context, s *stack) ([]row, error) {
 	if err := s.fillJobs(ctx); err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func lists(ctx context.Context, s *stack) ([]row, error) {
 	}, nil
 }
 
-// timeGets asks again and again, one request after the other: p50 and p95.
+// timeGets makes one request after the other and returns p50 and p95 of their times in ms.
 func (s *stack) timeGets(ctx context.Context, url string, want int) ([]float64, error) {
 	var took []float64
 	for range listTimes {
@@ -77,7 +78,7 @@ func (s *stack) timeGets(ctx context.Context, url string, want int) ([]float64, 
 	return []float64{quantile(took, 0.5), quantile(took, 0.95)}, nil
 }
 
-// fetch gets an answer, with a token unless it is empty.
+// fetch returns the body of an answer. An empty token is not sent.
 func fetch(ctx context.Context, url, token string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -97,8 +98,8 @@ func fetch(ctx context.Context, url, token string) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
-// fillJobs copies a finished job until there are 300,000, and gives the peer a page of
-// them as it is shown.
+// fillJobs copies a finished job until there are 300,000, and stores a page of them for the
+// peer, as the API returns it.
 func (s *stack) fillJobs(ctx context.Context) error {
 	ids, err := s.finished(ctx, 1)
 	if err != nil {
@@ -141,10 +142,10 @@ func (s *stack) fillJobs(ctx context.Context) error {
 	return nil
 }
 
-// peerListed names the peer's index of texts, and begins their names.
+// peerListed is the key of the peer's index of texts, and the prefix of their keys.
 const peerListed = "listed"
 
-// peerList answers with all texts of the index.
+// peerList returns all texts of the index.
 func peerList(c echo.Context, rdb *redis.Client) error {
 	names, err := rdb.ZRangeArgs(c.Request().Context(), redis.ZRangeArgs{Key: peerListed, Start: 0, Stop: listPage - 1, Rev: true}).Result()
 	if err != nil {

@@ -1,11 +1,10 @@
-// Command benchmark prints the budgets that need no real bench, each figure
-// beside its peer's from the same run: asynq by itself, or a bare Echo handler.
-// Each is measured several times, ours and the peer's in turns, and is shown as
-// a median with its spread; all of it is written as JSON too. It starts its own
-// redis-server (every write synced, as the product demands), the product's
-// binaries and the peers, on loopback only; it ends what it started, by process
-// id. Figures of different machines or hours are not to be compared; the ratios
-// are. docs/PERFORMANCE.md tells how to read them.
+// Command benchmark measures the budgets that need no real bench. It prints each figure
+// with that of a peer from the same run: asynq alone, or a bare Echo handler. Each figure is
+// measured several times, alternately with the peer's, and shown as a median with minimum
+// and maximum; all of it is also written as JSON. The program starts its own redis-server
+// (each write synced, as the product requires), the product's programs and the peers, on
+// loopback only, and ends each of them by its process id. Compare the ratios of a run, not
+// figures of different machines or times; docs/PERFORMANCE.md explains how.
 //
 // May import: internal/nexus, internal/app, api/client, api/gen.
 // Imported by: nothing.
@@ -28,7 +27,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	// SIGPIPE is among them, so that the processes end when nobody reads on.
+	// With SIGPIPE, so that the processes also end when the reader of the output ends.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	args, work := os.Args[1:], benchmark
@@ -45,20 +44,20 @@ func run() int {
 	return 0
 }
 
-// measure is one part of the benchmark; it answers with its rows of the table.
+// measure is one part of the benchmark; do returns its rows of the table.
 type measure struct {
 	name, doing string
 	do          func(context.Context, *stack) ([]row, error)
 }
 
-// measures are all parts, in their order: the idle processes are fresh ones,
-// and the last part kills workers.
+// measures returns all parts in their order: idle processes are measured first, while they
+// are new, and workers are killed last.
 func measures() []measure {
 	return []measure{
 		{"idle", "idling", idle},
 		{"latency", "timing first steps", firstSteps},
 		{"rate", "counting whole jobs", wholeJobs},
-		{"reads", "asking for a job", jobReads},
+		{"reads", "reading jobs", jobReads},
 		{"watch", "watching jobs", watched},
 		{"lists", "listing jobs", lists},
 		{"crowd", "letting jobs wait", crowded},
@@ -67,16 +66,15 @@ func measures() []measure {
 	}
 }
 
-// options are what the arguments say.
+// options are the decoded arguments.
 type options struct {
 	runs     int    // how often each figure is measured
-	watchers int    // how many watch jobs
-	json     string // where all of it is written
+	watchers int    // how many clients watch jobs
+	json     string // path of the JSON file
 	parts    []measure
 }
 
-// readOptions reads the arguments: flags, then the parts to do; all of them
-// without any.
+// readOptions decodes the arguments: flags, then the parts to run; none: all parts.
 func readOptions(args []string, usage io.Writer) (o options, err error) {
 	all := measures()
 	var names []string
@@ -86,12 +84,12 @@ func readOptions(args []string, usage io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("benchmark", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.Usage = func() {
-		fmt.Fprintf(usage, "usage: benchmark [flags] [part…]\nparts: %s; all of them without any\n", strings.Join(names, ", "))
+		fmt.Fprintf(usage, "usage: benchmark [flags] [part…]\nparts: %s (default: all)\n", strings.Join(names, ", "))
 		flags.PrintDefaults()
 	}
-	flags.IntVar(&o.runs, "runs", 5, "how often each figure is measured; an odd number has one in the middle")
-	flags.IntVar(&o.watchers, "watchers", 1000, "how many watch jobs, in the part watch")
-	flags.StringVar(&o.json, "json", "bench.json", "the file that all of it is written to")
+	flags.IntVar(&o.runs, "runs", 5, "how often each figure is measured; take an odd number")
+	flags.IntVar(&o.watchers, "watchers", 1000, "how many clients watch jobs in the part watch")
+	flags.StringVar(&o.json, "json", "bench.json", "file for the results as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -112,7 +110,7 @@ func benchmark(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	// A part that hangs must not keep the machine.
+	// A part that hangs must end.
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.runs)*3*time.Minute+5*time.Minute)
 	defer cancel()
 	r := newReport(ctx, o.runs)
@@ -123,7 +121,7 @@ func benchmark(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "its redis-server is at %s, all logs below %s\n", s.redisAddr, s.dir)
+	fmt.Fprintf(os.Stderr, "redis-server is at %s, the logs are in %s\n", s.redisAddr, s.dir)
 	for _, part := range o.parts {
 		started := time.Now()
 		fmt.Fprintf(os.Stderr, "%s … ", part.doing)
@@ -140,6 +138,6 @@ func benchmark(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	r.print(os.Stdout)
-	fmt.Fprintf(os.Stderr, "All of it is in %s.\n", o.json)
+	fmt.Fprintf(os.Stderr, "The figures are in %s.\n", o.json)
 	return nil
 }

@@ -17,23 +17,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// peerCommand makes this binary one of the peers, which are processes of their
-// own where ours is one.
+// peerCommand as the first argument makes this program a peer. A peer is a process of its
+// own where the product's part is one.
 const peerCommand = "peer"
 
-// The peers keep their things in a database of their own.
+// The peers use a Redis database of their own.
 const (
 	peerDB      = 1
 	peerTask    = "noop"
 	orphanQueue = "orphans"
 )
 
-// peers are the processes we are compared with for the whole of the run.
+// peers are the peers that run from the start of the benchmark to its end.
 type peers struct {
 	echo     *process
 	echoAddr string
-	idle     *process   // an asynq server that has nothing to do, and inherits the orphans
-	holders  []*process // asynq servers that die over their orphans, one after the other
+	idle     *process   // an asynq server that is idle until it gets the orphans
+	holders  []*process // asynq servers that kill themselves during a task, one after the other
 	rdb      *redis.Client
 }
 
@@ -43,8 +43,8 @@ func (p *peers) close() {
 	}
 }
 
-// peer runs as the peer that the arguments name, until the context ends: echo,
-// asynq, or an asynq that dies over its task after a time.
+// peer runs as the peer that the arguments name, until the context ends: an Echo server, an
+// asynq server, or an asynq server that kills itself some time after it got a task.
 func peer(ctx context.Context, args []string) error {
 	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
 	switch {
@@ -72,7 +72,7 @@ func peer(ctx context.Context, args []string) error {
 	return fmt.Errorf("peer: there is no %q", args)
 }
 
-// begunBy is what an asynq server says that begins a task.
+// begunBy is the message that an asynq server logs when it begins a task.
 func begunBy(task *asynq.Task) string { return "begun " + string(task.Payload()) }
 
 func asynqPeer(ctx context.Context, addr string, atOnce int, do asynq.HandlerFunc) error {
@@ -85,8 +85,8 @@ func asynqPeer(ctx context.Context, addr string, atOnce int, do asynq.HandlerFun
 	return nil
 }
 
-// startAsynq is asynq as anybody would run it, but for the pace at which it
-// looks for tasks, which is the worker's.
+// startAsynq starts an asynq server with default settings, except that it looks for tasks as
+// often as our worker does.
 func startAsynq(addr, queue string, atOnce int, do asynq.HandlerFunc) (*asynq.Server, error) {
 	server := asynq.NewServer(asynq.RedisClientOpt{Addr: addr, DB: peerDB}, asynq.Config{
 		Concurrency: atOnce, TaskCheckInterval: 20 * time.Millisecond,
@@ -95,8 +95,8 @@ func startAsynq(addr, queue string, atOnce int, do asynq.HandlerFunc) (*asynq.Se
 	return server, server.Start(do)
 }
 
-// echoPeer answers GET /<key> with the value Redis has for it, GET /list with many of
-// them, and GET /watch/<topic> with a stream.
+// echoPeer serves GET /<key> with the value of the key in Redis, GET /list with many values,
+// and GET /watch/<topic> with a stream.
 func echoPeer(ctx context.Context, log *slog.Logger, addr string) error {
 	rdb := redis.NewClient(&redis.Options{Addr: addr, DB: peerDB})
 	defer rdb.Close() //nolint:errcheck // the process ends
@@ -125,8 +125,8 @@ func echoPeer(ctx context.Context, log *slog.Logger, addr string) error {
 	return nil
 }
 
-// startPeers starts the Echo server, makes orphans of asynq's, and starts the
-// idle server, which inherits them.
+// startPeers starts the Echo server, makes the orphans, and starts the idle asynq server,
+// which gets them.
 func (s *stack) startPeers(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *stack) startPeers(ctx context.Context) error {
 	return err
 }
 
-// startEcho starts an Echo server, and answers with its address.
+// startEcho starts an Echo server and returns its address.
 func (s *stack) startEcho(ctx context.Context, name string) (p *process, addr string, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -156,8 +156,8 @@ func (s *stack) startEcho(ctx context.Context, name string) (p *process, addr st
 	return p, addr, err
 }
 
-// makeOrphans starts asynq servers with a task each, over which they will die, at
-// different times of the minute in which asynq looks for such tasks once.
+// makeOrphans starts asynq servers with one task each. They kill themselves during the task,
+// spread over a minute, since asynq looks for orphaned tasks once a minute.
 func (s *stack) makeOrphans(ctx context.Context, self string) error {
 	tasks := asynq.NewClientFromRedisClient(s.peers.rdb)
 	for i := range s.runs {
@@ -166,7 +166,7 @@ func (s *stack) makeOrphans(ctx context.Context, self string) error {
 		if err != nil {
 			return err
 		}
-		holder.ended = true // by itself
+		holder.ended = true // it kills itself
 		s.peers.holders = append(s.peers.holders, holder)
 		task := asynq.NewTask(peerTask, []byte(strconv.Itoa(i)))
 		if _, err := tasks.EnqueueContext(ctx, task, asynq.Queue(orphanQueue)); err != nil {
@@ -179,8 +179,8 @@ func (s *stack) makeOrphans(ctx context.Context, self string) error {
 	return nil
 }
 
-// rescued tells how long asynq took to go on with each of its orphans; all is
-// false if it has not yet with some, for that long.
+// rescued returns the time in ms until asynq began each orphan again. All is false if some
+// were not begun again; their times are those that have passed so far.
 func (p *peers) rescued() (took []float64, all bool) {
 	all = true
 	for i, holder := range p.holders {
@@ -189,7 +189,7 @@ func (p *peers) rescued() (took []float64, all bool) {
 			again, all = time.Now(), false
 		}
 		died, dead := holder.said("killed")
-		if !dead { // its turn has not come yet
+		if !dead { // it has not killed itself yet
 			died = again
 		}
 		took = append(took, millis(again.Sub(died)))

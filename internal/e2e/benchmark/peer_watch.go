@@ -12,10 +12,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// peerWake is the channel of Redis that the peer's streams are fed from.
+// peerWake is the Redis channel whose messages the peer's streams send.
 const peerWake = "peer-wake"
 
-// hub hands each message of one subscription to the streams of its topic.
+// hub sends each message of one subscription to the streams of its topic.
 type hub struct {
 	mu     sync.Mutex
 	topics map[int][]chan string
@@ -44,8 +44,8 @@ func (h *hub) run(ctx context.Context, rdb *redis.Client) {
 	}
 }
 
-// stream answers GET /watch/<topic> with the topic's messages as Server-Sent Events, until
-// one says that it is the last.
+// stream serves GET /watch/<topic>: the topic's messages as Server-Sent Events, up to the
+// one that is marked as the last.
 func (h *hub) stream(c echo.Context) error {
 	topic, err := strconv.Atoi(c.Param("topic"))
 	if err != nil {

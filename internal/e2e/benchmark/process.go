@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// process is one program that this run started and ends. What it writes goes
-// to a file, as a service's would, so that nobody here has to copy it.
+// process is a program that this run started. Its output goes to a file, as that of a
+// service does, so that this program need not copy it.
 type process struct {
 	name  string
 	cmd   *exec.Cmd
 	log   string
-	ended bool          // by us
-	done  chan struct{} // closed when it is gone
+	ended bool          // ended on purpose
+	done  chan struct{} // closed when the process has ended
 }
 
-// start runs a program in a folder, with little more than the given environment.
+// start runs a program in a folder, with the given environment and little else.
 func start(dir, name string, env []string, program string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	log, err := os.Create(p.log)
@@ -39,14 +39,13 @@ func start(dir, name string, env []string, program string, args ...string) (*pro
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // how it ended is in its log
+		_ = p.cmd.Wait() // the log has the reason
 		close(p.done)
 	}()
 	return p, nil
 }
 
-// end asks the process to leave and, if it does not, kills it. Ending it twice
-// is fine.
+// end asks the process to stop and kills it after the time. A second call does nothing.
 func (p *process) end(patience time.Duration) error {
 	p.ended = true
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -78,7 +77,7 @@ func (p *process) gone() bool {
 	}
 }
 
-// lines are the JSON lines of the log so far that have this message.
+// lines returns the JSON lines with this message that are in the log so far.
 func (p *process) lines(msg string) []map[string]any {
 	text, _ := os.ReadFile(p.log)
 	var out []map[string]any
@@ -91,7 +90,7 @@ func (p *process) lines(msg string) []map[string]any {
 	return out
 }
 
-// says waits for the line with this message and answers with one field of it.
+// says waits for a line with this message and returns one of its fields.
 func (p *process) says(ctx context.Context, msg, field string) (text string, err error) {
 	err = eventually(ctx, 20*time.Second, p.name+" says "+msg, func() bool {
 		for _, line := range p.lines(msg) {
@@ -105,7 +104,7 @@ func (p *process) says(ctx context.Context, msg, field string) (text string, err
 	return text, err
 }
 
-// said is when the process wrote its first line with this message.
+// said returns the time of the first line with this message.
 func (p *process) said(msg string) (at time.Time, ok bool) {
 	for _, line := range p.lines(msg) {
 		text, _ := line["time"].(string)
@@ -116,7 +115,7 @@ func (p *process) said(msg string) (at time.Time, ok bool) {
 	return at, false
 }
 
-// eventually waits for what must come true; it looks often.
+// eventually waits until ok returns true; it is an error if it does not within the time.
 func eventually(ctx context.Context, within time.Duration, what string, ok func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -132,7 +131,7 @@ func eventually(ctx context.Context, within time.Duration, what string, ok func(
 	return nil
 }
 
-// pause waits for a time.
+// pause waits for a time, or until the context ends.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -144,7 +143,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// freePort is a port of loopback that nobody listens on just now.
+// freePort returns a port of loopback on which nobody listens.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// How much is done in one run; the two take turns.
+// How much is done in one run of each; the two alternate.
 const (
 	jobsARun  = 300
 	tasksARun = 4000
 )
 
-// wholeJobs counts provisions a second from the first POST to the last end,
-// and asynq's no-op tasks from the first enqueue to the last, by as many clients.
+// wholeJobs measures provisions per second, from the first POST to the last end, and
+// asynq's no-op tasks per second with the same number of clients.
 func wholeJobs(ctx context.Context, s *stack) ([]row, error) {
 	var left atomic.Int64
 	server, err := startAsynq(s.redisAddr, "default", concurrency, func(context.Context, *asynq.Task) error {
@@ -75,8 +75,8 @@ func (j *jobIDs) add(id string) {
 	j.all = append(j.all, id)
 }
 
-// round asks n times, by many clients, waits for the end of all, and answers
-// with the rate.
+// round makes n calls from `concurrency` clients, waits until all is done, and returns the
+// rate per second.
 func round(ctx context.Context, n int, ask, settled func(context.Context) error) (float64, error) {
 	started := time.Now()
 	group, asking := errgroup.WithContext(ctx)

@@ -15,9 +15,9 @@ import (
 
 const readTime = 2 * time.Second
 
-// jobReads counts answers to GET /jobs/<id> for finished jobs, one for each
-// connection, and those of an Echo handler that gets the same bytes from Redis. It does so
-// with few connections and with many.
+// jobReads measures answers per second to GET /jobs/<id>, each connection for a finished
+// job of its own, and those of an Echo handler that reads the same bytes from Redis, with
+// few connections and with many.
 func jobReads(ctx context.Context, s *stack) ([]row, error) {
 	few, err := s.readsBy(ctx, concurrency, row{ID: "job_reads", What: "GET /jobs/<id>"})
 	if err != nil {
@@ -27,7 +27,7 @@ func jobReads(ctx context.Context, s *stack) ([]row, error) {
 	return []row{few, many}, err
 }
 
-// readsBy completes a row by what so many connections read.
+// readsBy completes a row with the rates for this number of connections.
 func (s *stack) readsBy(ctx context.Context, connections int, r row) (row, error) {
 	ids, err := s.finished(ctx, connections)
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *stack) readsBy(ctx context.Context, connections int, r row) (row, error
 		if err != nil {
 			return r, err
 		}
-		if i > 0 { // the first warms both up
+		if i > 0 { // the first one only warms up
 			ours, theirs = append(ours, us), append(theirs, them)
 		}
 	}
@@ -62,7 +62,7 @@ func (s *stack) readsBy(ctx context.Context, connections int, r row) (row, error
 	return r.judged(ours, theirs), nil
 }
 
-// finished makes some sites and answers with their jobs.
+// finished provisions sites and returns the ids of their jobs.
 func (s *stack) finished(ctx context.Context, n int) ([]string, error) {
 	ids := make([]string, n)
 	for i := range ids {
@@ -75,9 +75,9 @@ func (s *stack) finished(ctx context.Context, n int) ([]string, error) {
 	return ids, s.settled(ctx)
 }
 
-// load asks over and over for each path on a connection of its own and answers
-// with the rate. It speaks HTTP by hand: a whole client would cost more than the servers
-// do, on the same cores, and hide what is to be seen.
+// load requests each path repeatedly, on a connection of its own, and returns the rate per
+// second. It writes HTTP by hand: a full client would take more CPU than the servers, on the
+// same cores, and hide their difference.
 func load(ctx context.Context, addr string, paths []string) (float64, error) {
 	started := time.Now()
 	until := started.Add(readTime)
@@ -102,7 +102,7 @@ func load(ctx context.Context, addr string, paths []string) (float64, error) {
 	return float64(answers.Load()) / time.Since(started).Seconds(), err
 }
 
-// exchange sends the request again after each answer, and counts them.
+// exchange sends the request again after each answer, and counts the answers.
 func exchange(ctx context.Context, conn net.Conn, request string, until time.Time) (n int64, err error) {
 	reader, bytes := bufio.NewReader(conn), []byte(request)
 	for ctx.Err() == nil && time.Now().Before(until) {

@@ -13,14 +13,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// schema names the shape of the JSON. What only adds a field keeps it.
+// schema is the version of the JSON's form. A new field does not change it.
 const schema = "nexus-bench/1"
 
-// report is all that a run found, as it is written.
+// report is the result of a run, as it is written to the JSON file.
 type report struct {
 	Schema      string    `json:"schema"`
 	Date        time.Time `json:"date"`
-	Commit      string    `json:"commit"` // "-dirty" behind it: with changes; empty: no checkout
+	Commit      string    `json:"commit"` // ends in "-dirty" if files were changed; empty: no checkout
 	Go          string    `json:"go"`
 	Redis       string    `json:"redis"`
 	OS          string    `json:"os"`
@@ -33,8 +33,8 @@ type report struct {
 	NotMeasured []absent  `json:"notMeasured"`
 }
 
-// averages are load averages of the last minute: before the run it is that of
-// others, after it ours as well.
+// averages are load averages of the last minute. The one before the run is the load of
+// other programs; the one after it includes this run.
 type averages struct {
 	Before float64 `json:"before"`
 	After  float64 `json:"after"`
@@ -57,7 +57,7 @@ func newReport(ctx context.Context, runs int) *report {
 		}}
 }
 
-// end notes what is known at the end only.
+// end sets the fields that are known only at the end.
 func (r *report) end(ctx context.Context, rdb *redis.Client) {
 	r.Seconds, r.Load.After = float64(time.Since(r.Date).Milliseconds())/1000, loadAverage()
 	info, _ := rdb.Info(ctx, "server").Result()
@@ -73,13 +73,13 @@ func (r *report) write(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// commit is what is checked out here; empty where git knows nothing.
+// commit returns the commit that is checked out; empty if there is no checkout.
 func commit(ctx context.Context) string {
 	out, _ := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").Output()
 	return strings.TrimSpace(string(out))
 }
 
-// loadAverage is that of the last minute; zero where there is none to read.
+// loadAverage returns that of the last minute; zero if it cannot be read.
 func loadAverage() float64 {
 	text, _ := os.ReadFile("/proc/loadavg")
 	first, _, _ := strings.Cut(string(text), " ")

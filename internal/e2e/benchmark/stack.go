@@ -25,19 +25,19 @@ import (
 
 const commands = "github.com/nexus-erp/provisioner/cmd/..."
 
-// concurrency is how many jobs, or tasks of the peer, are done at once, and how
-// many clients ask for them.
+// concurrency is how many jobs, or tasks of the peer, run at once, and the number of
+// clients.
 const concurrency = 16
 
-// stack is the whole system, each part a process of its own.
+// stack is the whole system; each part is a process of its own.
 type stack struct {
 	runs      int // how often each figure is measured
-	watchers  int // how many watch jobs
+	watchers  int // how many clients watch jobs
 	dir       string
 	sites     string // the sandbox's folder
 	env       []string
 	redisAddr string
-	rdb       *redis.Client // the product's database, to look at
+	rdb       *redis.Client // the product's database
 	all       []*process
 	api       *process
 	worker    *process
@@ -48,8 +48,8 @@ type stack struct {
 	signups   atomic.Int64
 }
 
-// newStack starts everything. It answers with what it has, to be closed, even
-// with an error.
+// newStack starts all processes. With an error it also returns what was started, unless
+// that is nil; the caller closes it.
 func newStack(ctx context.Context, o options) (*stack, error) {
 	server, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -76,7 +76,7 @@ func newStack(ctx context.Context, o options) (*stack, error) {
 	return s, s.startPeers(ctx)
 }
 
-// close ends every process this run started, the youngest first.
+// close ends every process that this run started, the last one first.
 func (s *stack) close() (err error) {
 	if s.client != nil {
 		s.client.Close()
@@ -91,9 +91,9 @@ func (s *stack) close() (err error) {
 	return errors.Join(err, os.RemoveAll(s.dir), os.RemoveAll(s.sites))
 }
 
-// memoryFolder is a folder in memory where there is one, else below the given
-// one. The sandbox stands in for a bench and syncs nothing: what a file system
-// takes for a new file (0.25 ms of CPU on a busy ext4) is not ours to measure.
+// memoryFolder makes a folder in /dev/shm, or in the given folder if there is no /dev/shm.
+// It is for the files of the sandbox, which stand in for a bench and are not to be measured:
+// a new file takes 0.25 ms of CPU on a busy ext4.
 func memoryFolder(below string) (string, error) {
 	const shared = "/dev/shm"
 	if _, err := os.Stat(shared); err == nil {
@@ -102,7 +102,7 @@ func memoryFolder(below string) (string, error) {
 	return os.MkdirTemp(below, "nexus-benchmark-sandbox-")
 }
 
-// start runs a program of ours that close will end.
+// start runs a program, which close ends.
 func (s *stack) start(name string, env []string, program string, args ...string) (*process, error) {
 	p, err := start(s.dir, name, env, program, args...)
 	if err == nil {
@@ -126,7 +126,7 @@ func (s *stack) startRedis(ctx context.Context, server string) error {
 	return eventually(ctx, 20*time.Second, "redis-server answers", func() bool { return p.gone() || s.rdb.Ping(ctx).Err() == nil })
 }
 
-// environment is what the product's processes share.
+// environment sets the environment of the product's processes.
 func (s *stack) environment() {
 	_, keys := nexus.NewKeyring()
 	s.token = rand.Text()
@@ -163,7 +163,7 @@ func (s *stack) startProduct(ctx context.Context) error {
 	return err
 }
 
-// startWorker runs one more worker, with more environment.
+// startWorker starts a worker, with additions to the environment.
 func (s *stack) startWorker(ctx context.Context, name string, env ...string) (*process, error) {
 	p, err := s.start(name, append(slices.Clone(s.env), env...), filepath.Join(s.dir, "worker"))
 	if err == nil {
@@ -172,12 +172,13 @@ func (s *stack) startWorker(ctx context.Context, name string, env ...string) (*p
 	return p, err
 }
 
-// signup asks for a fresh site, as the form does.
+// signup signs up for a new site, as the form does.
 func (s *stack) signup(ctx context.Context) (id string, err error) {
 	return s.signupBy(ctx, "jane@example.com")
 }
 
-// signupBy does so with an e-mail, by which the sandbox may be told how to behave.
+// signupBy is signup with an e-mail address; some addresses make the sandbox behave
+// differently, such as slow-site@example.com.
 func (s *stack) signupBy(ctx context.Context, email string) (id string, err error) {
 	name := fmt.Sprintf("bench-%d", s.signups.Add(1))
 	accepted, err := s.client.Signup(ctx, gen.SignupRequest{Email: email, Password: "Passw0rdXyz",
@@ -185,7 +186,7 @@ func (s *stack) signupBy(ctx context.Context, email string) (id string, err erro
 	return accepted.JobId, err
 }
 
-// settled waits until no job is left to do: an end takes it off the due index.
+// settled waits until all jobs are over: a job that ends leaves the due index.
 func (s *stack) settled(ctx context.Context) error {
 	return eventually(ctx, time.Minute, "all jobs come to their end", func() bool {
 		left, err := s.rdb.ZCard(ctx, "{nexus}:due").Result()
@@ -193,7 +194,7 @@ func (s *stack) settled(ctx context.Context) error {
 	})
 }
 
-// succeeded reads a job that is over; one that did not succeed spoils the run.
+// succeeded reads a job; it is an error if the job has not succeeded.
 func (s *stack) succeeded(ctx context.Context, id string) (gen.Job, error) {
 	job, _, _, err := s.client.Job(ctx, id, "", 0)
 	switch {
@@ -206,8 +207,8 @@ func (s *stack) succeeded(ctx context.Context, id string) (gen.Job, error) {
 	return job, err
 }
 
-// lastWords is what may explain a failure: the end of what processes wrote that
-// are gone, and the last warning and error of those that live.
+// lastWords returns log lines that may explain a failure: the last lines of processes that
+// ended unexpectedly, and the last warning and error of the others.
 func (s *stack) lastWords() string {
 	var b strings.Builder
 	for _, p := range s.all {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// print writes the table: each row above its peer's, in columns.
+// print writes the table. Each row is followed by the line of its peer.
 func (r *report) print(w io.Writer) {
 	lines := [][5]string{{"", "median (least–most)", "ratio to its peer", "budget"}}
 	missed, straddling, judged := 0, 0, 0
@@ -42,7 +42,7 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
 	fmt.Fprintf(w, "\n%d of %d budgets missed (✗), by the median of %d runs; %d with runs on both sides (~).\n", missed, judged, r.Runs, straddling)
-	fmt.Fprintln(w, "What is not measured here needs a real bench; docs/PERFORMANCE.md tells how.")
+	fmt.Fprintln(w, "The other budgets need a real bench: see docs/PERFORMANCE.md.")
 	fmt.Fprintf(w, "%d cores, load average %s before and %s after; %s, Redis %s, %.0f s.\n",
 		r.Cores, number(r.Load.Before), number(r.Load.After), r.Go, r.Redis, r.Seconds)
 }
@@ -83,7 +83,7 @@ func (p peerFigures) text(unit string) string {
 	return p.spread.text(unit)
 }
 
-// text is a median with its unit, and the least and the most behind it.
+// text formats the median with its unit, followed by minimum and maximum.
 func (s spread) text(unit string) string {
 	if unit == unitMillis && s.Median >= 1000 {
 		s.Median, s.Min, s.Max, unit = s.Median/1000, s.Min/1000, s.Max/1000, "s"
@@ -91,7 +91,7 @@ func (s spread) text(unit string) string {
 	return fmt.Sprintf("%s%s (%s–%s)", number(s.Median), behind(unit), number(s.Min), number(s.Max))
 }
 
-// limit is a budget's figure as people write it.
+// limit formats the limit of a budget, rounded to three decimals without trailing zeros.
 func limit(v float64, unit string) string {
 	if unit == unitMillis && v >= 1000 {
 		v, unit = v/1000, "s"
@@ -99,7 +99,7 @@ func limit(v float64, unit string) string {
 	return strconv.FormatFloat(float64(int(v*1000+0.5))/1000, 'f', -1, 64) + behind(unit)
 }
 
-// behind is a unit as it stands behind its number.
+// behind returns the unit as it follows a number: with a space, or without one.
 func behind(unit string) string {
 	if unit == "×" || unit == unitRate {
 		return unit
@@ -107,7 +107,7 @@ func behind(unit string) string {
 	return " " + unit
 }
 
-// number has about three digits that count.
+// number formats a figure with about three significant digits.
 func number(v float64) string {
 	switch {
 	case v == 0:

@@ -15,25 +15,25 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// watchedJobs is how many jobs the watchers share, and watchedDelay how long each of
-// their steps takes, so that events come one by one and not all at once.
+// watchedJobs is how many jobs are watched. Each of their steps takes watchedDelay, so that
+// the events do not come all at once.
 const (
 	watchedJobs  = 100
 	watchedDelay = 300 * time.Millisecond
 )
 
-// watching is what the watchers of one run saw.
+// watching is the result of the watchers of one run.
 type watching struct {
 	late   []float64     // from each event's time to its arrival, ms
-	memory float64       // KB that one more watcher takes of the server
+	memory float64       // KB of the server's memory for one more watcher
 	took   time.Duration // from the first event to the last
 }
 
-// watched has many clients watch jobs by Server-Sent Events, and times each event from
-// the write in Redis to its arrival. The peer is an Echo handler that sends what comes by
-// one subscription of Redis: as many events, to as many clients, in the same time.
+// watched lets many clients watch jobs by Server-Sent Events, and times each event from the
+// write in Redis to its arrival. The peer is an Echo handler that forwards the messages of
+// one Redis subscription: the same number of events and clients, in the same time.
 func watched(ctx context.Context, s *stack) ([]row, error) {
-	// Its places would be taken by a worker that is quicker.
+	// This worker would take jobs from the slower one that watchJobs starts.
 	if err := s.worker.end(10 * time.Second); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func watched(ctx context.Context, s *stack) ([]row, error) {
 	}, nil
 }
 
-// watchJobs records the jobs, has them watched, and only then starts a worker.
+// watchJobs records the jobs and connects the watchers before it starts a worker.
 func (s *stack) watchJobs(ctx context.Context, env []string, run int) (w watching, err error) {
 	api, err := s.start(fmt.Sprintf("watched-api-%d", run), env, s.dir+"/api")
 	if err != nil {
@@ -100,8 +100,8 @@ func (s *stack) watchJobs(ctx context.Context, env []string, run int) (w watchin
 	return w, api.end(10 * time.Second)
 }
 
-// watchPeer sends as many events to as many watchers of the peer, evenly over the time
-// that ours took.
+// watchPeer sends the same number of events to the same number of watchers of the peer,
+// evenly over the same time.
 func (s *stack) watchPeer(ctx context.Context, ours watching, run int) (w watching, err error) {
 	peer, addr, err := s.startEcho(ctx, fmt.Sprintf("watched-peer-%d", run))
 	if err != nil {
@@ -131,16 +131,16 @@ func (s *stack) watchPeer(ctx context.Context, ours watching, run int) (w watchi
 	return w, peer.end(10 * time.Second)
 }
 
-// crowd are watchers that are connected.
+// crowd is a set of connected watchers.
 type crowd struct {
 	group *errgroup.Group
 	mu    sync.Mutex
 	saw   watching
 }
 
-// watch connects so many watchers to a server, by turns to each path, and waits until all
-// have got an answer. Their memory is that of the second half, since the first one also
-// fills pools.
+// watch connects watchers to a server, distributed over the paths, and waits until each has
+// an answer. Their memory is measured with the second half, since the first half also fills
+// the server's pools.
 func watch(ctx context.Context, server *process, addr string, paths []string, watchers int) (*crowd, error) {
 	c := &crowd{}
 	c.group, ctx = errgroup.WithContext(ctx)
@@ -156,8 +156,8 @@ func watch(ctx context.Context, server *process, addr string, paths []string, wa
 	return c, err
 }
 
-// connect connects some of the watchers, and waits until each has an answer. Fifty of them
-// share an address.
+// connect connects the watchers from..to, and waits until each has an answer. Fifty watchers
+// share a client address.
 func (c *crowd) connect(ctx context.Context, addr string, paths []string, from, to int) {
 	var connected sync.WaitGroup
 	for i := from; i < to; i++ {
@@ -176,7 +176,7 @@ func (c *crowd) connect(ctx context.Context, addr string, paths []string, from, 
 	connected.Wait()
 }
 
-// wait waits for the end of all streams.
+// wait waits for the end of all streams and returns the result.
 func (c *crowd) wait() (watching, error) {
 	err := c.group.Wait()
 	if err == nil && len(c.saw.late) == 0 {
@@ -185,7 +185,7 @@ func (c *crowd) wait() (watching, error) {
 	return c.saw, err
 }
 
-// follow reads one stream to its end: how late each event was, in ms.
+// follow reads one stream to its end and returns the delay of each event in ms.
 func follow(ctx context.Context, addr, path, from string, connected func()) (late []float64, err error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -205,7 +205,7 @@ func follow(ctx context.Context, addr, path, from string, connected func()) (lat
 		return nil, fmt.Errorf("%s: %s", path, response.Status)
 	}
 	connected()
-	begun := time.Now() // what happened before is told first
+	begun := time.Now() // the stream begins with older events, which are not timed
 	lines, kind := bufio.NewScanner(response.Body), ""
 	for lines.Scan() {
 		name, data, _ := strings.Cut(lines.Text(), ": ")
