@@ -1,5 +1,5 @@
-// The page's own address, after #, holds job and claim token: a reload, or a
-// bookmark, comes back to the job. It is never sent to a server.
+// The page's address has the job's id and its claim token after the #, so a reload or a
+// bookmark shows the job again. A browser never sends this part to a server.
 import * as choices from "./choices.js";
 import * as credentials from "./credentials.js";
 import { $, alertIn, first, title, view } from "./dom.js";
@@ -14,10 +14,11 @@ function follow(id, claim, heading) {
 function again() {
   history.replaceState(null, "", location.pathname);
   view(first());
-  alertIn($("remark"), form.kept() ? "What you typed is still here, but for the password." : "");
+  alertIn($("remark"), form.kept() ? "What you typed is still here, except for the password." : "");
 }
 
-// An address that names a job is opened at load, and when it is pasted later.
+// Shows the job that the address names: when the page is loaded, and when the part after
+// the # changes later.
 function open() {
   const here = new URLSearchParams(location.hash.slice(1));
   alertIn($("remark"));

@@ -1,11 +1,12 @@
-// Country, language, time zone and currency, offered from the lists of the bench.
-// They are loaded when somebody begins to fill in the form. Until then, and without
-// them, the fields take text, nothing is guessed, and the server says what it knows.
+// The fields country, language, time zone and currency become selects with the lists of
+// the bench. The lists are loaded when the person begins to fill in the form. Until then,
+// or if they cannot be loaded, the fields are text fields without guesses, and the server
+// checks the values.
 import { $, ask } from "./dom.js";
 import { follow, groups, guess } from "./region.js";
 
 const fields = ["country", "currency", "language", "timezone"];
-let asked = false; // the lists are on their way, or here
+let asked = false; // the lists are being loaded, or were loaded
 
 export function start() {
   $("signup").addEventListener("focusin", load, { once: true });
@@ -20,24 +21,24 @@ async function load() {
     const { ok, body } = await ask("/choices", { cache: "default" });
     asked = ok && offer(body);
   } catch {
-    asked = false; // again when the fold-out is opened
+    asked = false; // opening the fold-out tries again
   }
 }
 
-// offer makes a select of each field that there is a list for; it tells whether
-// there is any.
+// offer replaces each field for which there is a list by a select. It returns whether there
+// is any list.
 function offer(lists) {
   const guessed = guess(lists, { zone: Intl.DateTimeFormat().resolvedOptions().timeZone, languages: navigator.languages });
   const made = fields.filter((id) => choose(id, groups(lists, id, guessed.country), guessed[id]));
   if (!made.length) return false;
   if ($("country").matches("select")) $("country").addEventListener("change", () => settle(lists));
-  $("region-hint").textContent = "Taken from your browser as far as it tells; change what is not right.";
+  $("region-hint").textContent = "The values are guessed from your browser’s settings. Change them if they are wrong.";
   tell();
   return true;
 }
 
-// choose puts a select in a field's place. What the person has typed there stays,
-// if the list spells it otherwise.
+// choose replaces a field by a select and returns whether it did. If the person has typed a
+// value that is not in the list, the field stays.
 function choose(id, grouped, guessed) {
   const input = $(id);
   const select = document.createElement("select");
@@ -65,7 +66,8 @@ function fill(select, grouped) {
   }
 }
 
-// settle follows a change of the country; all of it is in sight.
+// settle sets currency and time zones to those of the chosen country. The person sees the
+// change, since the fields are in the same fold-out.
 function settle(lists) {
   const now = follow(lists, $("country").value, $("timezone").value);
   if ($("currency").matches("select")) $("currency").value = now.currency;
@@ -76,9 +78,9 @@ function settle(lists) {
   tell();
 }
 
-// tell says in the fold-out's heading what will be sent.
+// tell shows in the fold-out's heading the values that will be sent.
 function tell() {
   const chosen = ["country", "language", "timezone", "currency"].map((id) => $(id)).filter(({ value }) => value);
   $("region-chosen").textContent = chosen.map((field) => (field.id === "country" || field.id === "language") && field.selectedOptions
-    ? field.selectedOptions[0].text : field.value).join(", ") || "Not chosen: the usual settings";
+    ? field.selectedOptions[0].text : field.value).join(", ") || "Not chosen: the default settings";
 }

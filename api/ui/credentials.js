@@ -1,5 +1,5 @@
-// The end: the site's address, and the key, fetched only when the person is
-// ready for it, since it is handed out once.
+// The last view: the site's address and the API key. The key is fetched only when the
+// person asks for it, since the server returns it only once.
 import { $, alertIn, ask, random, say, view } from "./dom.js";
 
 let pair = null;
@@ -12,7 +12,7 @@ export function start() {
         await navigator.clipboard.writeText($(button.dataset.copy).textContent);
         label.textContent = "Copied";
         say("Copied.");
-      } catch { // no permission, or not a secure page: select it for the person
+      } catch { // no permission, or not a secure page: select the text instead
         getSelection().selectAllChildren($(button.dataset.copy));
         label.textContent = "Press Ctrl+C";
       }
@@ -34,7 +34,7 @@ export function show(job, claim) {
   $("show-key").onclick = () => fetchPair(job.id, claim);
 }
 
-const partial = "This page’s address has lost its end, so it cannot show the API key. Open the address that your signup led to, " +
+const partial = "The address of this page is incomplete, so the API key cannot be shown. Open the whole address that your signup led to, " +
   "or sign in with your e-mail address and password and ask the operator for a new key.";
 
 function tell(kind, text) {
@@ -42,7 +42,8 @@ function tell(kind, text) {
   alertIn($("key-error"), text);
 }
 
-// The same pick-up key for ten minutes: a reload gets the same answer.
+// pickup returns the Idempotency-Key of the pick-up. It is the same after a reload, so the
+// server gives the same answer for ten minutes.
 function pickup(id) {
   const name = "pickup-" + id;
   let key = sessionStorage.getItem(name);
@@ -57,8 +58,8 @@ async function fetchPair(id, claim) {
     const { status, ok, body } = await ask(`/jobs/${id}/credentials`, { method: "POST", body: "{}",
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${claim}`, "Idempotency-Key": pickup(id) } });
     if (!ok) {
-      $("pickup").hidden = status === 410 || status === 404; // gone for good, or a wrong claim
-      if (status === 410) return tell("note", body.detail); // picked up elsewhere, most likely by the person
+      $("pickup").hidden = status === 410 || status === 404; // already picked up or expired, or a wrong claim token
+      if (status === 410) return tell("note", body.detail); // most likely the person picked it up elsewhere
       if (status === 404) return tell("note", partial);
       return tell("alert", body.detail || "The key could not be fetched; press the button again.");
     }
@@ -70,7 +71,7 @@ async function fetchPair(id, claim) {
     say("The key and the secret are shown.");
     $("save-env").focus();
   } catch {
-    tell("alert", "The connection was lost. Press the button again: the key is not used up.");
+    tell("alert", "The connection was lost. Press the button again; the key can still be shown.");
   } finally {
     $("show-key").disabled = false;
   }
@@ -80,7 +81,7 @@ function save() {
   const text = `ERP_NEXT_URL=${pair.url}\nERP_API_KEY=${pair.apiKey}\nERP_API_SECRET=${pair.apiSecret}\nFRAPPE_SITE_NAME=${pair.site}\n`;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
-  link.download = `${pair.site}.env`; // browsers take the dot off a plain ".env"
+  link.download = `${pair.site}.env`; // browsers remove the dot of a plain ".env"
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   say(`Saved as ${link.download}.`);

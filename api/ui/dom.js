@@ -1,23 +1,24 @@
-// The few things every view needs of the document.
+// Functions that every view needs.
 
 export const $ = (id) => document.getElementById(id);
 
-// One polite voice for the whole page, so that announcements do not overlap.
+// say announces a text to screen readers. The whole page uses one live region, so that
+// announcements do not overlap.
 export function say(text) {
   if ($("live").textContent !== text) $("live").textContent = text;
 }
 
-// The view that the page begins with: the form, or why there is none.
+// first is the view that the page begins with: the form, or the reason why there is none.
 export const first = () => ({ closed: "closed", token: "token" })[document.body.dataset.signup] || "form";
 
-// Show one view and move the focus to its heading: a screen reader follows.
+// view shows one view and moves the focus to its heading, so that a screen reader reads it.
 export function view(name) {
   for (const other of ["form", "closed", "token", "job", "done"]) $("view-" + other).hidden = other !== name;
   title(name, $(name + "-title").textContent);
   $(name + "-title").focus();
 }
 
-// A view's heading is the title of the tab too, for those who look elsewhere.
+// title sets a view's heading, and the title of the tab, which is visible from other tabs.
 export function title(name, text) {
   $(name + "-title").textContent = text;
   document.title = `${text} · Nexus`;
@@ -37,7 +38,7 @@ export function random() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-// A pause before the next try; it ends early when the network comes back.
+// pause waits before the next try. It ends early when the network is back.
 export function pause(ms) {
   return new Promise((next) => {
     const over = () => {
@@ -50,8 +51,8 @@ export function pause(ms) {
   });
 }
 
-// A request that never throws for an answer: {status, ok, body, etag}. It throws
-// only when there was no answer at all, or none in time.
+// ask sends a request and returns {status, ok, body, etag} for every answer. It throws only
+// if there was no answer within 30 s.
 export async function ask(path, options = {}) {
   const response = await fetch(path, { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(30000), ...options });
   let body = null;

@@ -1,14 +1,14 @@
-// The form: the address is checked as one types, a refusal is shown at each
-// field, and a lost answer is asked for again with the same key.
+// The form. The address is checked while the person types, each error is shown at its
+// field, and a request whose answer was lost is sent again with the same Idempotency-Key.
 import { $, alertIn, ask, first, pause, random, say, view } from "./dom.js";
 
 const fields = ["organizationName", "subdomain", "fullName", "email", "password", "country", "currency", "language", "timezone"];
-let key = random(); // one for all tries, until one of them is accepted
-const unanswered = new Set(); // bodies that may have arrived, though no answer came
+let key = random(); // the Idempotency-Key; the same until a signup is accepted
+const unanswered = new Set(); // bodies that may have arrived although there was no answer
 
 export function start(accepted) {
   $("domain").textContent = document.body.dataset.domain;
-  $("address").hidden = !document.body.dataset.domain; // all accounts are on one site
+  $("address").hidden = !document.body.dataset.domain; // without a domain all accounts are on one site
   watchAddress();
   $("signup").addEventListener("input", ({ target }) => {
     if (fields.includes(target.id)) mark(target.id, "");
@@ -18,19 +18,19 @@ export function start(accepted) {
     event.preventDefault();
     submit(accepted);
   });
-  $("submit").disabled = false; // before, the browser itself would send the form
+  $("submit").disabled = false; // until now the browser itself would have sent the form
 }
 
-// kept tells whether the form still has what was typed, after its job.
+// kept returns whether the form still has what was typed before its job.
 export function kept() {
   if (!$("organizationName").value) return false;
-  $("subdomain").dispatchEvent(new Event("input", { bubbles: true })); // is it free again?
+  $("subdomain").dispatchEvent(new Event("input", { bubbles: true })); // checks the address again
   return true;
 }
 
 function watchAddress() {
   let timer = 0;
-  let turn = 0; // answers may come out of order; only the last question counts
+  let turn = 0; // answers may come out of order; only that to the last request counts
   const wish = () => $("subdomain").value.trim().toLowerCase();
   const look = async () => {
     const mine = ++turn;
@@ -41,7 +41,7 @@ function watchAddress() {
       if (mine !== turn || !ok) return;
       if (body.available) show(`${body.site} is free.`, "good");
       else show(body.reason, "bad", body.suggestion);
-    } catch { /* the submit will say what is wrong */ }
+    } catch { /* submitting the form shows the error */ }
   };
   $("subdomain").addEventListener("input", () => {
     clearTimeout(timer);
@@ -75,11 +75,11 @@ function mark(id, message) {
   else $(id).removeAttribute("aria-invalid");
 }
 
-// tell speaks beside the button, where the person looks.
+// tell shows a message beside the button, where the person looks.
 function tell(kind, ...lines) {
   $("form-error").className = kind;
   alertIn($("form-error"), ...lines);
-  $("submit").scrollIntoView({ block: "nearest" }); // the two fit a small screen
+  $("submit").scrollIntoView({ block: "nearest" }); // message and button fit on a small screen
 }
 
 async function submit(accepted) {
@@ -91,31 +91,31 @@ async function submit(accepted) {
   }
   alertIn($("form-error"));
   $("submit").disabled = true;
-  say("Asking for your site.");
+  say("Sending your signup.");
   try {
     let remark = "";
     let answer = await send(JSON.stringify(body));
     for (const earlier of unanswered) {
-      if (answer.status !== 422) break; // 422: the key made a job of an earlier body
+      if (answer.status !== 422) break; // 422: an earlier body with this key was accepted
       answer = await send(earlier);
-      remark = "Your first request had arrived after all; this is what it asked for.";
+      remark = "Your first request had already arrived. This is the site that it asked for.";
     }
     if (!answer.ok) return refuse(answer.body);
-    $("password").value = ""; // it is not needed here any more
+    $("password").value = ""; // it is no longer needed here
     $("password").dispatchEvent(new Event("input", { bubbles: true }));
     unanswered.clear();
     key = random();
     accepted(answer.body, remark);
   } catch {
     tell("alert", "We could not be reached. Nothing you typed is lost.",
-      "Check your connection and press the button again: it is safe, you will not get two sites.");
+      "Check your connection and press the button again. You will not get two sites.");
     $("form-error").focus();
   } finally {
     $("submit").disabled = false;
   }
 }
 
-// send asks a few times, since an equal request with the same key is one request.
+// send tries a few times. This is safe: the same body with the same key makes one job.
 async function send(text) {
   for (let delay = 1000; ; delay *= 2) {
     try {
@@ -134,13 +134,13 @@ async function send(text) {
 
 function refuse(problem) {
   const closed = problem.reason === "signup_closed" ? "closed" : problem.code === "unauthenticated" ? "token" : "";
-  if (closed) { // since this page was loaded
+  if (closed) { // the operator closed signups after this page was loaded
     document.body.dataset.signup = closed;
     return view(first());
   }
   let topmost = null;
   const loose = [];
-  const place = ({ field }) => fields.indexOf(field); // the focus goes to the topmost
+  const place = ({ field }) => fields.indexOf(field); // the topmost field gets the focus
   for (const { field, message } of (problem.errors || []).toSorted((a, b) => place(a) - place(b))) {
     if (!fields.includes(field)) {
       loose.push(message);
@@ -150,9 +150,9 @@ function refuse(problem) {
     topmost = topmost || $(field);
     if ($(field).closest("details")) $(field).closest("details").open = true;
   }
-  if ($("subdomain-error").textContent) show("", "", problem.suggestion); // the error says it
+  if ($("subdomain-error").textContent) show("", "", problem.suggestion); // the error already has the reason
   tell("alert", topmost ? "Please look at the marked fields." : problem.detail || "Something went wrong; please try again.",
-    ...loose, problem.retryAfter > 90 ? `It works again in about ${Math.ceil(problem.retryAfter / 60)} minutes.` : "",
+    ...loose, problem.retryAfter > 90 ? `You can try again in about ${Math.ceil(problem.retryAfter / 60)} minutes.` : "",
     topmost || !problem.requestId ? "" : `Reference: ${problem.requestId}`);
   (topmost || $("form-error")).focus();
 }

@@ -1,12 +1,12 @@
-// The way of a job, polled: every change ticks the steps; a lost connection is
-// no reason to worry, since the job goes on without us.
+// The progress of a job, by long polling. If the connection is lost, the page tries again;
+// the job continues meanwhile.
 import { $, alertIn, ask, pause, say, title, view } from "./dom.js";
 import { progress } from "./progress.js";
 
 const marks = { pending: "·", started: "●", done: "✓", failed: "!", undone: "–" };
 
-let following = 0; // a newer start ends an older loop
-let drawn = 0; // when the job that is shown was changed
+let following = 0; // counts the jobs that were followed; a new one ends the loop of the one before
+let drawn = 0; // updatedAt of the job as it is shown, in ms
 
 export function start(again) {
   $("again").addEventListener("click", () => {
@@ -14,17 +14,17 @@ export function start(again) {
     again();
   });
   $("cancel").addEventListener("click", () => {
-    $("confirm").returnValue = ""; // Escape leaves what an earlier use chose
+    $("confirm").returnValue = ""; // Escape does not reset the value of an earlier use
     $("confirm").showModal();
   });
 }
 
-// follow watches a job to its end and hands it over if it succeeded.
+// follow shows a job until it ends, and calls succeeded with a job that has succeeded.
 export async function follow(id, claim, heading, succeeded) {
   const mine = ++following;
   reset(id, claim, heading);
   let job = null;
-  let etag = '"0"'; // older than any job: the first answer comes at once
+  let etag = '"0"'; // no job has this ETag, so the first answer comes at once
   for (let delay = 1000; mine === following;) {
     try {
       const asked = performance.now();
@@ -37,10 +37,10 @@ export async function follow(id, claim, heading, succeeded) {
       if (status === 200) [job, etag] = [body, fresh || etag];
       if (job.state === "succeeded") return succeeded(job);
       if (draw(job, claim).over) return;
-      if (same && performance.now() - asked < 1000) await pause(1000); // something between us does not let the server wait
+      if (same && performance.now() - asked < 1000) await pause(1000); // a proxy may answer at once instead of waiting
     } catch {
       if (mine !== following) return;
-      note(`We cannot be reached just now.${job ? " The work goes on without this page." : ""} We look again in a moment.`);
+      note(`The server cannot be reached just now.${job ? " The work continues without this page." : ""} This page tries again in a moment.`);
       await pause(delay);
       delay = Math.min(2 * delay, 10000);
     }
@@ -55,7 +55,7 @@ function reset(id, claim, heading) {
   $("steps").replaceChildren();
   alertIn($("job-error"));
   note("");
-  $("job-ref").textContent = `The job’s id is ${id}. You may close this page; its address brings you back.`;
+  $("job-ref").textContent = `The job’s id is ${id}. You may close this page. To come back, open its address again.`;
   $("cancel").hidden = $("again").hidden = true;
   $("confirm").onclose = () => $("confirm").returnValue === "yes" && cancel(id, claim);
 }
@@ -66,7 +66,7 @@ function note(text) {
   if (text) say(text);
 }
 
-// row is one step as a line of the list.
+// row returns the list item of a step.
 function row({ state, label, word, detail }) {
   const part = (tag, name, text) => {
     const element = document.createElement(tag);
@@ -86,7 +86,7 @@ function row({ state, label, word, detail }) {
 
 function draw(job, claim) {
   const now = progress(job);
-  if (Date.parse(job.updatedAt) < drawn) return now; // the answer to a cancel came after a later one
+  if (Date.parse(job.updatedAt) < drawn) return now; // the answer to a cancel may come after a newer answer
   drawn = Date.parse(job.updatedAt);
   const before = $("job-title").textContent;
   title("job", now.heading);
@@ -96,16 +96,16 @@ function draw(job, claim) {
   $("job-error").className = now.reason.kind;
   alertIn($("job-error"), ...now.reason.lines);
   if (now.ended) $("job-ref").textContent = `The job’s id is ${job.id}.`;
-  $("cancel").hidden = !claim || !now.cancelable; // only the claim's holder may
+  $("cancel").hidden = !claim || !now.cancelable; // only the holder of the claim token may cancel
   $("cancel").disabled = false;
   offerForm(now.again);
   if (!now.cancelable && $("confirm").open) $("confirm").close("");
-  if (now.heading !== before) $("job-title").focus(); // a new section, as it were
+  if (now.heading !== before) $("job-title").focus(); // so that a screen reader reads the new heading
   if (now.said) say(now.said);
   return now;
 }
 
-// offerForm shows the way back to the form, where there is one.
+// offerForm shows the button that leads back to the form, if signups are open.
 function offerForm(urge) {
   $("again").hidden = !urge || document.body.dataset.signup !== "open";
   $("again").className = urge;

@@ -1,25 +1,25 @@
-// What is shown of a job. No part of the document is touched here, so that it can
-// be tested without one.
+// What the page shows of a job. This file does not use the document, so it is tested
+// without a browser.
 
 const labels = {
   reserve: "Finding a place", site: "Making the site", apps: "Installing ERPNext", user: "Making you its admin",
   plan: "Setting up your plan", api_key: "Issuing the API key", verify: "Checking that it works", activate: "Opening the site",
 };
-const words = { pending: "not yet", started: "at work", done: "done", failed: "failed", undone: "removed again" };
+const words = { pending: "not yet", started: "in progress", done: "done", failed: "failed", undone: "removed again" };
 const waits = {
-  retry: "A step did not work at once; it is tried again", capacity: "Many sites are being made; yours is next in line",
-  bench: "The server takes a break; we go on as soon as it is back", verification: "It waits for your e-mail address to be confirmed",
-  payment: "It waits for your payment", operator: "It waits for our operator",
+  retry: "A step failed and is tried again", capacity: "Many sites are being made; yours waits for its turn",
+  bench: "The server makes no new sites at present; yours is made as soon as it does again", verification: "Your e-mail address must be confirmed first",
+  payment: "Your payment must arrive first", operator: "Our operator must do something first",
 };
 const headings = {
   rolling_back: "Removing what was made", failed: "Your site could not be made", canceled: "Canceled",
-  rollback_failed: "We have to look at this ourselves",
+  rollback_failed: "Our operator has to finish this",
 };
 const ends = ["succeeded", "failed", "canceled", "rollback_failed"];
-const hopeless = ["invalid", "not_found", "conflict", "forbidden"]; // another try of the same fails the same
+const hopeless = ["invalid", "not_found", "conflict", "forbidden"]; // the same request would fail again
 
-// progress is a job as the page shows it. ended: nothing happens unless an operator
-// does something; over: nor then.
+// progress returns what the page shows of a job. ended: the job does not continue by itself.
+// over: an operator cannot resume it either.
 export function progress(job) {
   const ended = ends.includes(job.state);
   const back = job.state === "rolling_back";
@@ -28,7 +28,7 @@ export function progress(job) {
   return {
     ended, over: ended && job.state !== "rollback_failed", heading,
     rows: rows(job, ended, back),
-    note: [stopping ? "It stops as soon as the step at work lets it. Then everything made so far is removed, and the address is free again." : "",
+    note: [stopping ? "It stops as soon as the current step allows it. Then everything made so far is removed, and the address is free again." : "",
       back ? "Everything made so far is removed; then the address is free again." : "",
       job.waitingFor && !stopping ? wait(job) : ""].filter(Boolean).join(" "),
     reason: reason(job, ended),
@@ -38,14 +38,14 @@ export function progress(job) {
   };
 }
 
-// rows are the steps as lines: state (of its mark), label, what a screen reader
-// hears of its state, and what else there is to say.
+// rows returns a line for each step: state (for its mark), label, word (its state for screen
+// readers) and detail.
 function rows(job, ended, back) {
   const undoing = back ? job.steps.findLast((step) => !["pending", "undone"].includes(step.state)) : null;
   const { code, step: broken } = job.error || {};
   return job.steps.map((step) => {
     const label = labels[step.name] || step.name;
-    const failed = step.name === broken && code !== "canceled"; // though it is undone by now
+    const failed = step.name === broken && code !== "canceled"; // shown as failed even if it is undone by now
     const state = failed ? "failed" : step === undoing ? "started" : step.state;
     let detail = step.state === "undone" || failed ? "" : step.note || "";
     if (step.state === "started" && step.percent) detail = [`${step.percent}%`, detail].filter(Boolean).join(" · ");
@@ -58,34 +58,34 @@ function rows(job, ended, back) {
   });
 }
 
-// wait says what the job waits for; the server's own sentence, if it has one, says
-// it best, but for a retry, where that is what went wrong.
+// wait returns what the job waits for. The server's sentence replaces the general one,
+// except for a retry, where the server's sentence is the error.
 function wait(job) {
-  const general = job.waitingFor === "retry" || !job.waitingNote ? `${waits[job.waitingFor] || "It waits"}.` : "";
-  const next = job.nextAt ? `Next look at ${new Date(job.nextAt).toLocaleTimeString()}.` : "";
+  const general = job.waitingFor === "retry" || !job.waitingNote ? `${waits[job.waitingFor] || "Your site waits"}.` : "";
+  const next = job.nextAt ? `Next try at ${new Date(job.nextAt).toLocaleTimeString()}.` : "";
   return [general, job.waitingNote, next].filter(Boolean).join(" ");
 }
 
-// reason says why the job did not succeed, and what to do. What it says of what is
-// left holds at the end only, and a cancel is nobody's mistake.
+// reason returns why the job did not succeed and what to do. What to do is shown only at the
+// end, since the rollback may change it. A cancel is shown as a note, not as an error.
 function reason(job, ended) {
   if (!job.error) return { kind: "alert", lines: [] };
   const { code, message, action } = job.error;
   if (code === "canceled") return { kind: "note", lines: ended ? [message, action] : [] };
-  const todo = job.state !== "rollback_failed" ? action // there it is for the operator
-    : "Our operator has to finish this; you need not wait. Sign up again under another address, or contact support with the job’s id.";
+  const todo = job.state !== "rollback_failed" ? action // of a parked job the action is for the operator
+    : "You need not wait. Sign up again under another address, or contact support with the job’s id.";
   return { kind: "alert", lines: ended ? [message, todo] : [message] };
 }
 
-// urge is how much the way back to the form is urged: not at all where it says that
-// another try is in vain.
+// urge returns the class of the button that leads back to the form: quiet if another try of
+// the same signup would fail again.
 function urge(job) {
   return job.state === "rollback_failed" || hopeless.includes(job.error?.code) ? "quiet" : "primary";
 }
 
 function said(job, heading, ended) {
   if (ended) return [`${heading}.`, job.error?.message].filter(Boolean).join(" ");
-  if (job.waitingFor) return ""; // the note is said
+  if (job.waitingFor) return ""; // the note is announced instead
   const done = job.steps.filter((step) => step.state === "done").length;
   return heading === "Making your site" ? `${done} of ${job.steps.length} steps done.` : `${heading}.`;
 }

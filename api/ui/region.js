@@ -1,9 +1,9 @@
-// What the form offers of the lists of /choices, and what it guesses of them. No
-// part of the document is touched here, so that it can be tested without one.
+// What the form offers from the lists of /choices, and which values it guesses. This file
+// does not use the document, so it is tested without a browser.
 
-// guess is what the browser tells of the person's place and speech, as far as the
-// lists have it. Many who live elsewhere use an American browser, so the time zone
-// says more of the country than the language does.
+// guess derives country, language, time zone and currency from the browser's settings, as
+// far as the lists have them. The time zone is the better hint for the country, since many
+// people outside the United States use an American browser.
 export function guess(lists, { zone, languages }) {
   const known = (list, wish) => list.find((each) => each.toLowerCase() === wish.toLowerCase()) || "";
   const region = (languages[0] || "").split("-").slice(1).find((part) => part.length === 2) || "";
@@ -16,8 +16,9 @@ export function guess(lists, { zone, languages }) {
     currency: currencyOf(lists, country) };
 }
 
-// follow is what a change of the country changes with it. A zone of another country
-// does not stay: a select passes other countries as one types.
+// follow returns currency and time zone after the country was changed. A time zone of
+// another country is not kept: it may come from a country that the select passed while the
+// person was typing.
 export function follow(lists, code, zone) {
   const country = lists.countries.find((each) => each.code === code);
   const own = zonesOf(lists, country);
@@ -25,7 +26,8 @@ export function follow(lists, code, zone) {
   return { currency: currencyOf(lists, country), timezone };
 }
 
-// groups are the options of a field, [value, text] each, under their headings.
+// groups returns the options of a field as [heading, [[value, text], …]]; an empty heading
+// means no group.
 export function groups(lists, field, code = "") {
   switch (field) {
     case "country":
@@ -39,7 +41,8 @@ export function groups(lists, field, code = "") {
   }
 }
 
-// The country's own zones come first. A zone is found by its city as one types.
+// zoneGroups lists the country's own zones first. The text of a zone is its city, so that
+// typing the city selects it.
 function zoneGroups(lists, country) {
   const own = zonesOf(lists, country);
   const out = new Map(own.length ? [[country.name, own.map((zone) => [zone, city(zone)])]] : []);

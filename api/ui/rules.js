@@ -1,4 +1,4 @@
-// The password rules, as the server has them, ticked as they are met.
+// The password rules, the same as the server's. Each is marked when it is met.
 import { $, say } from "./dom.js";
 
 const same = (a, b) => b !== "" && a.toLowerCase() === b.toLowerCase();

@@ -6,7 +6,7 @@ package ui
 
 import "embed"
 
-// Files are the page's files, index.html among them.
+// Files are the files of the page, with index.html.
 //
 //go:embed *.html *.css *.js *.svg
 var Files embed.FS

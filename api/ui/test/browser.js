@@ -1,5 +1,5 @@
-// A browser and a "nexus dev" for the tests of the page. The browser is Chromium,
-// spoken to by its DevTools protocol through two pipes.
+// Starts a browser and a "nexus dev" for the tests of the page. The browser is Chromium; the
+// tests control it by the DevTools protocol through two pipes.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -20,7 +20,7 @@ async function started(t, command, args, options) {
   return child;
 }
 
-// serve starts "nexus dev" with some settings and gives its address.
+// serve starts "nexus dev" with these settings and returns its address.
 export async function serve(t, env = {}) {
   const child = await started(t, process.env.NEXUS || "nexus", ["dev"], { stdio: ["ignore", "pipe", "ignore"],
     env: { NEXUS_HTTP_ADDR: "127.0.0.1:0", NEXUS_SANDBOX_ADDR: "127.0.0.1:0", NEXUS_TOKENS: "test:operate:0123456789abcdef", ...env } });
@@ -71,7 +71,7 @@ export class Browser {
     });
   }
 
-  // open loads an address on a small screen, for a person in Berlin.
+  // open loads an address on a small screen, with the time zone Europe/Berlin unless given.
   async open(url, { zone = "Europe/Berlin", rules = {} } = {}) {
     const { browserContextId } = await this.send("Target.createBrowserContext");
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank", browserContextId });
@@ -90,8 +90,8 @@ export class Browser {
   }
 }
 
-// Page is one tab. rules are answers in place of the server's, by the path: a status, 0
-// for none, or a body. faults are what the page's own code threw.
+// Page is one tab. rules are answers that replace those of the server, by path: a status, a
+// body, or 0 for no answer. faults are the errors that the page's code threw.
 class Page {
   faults = [];
   sent = []; // bodies of signups
@@ -122,7 +122,7 @@ class Page {
     return result.value;
   }
 
-  // until waits for something to become true on the page, 30 s at most.
+  // until waits until an expression is true on the page, 30 s at most.
   async until(expression) {
     for (const end = Date.now() + 30_000; ;) {
       if (await this.eval(`Boolean(${expression})`).catch(() => false)) return;
@@ -131,7 +131,7 @@ class Page {
     }
   }
 
-  // text is what a person reads in an element; empty if it is not shown.
+  // text returns the visible text of an element; empty if it is not shown.
   text(id) {
     return this.eval(`((e) => e.checkVisibility() ? e.innerText.trim() : "")(document.getElementById("${id}"))`);
   }

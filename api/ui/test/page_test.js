@@ -1,4 +1,4 @@
-// The page in a real browser, on a small screen, beside a "nexus dev".
+// Tests the page of a "nexus dev" in a real browser, on a small screen.
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Browser, serve } from "./browser.js";
@@ -38,7 +38,7 @@ test("the signup page", async (t) => {
     assert.deepEqual([country, currency, language, timezone], ["JP", "JPY", "de", "Asia/Tokyo"]);
   });
 
-  await t.test("nothing is sent that no list has", async () => {
+  await t.test("a value that is in no list is not sent", async () => {
     for (const [name, options] of [["a zone the bench does not know", { zone: "America/Coyhaique" }],
       ["no lists", { rules: { "/choices": 503 } }], ["no answer", { rules: { "/choices": 0 } }]]) {
       const page = await visit(open, options);
@@ -51,7 +51,7 @@ test("the signup page", async (t) => {
     }
   });
 
-  await t.test("a failed step is marked, and the form is as it was", async () => {
+  await t.test("a failed step is marked, and the form keeps its values", async () => {
     const page = await signup({ organizationName: "Broken", subdomain: "broken", email: "fail-apps@example.com" });
     await page.until(`document.title.startsWith("Your site could not be made")`);
     assert.match(await page.eval(`document.querySelector("#steps .failed").innerText`), /Installing ERPNext\s*: failed/);
@@ -59,12 +59,12 @@ test("the signup page", async (t) => {
     assert.equal(await page.eval(`again.innerText + "," + again.className`), "Back to the form,quiet");
     await page.click("#again");
     assert.equal(await page.eval(`[organizationName, subdomain, email, password].map((field) => field.value).join()`), "Broken,broken,fail-apps@example.com,");
-    assert.match(await page.text("remark"), /but for the password/);
+    assert.match(await page.text("remark"), /except for the password/);
     assert.equal(await page.eval(`document.querySelectorAll("#rules .met").length`), 0);
     await page.until(`document.getElementById("subdomain-state").innerText === "broken.${domain} is free."`);
   });
 
-  await t.test("a job that is asked to stop says so", async () => {
+  await t.test("the page shows that a cancel was requested", async () => {
     const page = await signup({ organizationName: "Stopped", email: "slow-site@example.com" });
     await page.until(`document.querySelector("#steps .done")`);
     await page.click("#cancel");
@@ -88,7 +88,7 @@ test("the signup page", async (t) => {
     assert.deepEqual(await late.eval("[...new Set(titles)]"), ["Making your site · Nexus"], "an answer that is older than what is shown");
   });
 
-  await t.test("offline, the form says so in sight, and goes on later", async () => {
+  await t.test("offline, the form shows a visible message, and continues when online", async () => {
     const page = await visit(open);
     await page.fill({ organizationName: "Offline" });
     await page.offline(true);
@@ -100,7 +100,7 @@ test("the signup page", async (t) => {
     await page.until(shown("job"));
   });
 
-  await t.test("offline, the job says so, and is followed again", async () => {
+  await t.test("offline, the job shows a message, and is followed again when online", async () => {
     const page = await signup({ organizationName: "Tunnel", email: "slow-site@example.com" });
     await page.until(`document.querySelector("#steps .done")`);
     await page.offline(true);
@@ -109,14 +109,14 @@ test("the signup page", async (t) => {
     await page.until(shown("done"));
   });
 
-  await t.test("the key is shown once, elsewhere a note says what to do", async () => {
+  await t.test("the key is shown once; afterwards a note says what to do", async () => {
     const page = await signup({ organizationName: "Ready" });
     await page.until(shown("done"));
     const address = await page.eval("location.href");
     await page.click("#show-key");
     await page.until(`!document.getElementById("pair").hidden`);
     assert.match(await page.text("api-secret"), /^\w{20,}$/);
-    for (const [url, want] of [[address, /ask the operator/], [address.split("&")[0], /lost its end/], [address + "x", /lost its end/]]) {
+    for (const [url, want] of [[address, /ask the operator/], [address.split("&")[0], /is incomplete/], [address + "x", /is incomplete/]]) {
       const other = await visit(url);
       await other.until(shown("done"));
       if (url.includes("claim")) await other.click("#show-key");
@@ -127,15 +127,15 @@ test("the signup page", async (t) => {
     }
   });
 
-  await t.test("where nobody may sign up there is no form", async () => {
-    for (const [mode, want] of [["closed", "Signing up is closed"], ["token", "Signing up takes a token"]]) {
+  await t.test("if signups are closed, there is no form", async () => {
+    for (const [mode, want] of [["closed", "Signing up is closed"], ["token", "Signing up needs a token"]]) {
       const page = await visit(await serve(t, { NEXUS_SIGNUP: mode }));
       assert.equal(await page.eval(`[...document.querySelectorAll("h1")].filter((h) => h.checkVisibility()).map((h) => h.innerText).join()`), want);
       assert.ok((await page.eval("document.title")).startsWith(want));
     }
   });
 
-  await t.test("nothing is cut, and nothing is thrown", async () => {
+  await t.test("no text is cut off, and no error is thrown", async () => {
     const page = await visit(open);
     assert.equal(await page.text("suffix"), `.${domain}`);
     assert.ok(await page.eval(`suffix.scrollWidth <= suffix.clientWidth`), "the domain is cut");

@@ -4,13 +4,13 @@ import { progress } from "../progress.js";
 
 const names = ["reserve", "site", "apps", "user", "plan", "api_key", "verify", "activate"];
 
-// job is a job whose steps have these states, one letter each.
+// job returns a job whose steps have these states, one letter for each.
 function job(state, letters, more = {}) {
   const states = { p: "pending", s: "started", d: "done", f: "failed", u: "undone" };
   return { id: "0", site: "acme.example.com", state, steps: names.map((name, i) => ({ name, state: states[letters[i]] })), ...more };
 }
 
-// marks are the steps' states as they are shown, one letter each.
+// marks returns the states of the steps as they are shown, one letter for each.
 const marks = (shown) => shown.rows.map(({ state, word }) => state === "undone" ? "u" : word === "not reached" ? "-" : state[0]).join("");
 
 const refused = { code: "not_found", step: "apps", message: "The app is missing.", action: "Trying the same again will not help." };
@@ -18,7 +18,7 @@ const away = { code: "unavailable", step: "site", message: "The bench is away.",
 const canceled = { code: "canceled", step: "apps", message: "The job was canceled.", action: "You can sign up again." };
 const stuck = { code: "undo_failed", step: "site", message: "The site cannot be dropped.", action: "An operator has to look at the bench." };
 
-test("each state of a job says what it is, and offers what can be done", () => {
+test("each state has its heading, marks, note and buttons", () => {
   const rows = [
     ["queued", job("queued", "pppppppp"), "Making your site", "pppppppp", { cancelable: true }],
     ["running", job("running", "ddsppppp"), "Making your site", "ddsppppp", { cancelable: true }],
@@ -27,11 +27,11 @@ test("each state of a job says what it is, and offers what can be done", () => {
     ["stopping while it waits", job("waiting", "ddfppppp", { cancelAsked: true, waitingFor: "bench" }), "Stopping", "ddfppppp", { note: /^It stops.*free again\.$/ }],
     ["rolling back after a cancel", job("rolling_back", "dduppppp", { error: canceled, cancelAsked: true }), "Removing what was made", "dsu-----", { note: /removed/ }],
     ["rolling back after a failure", job("rolling_back", "ddfppppp", { error: refused }), "Removing what was made", "ddf-----", { note: /removed/, alert: 1 }],
-    ["failed, in vain", job("failed", "uuuppppp", { error: refused }), "Your site could not be made", "uuf-----", { ended: true, over: true, again: "quiet", alert: 2 }],
-    ["failed, by chance", job("failed", "uupppppp", { error: away }), "Your site could not be made", "uf------", { ended: true, over: true, again: "primary", alert: 2 }],
-    ["failed, no word why", job("failed", "uupppppp"), "Your site could not be made", "uu------", { ended: true, over: true, again: "primary" }],
+    ["failed, another try is useless", job("failed", "uuuppppp", { error: refused }), "Your site could not be made", "uuf-----", { ended: true, over: true, again: "quiet", alert: 2 }],
+    ["failed, another try may help", job("failed", "uupppppp", { error: away }), "Your site could not be made", "uf------", { ended: true, over: true, again: "primary", alert: 2 }],
+    ["failed, without an error", job("failed", "uupppppp"), "Your site could not be made", "uu------", { ended: true, over: true, again: "primary" }],
     ["canceled", job("canceled", "uuuppppp", { error: canceled }), "Canceled", "uuu-----", { ended: true, over: true, again: "primary", remark: 2 }],
-    ["parked", job("rollback_failed", "dduppppp", { error: stuck }), "We have to look at this ourselves", "dfu-----", { ended: true, again: "quiet", alert: 2 }],
+    ["parked", job("rollback_failed", "dduppppp", { error: stuck }), "Our operator has to finish this", "dfu-----", { ended: true, again: "quiet", alert: 2 }],
     ["succeeded", job("succeeded", "dddddddd"), "Making your site", "dddddddd", { ended: true, over: true }],
   ];
   for (const [name, given, heading, states, want] of rows) {
@@ -46,16 +46,16 @@ test("each state of a job says what it is, and offers what can be done", () => {
   }
 });
 
-test("a failed step is named for those who do not see the mark", () => {
+test("a failed step has a word for screen readers", () => {
   const row = progress(job("failed", "uuuppppp", { error: refused })).rows[2];
   assert.deepEqual(row, { state: "failed", label: "Installing ERPNext", word: "failed", detail: "" });
   assert.equal(progress(job("rolling_back", "ddfppppp", { error: refused })).rows[2].detail, "Being removed");
   assert.equal(progress(job("rollback_failed", "dduppppp", { error: stuck })).rows[1].detail, "Could not be removed");
   assert.deepEqual(progress(job("failed", "uuuppppp", { error: refused })).reason.lines, [refused.message, refused.action]);
-  assert.match(progress(job("rollback_failed", "dduppppp", { error: stuck })).reason.lines[1], /you need not wait/, "what the operator has to do is not for the person");
+  assert.match(progress(job("rollback_failed", "dduppppp", { error: stuck })).reason.lines[1], /You need not wait/, "the action is for the operator, not for the person");
 });
 
-test("what is said aloud", () => {
+test("what screen readers announce", () => {
   const rows = [
     [job("running", "ddsppppp"), "2 of 8 steps done."],
     [job("running", "ddsppppp", { cancelAsked: true }), "Stopping."],
@@ -67,15 +67,15 @@ test("what is said aloud", () => {
   for (const [given, want] of rows) assert.equal(progress(given).said, want);
 });
 
-test("a wait says what for, in the server's words if it has some", () => {
+test("a wait shows its reason, in the server's sentence if there is one", () => {
   const note = (more) => progress(job("waiting", "ddfppppp", more)).note;
   assert.equal(note({ waitingFor: "capacity", waitingNote: "Three are before you." }), "Three are before you.");
-  assert.equal(note({ waitingFor: "retry", waitingNote: "The disk is full." }), "A step did not work at once; it is tried again. The disk is full.");
-  assert.equal(note({ waitingFor: "new" }), "It waits.");
-  assert.match(note({ waitingFor: "bench", nextAt: "2026-01-01T10:00:00Z" }), /Next look at .*\.$/);
+  assert.equal(note({ waitingFor: "retry", waitingNote: "The disk is full." }), "A step failed and is tried again. The disk is full.");
+  assert.equal(note({ waitingFor: "new" }), "Your site waits.");
+  assert.match(note({ waitingFor: "bench", nextAt: "2026-01-01T10:00:00Z" }), /Next try at .*\.$/);
 });
 
-test("a step tells how far it is", () => {
+test("a step shows its percentage and its note", () => {
   const given = job("running", "dspppppp");
   Object.assign(given.steps[1], { percent: 40, note: "Tables" });
   assert.equal(progress(given).rows[1].detail, "40% · Tables");

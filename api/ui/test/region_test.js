@@ -17,18 +17,18 @@ const lists = {
 };
 const none = { countries: [], currencies: [], languages: [], timezones: [] };
 
-test("only what the lists have is guessed", () => {
+test("only values of the lists are guessed", () => {
   const rows = [
     ["usual", "Europe/Berlin", ["de-DE", "en"], "DE de Europe/Berlin EUR"],
     ["American browser in Germany", "Europe/Berlin", ["en-US"], "DE en Europe/Berlin EUR"],
     ["zone of two countries", "Europe/Zurich", ["de-CH"], "CH de Europe/Zurich CHF"],
-    ["zone of two countries, no word which", "Europe/Zurich", ["de"], " de Europe/Zurich "],
+    ["zone of two countries, no region", "Europe/Zurich", ["de"], " de Europe/Zurich "],
     ["unknown zone", "America/Coyhaique", ["es-CL"], "CL   CLP"],
     ["unknown zone and country", "Mars/Base", ["xx-XX"], "   "],
     ["currency not listed", "Asia/Gone", ["ko-KP"], "KP   "],
     ["no region, a script", "UTC", ["zh-Hans", "pt-br"], " pt-BR UTC "],
     ["script and region", "UTC", ["de-Latn-DE"], "DE de UTC EUR"],
-    ["nothing told", undefined, [], "   "],
+    ["no settings", undefined, [], "   "],
   ];
   for (const [name, zone, languages, want] of rows) {
     const got = guess(lists, { zone, languages });
@@ -37,7 +37,7 @@ test("only what the lists have is guessed", () => {
   assert.deepEqual(guess(none, { zone: "Europe/Berlin", languages: ["de-DE"] }), { country: "", language: "", timezone: "", currency: "" });
 });
 
-test("a country brings its currency, and no zone of another country stays", () => {
+test("a country sets its currency, and a zone of another country is not kept", () => {
   const rows = [
     ["DE", "", "EUR Europe/Berlin"], ["CL", "Pacific/Easter", "CLP Pacific/Easter"], ["CL", "Europe/Berlin", "CLP "],
     ["KP", "Europe/Berlin", " Europe/Berlin"], ["", "Europe/Berlin", " Europe/Berlin"],
