@@ -1,4 +1,4 @@
-"""What .ci/fuzz adds to schemathesis: claim tokens, the events of streams, a summary."""
+"""Extends schemathesis for .ci/fuzz: claim tokens, a check of event streams, a summary."""
 import collections
 import json
 import os
@@ -12,7 +12,7 @@ claims = {}  # the claim token of each job that has one
 
 @schemathesis.auth(refresh_interval=None)
 class Token:
-    """The operator's token, and where the contract wants it, the claim token of the job once that is over."""
+    """Sends the operator's token. To pick up credentials, it waits for the job and sends its claim token."""
 
     def get(self, case, ctx):
         job = (case.path_parameters or {}).get("id")
@@ -32,7 +32,7 @@ def after_call(context, case, response):
         if "claimToken" in answer:
             claims[answer["jobId"]] = answer["claimToken"]
     if case.operation.label == "POST /benches/{name}/{verb}" and response.status_code == 200:
-        # A bench that takes nothing on would leave nothing to test.
+        # Open the bench again: while it is paused or drained, no site is made.
         ask(case, "POST", "/benches/" + json.loads(response.content)["name"] + "/resume", headers=response.request.headers)
 
 
@@ -42,7 +42,7 @@ def ask(case, method, path, **more):
 
 @schemathesis.check
 def events(ctx, response, case):
-    """Holds each event of a stream against the schema that the contract names in words."""
+    """Checks each event of a stream against its schema, which the contract names only in a description."""
     if response.headers.get("content-type") != ["text/event-stream"]:
         return
     for line in response.content.decode().splitlines():
@@ -53,12 +53,12 @@ def events(ctx, response, case):
             components = case.operation.schema.raw_schema["components"]
             validator = jsonschema_rs.validator_for({"$ref": "#/components/schemas/" + schema, "components": components})
             wrong = [error.message for error in validator.iter_errors(json.loads(text))]
-            assert not wrong, f"this event is no {schema}: {text}\n{wrong}"
+            assert not wrong, f"this event does not fit the schema {schema}: {text}\n{wrong}"
 
 
 @schemathesis.check
 class summary:
-    """Counts the answers, and notes which sites were signed up."""
+    """Counts the answers by operation and status, and writes the sites of accepted signups to the file signups."""
 
     def __init__(self):
         self.answers = collections.defaultdict(collections.Counter)
