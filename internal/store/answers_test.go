@@ -17,8 +17,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// ownRedis is a real server that a test may spoil, and a client of its operator;
-// nil where there is no redis-server, as in onBoth.
+// ownRedis starts a redis-server that only this test uses, and returns a client with all
+// rights; nil if redis-server is not in PATH.
 func ownRedis(t *testing.T, more ...string) *redis.Client {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
@@ -46,7 +46,7 @@ func ownRedis(t *testing.T, more ...string) *redis.Client {
 	return rdb
 }
 
-// as is a store of a user of that server.
+// as returns a store, and its client, that connects as this user.
 func as(t *testing.T, admin *redis.Client, user, password string) (*store.Store, *redis.Client) {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: admin.Options().Addr, Username: user, Password: password, MaxRetries: -1, PoolSize: 2})
@@ -61,7 +61,7 @@ func do(t *testing.T, rdb *redis.Client, args ...any) {
 	}
 }
 
-// words splits a command of Redis for do; a colon stands for a space in a word.
+// words splits a command for Do at its spaces; a colon becomes a space within a word.
 func words(text string) (out []any) {
 	for _, word := range strings.Fields(text) {
 		out = append(out, strings.ReplaceAll(word, ":", " "))
@@ -69,14 +69,14 @@ func words(text string) (out []any) {
 	return out
 }
 
-// TestRealAnswers holds what a real server answers when it is ill: nothing is half
-// written, the error says that a later try may do, and readiness says what is wrong.
+// TestRealAnswers: while a real server cannot take writes, no script writes a part of its
+// changes, the error tells the caller to try later, and readiness says what is wrong.
 func TestRealAnswers(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, ill string
-		say       string // of readiness
-		fit       bool   // a process may start
+		say       string // what readiness says
+		fit       bool   // whether a process may start
 	}{
 		{"full", "CONFIG SET maxmemory 1", "used all of its maxmemory", true},
 		{"a replica", "REPLICAOF 127.0.0.1 1", "is a replica and takes no writes", true},
@@ -98,7 +98,7 @@ func TestRealAnswers(t *testing.T) {
 				t.Fatalf("before: %q", problems)
 			}
 			for step := range strings.SplitSeq(tc.ill, "|") {
-				if step == "gone" { // the folder it saves to
+				if step == "gone" { // remove the folder to which the server saves
 					gone := filepath.Join(t.TempDir(), "gone")
 					if err := os.Mkdir(gone, 0o700); err != nil {
 						t.Fatal(err)
@@ -135,7 +135,7 @@ func TestRealAnswers(t *testing.T) {
 	}
 }
 
-// until waits for a condition, generously.
+// until waits until a condition is true, 30 s at most.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)

@@ -12,11 +12,11 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// pile is what a backlog of jobs that nobody has taken weighs.
+// pile is the size of a backlog of jobs that nobody has taken.
 type pile struct {
 	queue []string // asynq's pending tasks, in their order
-	other int      // its tasks in any other state
-	keys  int64    // in all of Redis
+	other int      // number of asynq's tasks in any other state
+	keys  int64    // number of keys in Redis
 }
 
 func (f *fixture) pile(t testing.TB) (p pile) {
@@ -34,10 +34,10 @@ func (f *fixture) pile(t testing.TB) (p pile) {
 	return p
 }
 
-// TestBacklogStaysLinear has more than a hundred jobs wait in a paused queue for more than
-// ten minutes, by Redis' clock, while a worker looks at them every other second;
-// then for ten minutes more while nobody looks. There is one task a job all the
-// time, in the order of the jobs, and looks become rare.
+// TestBacklogStaysLinear: 120 jobs wait in a paused queue for eleven minutes of Redis' clock
+// while a worker reads the due index every other second, and for eleven more while nobody
+// does. Each job has one task all the time, the tasks keep the order of the jobs, and a job
+// becomes due less and less often.
 func TestBacklogStaysLinear(t *testing.T) {
 	t.Parallel()
 	const jobs, away = 120, 11 * time.Minute
@@ -84,9 +84,9 @@ func TestBacklogStaysLinear(t *testing.T) {
 	}
 }
 
-// TestTaskGivenBackIsHandedOutSoon has a worker that cannot do a job take its task
-// off the queue and give it back, as asynq does it: the task is gone. However often
-// that happens, others get a turn seconds later.
+// TestTaskGivenBackIsHandedOutSoon: a worker that cannot do a job takes its task from the
+// queue and does not take the job, so the task is gone. However often that happens, the job
+// gets a new task within seconds.
 func TestTaskGivenBackIsHandedOutSoon(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

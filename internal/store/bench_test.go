@@ -21,7 +21,7 @@ func (f *fixture) bench(t testing.TB) nexus.BenchStatus {
 	return all[0]
 }
 
-// reserve takes a fresh job and asks for a slot.
+// reserve submits a job, takes it, and asks for a slot.
 func (f *fixture) reserve(t testing.TB, site nexus.SiteName) (*store.Lease, nexus.Job, error) {
 	t.Helper()
 	lease, job := f.take(t, f.submit(t, submission(site)).ID)
@@ -44,7 +44,7 @@ func TestPausedBenchBeginsNothingNew(t *testing.T) {
 				t.Fatalf("%+v", b)
 			}
 		}
-		// Drained: not even a teardown begins.
+		// Drained: not even a teardown starts.
 		down := f.submit(t, on(nexus.KindTeardown, "old.localhost"))
 		if _, _, taken, err := f.Take(t.Context(), down.ID, down.Dispatch); err != nil || taken != store.TakeCapacity {
 			t.Fatalf("a teardown on a drained bench: %s, %v", taken, err)
@@ -55,7 +55,7 @@ func TestPausedBenchBeginsNothingNew(t *testing.T) {
 		if err := f.SetBench(t.Context(), "main", nexus.BenchPaused, "op"); err != nil {
 			t.Fatal(err)
 		}
-		// Paused: what is new waits for the bench, what cleans up goes on.
+		// Paused: a provision waits for the bench, a clean-up continues.
 		lease, job, err := f.reserve(t, "new.localhost")
 		wantCode(t, err, nexus.Limit)
 		job.State, job.WaitingFor = nexus.Waiting, nexus.WaitBench
@@ -72,7 +72,7 @@ func TestPausedBenchBeginsNothingNew(t *testing.T) {
 		if err := f.SetBench(t.Context(), "main", nexus.BenchOpen, "op"); err != nil {
 			t.Fatal(err)
 		}
-		f.tick(t) // whoever waits is due at once
+		f.tick(t) // the waiting jobs are due at once
 		if after := f.job(t, job.ID); after.Dispatch <= before && after.Taken == before {
 			t.Fatalf("still waits: dispatch %d, taken %d", after.Dispatch, after.Taken)
 		}
@@ -98,7 +98,7 @@ func TestBreaker(t *testing.T) {
 			}
 			return until
 		}
-		// others are jobs on the same bench, each with a failure of its own.
+		// others lets n other jobs on the bench fail, once each.
 		others := func(n int, step nexus.StepName, code nexus.Code) (last time.Time) {
 			t.Helper()
 			for range n {
@@ -115,16 +115,16 @@ func TestBreaker(t *testing.T) {
 			}
 			return last
 		}
-		for range 10 { // one job's own trouble is not the bench's
+		for range 10 { // a job that fails repeatedly counts once
 			if until := blame(lease, "one", nexus.Timeout); !until.IsZero() {
 				t.Fatal("tripped by one job")
 			}
 		}
 		others(3, "one", nexus.Timeout)
-		others(1, "one", nexus.Unavailable) // another code: the row begins anew
+		others(1, "one", nexus.Unavailable) // another code: the count starts again
 		others(3, "one", nexus.Unavailable)
 		job.State = nexus.Running
-		if _, err := lease.Checkpoint(t.Context(), &job, "two", nexus.Event{}); err != nil { // another step: no news of this one
+		if _, err := lease.Checkpoint(t.Context(), &job, "two", nexus.Event{}); err != nil { // the success of another step does not count
 			t.Fatal(err)
 		}
 		if b := f.bench(t); b.Failures != 4 || b.Step != "one" || b.Code != nexus.Unavailable || b.Mode != nexus.BenchOpen {
@@ -136,7 +136,7 @@ func TestBreaker(t *testing.T) {
 		if _, _, err := f.reserve(t, "b.localhost"); nexus.CodeOf(err) != nexus.Limit {
 			t.Fatalf("a tripped bench admits: %v", err)
 		}
-		rest := func(d time.Duration) { // keeps the slot meanwhile
+		rest := func(d time.Duration) { // renews the lease meanwhile, so the job keeps its slot
 			for ; d > 0; d -= 10 * time.Second {
 				f.advance(10 * time.Second)
 				if _, err := lease.Renew(t.Context()); err != nil {
@@ -144,9 +144,9 @@ func TestBreaker(t *testing.T) {
 				}
 			}
 		}
-		rest(40 * time.Second) // its time is over: one may try
+		rest(40 * time.Second) // the pause is over: one job may try
 		if second := blame(lease, "one", nexus.Internal); second.IsZero() {
-			t.Fatal("a failure of the one that tries does not trip again")
+			t.Fatal("a failure of the job that tries does not trip the breaker again")
 		}
 		rest(70 * time.Second)
 		job.State = nexus.Running

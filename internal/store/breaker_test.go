@@ -8,8 +8,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// fails is a job on the bench that blames it and is parked; tripped is when the
-// bench is tried again, zero if it was not tripped.
+// fails lets a new job fail in a step and parks it. Tripped is the time at which the bench
+// is tried again; zero if the breaker did not trip.
 func (f *fixture) fails(t testing.TB, step nexus.StepName) (tripped time.Time) {
 	t.Helper()
 	lease, job, err := f.reserve(t, nexus.SiteName(nexus.NewJobID()[:8]+".localhost"))
@@ -25,7 +25,7 @@ func (f *fixture) fails(t testing.TB, step nexus.StepName) (tripped time.Time) {
 	return tripped
 }
 
-// trip lets a step fail until the breaker pauses the bench.
+// trip lets jobs fail in a step until the breaker pauses the bench.
 func (f *fixture) trip(t testing.TB, step nexus.StepName) {
 	t.Helper()
 	for range 4 {
@@ -36,7 +36,7 @@ func (f *fixture) trip(t testing.TB, step nexus.StepName) {
 	}
 }
 
-// works is a job on the bench that does one step, the last of its process.
+// works lets a new job succeed in one step.
 func (f *fixture) works(t testing.TB, step nexus.StepName) {
 	t.Helper()
 	lease, job, err := f.reserve(t, nexus.SiteName(nexus.NewJobID()[:8]+".localhost"))
@@ -48,7 +48,7 @@ func (f *fixture) works(t testing.TB, step nexus.StepName) {
 	}
 }
 
-// wantOpen holds that both of the bench's slots can be had.
+// wantOpen checks that the bench is open and both of its slots can be taken.
 func (f *fixture) wantOpen(t testing.TB) {
 	t.Helper()
 	if b := f.bench(t); b.Mode != nexus.BenchOpen || b.Failures != 0 || b.Step != "" || !b.Until.IsZero() {
@@ -61,9 +61,9 @@ func (f *fixture) wantOpen(t testing.TB) {
 	}
 }
 
-// TestBreakerHearsNothingWhilePaused: a step that began before the pause, and
-// succeeds in it, neither opens the bench nor makes the breaker forget what it
-// waits for; the success of one that tries it then does.
+// TestBreakerHearsNothingWhilePaused: a step that started before the pause and succeeds
+// during it neither opens the bench nor resets the breaker. The success of the job that
+// tries the bench afterwards does both.
 func TestBreakerHearsNothingWhilePaused(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -95,7 +95,7 @@ func TestBreakerHearsNothingWhilePaused(t *testing.T) {
 				if got := f.bench(t); got.Mode != nexus.BenchTripped || got.Step != want.Step || got.Code != want.Code || got.Failures != want.Failures {
 					t.Fatalf("paused as %+v, after a success in the pause %+v", want, got)
 				}
-				job.State = nexus.Succeeded // gives its slot back; refused when it is over already
+				job.State = nexus.Succeeded // gives the slot back; refused if the job is over already
 				_ = before.Finish(t.Context(), &job, "", nexus.Event{})
 				f.advance(31 * time.Second)
 				f.works(t, "one")
@@ -105,8 +105,8 @@ func TestBreakerHearsNothingWhilePaused(t *testing.T) {
 	}
 }
 
-// TestBreakerIsOfNewSites: what fails on a tenant that is there pauses nothing,
-// neither in a row nor while the bench is tried.
+// TestBreakerIsOfNewSites: failures of jobs on existing tenants never trip the breaker, not
+// in a row and not while the bench is tried.
 func TestBreakerIsOfNewSites(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -136,7 +136,7 @@ func TestBreakerIsOfNewSites(t *testing.T) {
 			t.Errorf("after teardowns that failed: %+v", b)
 		}
 		f.trip(t, "one")
-		f.advance(31 * time.Second) // it is tried from now on
+		f.advance(31 * time.Second) // the bench is tried from now on
 		if until := blame(sites[5]); !until.IsZero() {
 			t.Errorf("a teardown that fails while the bench is tried trips it until %s", until)
 		}
@@ -145,7 +145,8 @@ func TestBreakerIsOfNewSites(t *testing.T) {
 	})
 }
 
-// TestBreakerHearsOfTheLastStep: it ends with the job, in one script.
+// TestBreakerHearsOfTheLastStep: the success of a job's last step, which is written with the
+// end of the job, counts too.
 func TestBreakerHearsOfTheLastStep(t *testing.T) {
 	t.Parallel()
 	t.Run("it closes a bench that is tried", func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestBreakerHearsOfTheLastStep(t *testing.T) {
 			f.bench(t)
 			f.trip(t, "two")
 			f.advance(31 * time.Second)
-			f.works(t, "one") // another step: no news of this one
+			f.works(t, "one") // the success of another step does not count
 			if b := f.bench(t); b.Mode == nexus.BenchOpen {
 				t.Fatalf("opened by another step: %+v", b)
 			}

@@ -9,8 +9,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestCancelOfOneWay: what cannot be taken back can be canceled until it begins,
-// and never after.
+// TestCancelOfOneWay: a job that cannot be undone can be canceled until it starts, and not
+// after that.
 func TestCancelOfOneWay(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []nexus.Kind{nexus.KindTeardown, nexus.KindRotateKey} {
@@ -51,14 +51,14 @@ func TestCancelOfOneWay(t *testing.T) {
 	}
 }
 
-// TestCanceledPurge: a purge that somebody stopped leaves the tenant suspended for
-// as long as they like. An operator's own deletion leaves the purge date as it was.
+// TestCanceledPurge: the cancel of a purge by date leaves the tenant suspended without a
+// purge date. The cancel of an operator's own removal keeps the purge date.
 func TestCanceledPurge(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		rest time.Duration
-		kept bool // the purge date
+		kept bool // whether the purge date is kept
 	}{
 		{name: "of the grace that is over", rest: nexus.NameRest},
 		{name: "of an operator", kept: true},
@@ -85,7 +85,7 @@ func TestCanceledPurge(t *testing.T) {
 				if sites := f.purges(t); (len(sites) > 0) != tc.kept {
 					t.Errorf("a month later it is to be removed: %v", sites)
 				}
-				if !tc.kept { // it can be opened, or closed anew
+				if !tc.kept { // the tenant can be restored and suspended again
 					f.ended(t, f.submit(t, on(nexus.KindRestore, site)).ID, nexus.Succeeded)
 					f.ended(t, f.submit(t, on(nexus.KindSuspend, site)).ID, nexus.Succeeded)
 					if row := f.tenant(t, site); row.PurgeAt.IsZero() {

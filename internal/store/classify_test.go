@@ -10,8 +10,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestRedisAnswers holds which of Redis' errors a later try may heal: those are
-// waited out, while a broken script is nobody's to wait for.
+// TestRedisAnswers: an error of Redis that passes is unavailable, so callers try again; an
+// error of a script is internal.
 func TestRedisAnswers(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -37,10 +37,10 @@ func TestRedisAnswers(t *testing.T) {
 			t.Parallel()
 			m := miniredis.RunT(t)
 			rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1})
-			defer rdb.Close() //nolint:errcheck // of a test
+			defer rdb.Close() //nolint:errcheck // only a test
 			s := store.New(rdb, store.Options{Embedded: true})
 			sub := submission("acme.localhost")
-			if _, _, err := s.Submit(t.Context(), sub); err != nil { // the connection and the script are there
+			if _, _, err := s.Submit(t.Context(), sub); err != nil { // opens the connection and loads the script
 				t.Fatal(err)
 			}
 			m.SetError(tc.answer)

@@ -15,8 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// crowded is a bench with so many jobs in line for it, all of them due since a minute,
-// and a count of the commands that Redis was asked for, scripts' own included.
+// crowded returns a store with a bench for which this many jobs wait, all due for a minute.
+// Commands counts the commands of Redis, with those within scripts.
 func crowded(t *testing.T, waiters int) (f *fixture, commands *atomic.Int64) {
 	t.Helper()
 	m, now, commands := miniredis.RunT(t), time.Unix(1_790_000_000, 0), &atomic.Int64{}
@@ -42,12 +42,12 @@ func crowded(t *testing.T, waiters int) (f *fixture, commands *atomic.Int64) {
 	return f, commands
 }
 
-// atMost bounds the commands of one script, however many wait: some µs each, so that
-// it takes a few ms of Redis.
+// atMost is the most commands of one script, however many jobs wait. A command takes a few
+// µs, so a script takes a few ms.
 const atMost = 1200
 
-// TestCrowdCostsLittle: no script's work grows with the number of jobs that wait for a
-// bench: not when it is opened, when a slot is freed, nor when the due index is read.
+// TestCrowdCostsLittle: the cost of a script does not grow with the number of jobs that wait
+// for a bench: not when the bench is opened, a slot is freed, or the due index is read.
 func TestCrowdCostsLittle(t *testing.T) {
 	t.Parallel()
 	f, commands := crowded(t, 3000)
@@ -67,11 +67,11 @@ func TestCrowdCostsLittle(t *testing.T) {
 	job := f.submit(t, submission("first.localhost"))
 	count("an opened bench", func() error { return f.SetBench(t.Context(), "main", nexus.BenchOpen, "op") })
 	count("a take", func() (err error) { lease, job, _, err = f.Take(t.Context(), job.ID, 1); return err })
-	count("a reserve", func() error { _ = lease.Reserve(t.Context(), "main", "nx1"); return nil }) // in line
+	count("a reserve", func() error { _ = lease.Reserve(t.Context(), "main", "nx1"); return nil }) // joins the queue
 	job.State, job.WaitingFor = nexus.Waiting, nexus.WaitCapacity
 	count("a wait", func() error { return lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}) })
 	f.rdb.ZAdd(t.Context(), "{nexus}:slots:main", redis.Z{Score: float64(time.Unix(1_790_000_000, 0).Add(time.Hour).UnixMilli()), Member: "x"})
-	f.advance(100 * time.Second) // all of them are stale
+	f.advance(100 * time.Second) // all waiters are stale
 	count("a reserve behind stale ones", func() error {
 		next, _ := f.take(t, f.submit(t, submission("next.localhost")).ID)
 		_ = next.Reserve(t.Context(), "main", "nx2")
@@ -79,8 +79,8 @@ func TestCrowdCostsLittle(t *testing.T) {
 	})
 }
 
-// TestRescueWaitsBehindNobody: a lease that ran out is found by the next look, be there
-// thousands that are due for longer.
+// TestRescueWaitsBehindNobody: the next read of the due index finds an expired lease, even
+// if thousands of jobs have been due for longer.
 func TestRescueWaitsBehindNobody(t *testing.T) {
 	t.Parallel()
 	f, _ := crowded(t, 3000)
@@ -93,13 +93,13 @@ func TestRescueWaitsBehindNobody(t *testing.T) {
 	}
 }
 
-// TestFarWaitersLookSeldom: who stands far behind looks again by itself only now and
-// then, so that a long queue costs its workers little; who stands in front is roused
-// when there is room, though nobody gave a slot back.
+// TestFarWaitersLookSeldom: a job far behind in the queue asks for a slot rarely, so that a
+// long queue costs little. The first jobs of the queue become due when slots expire, though
+// no script freed them.
 func TestFarWaitersLookSeldom(t *testing.T) {
 	t.Parallel()
 	f, _ := crowded(t, 1000)
-	f.rdb.ZAdd(t.Context(), "{nexus}:slots:main", // of workers that are dead
+	f.rdb.ZAdd(t.Context(), "{nexus}:slots:main", // slots of dead workers
 		redis.Z{Score: float64(time.Unix(1_790_000_000, 0).Add(20 * time.Second).UnixMilli()), Member: "x"},
 		redis.Z{Score: float64(time.Unix(1_790_000_000, 0).Add(20 * time.Second).UnixMilli()), Member: "y"})
 	lease, job, err := f.reserve(t, "last.localhost")
@@ -112,7 +112,7 @@ func TestFarWaitersLookSeldom(t *testing.T) {
 	if rest := f.job(t, job.ID).NextAt.Sub(now); rest < 5*time.Minute || rest > time.Hour {
 		t.Errorf("number 1001 looks again after %s", rest)
 	}
-	for _, id := range f.rdb.ZRange(t.Context(), "{nexus}:waiters:main", 0, 999).Val() { // all rest for long
+	for _, id := range f.rdb.ZRange(t.Context(), "{nexus}:waiters:main", 0, 999).Val() { // all wait for an hour
 		f.rdb.HSet(t.Context(), "{nexus}:job:"+id, "nextAt", now.Add(time.Hour).UnixMilli())
 		f.rdb.ZAdd(t.Context(), "{nexus}:due", redis.Z{Score: float64(now.Add(time.Hour).UnixMilli()), Member: id})
 	}
@@ -125,8 +125,8 @@ func TestFarWaitersLookSeldom(t *testing.T) {
 	}
 }
 
-// TestSlotFreedBeforeTheWait: a slot that is freed after a job asked for one, and before
-// it rests, is its own: it does not sleep beside an idle bench.
+// TestSlotFreedBeforeTheWait: if a slot is freed after a job asked for one and before its
+// wait is written, the job is due at once and does not wait while the bench is idle.
 func TestSlotFreedBeforeTheWait(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) { // two slots

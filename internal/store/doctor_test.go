@@ -18,7 +18,7 @@ func TestMintGen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen := first + 500_000_000_000 // of a bench that outlived its registry: almost six days
+		seen := first + 500_000_000_000 // almost six days ahead, from a bench whose registry was lost
 		for _, above := range []nexus.Gen{0, seen, 0} {
 			gen, err := f.MintGen(t.Context(), above)
 			if err != nil || gen <= first || gen <= above {
@@ -102,8 +102,7 @@ func TestTurn(t *testing.T) {
 	})
 }
 
-// TestUnseen takes a job out of the only timer, as nothing of ours does: it is
-// told, and looked at again.
+// TestUnseen: a job that is missing in the due index is reported, and Look adds it again.
 func TestUnseen(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

@@ -10,8 +10,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// absurd are tokens that no clock has reached, as somebody wrote them where a bench
-// keeps the highest one it has seen.
+// absurd are tokens too far in the future to be genuine, as somebody may have written them
+// into the file in which a bench keeps the highest token it has seen.
 func (f *fixture) absurd(t testing.TB) []nexus.Gen {
 	now, err := f.Time(t.Context())
 	if err != nil {
@@ -20,8 +20,8 @@ func (f *fixture) absurd(t testing.TB) []nexus.Gen {
 	return []nexus.Gen{nexus.Gen(now.Add(nexus.GenAhead + time.Minute).UnixMicro()), 1<<53 - 1, 1 << 53, 1<<53 + 1, math.MaxInt64}
 }
 
-// TestMintIsNotPoisoned: a token from outside that cannot be one of ours is refused in
-// words, and changes nothing: the run keeps its own, and others get theirs.
+// TestMintIsNotPoisoned: an absurd token from a bench is refused with a sentence and changes
+// nothing: the run keeps its token, and other jobs get theirs.
 func TestMintIsNotPoisoned(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -41,7 +41,7 @@ func TestMintIsNotPoisoned(t *testing.T) {
 			t.Errorf("it owns its job no more: %v", err)
 		}
 		now, _ := f.Time(t.Context())
-		far := nexus.Gen(now.Add(nexus.GenAhead - time.Minute).UnixMicro()) // the farthest that can be ours
+		far := nexus.Gen(now.Add(nexus.GenAhead - time.Minute).UnixMicro()) // the latest token that counts as genuine
 		if err := lease.Raise(t.Context(), far); err != nil || lease.Gen() <= far {
 			t.Fatalf("raised to %d over %d: %v", lease.Gen(), far, err)
 		}
@@ -51,8 +51,8 @@ func TestMintIsNotPoisoned(t *testing.T) {
 	})
 }
 
-// TestPoisonedMintHeals: a registry that holds an absurd token, and jobs that got it,
-// goes on by itself: tokens are of the time again, and no two are the same.
+// TestPoisonedMintHeals: a registry with an absurd last token, and with jobs that have it,
+// recovers by itself: new tokens are from the clock again, and each is different.
 func TestPoisonedMintHeals(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"9007199254740991", "9007199254740993", "9223372036854775807", "9223372036854775808", "1e300", "-9e99", "soon", ""} {
@@ -85,8 +85,8 @@ func TestPoisonedMintHeals(t *testing.T) {
 	}
 }
 
-// TestRaiseIsAskedAgain: a run that lost the answer is no stranger: it renews, asks
-// again, and gets the token that it has. Its successor's arrival ends that.
+// TestRaiseIsAskedAgain: a run that lost the answer to a raise may renew its lease, and gets
+// the same token when it asks again, until another run takes the job.
 func TestRaiseIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

@@ -9,9 +9,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestOutOfTimeNeedsNoTurn: a job whose time is over gets the slot that cleaning
-// up has, be its bench full or paused; else it would wait, and block its name, for
-// ever.
+// TestOutOfTimeNeedsNoTurn: a job that is past its give-up time gets the extra slot of
+// clean-ups, even on a full or paused bench. Otherwise it would wait, and block its name,
+// forever.
 func TestOutOfTimeNeedsNoTurn(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -40,8 +40,8 @@ func TestOutOfTimeNeedsNoTurn(t *testing.T) {
 	})
 }
 
-// TestSealedPairOutlivesParking: an operator may come after days, and the pair
-// that is on the site is still known.
+// TestSealedPairOutlivesParking: the credentials of a parked job are kept, since an operator
+// may resume it days later and the site has this pair.
 func TestSealedPairOutlivesParking(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -66,8 +66,8 @@ func TestSealedPairOutlivesParking(t *testing.T) {
 	})
 }
 
-// TestCheckpointWhoseAnswerIsLost: who writes it again gets its answer, and the
-// journal has it once.
+// TestCheckpointWhoseAnswerIsLost: a repeated checkpoint gets the same answer and is written
+// once.
 func TestCheckpointWhoseAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

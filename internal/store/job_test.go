@@ -31,7 +31,7 @@ func TestSubmit(t *testing.T) {
 		before := f.dump(t)
 
 		again := sub
-		again.ID, again.Fingerprints = nexus.NewJobID(), []string{"k3=cc", "k2=aa"} // the keys were rotated since
+		again.ID, again.Fingerprints = nexus.NewJobID(), []string{"k3=cc", "k2=aa"} // the sealing keys were rotated meanwhile
 		same, replay, err := f.Submit(t.Context(), again)
 		if err != nil || !replay || same.ID != job.ID {
 			t.Fatalf("replay: %t, %s, %v", replay, same.ID, err)
@@ -46,7 +46,7 @@ func TestSubmit(t *testing.T) {
 		down.Kind = nexus.KindTeardown
 		_, _, err = f.Submit(t.Context(), down)
 		wantCode(t, err, nexus.NotFound)
-		down.Site = "acme.localhost" // its provision still lives
+		down.Site = "acme.localhost" // its provision is not over
 		_, _, err = f.Submit(t.Context(), down)
 		wantCode(t, err, nexus.Conflict)
 		if diff := cmp.Diff(before, f.dump(t)); diff != "" {
@@ -97,7 +97,7 @@ func TestGenNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		lease, _ := f.take(t, f.submit(t, submission("a.localhost")).ID)
-		seen := lease.Gen() + 5_000_000 // the bench has seen more than Redis remembers
+		seen := lease.Gen() + 5_000_000 // the bench has seen a later token than Redis
 		if err := lease.Raise(t.Context(), seen); err != nil || lease.Gen() != seen+1 {
 			t.Fatalf("raised to %d over %d: %v", lease.Gen(), seen, err)
 		}
@@ -135,7 +135,7 @@ func TestUntakenDispatchIsDeliveredAgainNotAnew(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
-		for range 20 { // a long queue: the task is pending all the while
+		for range 20 { // a long queue: the task stays pending
 			f.advance(70 * time.Second)
 			f.tick(t)
 		}
@@ -145,7 +145,7 @@ func TestUntakenDispatchIsDeliveredAgainNotAnew(t *testing.T) {
 		if n := f.rdb.LLen(t.Context(), "asynq:{provision}:pending").Val(); n != 1 {
 			t.Fatalf("%d tasks are pending, want 1", n)
 		}
-		// asynq loses the task, as an operator's delete or a failover would.
+		// asynq loses the task, as after a failover or an operator's delete.
 		f.rdb.Del(t.Context(), "asynq:{provision}:pending", "asynq:{provision}:t:"+string(id)+".1")
 		f.advance(70 * time.Second)
 		f.tick(t)
@@ -180,7 +180,7 @@ func TestFinish(t *testing.T) {
 		if err != nil || tenant.State != nexus.TenantActive || tenant.DB != "nx1" || tenant.Bench != "main" || tenant.Job != "" {
 			t.Fatalf("tenant %+v, %v", tenant, err)
 		}
-		for range 2 { // the one who picked up may ask again, a stranger may not
+		for range 2 { // the first pick-up may be repeated, another one may not
 			if got, err := f.Credentials(t.Context(), id, "me"); err != nil || got != "pair one" {
 				t.Fatalf("credentials %q, %v", got, err)
 			}
@@ -332,7 +332,7 @@ func TestAdmissionIsFirstComeFirstServed(t *testing.T) {
 		if err := leases[0].Finish(t.Context(), &jobs[0], "", nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
-		f.tick(t) // the end of a made c due at once, and only c
+		f.tick(t) // the end of a made only c due
 		if c, d := f.job(t, jobs[2].ID), f.job(t, jobs[3].ID); c.Dispatch != 2 || d.Dispatch != 1 {
 			t.Fatalf("dispatches: c %d, d %d", c.Dispatch, d.Dispatch)
 		}
@@ -377,7 +377,7 @@ func TestLists(t *testing.T) {
 			}
 			cursor = next
 		}
-		slices.Sort(got) // on a real server all five are of one millisecond
+		slices.Sort(got) // on a real server all five may be of the same millisecond
 		slices.Sort(want)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("jobs listed once each:\n%s", diff)

@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestJournalKeepsTheSteps: what is read of a finished job's journal is what was written,
-// with times in milliseconds.
+// TestJournalKeepsTheSteps: the journal of a finished job is read as it was written, with
+// times in milliseconds.
 func TestJournalKeepsTheSteps(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 11, 29, 6, 54, 59, 680_000_000, time.UTC)
@@ -45,7 +45,7 @@ func TestJournalKeepsTheSteps(t *testing.T) {
 	})
 }
 
-// TestJournalForm holds the stored form, which later versions have to read.
+// TestJournalForm pins the stored form, which later versions must be able to read.
 func TestJournalForm(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 29, 6, 54, 59, 680_000_000, time.UTC)
@@ -60,8 +60,8 @@ func TestJournalForm(t *testing.T) {
 	}
 }
 
-// TestEventsKeepTheirAttempts: the number of an attempt is read as it was written, and a
-// wait, which has none, gets none.
+// TestEventsKeepTheirAttempts: the number of an attempt is read as it was written, and an
+// event of a wait has none.
 func TestEventsKeepTheirAttempts(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

@@ -8,14 +8,14 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestLateCheckpoint: a write of the journal that was long on its way, and comes after a
-// later one of the same run, changes nothing.
+// TestLateCheckpoint: a checkpoint that arrives after a later one of the same run changes
+// nothing.
 func TestLateCheckpoint(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("a.localhost")).ID
 		lease, job := f.take(t, id)
-		early := store.LeaseAt(f.Store, id, lease.Gen()) // its first write is long on its way
+		early := store.LeaseAt(f.Store, id, lease.Gen()) // its first write is delayed
 		late := job
 		late.Steps = []nexus.Step{{Name: "one", State: nexus.StepStarted, Percent: 50}, {Name: "two", State: nexus.StepPending}}
 		job.State = nexus.Running
@@ -32,7 +32,7 @@ func TestLateCheckpoint(t *testing.T) {
 		if after := f.dump(t); after["{nexus}:job:"+string(id)] != before["{nexus}:job:"+string(id)] || after["{nexus}:events:"+string(id)] != before["{nexus}:events:"+string(id)] {
 			t.Errorf("the journal was put back:\n%s\n%s", before, after)
 		}
-		// The next owner's writes are numbered anew.
+		// The writes of the next owner are numbered from one.
 		if err := lease.GiveUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -44,8 +44,8 @@ func TestLateCheckpoint(t *testing.T) {
 	})
 }
 
-// TestRunsKeepTheirSlots: runs that could not renew for longer than a slot lives are at
-// work all the same, and nobody new is admitted beside them.
+// TestRunsKeepTheirSlots: runs that could not renew for longer than a slot lasts get their
+// slots again, and no new job is admitted beside them.
 func TestRunsKeepTheirSlots(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) { // two slots
@@ -58,10 +58,10 @@ func TestRunsKeepTheirSlots(t *testing.T) {
 			}
 			held = append(held, lease)
 		}
-		f.advance(25 * time.Second) // Redis was away
+		f.advance(25 * time.Second) // Redis could not be reached
 		_, _, err := f.reserve(t, "early.localhost")
 		if err != nil {
-			t.Fatal(err) // it comes before the others have renewed
+			t.Fatal(err) // this renewal is before the others
 		}
 		for _, lease := range held {
 			if _, err := lease.Renew(t.Context()); err != nil {
@@ -77,8 +77,8 @@ func TestRunsKeepTheirSlots(t *testing.T) {
 	})
 }
 
-// TestRetryKeepsItsPlace: a half-made site that rests before a retry, and meets a full
-// bench then, goes before all that asked later and have not begun.
+// TestRetryKeepsItsPlace: a job that waits for a retry, and then finds the bench full, gets
+// the next slot before jobs that asked later.
 func TestRetryKeepsItsPlace(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) { // two slots
@@ -97,7 +97,7 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 		if err := half.Wait(t.Context(), &job, time.Second, nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
-		f.tick(t) // the first in line has its slot now
+		f.tick(t) // the first waiter has its slot now
 		if err := f.mustLease(t, waiting[0].ID).Reserve(t.Context(), "main", "nxw"); err != nil {
 			t.Fatal(err)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestLeftJobSaysWhy: a job that no worker may do says why, to who watches it and to
-// who asks for readiness, until one takes it.
+// TestLeftJobSaysWhy: a job that no worker can do shows the reason to its watchers and in
+// readiness, until a worker takes it.
 func TestLeftJobSaysWhy(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -53,7 +53,7 @@ func TestLeftJobSaysWhy(t *testing.T) {
 	})
 }
 
-// TestLeave: a process that was told to go counts no more at once.
+// TestLeave: a process that stops is no longer counted.
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

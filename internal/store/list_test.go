@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestJobsIndexForgets: an entry goes when its record has expired, a few with each
-// job that is recorded; what still lives stays listed.
+// TestJobsIndexForgets: entries of expired records are removed, a few with each recorded
+// job; entries of existing records stay.
 func TestJobsIndexForgets(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -41,20 +41,20 @@ func TestJobsIndexForgets(t *testing.T) {
 	})
 }
 
-// TestListsByState: a page is full or the last, however rare the state; records that
-// have expired, or were moved by a worker of a former version, are not in the way.
+// TestListsByState: each page is full or the last one, however rare the state is, even with
+// entries whose records have expired or were moved by a worker of a former version.
 func TestListsByState(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		var canceled []nexus.Job
 		for i := range 620 {
 			job := f.submit(t, submission(nexus.SiteName(fmt.Sprintf("s%d.localhost", i))))
-			if i < 3 { // the oldest of all
+			if i < 3 { // the oldest jobs
 				if _, err := f.Cancel(t.Context(), job.ID, "op"); err != nil {
 					t.Fatal(err)
 				}
 				canceled = append(canceled, job)
-				f.advance(2 * time.Millisecond) // does nothing to a real server's clock
+				f.advance(2 * time.Millisecond) // has no effect on the clock of a real server
 			}
 		}
 		slices.SortFunc(canceled, func(a, b nexus.Job) int {
@@ -100,7 +100,7 @@ func TestListsByState(t *testing.T) {
 		if got := pages(store.JobFilter{State: nexus.Queued, Limit: 200}); len(got) != 617 {
 			t.Errorf("queued: %d", len(got))
 		}
-		f.advance(31 * 24 * time.Hour) // the records of the canceled are gone
+		f.advance(31 * 24 * time.Hour) // the records of the canceled jobs have expired
 		if got := pages(store.JobFilter{State: nexus.Canceled, Limit: 1}); len(got) != 0 {
 			t.Errorf("canceled, when their records are gone: %q", got)
 		}
@@ -110,7 +110,7 @@ func TestListsByState(t *testing.T) {
 	})
 }
 
-// TestListsAfterAFormerVersion: what a worker or an API of before recorded is found.
+// TestListsAfterAFormerVersion: jobs that a former version recorded are listed.
 func TestListsAfterAFormerVersion(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -136,7 +136,7 @@ func TestListsAfterAFormerVersion(t *testing.T) {
 		if got := count(fresh, nexus.Queued, nexus.TenantMaking); got != [2]int{3, 3} {
 			t.Errorf("after an upgrade %v are listed", got)
 		}
-		// A worker of before ends a job beside us.
+		// Meanwhile a worker of the former version ends a job.
 		f.rdb.HSet(t.Context(), "{nexus}:job:"+string(ids[0]), "state", "failed")
 		f.rdb.HSet(t.Context(), "{nexus}:tenant:s0.localhost", "state", "active")
 		if err := fresh.Reindex(t.Context()); err != nil {

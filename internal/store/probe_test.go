@@ -14,7 +14,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// rights reads those that the manual lists, as ACL SETUSER takes them.
+// rights returns the rights that the manual lists, in the form of ACL SETUSER.
 func rights(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/SETUP.md")
@@ -37,9 +37,8 @@ func grant(t *testing.T, admin *redis.Client, rights ...string) {
 	do(t, admin, args...)
 }
 
-// TestRights: with the rights that the manual lists nothing is missing; without any
-// one of them no process starts, readiness says why, and no script is broken off
-// after its first write.
+// TestRights: with the rights that the manual lists, everything works. Without any one of
+// them no process starts, readiness says why, and no script fails after its first write.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	admin := ownRedis(t)
@@ -57,11 +56,11 @@ func TestRights(t *testing.T) {
 	}
 	for i, right := range all {
 		if right == "-@dangerous" || right == "+info" || right == "resetchannels" {
-			continue // takes rights away; helps readiness alone
+			continue // removes rights, or is needed only for readiness
 		}
 		grant(t, admin, slices.Delete(slices.Clone(all), i, i+1)...)
 		s, _ := as(t, admin, "nexus", "secret")
-		if right == "+@connection" { // AUTH, HELLO and PING need none
+		if right == "+@connection" { // AUTH, HELLO and PING need no right
 			continue
 		}
 		err := s.Fit(t.Context())
@@ -76,7 +75,7 @@ func TestRights(t *testing.T) {
 		sub := submission("acme.localhost")
 		_, _, err = s.Submit(t.Context(), sub)
 		switch {
-		case err == nil: // asynq's part is repaired by the due index, and watchers look by themselves
+		case err == nil: // the due index replaces a lost task, and watchers also poll
 			do(t, admin, "FLUSHALL")
 		case nexus.CodeOf(err) != nexus.Unavailable:
 			t.Errorf("without %s a signup ends with %v", right, err)
@@ -86,7 +85,8 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// TestSubmitNeedsAllItsRights: a script that fails is not undone.
+// TestSubmitNeedsAllItsRights: a submit without all rights writes nothing, since Redis does
+// not undo a script that fails.
 func TestSubmitNeedsAllItsRights(t *testing.T) {
 	t.Parallel()
 	admin := ownRedis(t)
@@ -111,7 +111,7 @@ func whole(t *testing.T, rdb *redis.Client) string {
 	return strings.Join(keys, " ")
 }
 
-// TestWakeUpsMayFail: a script whose wake-up may not be sent does all of its work.
+// TestWakeUpsMayFail: a script writes all of its changes even if it may not publish.
 func TestWakeUpsMayFail(t *testing.T) {
 	t.Parallel()
 	admin := ownRedis(t)
@@ -132,8 +132,8 @@ func TestWakeUpsMayFail(t *testing.T) {
 	}
 }
 
-// TestClusterIsRefused: asynq's keys lie in other slots than ours, so that jobs were
-// recorded and never delivered.
+// TestClusterIsRefused: on a cluster asynq's keys are in other slots than the store's, so
+// jobs would be recorded and never delivered.
 func TestClusterIsRefused(t *testing.T) {
 	t.Parallel()
 	admin := ownRedis(t, "--cluster-enabled", "yes")
@@ -151,8 +151,7 @@ func TestClusterIsRefused(t *testing.T) {
 	}
 }
 
-// TestProbeKnowsEveryCommand: a command that a script has and the probe has not is a
-// right that nobody checks.
+// TestProbeKnowsEveryCommand: the probe checks the right to every command of the scripts.
 func TestProbeKnowsEveryCommand(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("lua/*.lua")

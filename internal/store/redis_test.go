@@ -24,15 +24,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { stopServer(); exit(code) }))
 }
 
-// fixture is a store on one Redis, whose clock a test can move.
+// fixture is a store on a Redis whose clock the test can set forward.
 type fixture struct {
 	*store.Store
 	rdb     *redis.Client
 	advance func(time.Duration)
 }
 
-// onBoth runs a test on miniredis, and on a real redis-server when one is in
-// PATH: the two differ in how Lua's numbers and empty tables come out.
+// onBoth runs a test on miniredis, and on a real redis-server if it is in PATH: the two
+// differ in Lua's numbers and empty tables.
 func onBoth(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
 	t.Run("miniredis", func(t *testing.T) {
@@ -104,8 +104,7 @@ func stopServer() {
 	}
 }
 
-// shift moves a real server's time forward, as our records see it: all times
-// they hold are moved back.
+// shift simulates a later time on a real server: it moves all times in the records back.
 func shift(t testing.TB, rdb *redis.Client, d time.Duration) {
 	ctx, ms := t.Context(), -d.Milliseconds()
 	must := func(err error) {
@@ -146,7 +145,7 @@ func shift(t testing.TB, rdb *redis.Client, d time.Duration) {
 	}
 }
 
-// dump is all of our keys with their values, to compare before and after.
+// dump returns all keys of the store with their values, for comparisons.
 func (f *fixture) dump(t testing.TB) map[string]string {
 	out := map[string]string{}
 	keys, err := f.rdb.Keys(t.Context(), "*").Result()
@@ -205,7 +204,7 @@ func (f *fixture) job(t testing.TB, id nexus.JobID) nexus.Job {
 	return job
 }
 
-// fataler is what rapid's and testing's T share.
+// fataler is the part of testing.T that rapid.T has too.
 type fataler interface {
 	Helper()
 	Fatal(args ...any)

@@ -8,9 +8,9 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestRepeatedWaitIsOneEvent: a job that waits for the same again and again has one event
-// of it, renewed: its rev grows, so that who watches is told, and nothing else does. A
-// step that was done in between, and what an operator did, are not forgotten.
+// TestRepeatedWaitIsOneEvent: a job that waits for the same reason repeatedly keeps one event
+// of the wait. Each wait replaces it by an event with a higher rev, which watchers get. The
+// events of steps done in between, and of operators, are kept.
 func TestRepeatedWaitIsOneEvent(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {

@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// resends are the ways one submission may come twice with its job's id: as it was,
-// or with the next name, as a caller does that took the first for taken.
+// resends are the ways in which a submission may arrive twice with the same job id:
+// unchanged, or with the next name, if the caller took the first name for taken.
 var resends = []struct {
 	name, key string
 	again     nexus.SiteName
@@ -26,8 +26,8 @@ var resends = []struct {
 	{name: "with the next name under a key", key: "jane/once", again: "acme-2.localhost"},
 }
 
-// TestSubmitTwiceIsOneJob sends a submission again when its job is at work: the
-// answer is that job, and nothing of it is written over.
+// TestSubmitTwiceIsOneJob: a submission that arrives again while its job runs returns the
+// job and changes nothing.
 func TestSubmitTwiceIsOneJob(t *testing.T) {
 	t.Parallel()
 	for _, tc := range resends {
@@ -62,13 +62,13 @@ func TestSubmitTwiceIsOneJob(t *testing.T) {
 	}
 }
 
-// losing is a connection that takes a script's answer away, once it is armed.
+// losing is a connection that loses the next answer once it is armed.
 type losing struct {
 	net.Conn
 	armed *atomic.Bool
 }
 
-// Read reads, and when armed loses what came, and the connection with it.
+// Read reads; if armed, it drops the data and closes the connection.
 func (c losing) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.armed.CompareAndSwap(true, false) {
@@ -78,8 +78,8 @@ func (c losing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestSubmitWhoseAnswerIsLost: Redis has recorded the job, and the connection
-// breaks before the client hears of it, so that the client sends the script again.
+// TestSubmitWhoseAnswerIsLost: Redis has recorded the job, and the connection breaks before
+// the answer arrives, so the client sends the script again.
 func TestSubmitWhoseAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	for _, tc := range resends {
@@ -92,9 +92,9 @@ func TestSubmitWhoseAnswerIsLost(t *testing.T) {
 						c, err := new(net.Dialer).DialContext(ctx, network, addr)
 						return losing{c, &armed}, err
 					}})
-				defer rdb.Close() //nolint:errcheck // of a test
+				defer rdb.Close() //nolint:errcheck // only a test
 				s := store.New(rdb, store.Options{Slots: 2, Embedded: true})
-				warm := submission("warm.localhost") // loads the script, so that one command is lost, not two
+				warm := submission("warm.localhost") // loads the script, so that only one answer is lost
 				if _, _, err := s.Submit(t.Context(), warm); err != nil {
 					t.Fatal(err)
 				}

@@ -9,7 +9,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// waiters are provisions that stand in line for the bench, in this order.
+// waiters submits provisions that wait for the bench, in this order.
 func (f *fixture) waiters(t testing.TB, n int) (out []nexus.Job) {
 	t.Helper()
 	for i := range n {
@@ -25,8 +25,8 @@ func (f *fixture) waiters(t testing.TB, n int) (out []nexus.Job) {
 	return out
 }
 
-// undoing is a provision that turned back, and rests between two tries of an undo:
-// its slot is gone.
+// undoing returns a provision that rolls back and waits between two attempts of an undo, so
+// it has no slot.
 func (f *fixture) undoing(t testing.TB, site nexus.SiteName) nexus.JobID {
 	t.Helper()
 	lease, job, err := f.reserve(t, site)
@@ -40,9 +40,8 @@ func (f *fixture) undoing(t testing.TB, site nexus.SiteName) nexus.JobID {
 	return job.ID
 }
 
-// TestCleaningUpNeedsNoTurn: what cleans up, or is an operator's word on a tenant,
-// gets its slot before all that is new, on a bench that is full as on one that is
-// paused.
+// TestCleaningUpNeedsNoTurn: a clean-up, or an operator's job on a tenant, gets a slot before
+// all new provisions, on a full bench and on a paused one.
 func TestCleaningUpNeedsNoTurn(t *testing.T) {
 	t.Parallel()
 	begin := func(kind nexus.Kind) func(testing.TB, *fixture) nexus.JobID {
@@ -50,7 +49,7 @@ func TestCleaningUpNeedsNoTurn(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name  string
-		ready func(testing.TB, *fixture) nexus.JobID // before the bench is full; nil: nothing to do then
+		ready func(testing.TB, *fixture) nexus.JobID // called before the bench is full; nil: not called
 		begin func(testing.TB, *fixture) nexus.JobID
 	}{
 		{name: "undo", ready: func(t testing.TB, f *fixture) nexus.JobID { return f.undoing(t, "back.localhost") }},
@@ -80,7 +79,7 @@ func TestCleaningUpNeedsNoTurn(t *testing.T) {
 					if tc.begin != nil {
 						id = tc.begin(t, f)
 					} else {
-						f.advance(2 * time.Second) // its rest is over
+						f.advance(2 * time.Second) // its wait is over
 						f.tick(t)
 					}
 					job := f.job(t, id)
@@ -96,7 +95,7 @@ func TestCleaningUpNeedsNoTurn(t *testing.T) {
 	}
 }
 
-// TestDrainedBenchBeginsNoCleaning: drained means idle, for an undo too.
+// TestDrainedBenchBeginsNoCleaning: on a drained bench an undo does not start either.
 func TestDrainedBenchBeginsNoCleaning(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -116,8 +115,8 @@ func TestDrainedBenchBeginsNoCleaning(t *testing.T) {
 	})
 }
 
-// TestEverySlotThatIsFreedWakesOne frees two slots before anybody looks: the first
-// two in line are due at once, the third is not.
+// TestEverySlotThatIsFreedWakesOne: after two slots were freed, the first two waiters are
+// due at once, and the third is not.
 func TestEverySlotThatIsFreedWakesOne(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) { // two slots

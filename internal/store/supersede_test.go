@@ -20,18 +20,18 @@ func (f *fixture) parkedOn(t *testing.T, kind nexus.Kind, site nexus.SiteName) n
 	return id
 }
 
-// TestClosingSupersedes: a suspension or a removal takes the tenant from a parked job
-// on it, and from a new key that waits; both jobs tell it, with the actor. Nothing else
-// does, and a job at work keeps the tenant.
+// TestClosingSupersedes: a suspension or a removal supersedes a parked job on the tenant, and
+// a key rotation that waits. Both jobs get an event with the actor. No other kind of job
+// supersedes, and a running job keeps the tenant.
 func TestClosingSupersedes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		other  nexus.Kind
-		is     nexus.State // of the other job
+		is     nexus.State // the state of the other job afterwards
 		kind   nexus.Kind
 		gives  bool
-		before nexus.TenantState // what the tenant is again if the new job is canceled
+		before nexus.TenantState // the state of the tenant if the new job is canceled
 	}{
 		{"a suspension, a parked key", nexus.KindRotateKey, nexus.RollbackFailed, nexus.KindSuspend, true, nexus.TenantActive},
 		{"a removal, a parked key", nexus.KindRotateKey, nexus.RollbackFailed, nexus.KindTeardown, true, nexus.TenantActive},
@@ -92,8 +92,8 @@ func TestClosingSupersedes(t *testing.T) {
 	}
 }
 
-// tellEachOther: the events of a superseded job and of its successor name the other,
-// and the actor.
+// tellEachOther checks that the events of a superseded job and of its successor name the
+// other job and the actor.
 func (f *fixture) tellEachOther(t *testing.T, old, next nexus.JobID) {
 	t.Helper()
 	is, err := f.Job(t.Context(), old)
@@ -111,8 +111,8 @@ func (f *fixture) tellEachOther(t *testing.T, old, next nexus.JobID) {
 	}
 }
 
-// TestPurgeSparesAnAskedRestore: a purge date takes no tenant that somebody tried to
-// restore, though that job is parked.
+// TestPurgeSparesAnAskedRestore: a purge by date does not remove a tenant whose restore is
+// parked.
 func TestPurgeSparesAnAskedRestore(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -132,8 +132,8 @@ func TestPurgeSparesAnAskedRestore(t *testing.T) {
 	})
 }
 
-// TestParkedKeyIsGivenUp: an operator may end a parked rotation of a key; it gives the
-// tenant back. Other parked jobs have something to clean up.
+// TestParkedKeyIsGivenUp: an operator may cancel a parked key rotation, which frees the
+// tenant. Other parked jobs cannot be canceled, since they have something to clean up.
 func TestParkedKeyIsGivenUp(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -152,9 +152,9 @@ func TestParkedKeyIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestCanceledRemovalKeepsItsDate: an operator's removal that was canceled leaves a
-// suspended tenant with its purge date, and found due at it, even if the date passed
-// meanwhile. What the bench refused on a purge date is tried again after a day.
+// TestCanceledRemovalKeepsItsDate: after an operator's removal was canceled, the tenant is
+// suspended with its purge date and becomes due at it, even if the date passed meanwhile. A
+// purge that the bench refused is tried again after a day.
 func TestCanceledRemovalKeepsItsDate(t *testing.T) {
 	t.Parallel()
 	for _, refused := range []bool{false, true} {
@@ -169,7 +169,7 @@ func TestCanceledRemovalKeepsItsDate(t *testing.T) {
 			}
 			id := f.submit(t, down).ID
 			f.advance(2 * 24 * time.Hour)
-			f.purges(t) // the timer finds a tenant on its way out
+			f.purges(t) // the timer is removed, since the tenant is in removal
 			if refused {
 				f.tick(t)
 				lease, job := f.take(t, id)

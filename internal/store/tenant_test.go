@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// active makes a tenant.
+// active provisions a tenant.
 func (f *fixture) active(t testing.TB, site nexus.SiteName) nexus.Job {
 	t.Helper()
 	job := f.submit(t, submission(site))
@@ -50,7 +50,7 @@ func (f *fixture) tenant(t testing.TB, site nexus.SiteName) nexus.Tenant {
 	return tenant
 }
 
-// purges is what a look at the due index wants to be removed.
+// purges reads the due index and returns the purges that are due.
 func (f *fixture) purges(t testing.TB) (sites []nexus.SiteName) {
 	t.Helper()
 	found, err := f.Tick(t.Context(), true)
@@ -139,10 +139,10 @@ func TestRestoreClearsThePurge(t *testing.T) {
 		const site = "acme.localhost"
 		f.active(t, site)
 		_, _, err := f.Submit(t.Context(), on(nexus.KindRestore, site))
-		wantCode(t, err, nexus.Conflict) // it is active
+		wantCode(t, err, nexus.Conflict) // the tenant is active
 		f.ended(t, f.submit(t, on(nexus.KindSuspend, site)).ID, nexus.Succeeded)
 		_, _, err = f.Submit(t.Context(), on(nexus.KindRotateKey, site))
-		wantCode(t, err, nexus.Conflict) // it is suspended
+		wantCode(t, err, nexus.Conflict) // the tenant is suspended
 		f.ended(t, f.submit(t, on(nexus.KindRestore, site)).ID, nexus.Succeeded)
 		if row := f.tenant(t, site); row.State != nexus.TenantActive || !row.PurgeAt.IsZero() {
 			t.Fatalf("restored as %+v", row)
@@ -154,15 +154,15 @@ func TestRestoreClearsThePurge(t *testing.T) {
 	})
 }
 
-// TestJobsOnATenantGiveItBack holds how the row looks after each end of each kind.
+// TestJobsOnATenantGiveItBack checks the tenant's row after each end of each kind of job.
 func TestJobsOnATenantGiveItBack(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		kind   nexus.Kind
-		first  nexus.Kind // brings the tenant into the state the kind needs
+		first  nexus.Kind // the job that sets the state which the kind needs
 		end    nexus.State
 		want   nexus.TenantState
-		purged bool // has a purge date
+		purged bool // whether the row has a purge date
 	}{
 		{kind: nexus.KindSuspend, end: nexus.Failed, want: nexus.TenantActive},
 		{kind: nexus.KindSuspend, end: nexus.Canceled, want: nexus.TenantActive},

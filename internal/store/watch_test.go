@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// counting counts how often records are read.
+// counting counts the reads of records.
 type counting struct{ reads atomic.Int64 }
 
 func (c *counting) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -39,8 +39,8 @@ func (c *counting) count(cmd redis.Cmder) {
 	}
 }
 
-// TestWatchersShareReads: a change of a job is read once in a process, however many
-// follow it, and each of them gets every event.
+// TestWatchersShareReads: a process reads a change of a job once, however many watchers the
+// job has, and each watcher gets every event.
 func TestWatchersShareReads(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
@@ -79,7 +79,7 @@ func TestWatchersShareReads(t *testing.T) {
 			})
 		}
 		ready.Wait()
-		lease, now := f.take(t, job.ID) // the first change
+		lease, now := f.take(t, job.ID) // the first change of the job
 		for n := range changes {
 			if n > 0 {
 				if _, err := lease.Checkpoint(t.Context(), &now, "", nexus.Event{Step: "one", Percent: n}); err != nil {
@@ -101,7 +101,7 @@ func TestWatchersShareReads(t *testing.T) {
 				t.Errorf("watcher %d got %v", i, list)
 			}
 		}
-		// One record and one range each, some at the beginning, and what the test itself reads.
+		// One record and one range for each change, a few at the start, and the reads of the test.
 		if n := counts.reads.Load(); n > 2*many+6*changes {
 			t.Errorf("%d watchers of %d changes read %d times", many, changes, n)
 		}
