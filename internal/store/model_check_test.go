@@ -15,8 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// dumped is all of Redis: key, field, value. A string's field is "", the end of a
-// key's life is "(until)"; what is empty is left out.
+// dumped is the content of Redis: key, field, value. The field of a string is ""; the time
+// at which a key expires is the field "(until)". Empty values are left out.
 type dumped map[string]map[string]string
 
 func (d dumped) put(key string, fields ...any) {
@@ -30,7 +30,7 @@ func (d dumped) put(key string, fields ...any) {
 	}
 }
 
-// sync sets the model's clock by Redis'.
+// sync sets the model's clock to that of Redis.
 func (m *machine) sync(t *rapid.T) {
 	now, err := m.f.rdb.Time(t.Context()).Result()
 	if err != nil {
@@ -40,8 +40,8 @@ func (m *machine) sync(t *rapid.T) {
 	m.ref.expire()
 }
 
-// read is what Redis holds of ours. The list of all jobs is left out, and of those by
-// state what has expired: their old entries go some time.
+// read returns the store's keys in Redis, without the index of all jobs and without entries
+// of expired jobs in the indexes by state, since those are removed at any later time.
 func (m *machine) read(t *rapid.T) dumped {
 	ctx, rdb, out := t.Context(), m.f.rdb, dumped{}
 	all, err := rdb.Keys(ctx, "{nexus}:*").Result()
@@ -66,7 +66,7 @@ func (m *machine) read(t *rapid.T) dumped {
 			}[kind.Val()]()
 		}
 	}
-	_, _ = pipe.Exec(ctx) // the first command on what is no hash fails; what failed in earnest is missing below
+	_, _ = pipe.Exec(ctx) // HGETALL fails for a key that is not a hash; any other failure shows as a missing key below
 	for key, value := range values {
 		switch v := value.(type) {
 		case *redis.MapStringStringCmd:
@@ -99,11 +99,11 @@ func (m *machine) read(t *rapid.T) dumped {
 		}
 	}
 	for key := range out {
-		delete(out[key], "wrote") // the mark of the last write, by which its like is known
-		delete(out[key], "seq")   // and its number
+		delete(out[key], "wrote") // the mark by which a repeated write is known
+		delete(out[key], "seq")   // the number of the last write
 		delete(out[key], "waitKey")
 		delete(out[key], "waitFrom")
-		if written, ok := out[key]["journal"]; ok && out[key]["steps"] == "" { // of a finished job, instead of its steps
+		if written, ok := out[key]["journal"]; ok && out[key]["steps"] == "" { // a finished job has it instead of its steps
 			delete(out[key], "journal")
 			steps, err := store.ReadJournal(written)
 			out.put(key, "steps", text(steps))
@@ -115,7 +115,7 @@ func (m *machine) read(t *rapid.T) dumped {
 	return out
 }
 
-// dump is what Redis should hold.
+// dump returns what Redis should contain.
 func (r *ref) dump() dumped {
 	out := dumped{}
 	for id, j := range r.jobs {
@@ -131,7 +131,7 @@ func (r *ref) dump() dumped {
 		if j.askedAt != 0 {
 			out.put(key, "askedAt", j.askedAt)
 		}
-		if j.state.Terminal() { // what only a job under way needs
+		if j.state.Terminal() { // fields that only a live job needs
 			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote",
 				"was", "rest", "rescues", "submitted"} {
 				delete(out[key], field)
@@ -194,14 +194,14 @@ func (r *ref) dump() dumped {
 	return out
 }
 
-// check compares Redis with the model; it runs after each operation.
+// check compares Redis with the model after each operation.
 func (m *machine) check(t *rapid.T) {
 	want, got := m.ref.dump(), m.read(t)
-	delete(got, "{nexus}:gen") // minted by the model, too: each gen was compared
+	delete(got, "{nexus}:gen") // each gen was already compared with the model's
 	if m.real {
 		m.align(want, got)
 	}
-	if !maps.EqualFunc(want, got, maps.Equal[map[string]string, map[string]string]) { // cheaper than a diff of what is equal
+	if !maps.EqualFunc(want, got, maps.Equal[map[string]string, map[string]string]) { // faster than a diff of equal maps
 		t.Fatalf("Redis holds something else (- model, + store):\n%s", cmp.Diff(want, got))
 	}
 	if m.real {
@@ -209,9 +209,10 @@ func (m *machine) check(t *rapid.T) {
 	}
 }
 
-// align takes a real server's times for the model's where they are near: they were
-// moved back instead of its clock forward, and it is later when it reads the clock, by
-// seconds on a busy machine. The embedded Redis' times are compared to the millisecond.
+// align replaces times of a real server by those of the model if they are near. A real
+// server reads its clock later than the model, by seconds on a busy machine, and a test moves
+// its times back instead of its clock forward. Times of the embedded Redis are compared
+// exactly.
 func (m *machine) align(want, got dumped) {
 	const near = int64(15 * time.Second / time.Millisecond)
 	for key, fields := range got {

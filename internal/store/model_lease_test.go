@@ -13,7 +13,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// lease picks one, be it the newest or one long lost.
+// lease picks a lease, the newest one or a lost one.
 func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
 	all := m.living(func(j *refJob) bool {
 		return len(m.leases[j.ID]) > 0 && m.ref.owned(j.ID, m.leases[j.ID][len(m.leases[j.ID])-1].Gen()) != nil
@@ -27,12 +27,12 @@ func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
 	id := rapid.SampledFrom(all).Draw(t, "job")
 	back := rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "lease")
 	l := m.leases[id][max(0, len(m.leases[id])-1-back)]
-	// What a run believes is written as it believes it, be it right or not.
+	// A run writes the state that it knows, which may be out of date.
 	job := nexus.Job{ID: id, State: nexus.Running, Steps: []nexus.Step{{Name: "one", State: nexus.StepStarted, Note: strconv.Itoa(m.writes)}, {Name: "two"}}}
 	m.writes++
 	if j := m.ref.jobs[id]; j != nil {
 		job.Kind, job.State = j.Kind, j.state
-		if job.State == nexus.Waiting { // only who does not own it any more
+		if job.State == nexus.Waiting { // only for a run that no longer owns the job
 			job.State = nexus.Running
 		}
 	}
@@ -42,7 +42,7 @@ func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
 	return l, job, m.ref.owned(id, l.Gen())
 }
 
-// does runs a write of a lease; the model writes only what its owner may.
+// does runs a write of a lease; the model writes only if the lease is the owner's.
 func (m *machine) does(t *rapid.T, what string, err error, j *refJob, effect func() string) {
 	want := "stale"
 	if j != nil {
@@ -97,7 +97,7 @@ func (j *refJob) write(job nexus.Job) {
 func (m *machine) checkpoint(t *rapid.T) {
 	l, job, j := m.lease(t)
 	if rapid.Bool().Draw(t, "turn") {
-		_ = job.To(nexus.RollingBack) // or it stays
+		_ = job.To(nexus.RollingBack) // if not allowed, the state stays
 	}
 	ended := rapid.SampledFrom([]nexus.StepName{"", "one"}).Draw(t, "ended")
 	asked, err := l.Checkpoint(t.Context(), &job, ended, nexus.Event{Note: "a"}, nexus.Event{Note: "b"})
@@ -114,7 +114,7 @@ func (m *machine) checkpoint(t *rapid.T) {
 
 func (m *machine) wait(t *rapid.T) {
 	l, job, j := m.lease(t)
-	_ = job.To(nexus.Waiting) // or it stays
+	_ = job.To(nexus.Waiting) // if not allowed, the state stays
 	job.WaitingFor, job.WaitNote = nexus.WaitRetry, "patience"
 	seconds := rapid.IntRange(0, 70).Draw(t, "seconds")
 	m.does(t, "wait", l.Wait(t.Context(), &job, time.Duration(seconds)*time.Second, nexus.Event{Note: "v"}, nexus.Event{Note: "w"}), j, func() string {
@@ -182,7 +182,7 @@ func (m *machine) seal(t *rapid.T) {
 	})
 }
 
-// raise lifts the token above one that the bench has seen, which may be absurd.
+// raise raises the token above one that the bench has seen, which may be absurd.
 func (m *machine) raise(t *rapid.T) {
 	l, _, j := m.lease(t)
 	old := l.Gen()
@@ -203,8 +203,8 @@ func (m *machine) raise(t *rapid.T) {
 	}
 }
 
-// poison is a registry in which somebody, or an older version, wrote a token that no
-// clock has reached: the next one is minted by the time.
+// poison writes a last token that is too far in the future to be genuine, as a former version
+// or a person may have done: the next token comes from the clock.
 func (m *machine) poison(t *rapid.T) {
 	bad := rapid.SampledFrom([]string{"9007199254740992", "9007199254740993", "9223372036854775807", "9223372036854775808", "1e300", "x"}).Draw(t, "gen")
 	if err := m.f.rdb.Set(t.Context(), "{nexus}:gen", bad, 0).Err(); err != nil {
@@ -213,7 +213,8 @@ func (m *machine) poison(t *rapid.T) {
 	m.ref.forget()
 }
 
-// emitWait tells what a job waits for; the same again takes the place of the last time.
+// emitWait appends the event of a wait. If the job waited for the same reason before, the
+// event replaces the earlier one.
 func (r *ref) emitWait(j *refJob, why string, notes ...string) {
 	for i := j.waitFrom; why == j.waitKey && i < len(j.events); i++ {
 		if !strings.Contains(j.events[i], `"actor"`) {

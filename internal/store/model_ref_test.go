@@ -14,13 +14,13 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// ref is what the store has to be, in plain Go: no Lua, no Redis, one bench. Times
-// are milliseconds.
+// ref is a reference model of the store in plain Go, without Lua and Redis, and with one
+// bench. Times are milliseconds.
 type ref struct {
 	now     int64
-	offset  int64 // how far a real server's times were moved back instead
+	offset  int64 // how far the times on a real server were moved back
 	mint    func(above int64) int64
-	forget  func() // the last gen minted, as mint has to
+	forget  func() // resets the last gen, as mint does with a corrupt one
 	jobs    map[nexus.JobID]*refJob
 	tenants map[nexus.SiteName]*refTenant
 	keys    map[string]*lived[[2]string] // fingerprint and job
@@ -29,16 +29,16 @@ type ref struct {
 	inputs  map[nexus.JobID]*lived[string]
 	pairs   map[nexus.JobID]*lived[string]
 	pickups map[nexus.JobID]*lived[string]
-	tasks   map[string]bool // asynq's: pending, or archived
+	tasks   map[string]bool // tasks of asynq: true: pending, false: archived
 	due     map[string]int64
-	leases  map[nexus.JobID]int64 // when they run out
+	leases  map[nexus.JobID]int64 // when each expires
 	slots   map[nexus.JobID]int64
-	line    map[nexus.JobID]int64 // who waits, since when
-	asking  map[nexus.JobID]int64 // and when it asked last
+	line    map[nexus.JobID]int64 // the waiters of the bench, since when
+	asking  map[nexus.JobID]int64 // when each waiter asked last
 	mode    nexus.BenchMode
 }
 
-// lived is something with an end.
+// lived is a value that expires.
 type lived[T any] struct {
 	is    T
 	until int64
@@ -51,11 +51,11 @@ type refJob struct {
 	bench, db, was, asked                        string
 	wait, note, steps, failure                   string
 	dispatch, taken, gen, lease, next, askedAt   int64
-	rescues, looks, giveUp, created, updated, to int64 // to: the end of the record
-	former                                       int64 // the gen that was raised
+	rescues, looks, giveUp, created, updated, to int64 // to: when the record expires; 0: never
+	former                                       int64 // the gen before it was raised
 	submitted                                    int64 // the gen minted at submit
 	waitKey                                      string
-	waitFrom                                     int // the place of the first event of the last wait
+	waitFrom                                     int // index of the first event of the last wait
 	cancel                                       bool
 	events                                       []string
 }
@@ -90,7 +90,7 @@ func text(v any) string {
 	return string(b)
 }
 
-// expire forgets what has come to its end.
+// expire removes what has expired.
 func (r *ref) expire() {
 	maps.DeleteFunc(r.jobs, func(_ nexus.JobID, j *refJob) bool { return j.to != 0 && j.to <= r.now })
 	expire(r.keys, r.now)
@@ -108,7 +108,7 @@ func expire[K comparable, T any](all map[K]*lived[T], now int64) {
 func (j *refJob) over() bool   { return j.state.Terminal() }
 func (j *refJob) parked() bool { return j.state == nexus.RollbackFailed }
 
-// emit tells events; note is what they say.
+// emit appends events with these notes.
 func (r *ref) emit(j *refJob, notes ...string) {
 	for _, note := range notes {
 		body := "{}"
@@ -120,7 +120,7 @@ func (r *ref) emit(j *refJob, notes ...string) {
 	}
 }
 
-// tell is an event about what somebody asked for.
+// tell appends an event of an operator's request.
 func (r *ref) tell(j *refJob, note string) { r.tellBy(j, note, "op") }
 
 func (r *ref) tellBy(j *refJob, note, actor string) {
@@ -133,7 +133,7 @@ func (r *ref) tellBy(j *refJob, note, actor string) {
 
 func (r *ref) dueAt(j *refJob, at int64) { r.due[string(j.ID)] = at }
 
-// nudge moves what is in the due index already.
+// nudge changes the time of a job that is in the due index.
 func (r *ref) nudge(j *refJob, at int64) {
 	if _, ok := r.due[string(j.ID)]; ok {
 		r.dueAt(j, at)
@@ -142,10 +142,10 @@ func (r *ref) nudge(j *refJob, at int64) {
 
 func (r *ref) task(j *refJob, dispatch int64) string { return fmt.Sprintf("%s.%d", j.ID, dispatch) }
 
-// submit answers as the store does: a word for the refusal.
+// submit returns the word of the script's refusal; empty: the job is recorded.
 func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 	if _, ok := r.jobs[sub.ID]; ok {
-		return "", false // the same submission, sent again
+		return "", false // the same submission again
 	}
 	if k := r.keys[sub.IdempotencyKey]; k != nil && r.jobs[nexus.JobID(k.is[1])] != nil {
 		if !slices.Contains(sub.Fingerprints, k.is[0]) {
@@ -223,8 +223,8 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 	return "", false
 }
 
-// supersedes is the job on the tenant that gives way to this one, nil if none does, and
-// what the tenant is without it.
+// supersedes returns the job on the tenant that this one supersedes, nil if there is none,
+// and the state of the tenant without it.
 func (r *ref) supersedes(sub store.Submission, t *refTenant) (*refJob, nexus.TenantState) {
 	if t == nil || t.job == "" {
 		return nil, stateOr(t)
@@ -254,18 +254,18 @@ func stateOr(t *refTenant) nexus.TenantState {
 
 func purgeKey(site nexus.SiteName, at int64) string { return fmt.Sprintf("purge:%s:%d", site, at) }
 
-// cleans: what clears up, or is an operator's, waits for nobody.
+// cleans tells whether a job is a clean-up or an operator's, which never waits behind signups.
 func (r *ref) cleans(id nexus.JobID) bool {
 	j := r.jobs[id]
 	return j.Kind != nexus.KindProvision || j.state == nexus.RollingBack || j.cancel || j.giveUp < r.now
 }
 
-// queue is the line in its order.
+// queue returns the waiters in their order.
 func (r *ref) queue() []nexus.JobID {
 	return slices.SortedFunc(maps.Keys(r.line), func(a, b nexus.JobID) int { return cmp.Or(cmp.Compare(r.line[a], r.line[b]), cmp.Compare(a, b)) })
 }
 
-// slot gives the job a place on the bench, or one in the line.
+// slot gives the job a slot of the bench, or adds it to the queue.
 func (r *ref) slot(j *refJob) bool {
 	maps.DeleteFunc(r.slots, func(_ nexus.JobID, until int64) bool { return until <= r.now })
 	_, has := r.slots[j.ID]
@@ -295,8 +295,8 @@ func (r *ref) slot(j *refJob) bool {
 	return false
 }
 
-// live names who stands first, up to a limit or to a job; who has not asked for 90 s
-// though its time has come loses its place.
+// live returns the first waiters, up to a limit or a job. A waiter that is due and has not
+// asked for 90 s loses its place.
 func (r *ref) live(limit int, till nexus.JobID) (ids []nexus.JobID) {
 	for _, id := range r.queue() {
 		switch {
@@ -312,7 +312,7 @@ func (r *ref) live(limit int, till nexus.JobID) (ids []nexus.JobID) {
 	return ids
 }
 
-// rouse makes due who rests.
+// rouse makes a waiting job due.
 func (r *ref) rouse(id nexus.JobID) {
 	if j := r.jobs[id]; j.taken == j.dispatch && j.lease == 0 && j.next != 0 {
 		j.next, r.asking[id] = 0, r.now
@@ -320,7 +320,7 @@ func (r *ref) rouse(id nexus.JobID) {
 	}
 }
 
-// wake lets look again who may have a slot now.
+// wake makes the waiters due that may now get a slot.
 func (r *ref) wake() {
 	for _, id := range r.live(max(1, refSlots-len(r.slots)), "") {
 		r.rouse(id)
@@ -332,7 +332,7 @@ func (r *ref) wake() {
 	}
 }
 
-// tend lets look again who may have a slot that nobody gave back.
+// tend makes the waiters due that may get a slot that expired.
 func (r *ref) tend() {
 	if len(r.line) == 0 {
 		return
@@ -352,7 +352,7 @@ func (r *ref) leaveSlot(j *refJob) {
 	}
 }
 
-// end ends a job, or parks it.
+// end ends or parks a job.
 func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, string)) {
 	j.state, j.lease, j.next, j.wait, j.note = state, 0, 0, "", ""
 	delete(r.due, string(j.ID))
@@ -375,7 +375,7 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 	j.to = r.now + retention.Milliseconds()
 }
 
-// settle gives the tenant back.
+// settle updates the tenant at the end of its job.
 func (r *ref) settle(j *refJob) {
 	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
 	t.job = ""
@@ -471,7 +471,7 @@ const (
 	noteShut = "Our server takes a short break from making sites; this one is made as soon as it is over."
 )
 
-// owned is the job if the gen may write it.
+// owned returns the job if a run with this gen may write it; else nil.
 func (r *ref) owned(id nexus.JobID, gen nexus.Gen) *refJob {
 	if j := r.jobs[id]; j != nil && j.gen == int64(gen) && !j.over() && !j.parked() {
 		return j
@@ -521,7 +521,7 @@ func (r *ref) resume(id nexus.JobID) string {
 	return ""
 }
 
-// tick looks at the due index.
+// tick reads the due index.
 func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
 	for id, until := range r.leases {
 		if j := r.jobs[id]; rescue && until <= r.now {
@@ -548,7 +548,7 @@ func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
 			}
 			continue
 		}
-		j := r.jobs[nexus.JobID(member)] // a live job: nothing else is in the index
+		j := r.jobs[nexus.JobID(member)] // always a live job: the index has no others
 		switch {
 		case j.taken < j.dispatch:
 			j.looks++
@@ -574,7 +574,7 @@ func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
 	return rescued, purges
 }
 
-// next names the next dispatch, and delivers it.
+// next gives the job a new dispatch and delivers it.
 func (r *ref) next(j *refJob) {
 	j.dispatch++
 	j.looks = 0
@@ -582,8 +582,8 @@ func (r *ref) next(j *refJob) {
 	r.deliver(j)
 }
 
-// deliver hands a dispatch to asynq; one that it knows and does not hold ready is
-// lost, and takes the next dispatch with it.
+// deliver gives a dispatch to asynq. If asynq has the task and it is not pending, the job
+// gets a new dispatch.
 func (r *ref) deliver(j *refJob) {
 	pending, known := r.tasks[r.task(j, j.dispatch)]
 	if known && !pending {

@@ -19,14 +19,14 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// machine plays the same on the store and on the reference model.
+// machine runs the same operations on the store and on the reference model.
 type machine struct {
 	f      *fixture
 	ref    *ref
 	real   bool
 	ids    []nexus.JobID
 	subs   []store.Submission
-	leases map[nexus.JobID][]*store.Lease // all ever taken, the newest last
+	leases map[nexus.JobID][]*store.Lease // all leases of a job, the newest last
 	purges []store.Purge
 	writes int
 	asynq  *asynq.Inspector
@@ -37,7 +37,7 @@ var (
 	every = []nexus.Kind{nexus.KindProvision, nexus.KindProvision, nexus.KindAdopt, nexus.KindSuspend, nexus.KindRestore, nexus.KindRotateKey, nexus.KindTeardown}
 )
 
-// answer is an error as the model says it.
+// answer returns an error as the model's word for it.
 func answer(err error) string {
 	switch {
 	case errors.Is(err, nexus.ErrFenced):
@@ -64,7 +64,7 @@ func (m *machine) submit(t *rapid.T) {
 	m.ask(t, rapid.SampledFrom(sites).Draw(t, "site"))
 }
 
-// ask submits a job on a site, mostly one that its tenant is fit for.
+// ask submits a job on a site, mostly of a kind that the tenant's state allows.
 func (m *machine) ask(t *rapid.T, site nexus.SiteName) {
 	sub, fit := submission(site), every
 	if tenant := m.ref.tenants[site]; rapid.IntRange(0, 4).Draw(t, "unfit") > 0 {
@@ -77,7 +77,7 @@ func (m *machine) ask(t *rapid.T, site nexus.SiteName) {
 			fit = []nexus.Kind{nexus.KindRestore, nexus.KindTeardown}
 		}
 	}
-	// Such ids are all looked at after the same time.
+	// All ids begin with the same digits, so that all jobs get the same delay in due.lua.
 	sub.ID, sub.Kind = nexus.JobID(fmt.Sprintf("000%029x", len(m.subs))), rapid.SampledFrom(fit).Draw(t, "kind")
 	if sub.Kind != nexus.KindProvision {
 		sub.Input = ""
@@ -113,7 +113,7 @@ func (m *machine) record(t *rapid.T, sub store.Submission) {
 	}
 }
 
-// resend is a client that lost the answer.
+// resend submits again, as a client does that lost the answer.
 func (m *machine) resend(t *rapid.T) {
 	if len(m.subs) == 0 {
 		t.Skip("nothing yet")
@@ -125,7 +125,7 @@ func (m *machine) resend(t *rapid.T) {
 	m.record(t, sub)
 }
 
-// revive plays a worker that renews its lease just after it was taken for dead.
+// revive lets a worker renew its lease just after it has expired.
 func (m *machine) revive(t *rapid.T) {
 	held := m.living(func(j *refJob) bool { return j.lease > m.ref.now && j.taken == j.dispatch })
 	if len(held) == 0 {
@@ -138,8 +138,8 @@ func (m *machine) revive(t *rapid.T) {
 	m.taken(t, id, m.ref.jobs[id].dispatch)
 }
 
-// purge records the teardown of a tenant whose time is over, as a worker does;
-// perhaps late.
+// purge records the teardown of a tenant whose purge date has come, as a worker does, perhaps
+// late.
 func (m *machine) purge(t *rapid.T) {
 	if len(m.purges) == 0 {
 		t.Skip("none is due")
@@ -162,7 +162,7 @@ func (m *machine) pick(t *rapid.T) nexus.JobID {
 	return rapid.SampledFrom(m.ids).Draw(t, "job")
 }
 
-// living are the jobs there are that fit, in the order they came.
+// living returns the jobs that exist and match, in the order of their creation.
 func (m *machine) living(fit func(*refJob) bool) (ids []nexus.JobID) {
 	for _, id := range m.ids {
 		if j := m.ref.jobs[id]; j != nil && fit(j) {
@@ -207,7 +207,7 @@ func (m *machine) resume(t *rapid.T) {
 	}
 	job, err := m.f.Resume(t.Context(), id, "op")
 	m.want(t, "resume", answer(err), m.ref.resume(id))
-	if err == nil { // the steps are written anew, with no undo counted
+	if err == nil { // the script writes the steps with no undos counted
 		m.ref.jobs[id].steps = text(job.Steps)
 	}
 }
@@ -246,7 +246,7 @@ func (m *machine) look(t *rapid.T, rescue bool) {
 	slices.Sort(found.Rescued)
 	slices.SortFunc(found.Purges, func(a, b store.Purge) int { return strings.Compare(string(a.Site), string(b.Site)) })
 	slices.Sort(rescued)
-	if m.real { // its times were moved
+	if m.real { // its times were moved, not its clock
 		for i := range min(len(purges), len(found.Purges)) {
 			at, _ := strconv.ParseInt(found.Purges[i].At, 10, 64)
 			at += m.ref.offset
@@ -258,7 +258,7 @@ func (m *machine) look(t *rapid.T, rescue bool) {
 	m.purges = append(m.purges, purges...)
 }
 
-// lose is asynq that gives a task up.
+// lose lets asynq give up a task.
 func (m *machine) lose(t *rapid.T) {
 	j := m.ref.jobs[m.pick(t)]
 	if j == nil || !m.ref.tasks[m.ref.task(j, j.dispatch)] {
@@ -296,10 +296,9 @@ func (m *machine) forward(d time.Duration) {
 	m.ref.expire()
 }
 
-// TestModel plays random operations of several workers, clients, operators and the
-// clock on the store and on a model of it, and compares all that Redis holds after
-// each: what an operation must not touch, such as one of a lost lease, stays as it
-// was.
+// TestModel runs random operations of workers, clients, operators and the clock on the store
+// and on a model of it. After each operation it compares all of Redis with the model, so it
+// also notices changes that an operation must not make, such as one with a lost lease.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	t.Run("miniredis", func(t *testing.T) {
@@ -331,7 +330,7 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// realChecks bounds what a real server is asked.
+// realChecks is the number of runs on a real server.
 const realChecks = 8
 
 func newMachine(t *rapid.T, f *fixture, isReal bool) *machine {
@@ -343,7 +342,7 @@ func newMachine(t *rapid.T, f *fixture, isReal bool) *machine {
 	gen := int64(0)
 	m.ref.mint = func(above int64) int64 {
 		least := max(gen+1, above+1)
-		if gen = max(least, m.ref.now*1000); m.real { // by its own clock, to the µs
+		if gen = max(least, m.ref.now*1000); m.real { // from its own clock, in µs
 			if gen, _ = m.f.rdb.Get(t.Context(), "{nexus}:gen").Int64(); gen < least {
 				t.Fatalf("the gen %d is below %d", gen, least)
 			}
@@ -355,7 +354,7 @@ func newMachine(t *rapid.T, f *fixture, isReal bool) *machine {
 	return m
 }
 
-// prepare makes a past: tenants, parked jobs, jobs at work, a bench that fills.
+// prepare makes tenants and jobs (parked, running and waiting) before the random operations.
 func (m *machine) prepare(t *rapid.T) {
 	crowd := rapid.IntRange(0, 3).Draw(t, "crowd") == 3
 	for _, site := range sites[:rapid.IntRange(0, len(sites)).Draw(t, "sites")] {
@@ -388,11 +387,11 @@ func (m *machine) prepare(t *rapid.T) {
 	}
 }
 
-// end carries a job that was never taken to its end, or parks it.
+// end takes a new job and ends or parks it.
 func (m *machine) end(t *rapid.T, id nexus.JobID) {
 	j := m.ref.jobs[id]
 	m.taken(t, id, 1)
-	if j.lease == 0 { // there was no room
+	if j.lease == 0 { // it got no slot
 		return
 	}
 	l := m.leases[id][0]
@@ -405,7 +404,7 @@ func (m *machine) end(t *rapid.T, id nexus.JobID) {
 	m.finished(t, l, job, j, nil)
 }
 
-// people asks as a user or an operator does.
+// people makes a request of a user or an operator.
 func (m *machine) people(t *rapid.T) {
 	rapid.SampledFrom([]func(*rapid.T){m.cancel, m.resume, m.credentials, m.bench}).Draw(t, "people")(t)
 }
@@ -419,5 +418,5 @@ func (m *machine) play(t *rapid.T) {
 		"tick": m.tick, "tick more": m.tick, "tick on": m.tick, "lose": m.lose, "clock": m.clock, "clock more": m.clock, "": m.check,
 	}
 	t.Repeat(actions)
-	t.Repeat(actions) // a life twice as long
+	t.Repeat(actions) // twice as many operations
 }
