@@ -8,8 +8,8 @@ import (
 	"github.com/nexus-erp/provisioner/api"
 )
 
-// TestPage: whatever the page names is served, under a strict policy, and all of it
-// is light. Its logic is tested in ui/test, by .ci/page.
+// TestPage: every file that the page uses is served, with a strict Content-Security-Policy,
+// and all files together are small. .ci/page tests the page's logic (ui/test).
 func TestPage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -47,8 +47,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestPageSaysWhoMaySignUp: the page knows, before anything is typed, that nobody may
-// sign up by it, and what it is then to show.
+// TestPageSaysWhoMaySignUp: the page that is served knows whether signups are open, closed or
+// need a token, and the style sheet shows only the view for that.
 func TestPageSaysWhoMaySignUp(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[string]string{"": "open", "open": "open", "token": "token", "closed": "closed"} {

@@ -12,10 +12,10 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestPatternsAreCommon: each pattern of the contract means the same in ECMA 262, with
-// and without its flag u, in Python and in Go: none of them has a class by name, an
-// escape that one of them does not know, a group that is not a plain one, or a
-// character beyond U+FFFF, which is two without the flag.
+// TestPatternsAreCommon: each pattern of the contract has the same meaning in ECMA 262 (with
+// and without the flag u), in Python and in Go. So no pattern has a named class, an escape
+// that one of the languages does not know, a group other than a plain one, or a character
+// above U+FFFF, which counts as two without the flag.
 func TestPatternsAreCommon(t *testing.T) {
 	t.Parallel()
 	text, err := json.Marshal(document(t))
@@ -58,9 +58,9 @@ func borders() (out []rune) {
 	return append(out, 0xfffc, 0xfffd, 0xfffe)
 }
 
-// TestPatterns holds the contract's patterns of what people write against the rules
-// of the server: what it takes fits, and what it refuses for its form does not, as far
-// as a pattern can tell.
+// TestPatterns compares the contract's patterns for texts of people with the rules of the
+// server: a text that the server accepts matches, and a text that it refuses for its form does
+// not, as far as a pattern can express the rule.
 func TestPatterns(t *testing.T) {
 	t.Parallel()
 	around := func(before, behind string) func(rune) string {
@@ -109,7 +109,7 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-// TestPatternLengths does the same for lengths and forms.
+// TestPatternLengths compares lengths and forms in the same way.
 func TestPatternLengths(t *testing.T) {
 	t.Parallel()
 	request := document(t).Components.Schemas["SignupRequest"].Value.Properties
@@ -165,8 +165,8 @@ func refusal(field, text string) string {
 	return ""
 }
 
-// TestParameterPatterns holds the parameters that calls read themselves against the
-// contract: what does not fit is refused, and no wait that fits is.
+// TestParameterPatterns compares the parameters that handlers check themselves with the
+// contract: a value that does not match is refused, and a wait that matches is accepted.
 func TestParameterPatterns(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

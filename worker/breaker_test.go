@@ -9,8 +9,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// TestLastStepReachesTheBreaker: successes of a process's last step, which end with
-// the job, stand between its failures.
+// TestLastStepReachesTheBreaker: the success of a job's last step, which is written with the
+// end of the job, resets the breaker like that of other steps.
 func TestLastStepReachesTheBreaker(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -29,7 +29,7 @@ func TestLastStepReachesTheBreaker(t *testing.T) {
 		}}}}
 	down := tasks.Process{Kind: nexus.KindTeardown, Steps: []tasks.Step{{Name: "drop", Timeout: time.Minute, Attempts: 1,
 		Do: func(context.Context, *tasks.Kit) error { return nil }}}}
-	for i := range 15 { // five failures, two successes between any two
+	for i := range 15 { // five failures, with two successes between two failures
 		fail = i%3 == 0
 		end := h.live(t, p, h.submit(t, p).ID, func(int) {})
 		if want := map[bool]nexus.State{true: nexus.Failed, false: nexus.Succeeded}[fail]; end.State != want {
@@ -45,8 +45,8 @@ func TestLastStepReachesTheBreaker(t *testing.T) {
 	}
 }
 
-// TestInputIsNotTheBenchesFault: whatever a bench refuses of the data pauses it for
-// nobody, however often it comes.
+// TestInputIsNotTheBenchesFault: errors caused by a signup's data never trip the breaker,
+// however often they occur.
 func TestInputIsNotTheBenchesFault(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -20,7 +20,7 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// told is a log that tells when a line with a text comes.
+// told is a log that signals a line with a given text.
 type told struct {
 	mu   sync.Mutex
 	text string
@@ -39,8 +39,8 @@ func (w *told) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSkewedWorkerTakesNoJob sets a worker's clock an hour off the registry's: it
-// says so, and leaves every job alone.
+// TestSkewedWorkerTakesNoJob: a worker whose clock is an hour off Redis' clock logs it and
+// takes no job.
 func TestSkewedWorkerTakesNoJob(t *testing.T) {
 	t.Parallel()
 	for name, off := range map[string]time.Duration{"ahead": -time.Hour, "behind": time.Hour} {
@@ -72,14 +72,14 @@ func TestSkewedWorkerTakesNoJob(t *testing.T) {
 	}
 }
 
-// unheard is a client that is not told the time, until it is.
+// unheard is a hook that makes TIME fail until told is set.
 type unheard struct {
 	shiftedTime
 	asked atomic.Int64
 	told  atomic.Bool
 }
 
-// ProcessHook keeps the answer of TIME back.
+// ProcessHook replaces the answer of TIME by an error.
 func (u *unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if cmd.Name() == "time" && !u.told.Load() {
@@ -90,9 +90,9 @@ func (u *unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestClockTurns has a worker that cannot compare its clock at first, then has a
-// right one, then a wrong one, and a right one again. Only by a right one it takes
-// tasks off asynq's queue; else they stay where others find them.
+// TestClockTurns: a worker cannot compare its clock at first; then its clock is right, then
+// wrong, then right again. Only while the clock is right it takes tasks from asynq's queue.
+// Otherwise the tasks stay there for other workers.
 func TestClockTurns(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -100,7 +100,7 @@ func TestClockTurns(t *testing.T) {
 	done := make(chan nexus.SiteName, 2)
 	p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1,
 		Do: func(_ context.Context, kit *tasks.Kit) error { done <- kit.Job.Site; return nil }}}}
-	var later atomic.Int64 // lets the clock be compared at once
+	var later atomic.Int64 // makes the next comparison of the clock due at once
 	turn := func(redis time.Time) {
 		h.redis.SetTime(redis)
 		later.Add(int64(time.Minute))
@@ -145,7 +145,7 @@ func TestClockTurns(t *testing.T) {
 	turn(time.Now().Add(time.Hour))
 	until(t, "asynq knows it no more", servers(0))
 	task := asks("meanwhile.localhost")
-	later.Add(int64(time.Minute)) // compared again, and as wrong as before
+	later.Add(int64(time.Minute)) // compared again, and still wrong
 	if waiting := h.rdb.LRange(t.Context(), "asynq:{provision}:pending", 0, -1).Val(); !slices.Equal(waiting, []string{task}) {
 		t.Errorf("in the queue are %v, want %s", waiting, task)
 	}
@@ -155,7 +155,7 @@ func TestClockTurns(t *testing.T) {
 	}
 }
 
-// until waits for what must come true.
+// until waits until a condition is true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)

@@ -17,7 +17,7 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// late are the answers of a step that outlived the drain of its worker.
+// late are results of a step that ends after the drain of its worker.
 var late = []struct {
 	name   string
 	answer func() error
@@ -35,19 +35,19 @@ var late = []struct {
 	{"a panic", func() error { panic("in a step") }},
 }
 
-// leaver is an engine whose one job hangs in a step while the engine leaves.
+// leaver is an engine that drains while its only job hangs in a step.
 type leaver struct {
 	*harness
 	engine  *worker.Engine
 	process tasks.Process
 	job     nexus.Job
-	release chan func() error // what the step shall answer
-	cause   error             // why the step's context had ended by then
+	release chan func() error // returns the step's result
+	cause   error             // the cause with which the step's context ended
 	done    sync.WaitGroup    // the run
 }
 
-// depart lets an engine take a job whose step, or its undo, heeds no context; then
-// the engine drains, reaches its limit, and is gone when depart returns.
+// depart lets an engine take a job whose step, or its undo, ignores its context. The engine
+// then drains and reaches the limit; it has stopped when depart returns.
 func depart(t *testing.T, h *harness, undo bool) *leaver {
 	t.Helper()
 	begun := make(chan struct{}, 1)
@@ -83,8 +83,8 @@ func depart(t *testing.T, h *harness, undo bool) *leaver {
 	return l
 }
 
-// TestDrainLimit: a run that is left behind at the drain's limit owns nothing from
-// then on. Whatever its step answers is no failure, and a successor goes on.
+// TestDrainLimit: a run that is abandoned at the drain's limit no longer owns its job. The
+// result of its step is not recorded as a failure, and another worker continues the job.
 func TestDrainLimit(t *testing.T) {
 	t.Parallel()
 	for _, undo := range []bool{false, true} {
@@ -120,7 +120,7 @@ func TestDrainLimit(t *testing.T) {
 	}
 }
 
-// succeed lets another worker carry the job to its end.
+// succeed lets another worker finish the job.
 func (l *leaver) succeed(t *testing.T, undo bool) {
 	t.Helper()
 	p, want := l.process, nexus.Succeeded
@@ -136,8 +136,8 @@ func (l *leaver) succeed(t *testing.T, undo bool) {
 	}
 }
 
-// TestGivenUpLeaseStaysGivenUp: a renewal that was on its way when the lease was
-// given up does not bring it back.
+// TestGivenUpLeaseStaysGivenUp: a renewal that arrives after the lease was given up does not
+// restore it.
 func TestGivenUpLeaseStaysGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -22,13 +22,13 @@ type Options struct {
 	Settings  tasks.Settings
 	Processes []tasks.Process // nil: tasks.Processes()
 	Log       *slog.Logger
-	Metrics   *Metrics         // nil: counted nowhere
+	Metrics   *Metrics         // nil: not registered
 	Now       func() time.Time // nil: time.Now
 	Jitter    func() float64   // nil: math/rand; 0 ≤ x < 1
 	Renew     time.Duration    // between renewals of the lease; 0: 1.5 s
 	Linger    time.Duration    // how long a task that is not for this worker is kept; 0: 5 s
 
-	GiveUpAfter time.Duration // of the jobs it submits itself; 0: 24 h
+	GiveUpAfter time.Duration // of the jobs that the engine submits; 0: 24 h
 	Grace       time.Duration // until a purge whose date is in doubt; 0: 7 days
 }
 
@@ -38,14 +38,14 @@ type Engine struct {
 	processes map[nexus.Kind]tasks.Process
 	draining  chan struct{}
 
-	clock  atomic.Int32  // what we know of ours: clockUnknown, …
-	turned chan struct{} // it is another than it was
+	clock  atomic.Int32  // the state of this machine's clock: clockUnknown, …
+	turned chan struct{} // signals that clock has changed
 
-	repeats nexus.Repeats // lines that an outage would repeat
+	repeats nexus.Repeats // limits log lines that repeat during an outage
 
 	mu   sync.Mutex
-	runs map[*run]struct{} // at work now
-	left chan struct{}     // one of them is not any more
+	runs map[*run]struct{} // the active runs
+	left chan struct{}     // signals that a run has ended
 }
 
 // NewEngine makes an engine.
@@ -157,7 +157,7 @@ func (e *Engine) work(ctx context.Context, task store.Task, end *nexus.Job) (ove
 		delete(e.runs, r)
 		select {
 		case e.left <- struct{}{}:
-		default: // who waits counts the runs, not the signals
+		default: // a signal is pending; the waiter checks the runs anyway
 		}
 	}()
 	over = r.work(ctx)
@@ -215,7 +215,7 @@ func (e *Engine) abandon(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for r := range e.runs {
-		r.finishWith(nexus.ErrDraining) // whatever it answers now is no failure
+		r.finishWith(nexus.ErrDraining) // its result is not recorded as a failure any more
 		r.leave(ctx, nexus.ErrDraining)
 	}
 }

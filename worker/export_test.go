@@ -6,8 +6,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// Abandon is what Serve does at the drain's limit.
+// Abandon does what Serve does at the drain's limit.
 func (e *Engine) Abandon(ctx context.Context) { e.abandon(ctx) }
 
-// Purge is one look at a tenant whose purge date has come.
+// Purge handles a tenant whose purge date has come.
 func (e *Engine) Purge(ctx context.Context, p store.Purge) { e.purge(ctx, p) }

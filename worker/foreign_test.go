@@ -13,8 +13,8 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// TestAnotherBenchsJobIsLeft: a worker takes no job of a tenant on another bench, where
-// a removal would find nothing and succeed; after a while the job says so.
+// TestAnotherBenchsJobIsLeft: a worker takes no job of a tenant on another bench, since on its
+// own bench a removal would find nothing and succeed. After a while the job shows the reason.
 func TestAnotherBenchsJobIsLeft(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

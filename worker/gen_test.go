@@ -21,8 +21,9 @@ func fenced(seen nexus.Gen) error {
 	return &nexus.Error{Code: nexus.Fenced, Op: "test", Msg: "A newer run works on this site.", Seen: seen}
 }
 
-// TestAbsurdTokenEndsInWords: one bench that claims to have seen a token which no clock
-// has reached stops the job on that site, in words for the operator, and no other.
+// TestAbsurdTokenEndsInWords: if a bench reports a token for a site that is too far in the
+// future to be genuine, the job on that site ends with a sentence for the operator, and other
+// jobs are not affected.
 func TestAbsurdTokenEndsInWords(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -63,13 +64,13 @@ func TestAbsurdTokenEndsInWords(t *testing.T) {
 	}
 }
 
-// silence is a Redis that does not answer the next calls.
+// silence makes the next calls of Redis fail.
 type silence struct {
 	shiftedTime
 	calls int
 }
 
-// ProcessHook swallows calls, as an outage does.
+// ProcessHook fails calls, as during an outage.
 func (s *silence) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if s.calls > 0 {
@@ -81,7 +82,7 @@ func (s *silence) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // TestRaiseOutlivesAnOutage: only the answer "stale" fences a run that asks for a higher
-// token; while Redis is silent it asks again.
+// token. While Redis does not answer, the run asks again.
 func TestRaiseOutlivesAnOutage(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -107,14 +108,14 @@ func TestRaiseOutlivesAnOutage(t *testing.T) {
 	}
 }
 
-// TestRedisTimeEndsAJob: whether a job's time is over is said by Redis' clock. The
-// worker's own may have turned, and nobody has compared them since.
+// TestRedisTimeEndsAJob: Redis' clock decides whether a job is past its give-up time, since
+// the worker's clock may have been set since the last comparison.
 func TestRedisTimeEndsAJob(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
-		off    time.Duration // the worker's clock
-		redis  time.Duration // has passed
+		off    time.Duration // of the worker's clock from Redis' clock
+		redis  time.Duration // the time that has passed on Redis' clock
 		answer error
 		want   nexus.State
 	}{
@@ -144,8 +145,8 @@ func TestRedisTimeEndsAJob(t *testing.T) {
 	}
 }
 
-// TestForeignKeyIsJudgedByRedisTime: a worker whose clock is ahead does not take a job,
-// whose key it lacks, for one that has to turn back.
+// TestForeignKeyIsJudgedByRedisTime: a worker that lacks a job's sealing key, and whose clock
+// is ahead, does not roll the job back for being past its give-up time.
 func TestForeignKeyIsJudgedByRedisTime(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

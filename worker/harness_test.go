@@ -69,8 +69,8 @@ func (h *harness) submit(tb interface{ Fatal(...any) }, p tasks.Process) nexus.J
 	return job
 }
 
-// live drives a job the way workers do: tick, and work on what was dispatched.
-// A goroutine of its own lets a kill end it without a word.
+// live drives a job as workers do: it ticks and works on each dispatch. Each call of Work has
+// its own goroutine, so that a kill can end it at any point.
 func (h *harness) live(tb interface{ Fatal(...any) }, p tasks.Process, id nexus.JobID, each func(round int)) nexus.Job {
 	ctx := context.Background()
 	for round := range 2000 {

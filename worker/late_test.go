@@ -15,8 +15,8 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// TestProvenSiteIsKept: once a site was seen to work, an error nobody foresaw in what is
-// left to do is waited out; before, three of them undo it.
+// TestProvenSiteIsKept: after the verification of a site, a step that fails with internal
+// errors is tried again without limit. Before it, three internal errors roll the job back.
 func TestProvenSiteIsKept(t *testing.T) {
 	t.Parallel()
 	for _, proven := range []bool{false, true} {
@@ -39,7 +39,7 @@ func TestProvenSiteIsKept(t *testing.T) {
 	}
 }
 
-// TestRowsThatAreProven: what comes after verify is proven, and nothing before.
+// TestRowsThatAreProven: the steps after verify are proven, the others are not.
 func TestRowsThatAreProven(t *testing.T) {
 	t.Parallel()
 	for _, p := range tasks.Processes() {
@@ -53,8 +53,8 @@ func TestRowsThatAreProven(t *testing.T) {
 	}
 }
 
-// TestDrainWaitsForRunsThatAsynqForgot: asynq does not wait for a task whose lease of its
-// own ended; the drain does, until its limit.
+// TestDrainWaitsForRunsThatAsynqForgot: asynq's shutdown does not wait for a task whose asynq
+// lease has expired; the drain waits for its run, up to the limit.
 func TestDrainWaitsForRunsThatAsynqForgot(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// TestAlarmSeriesStartAtZero: what alarms count is there before it counts. Prometheus
-// sees no increase in a series whose first value is 1.
+// TestAlarmSeriesStartAtZero: series that alarms use exist with 0 before the first event,
+// since Prometheus sees no increase in a series whose first value is 1.
 func TestAlarmSeriesStartAtZero(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()

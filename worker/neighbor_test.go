@@ -40,7 +40,7 @@ func (shiftedTime) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// useless are workers that must leave every job alone.
+// useless are workers that cannot do any job.
 var useless = []struct {
 	name   string
 	engine func(*testing.T, *harness, tasks.Process) *worker.Engine
@@ -61,9 +61,9 @@ var useless = []struct {
 	}},
 }
 
-// TestUselessWorkerDoesNoHarm: beside a worker that can do the jobs runs one that
-// cannot. It must not take the tasks faster than the other can: all are done in a
-// small part of the time that the due index would need to hand them out anew.
+// TestUselessWorkerDoesNoHarm: one worker can do the jobs, and another cannot. The other must
+// not take most of the tasks: all jobs are done in a small part of the time that the due index
+// would need to dispatch them again.
 func TestUselessWorkerDoesNoHarm(t *testing.T) {
 	t.Parallel()
 	const jobs, patience = 60, 12 * time.Second
@@ -72,7 +72,7 @@ func TestUselessWorkerDoesNoHarm(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
 			defer h.close()
-			h.redis.SetTime(time.Time{}) // its own
+			h.redis.SetTime(time.Time{}) // back to real time
 			var done atomic.Int64
 			all := make(chan struct{})
 			p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1,

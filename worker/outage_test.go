@@ -13,8 +13,8 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// unbegun is an outage that kept the deed from beginning; plain is one with which
-// nobody knows.
+// unbegun is an outage during which the operation certainly did not begin; plain is an outage
+// during which it may have begun.
 func unbegun() error {
 	return fmt.Errorf("step: %w", &nexus.Error{Code: nexus.Unavailable, Op: "test", Wait: nexus.WaitBench, Unbegun: true,
 		RetryAfter: 5 * time.Second, Msg: "The container does not run; start it."})
@@ -24,7 +24,7 @@ func plain() error {
 	return &nexus.Error{Code: nexus.Unavailable, Op: "test", Wait: nexus.WaitBench, Msg: "The connection was lost."}
 }
 
-// busy is a bench that says when it may be asked again.
+// busy is an error of a bench with a time after which to try again.
 func busy() error {
 	return &nexus.Error{Code: nexus.Limit, Op: "test", RetryAfter: time.Minute, Msg: "Too many requests."}
 }
@@ -33,18 +33,17 @@ func refusal() error {
 	return &nexus.Error{Code: nexus.Invalid, Op: "test", Msg: "The form was wrong."}
 }
 
-// TestOutageChargesNothing: while the bench is away a step waits, and costs no
-// attempt, nor does an undo come nearer to being parked. An answer of which nobody
-// knows whether it did something is charged.
+// TestOutageChargesNothing: an operation that did not begin, since the bench was away, is not
+// charged as an attempt of a step or of an undo. One that may have begun is charged.
 func TestOutageChargesNothing(t *testing.T) {
 	t.Parallel()
 	times := func(n int, err error) []error { return slices.Repeat([]error{err}, n) }
 	for _, tc := range []struct {
 		name     string
-		do, undo []error // the answers in their order; after the last: success
+		do, undo []error // the results in their order; after the last one: success
 		want     nexus.State
 		attempts int
-		dos      int // calls
+		dos      int // expected number of calls
 		undos    int
 	}{
 		{name: "away for twelve tries", do: times(12, unbegun()), want: nexus.Succeeded, attempts: 1, dos: 13},
@@ -89,8 +88,8 @@ func TestOutageChargesNothing(t *testing.T) {
 	}
 }
 
-// TestDecideUnbegun: what never began is waited out even where the budget is used
-// up; only a person's cancel turns it back.
+// TestDecideUnbegun: an operation that did not begin is tried again even if the attempts are
+// used up; only a cancel rolls the job back.
 func TestDecideUnbegun(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

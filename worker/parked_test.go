@@ -11,7 +11,7 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// parked drives a job until it is parked, and resumes it.
+// parked drives a job until it is parked and then resumes it.
 func (h *harness) parked(t *testing.T, p tasks.Process, id nexus.JobID, each func(round int)) nexus.Job {
 	t.Helper()
 	job := h.live(t, p, id, each)
@@ -24,8 +24,8 @@ func (h *harness) parked(t *testing.T, p tasks.Process, id nexus.JobID, each fun
 	return job
 }
 
-// TestResumedJobSaysWhyItBegan: a job that was parked ends with the reason why it
-// was undone, not with the trouble of its undoing, however often it was parked.
+// TestResumedJobSaysWhyItBegan: a job that was parked ends with the error for which it was
+// rolled back, not with an error of the rollback, however often it was parked.
 func TestResumedJobSaysWhyItBegan(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -64,7 +64,7 @@ func TestResumedJobSaysWhyItBegan(t *testing.T) {
 			for range tc.parks {
 				job := h.parked(t, p, id, func(round int) {
 					if tc.cancel && round == 0 {
-						_, _ = h.store.Cancel(t.Context(), id, "op") // later ones find it parked
+						_, _ = h.store.Cancel(t.Context(), id, "op") // from the second time on the job is parked
 					}
 				})
 				if !strings.Contains(job.Error.Message, tc.says) || strings.Count(job.Error.Message, tc.says) > 1 {
@@ -84,8 +84,8 @@ func TestResumedJobSaysWhyItBegan(t *testing.T) {
 	}
 }
 
-// TestResumedForwardEndsWell: what has no way back is resumed forward, and when it
-// succeeds nothing of its trouble is left.
+// TestResumedForwardEndsWell: a job that cannot be rolled back continues forward when it is
+// resumed, and has no error if it succeeds.
 func TestResumedForwardEndsWell(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []nexus.Kind{nexus.KindTeardown, nexus.KindRotateKey} {
@@ -134,16 +134,16 @@ func TestResumedForwardEndsWell(t *testing.T) {
 	}
 }
 
-// TestRefusedOneWayHasFailed: what the bench turns down before a job without a way back
-// changed anything ends it as failed, and the tenant is free. Once something may have
-// changed, it is parked.
+// TestRefusedOneWayHasFailed: if the bench refuses a job that cannot be rolled back before it
+// changed anything, the job ends as failed and the tenant is free. If something may have
+// changed, the job is parked.
 func TestRefusedOneWayHasFailed(t *testing.T) {
 	t.Parallel()
 	gone := func() error { return &nexus.Error{Code: nexus.NotFound, Op: "test", Msg: "There is no such user."} }
 	for _, kind := range []nexus.Kind{nexus.KindTeardown, nexus.KindRotateKey} {
 		for _, tc := range []struct {
 			name   string
-			first  []error // what the first step answers, one after the other
+			first  []error // the results of the first step, in their order
 			second error
 			want   nexus.State
 		}{
@@ -179,9 +179,9 @@ func TestRefusedOneWayHasFailed(t *testing.T) {
 	}
 }
 
-// TestOutdatedJobHasFailed: a job whose site was changed by a later job ends as failed in
-// whatever state a backup had it, undoes nothing, and leaves the token of the tenant's
-// state below that of the later job.
+// TestOutdatedJobHasFailed: a job from a backup, whose site a later job has changed, ends as
+// failed in whatever state the backup has it. It undoes nothing, and the tenant's state keeps
+// a token below that of the later job.
 func TestOutdatedJobHasFailed(t *testing.T) {
 	t.Parallel()
 	outdated := func(context.Context, *tasks.Kit) error {
@@ -190,7 +190,7 @@ func TestOutdatedJobHasFailed(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		kind   nexus.Kind
-		tries  int // failures before, as the backup has them
+		tries  int // number of failures in the backup's record
 		cancel bool
 	}{
 		{"begins", nexus.KindSuspend, 0, false},

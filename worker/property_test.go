@@ -21,22 +21,22 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// plot is what rapid draws: a job, and all that happens to it.
+// plot is a random job with all events that happen to it; rapid draws it.
 type plot struct {
 	Kind    nexus.Kind
-	Undos   []bool // which steps have one
+	Undos   []bool // which steps have an Undo
 	GiveUp  int    // seconds
 	Calls   []call
 	Redis   []string
 	Blows   []blow
-	Workers []int // who gets a dispatch
-	Slow    int   // seconds until it does
-	Twice   bool  // each is given to two
+	Workers []int // which worker gets each dispatch
+	Slow    int   // seconds until it gets it
+	Twice   bool  // each dispatch is given to two workers
 }
 
-// blow is what comes from outside at a moment, be there a step at work or not.
+// blow is an event from outside at a given time, whether a step is running or not.
 type blow struct {
-	At   int // half seconds from the begin
+	At   int // half seconds from the start
 	What string
 	Node int
 	For  int // seconds
@@ -79,7 +79,7 @@ var (
 // nodes is how many workers there are.
 const nodes = 3
 
-// simulation is one job among several workers, in a time of its own.
+// simulation runs one job with several workers in simulated time.
 type simulation struct {
 	plot
 	kind    nexus.Kind
@@ -93,23 +93,23 @@ type simulation struct {
 	runs    sync.WaitGroup
 	alive   int
 	begin   time.Time
-	mu      sync.Mutex // guards all that follows, and what world, away and nodes hold
-	record  record     // of the job, after the last command
+	mu      sync.Mutex // guards all fields below, and the contents of world, away and nodes
+	record  record     // the job's record after the last command
 	ended   chan struct{}
 	wrong   []string
 
-	canceled bool // was asked in time
+	canceled bool // a cancel was accepted
 	resumed  int
 	handed   int64     // the last dispatch given to a worker
-	at       time.Time // when it is given, or given again
-	calm     time.Time // no rescue before
+	at       time.Time // when it is given for the first or the next time
+	calm     time.Time // no rescue before this time
 }
 
 func (s *simulation) broken(format string, args ...any) {
 	s.wrong = append(s.wrong, fmt.Sprintf("after %s: ", time.Since(s.begin))+fmt.Sprintf(format, args...))
 }
 
-// free does something that takes time, or Redis, without the lock.
+// free releases the lock while it calls a function that takes time or uses Redis.
 func (s *simulation) free(do func()) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
@@ -153,7 +153,7 @@ func (s *simulation) worker(i int) *node {
 		Log: slog.New(slog.DiscardHandler), Jitter: func() float64 { return 0.5 }})}
 }
 
-// tenant makes the one that the job's kind needs.
+// tenant makes the tenant that the job's kind needs.
 func (s *simulation) tenant(ctx context.Context) error {
 	before := map[nexus.Kind][]nexus.Kind{nexus.KindSuspend: {nexus.KindProvision}, nexus.KindTeardown: {nexus.KindProvision},
 		nexus.KindRotateKey: {nexus.KindProvision}, nexus.KindRestore: {nexus.KindProvision, nexus.KindSuspend}}
@@ -178,8 +178,8 @@ func (s *simulation) tenant(ctx context.Context) error {
 	return nil
 }
 
-// began holds what must be true whenever a worker begins an operation: it owns the
-// job, and the journal says what it is about to do.
+// began checks what must be true when a worker starts an operation: the worker owns the job,
+// and the journal has the start of the step.
 func (s *simulation) began(n *node, gen nexus.Gen, i int, undo bool) {
 	steps, name := s.record.steps(), map[bool]string{false: "step", true: "the undo of step"}[undo]
 	if owner := s.away.gens[gen]; s.record.gen() != gen || owner != n {
@@ -203,7 +203,7 @@ func (s *simulation) began(n *node, gen nexus.Gen, i int, undo bool) {
 	}
 }
 
-// hand gives a dispatch that nobody took to a worker, and after a while to another.
+// hand gives a dispatch that was not taken to a worker, and some time later to another one.
 func (s *simulation) hand(ctx context.Context) {
 	dispatch := s.record.num("dispatch")
 	if s.record.num("taken") >= dispatch {
@@ -222,12 +222,12 @@ func (s *simulation) hand(ctx context.Context) {
 		n := s.nodes[k]
 		s.alive++
 		s.runs.Go(func() {
-			defer func() { // a kill leads here, too
+			defer func() { // also after a kill
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.alive--
 			}()
-			<-time.After(time.Duration(i) * time.Millisecond) // no two at one moment: each plot has one course
+			<-time.After(time.Duration(i) * time.Millisecond) // no two at the same time, so that each plot has one outcome
 			s.mu.Lock()
 			resumed := s.resumed
 			s.mu.Unlock()
@@ -242,7 +242,7 @@ func (s *simulation) hand(ctx context.Context) {
 	}
 }
 
-// strike deals the blows whose time has come.
+// strike applies the blows whose time has come.
 func (s *simulation) strike(ctx context.Context) {
 	s.Blows = slices.DeleteFunc(s.Blows, func(b blow) bool {
 		if time.Since(s.begin) < time.Duration(b.At)*500*time.Millisecond {
@@ -279,7 +279,7 @@ func (s *simulation) strike(ctx context.Context) {
 	})
 }
 
-// live plays the job to its end, and waits for all who still believe in it.
+// live runs the job to its end, and waits for all workers that still work on it.
 func (s *simulation) live(ctx context.Context) (end nexus.Job, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -314,7 +314,7 @@ func (s *simulation) live(ctx context.Context) (end nexus.Job, err error) {
 	return end, err
 }
 
-// stop ends all that still runs.
+// stop ends all calls that are still running.
 func (s *simulation) stop() {
 	close(s.ended)
 	for _, n := range s.nodes {
@@ -323,13 +323,13 @@ func (s *simulation) stop() {
 	s.runs.Wait()
 }
 
-// play runs a plot in a time of its own, and says what was wrong.
+// play runs a plot in simulated time and returns what was wrong.
 func play(t *testing.T, m *miniredis.Miniredis, p plot) (wrong string) {
 	synctest.Test(t, func(t *testing.T) {
 		m.FlushAll()
 		rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), PoolSize: 50, MaxRetries: -1,
-			ReadTimeout: -1, WriteTimeout: -1}) // of real time
-		defer rdb.Close() //nolint:errcheck // of a test
+			ReadTimeout: -1, WriteTimeout: -1}) // no timeouts in real time
+		defer rdb.Close() //nolint:errcheck // only a test
 		s, err := newSimulation(t.Context(), m, rdb, p)
 		if err != nil {
 			wrong = err.Error()
@@ -349,7 +349,7 @@ func play(t *testing.T, m *miniredis.Miniredis, p plot) (wrong string) {
 	return wrong
 }
 
-// pinned are plots that chance seldom finds.
+// pinned are plots that random runs seldom find.
 var pinned = []struct {
 	name string
 	plot plot
@@ -366,12 +366,11 @@ var pinned = []struct {
 	{"a step that kills all its workers", plot{Kind: nexus.KindProvision, Undos: []bool{true}, Calls: slices.Repeat([]call{{Kind: "kill after"}}, 6)}},
 }
 
-// TestSaga plays random jobs of every kind among several workers. The calls of Do
-// and Undo and of Redis fail in every way, answers are lost, workers are killed,
-// drained, and suspended in the middle, so that they go on when others have taken
-// over. Whatever happens, a job ends: what it did is whole, or nothing of it is
-// left; each step is done once by the journal, and undone in reverse; whoever
-// lost the job has no effect from then on, and writes nothing.
+// TestSaga runs random jobs of every kind with several workers. Calls of Do, Undo and Redis
+// fail in every way, answers are lost, and workers are killed, drained, or suspended, so that
+// they continue after another worker has taken over. In all cases the job ends. Either all of
+// its effects are there or none of them. By the journal each step is done once, and the steps
+// are undone in reverse order. A worker that has lost the job changes nothing after that.
 func TestSaga(t *testing.T) {
 	t.Parallel()
 	m := miniredis.RunT(t)
@@ -399,9 +398,9 @@ func begun(job nexus.Job) bool {
 	return job.Steps[0].Starts > 1 || slices.ContainsFunc(job.Steps[1:], func(s nexus.Step) bool { return s.Starts > 0 })
 }
 
-// check holds the record and the tenant against how the job ended.
+// check compares the record and the tenant's row with the end of the job.
 func (s *simulation) check(ctx context.Context, end nexus.Job) {
-	faults := len(slices.DeleteFunc(slices.Clone(s.Redis), func(f string) bool { return f == "" })) // each may cost a lease
+	faults := len(slices.DeleteFunc(slices.Clone(s.Redis), func(f string) bool { return f == "" })) // each may cause the loss of a lease
 	unhurt := !s.world.failed && s.world.losses+faults <= 5 && time.Since(s.begin) < time.Duration(s.GiveUp)*time.Second
 	switch {
 	case end.State == nexus.Succeeded && s.canceled:
@@ -412,7 +411,7 @@ func (s *simulation) check(ctx context.Context, end nexus.Job) {
 		s.broken("a step cost six workers, and was tried again")
 	case end.State == nexus.Failed && (s.canceled && unhurt || s.kind.OneWay() && begun(end)), end.State != nexus.Succeeded && unhurt && !s.canceled:
 		s.broken("%s for no reason", end.State)
-	case end.State == nexus.Canceled && end.Gen == 0: // at once, never taken
+	case end.State == nexus.Canceled && end.Gen == 0: // canceled at once, never taken
 	case end.State != nexus.Succeeded && (end.Error == nil || end.Error.Message == "" || end.Error.Action == "" || end.Error.First != nil):
 		s.broken("%s without a word for people: %+v", end.State, end.Error)
 	case end.State == nexus.Succeeded && end.Error != nil:
@@ -454,7 +453,7 @@ func (s *simulation) check(ctx context.Context, end nexus.Job) {
 
 func (s *simulation) checkTenant(ctx context.Context, end nexus.Job) {
 	done := end.State == nexus.Succeeded
-	want := map[nexus.Kind]map[bool]nexus.TenantState{ // absent: no row
+	want := map[nexus.Kind]map[bool]nexus.TenantState{ // missing: the tenant has no row
 		nexus.KindProvision: {true: nexus.TenantActive}, nexus.KindAdopt: {true: nexus.TenantActive},
 		nexus.KindSuspend:   {true: nexus.TenantSuspended, false: nexus.TenantActive},
 		nexus.KindRestore:   {true: nexus.TenantActive, false: nexus.TenantSuspended},

@@ -17,10 +17,10 @@ import (
 type call struct {
 	Kind   string // how it ends
 	Took   int    // seconds of work
-	Deaf   bool   // it heeds no context
-	Tell   int    // it reports progress; 2: the last one is long on its way
-	Freeze int    // its worker is suspended: 1 before the bench hears of it, 2 before the effect, 3 after it
-	For    int    // seconds of that
+	Deaf   bool   // it ignores its context
+	Tell   int    // 1: it reports progress; 2: the last report is delayed
+	Freeze int    // when its worker is suspended: 1 before the call reaches the bench, 2 before the effect, 3 after it; 0: never
+	For    int    // seconds of the suspension
 }
 
 // effect is one thing that happened on the bench.
@@ -30,23 +30,23 @@ type effect struct {
 	gen  nexus.Gen
 }
 
-// world is what the steps act on: a bench that Redis knows nothing of. It has a
-// fence like the real one: what comes with a lower gen than it has seen is refused,
-// be it at the begin of an operation or at its effect.
+// world is the simulated bench on which the steps act. It has a fence like a real bench: it
+// refuses an operation whose gen is lower than the highest seen, at the start of the operation
+// and at its effect.
 type world struct {
 	sim      *simulation
 	steps    []tasks.Step
 	calls    []call
 	gen      nexus.Gen         // the highest seen
-	refused  int               // owners, by the fence
+	refused  int               // how many owners of the job the fence refused
 	things   map[int]bool      // what the steps made
 	effects  []effect          // in their order
-	busy     map[nexus.Gen]int // operations under way
-	failed   bool              // a step answered with a failure: reason enough to turn back
-	works    int               // operations begun
-	told     bool              // an undo reported progress, and so journalled what its worker had yet to tell
-	row      int               // kills without an answer between them
-	poisoned bool              // more of them than a step may cost
+	busy     map[nexus.Gen]int // operations that are running
+	failed   bool              // a step has returned a failure, so the job may roll back
+	works    int               // operations that were started
+	told     bool              // an undo reported progress, which also wrote the pending events of its worker
+	row      int               // kills in a row, without a result in between
+	poisoned bool              // there were more kills in a row than a step may have
 	losses   int               // workers that were killed, suspended, or hung
 }
 
@@ -57,8 +57,8 @@ func (w *world) cover(i int) int {
 	return i
 }
 
-// process makes steps that act on the world. Of a kind with a way back those have an
-// Undo that are named; the first one reserves.
+// process makes steps that act on the world. If the kind can be rolled back, the steps that
+// the plot names have an Undo. The first step reserves.
 func (w *world) process(kind nexus.Kind, count int, undos []bool) tasks.Process {
 	for i := range count {
 		step := tasks.Step{Name: nexus.StepName(fmt.Sprintf("step%d", i)), Timeout: 20 * time.Second, Attempts: 3,
@@ -87,8 +87,8 @@ func (w *world) next() (c call) {
 	return c
 }
 
-// act plays one call of Do or Undo. A kill is the end of the goroutine: nothing is
-// answered, nothing more is journalled, the lease just runs out.
+// act runs one call of Do or Undo. A kill ends the goroutine: there is no result, nothing more
+// is journaled, and the lease expires.
 func (w *world) act(ctx context.Context, k *tasks.Kit, i int, undo bool) (err error) {
 	w.sim.mu.Lock()
 	defer w.sim.mu.Unlock()
@@ -106,7 +106,7 @@ func (w *world) act(ctx context.Context, k *tasks.Kit, i int, undo bool) (err er
 		w.gen = max(w.gen, gen) + nexus.Gen(time.Hour.Microseconds())
 	}
 	w.suspend(n, c, 1)
-	if c.Kind == "absurd token" { // somebody wrote it into the fence of this site
+	if c.Kind == "absurd token" { // as if somebody had written it into the site's fence
 		return w.answer(&nexus.Error{Code: nexus.Fenced, Op: "test", Seen: math.MaxInt64, Msg: "Too low."})
 	}
 	if err := w.fence(gen); err != nil {
@@ -150,7 +150,7 @@ func (w *world) answer(err error) error {
 	return err
 }
 
-// refusal is an answer without an effect; nil: there is one.
+// refusal returns an error without an effect; nil: the call has its effect.
 func (w *world) refusal(kind string) error {
 	switch kind {
 	case "unavailable":
@@ -170,9 +170,9 @@ func (w *world) refusal(kind string) error {
 	return nil
 }
 
-// fence refuses a gen below the highest seen. To a run that owns the job that must
-// not happen, unless the bench has seen one that is none of this Redis; then it takes
-// a higher one, and does not try for ever.
+// fence refuses a gen below the highest seen. The run that owns the job must not be refused,
+// unless the bench has seen a gen that this Redis has not minted. The run then takes a higher
+// gen, and does not repeat that without limit.
 func (w *world) fence(gen nexus.Gen) error {
 	if gen >= w.gen {
 		w.gen = gen
@@ -210,7 +210,7 @@ func (w *world) kill(c call, kind string) {
 	}
 }
 
-// suspend stops the whole worker, its renewals too, as a SIGSTOP would.
+// suspend stops the whole worker with its renewals, as SIGSTOP does.
 func (w *world) suspend(n *node, c call, at int) {
 	if c.Freeze == at && c.For > 0 {
 		w.losses++
@@ -222,16 +222,16 @@ func (w *world) suspend(n *node, c call, at int) {
 	}
 }
 
-// work takes its time; it tells why it was ended before.
+// work waits for the duration of the call; it returns why it ended earlier, or nil.
 func (w *world) work(ctx context.Context, c call) error {
 	heeds := ctx.Done()
 	if c.Deaf {
 		heeds = nil
-		if c.Took > 30 { // longer than its lease is renewed
+		if c.Took > 30 { // longer than the lease is renewed
 			w.losses++
 		}
 	}
-	w.works++ // no two end at one moment, nor one with a renewal
+	w.works++ // no two operations end at the same time, and none at the time of a renewal
 	took := time.Duration(c.Took)*time.Second + time.Duration(w.works)*137*time.Microsecond
 	w.sim.free(func() {
 		done := time.NewTimer(took)
@@ -248,7 +248,7 @@ func (w *world) work(ctx context.Context, c call) error {
 	return context.Cause(ctx)
 }
 
-// check holds what the bench shows against how the job ended.
+// check compares the bench with the end of the job.
 func (w *world) check(end nexus.Job) {
 	made := 0
 	for i := range w.steps {

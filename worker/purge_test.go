@@ -13,13 +13,13 @@ import (
 	"github.com/nexus-erp/provisioner/worker"
 )
 
-// hung is a bench that answers nothing until it is let go.
+// hung is a bench that does not answer until it is released.
 type hung struct {
-	asked chan struct{} // of each question
+	asked chan struct{} // gets a value for each call
 	let   chan struct{}
 }
 
-// Run waits, whatever its context says.
+// Run waits and ignores its context.
 func (h hung) Run(context.Context, nexus.Op) (nexus.Result, error) {
 	h.asked <- struct{}{}
 	<-h.let
@@ -29,8 +29,8 @@ func (h hung) Run(context.Context, nexus.Op) (nexus.Result, error) {
 // Close does nothing.
 func (hung) Close() error { return nil }
 
-// TestPurgesHoldUpNobody: while a bench that hangs is asked about tenants whose
-// grace is over, jobs are handed out as ever.
+// TestPurgesHoldUpNobody: while the bench hangs in the calls of purges, jobs are dispatched as
+// usual.
 func TestPurgesHoldUpNobody(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -68,7 +68,7 @@ func TestPurgesHoldUpNobody(t *testing.T) {
 	}
 }
 
-// done records a job and ends it well.
+// done records a job and lets it succeed.
 func (h *harness) done(t *testing.T, sub store.Submission) {
 	t.Helper()
 	job, _, err := h.store.Submit(t.Context(), sub)
@@ -85,7 +85,7 @@ func (h *harness) done(t *testing.T, sub store.Submission) {
 	}
 }
 
-// closedBench says of every site what a test has it say.
+// closedBench returns the same result for every site.
 type closedBench struct{ site *nexus.SiteInfo }
 
 // Run answers an inspect.
@@ -93,14 +93,14 @@ func (b closedBench) Run(context.Context, nexus.Op) (nexus.Result, error) {
 	return nexus.Result{Site: b.site}, nil
 }
 
-// TestPurgeAsksTheBench: a purge whose date has come is recorded only if the bench has
-// the site closed, as of no later than the registry knows; else its grace begins anew.
+// TestPurgeAsksTheBench: a purge is recorded only if the site is closed on the bench and the
+// bench's mark is not newer than the registry's row; otherwise the grace starts again.
 func TestPurgeAsksTheBench(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		state  string
-		later  nexus.Gen // of the bench's mark, after the registry's
+		later  nexus.Gen // how far the bench's mark is after the registry's
 		purged bool
 	}{
 		{"closed as the registry knows", "suspended", 0, true},

@@ -60,7 +60,7 @@ func (e *Engine) Reconcile(ctx context.Context) error {
 const (
 	clockUnknown = iota // not compared yet
 	clockRight
-	clockWrong // too far from Redis' to work by
+	clockWrong // further from Redis' clock than store.MaxSkew
 )
 
 func (e *Engine) skewed() bool { return e.clock.Load() == clockWrong }
@@ -89,7 +89,7 @@ func (e *Engine) checkClock(ctx context.Context) bool {
 	}
 	select {
 	case e.turned <- struct{}{}:
-	default: // one to come is enough: who waits looks at the clock, not at the number of turns
+	default: // a signal is pending; the waiter checks the clock anyway
 	}
 	return true
 }

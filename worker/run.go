@@ -24,12 +24,12 @@ type run struct {
 	lease   *store.Lease
 	process tasks.Process
 	job     nexus.Job
-	pending []nexus.Event  // to go out with the next checkpoint
+	pending []nexus.Event  // written with the next checkpoint
 	moved   nexus.StepName // a step that ended since the last checkpoint; empty: none
 	sealed  string         // the credentials, once a step asked for them
-	raised  bool           // the token, since the last step that ended
+	raised  bool           // the token was raised since the last step that ended
 
-	renewUntil atomic.Pointer[time.Time] // nil: no limit. By the monotonic clock, which does not turn
+	renewUntil atomic.Pointer[time.Time] // nil: no limit; on the monotonic clock, which is never set
 	mu         sync.Mutex                // guards end
 	end        context.CancelCauseFunc
 	undoing    atomic.Bool // cancel no longer matters
@@ -194,7 +194,7 @@ func (r *run) rest(ctx context.Context, v Verdict, step nexus.StepName, note str
 	switch {
 	case errors.Is(err, nexus.ErrFenced):
 		return r.leave(ctx, nexus.ErrFenced)
-	case err != nil: // the lease will run out, and the step be tried again
+	case err != nil: // the lease expires, and the step is tried again
 		r.e.Log.WarnContext(ctx, "wait not written", nexus.LogErr, err)
 	}
 	return false

@@ -13,8 +13,8 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// maxRescues is how many workers may lose the lease in one step before the step is taken
-// for the cause.
+// maxRescues is how many workers may lose the lease in one step before the step counts
+// as the cause.
 const maxRescues = 5
 
 // forward runs the steps that are not done, in order.
@@ -30,7 +30,7 @@ func (r *run) forward(ctx context.Context) (over bool) {
 			return r.succeed(ctx)
 		}
 		entry := &r.job.Steps[i]
-		step, _ := r.process.Find(entry.Name) // Work checked that it is there
+		step, _ := r.process.Find(entry.Name) // Work has checked that it exists
 		r.begin(entry)
 		if !step.RecordOnly {
 			if err := r.save(scoped); err != nil {
@@ -53,7 +53,7 @@ func (r *run) boundary(ctx context.Context) error {
 		return context.Cause(ctx)
 	case r.job.CancelAsked:
 		return nexus.ErrCanceled
-	case r.e.isDraining() || r.e.skewed(): // who has a wrong clock leaves its jobs to others
+	case r.e.isDraining() || r.e.skewed(): // a worker with a wrong clock leaves its jobs to others
 		return nexus.ErrDraining
 	case r.lease.Time().After(r.job.GiveUpAt):
 		return &nexus.Error{Code: nexus.Timeout, Op: "saga.give_up", Msg: "We could not finish your site in time, and nothing of it was kept."}

@@ -21,7 +21,7 @@ func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
 	}
 	r.e.Log.WarnContext(ctx, "rollback started", nexus.LogStep, string(at), nexus.LogCode, string(r.job.Error.Code))
 	r.pending = append(r.pending, nexus.Event{Step: at, StepState: nexus.StepFailed, Note: r.job.Error.Message})
-	r.moved = at // the rescues of the step that failed are not the undo's
+	r.moved = at // the rescues of the failed step do not count for the undo
 	r.undoing.Store(true)
 	if err := r.save(ctx); err != nil {
 		return r.leave(ctx, err)
@@ -96,12 +96,12 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 		if err == nil {
 			break
 		}
-		if nexus.IsOutdated(err) { // the site is a later job's: nothing of this one is left to undo
+		if nexus.IsOutdated(err) { // a later job has changed the site: nothing of this one is left to undo
 			r.outdated, r.job.Error = true, reasonFor(entry.Name, err)
 			break
 		}
 		decide := func(err error) Verdict {
-			if charges(err) || nexus.CodeOf(err) == nexus.Fenced && r.raised { // in vain: it must not go on for ever
+			if charges(err) || nexus.CodeOf(err) == nexus.Fenced && r.raised { // charged, so that it does not go on forever
 				entry.Undos++
 			}
 			return Decide(Facts{Cause: context.Cause(scoped), Err: err, Attempts: entry.Undos, Undo: true, Raised: r.raised, Jitter: r.e.Jitter()})

@@ -12,11 +12,11 @@ type Action string
 
 // The actions.
 const (
-	ActWait       Action = "wait"       // rest, then try the step again
-	ActCompensate Action = "compensate" // turn back
-	ActStop       Action = "stop"       // another run owns the job: say nothing more
-	ActLeave      Action = "leave"      // this worker drains: another goes on at once
-	ActRaise      Action = "raise"      // our token is too low though our lease is valid: take a higher one
+	ActWait       Action = "wait"       // wait, then try the step again
+	ActCompensate Action = "compensate" // roll the job back
+	ActStop       Action = "stop"       // another run owns the job: write nothing more
+	ActLeave      Action = "leave"      // this worker drains: another one continues the job at once
+	ActRaise      Action = "raise"      // the token is too low although the lease is valid: take a higher one
 	ActPark       Action = "park"       // an undo keeps failing: an operator must look
 )
 
@@ -30,22 +30,22 @@ type Verdict struct {
 // Facts are everything that a verdict depends on.
 type Facts struct {
 	Cause     error   // why the run's context ended; nil if it did not
-	Err       error   // what Do or Undo answered
-	Attempts  int     // failed answers so far, this one included
-	Internals int     // how many of them nobody foresaw
-	Allowed   int     // the step's budget of answers
-	Proven    bool    // all before this step was seen to work
-	Undo      bool    // it is an Undo that failed
-	Raised    bool    // its token was raised already, and was still too low
+	Err       error   // the error of Do or Undo
+	Attempts  int     // charged failures so far, with this one
+	Internals int     // how many of them were internal errors
+	Allowed   int     // the step's number of attempts
+	Proven    bool    // the site was verified before this step
+	Undo      bool    // an Undo failed, not a Do
+	Raised    bool    // the token was raised already and is still too low
 	Jitter    float64 // 0 ≤ Jitter < 1, drawn by the caller
 }
 
 const (
 	undoAttempts     = 8 // of one Undo, before a job is parked
-	internalAttempts = 3 // of a Do that failed in a way nobody foresaw
+	internalAttempts = 3 // of a Do that fails with internal errors
 	firstDelay       = time.Second
 	longestDelay     = time.Minute
-	longestAdvice    = time.Hour // of a bench, to a rollback
+	longestAdvice    = time.Hour // the longest delay that a bench may ask of a rollback
 )
 
 // Decide returns the action that follows an error of a step. It is pure.
@@ -54,7 +54,7 @@ func Decide(f Facts) Verdict {
 	switch {
 	case errors.Is(f.Cause, nexus.ErrFenced) || errors.Is(f.Err, nexus.ErrFenced):
 		return Verdict{Do: ActStop}
-	case code == nexus.Fenced && !f.Raised: // twice in a row is the bench's fault, and waits its turn
+	case code == nexus.Fenced && !f.Raised: // twice in a row the bench is the cause, and the step waits
 		return Verdict{Do: ActRaise}
 	case errors.Is(f.Cause, nexus.ErrDraining) || errors.Is(f.Err, nexus.ErrDraining) || code == nexus.Draining:
 		return Verdict{Do: ActLeave}

@@ -23,8 +23,8 @@ const (
 	park       = worker.ActPark
 )
 
-// coded are errors of every code, and what is done about them: with answers
-// left, after the last one, after a cancel; in an undo, and after its last answer.
+// coded has an error of each code with the expected action: with attempts left, after the
+// last attempt, after a cancel, in an undo, and after the last attempt of an undo.
 var coded = []struct {
 	name                               nexus.Code
 	first, last, canceled, undo, undid worker.Action
@@ -37,7 +37,7 @@ var coded = []struct {
 	{nexus.Limit, wait, wait, compensate, wait, wait},
 	{nexus.Unavailable, wait, compensate, compensate, wait, park},
 	{nexus.Timeout, wait, compensate, compensate, wait, park},
-	{nexus.CodeCanceled, wait, compensate, compensate, wait, park}, // who canceled is the cause's to say
+	{nexus.CodeCanceled, wait, compensate, compensate, wait, park}, // the cause of the context decides, not the error
 	{nexus.Draining, leave, leave, leave, leave, leave},
 	{nexus.Fenced, raise, raise, raise, raise, raise},
 	{nexus.UndoFailed, wait, compensate, compensate, wait, park},
@@ -68,7 +68,7 @@ func TestDecide(t *testing.T) {
 		t.Run(string(tc.name), func(t *testing.T) {
 			t.Parallel()
 			err := codedError(tc.name)
-			for _, cause := range []error{nil, nexus.ErrStepTimeout, context.DeadlineExceeded, context.Canceled} { // none of them turns back
+			for _, cause := range []error{nil, nexus.ErrStepTimeout, context.DeadlineExceeded, context.Canceled} { // none of them rolls the job back
 				wantAction(t, worker.Facts{Cause: cause, Err: err, Attempts: 1, Allowed: 4}, tc.first)
 				last := worker.Facts{Cause: cause, Err: err, Attempts: 4, Allowed: 4}
 				if tc.name == nexus.Internal {
@@ -81,7 +81,7 @@ func TestDecide(t *testing.T) {
 			}
 			canceled := fmt.Errorf("run: %w", nexus.ErrCanceled)
 			wantAction(t, worker.Facts{Cause: canceled, Err: err, Attempts: 1, Allowed: 4}, tc.canceled)
-			wantAction(t, worker.Facts{Cause: canceled, Err: err, Attempts: 1, Undo: true}, tc.undo) // an undo is not canceled
+			wantAction(t, worker.Facts{Cause: canceled, Err: err, Attempts: 1, Undo: true}, tc.undo) // a cancel does not end an undo
 			wantAction(t, worker.Facts{Cause: canceled, Err: err, Attempts: 8, Undo: true}, tc.undid)
 
 			for _, undo := range []bool{false, true} {
@@ -90,7 +90,7 @@ func TestDecide(t *testing.T) {
 					wantAction(t, fenced, stop)
 					draining, want := fenced, leave
 					if draining.Cause = nexus.ErrDraining; tc.name == nexus.Fenced {
-						want = raise // the token is raised even then: it is the lease's, not the step's
+						want = raise // the token is raised even then, since it belongs to the lease and not to the step
 					}
 					wantAction(t, draining, want)
 				}
@@ -167,9 +167,9 @@ func TestDecideWait(t *testing.T) {
 	}
 }
 
-// TestBackoff holds a rest between its bounds: half of 1 s · 2^(n-1), at most a
-// minute, and less than the whole; more jitter never shortens it, nor does one
-// more failure make its bound lower.
+// TestBackoff: after n failures the delay is at least half and less than the whole of
+// 1 s · 2^(n-1), which is at most a minute. More jitter never shortens it, and more failures
+// never lower its bounds.
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -177,7 +177,7 @@ func TestBackoff(t *testing.T) {
 			Attempts: rapid.OneOf(rapid.IntRange(1, 8), rapid.IntRange(-1, tasks.Forever-1)).Draw(t, "attempts"),
 			Jitter:   rapid.Float64Range(0, 0.999999).Draw(t, "jitter")}
 		if f.Undo {
-			f.Attempts = min(f.Attempts, 7) // at 8 it is parked
+			f.Attempts = min(f.Attempts, 7) // after 8 failures it is parked
 		}
 		whole := time.Second
 		for n := 1; n < f.Attempts && whole < time.Minute; n++ {
