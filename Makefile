@@ -20,13 +20,13 @@ test: ## the fast suite: no service, no network
 test-all: ## the whole suite with -race: needs redis-server, Docker and MariaDB (see .ci/services)
 	go test -race -tags service -timeout 60m ./...
 
-test-bench: ## the conformance table on the real bench named by NEXUS_TEST_BENCH (RUN=TestAttackedBench)
+test-bench: ## the conformance table on a real bench, see CONTRIBUTING.md (RUN=TestAttackedBench)
 	go test -tags bench -run $(or $(RUN),TestConformance) -timeout 60m -count 1 -v ./internal/bench
 
-bench: ## figures, each beside its peer's of the same run; also to bench.json (ARGS='-runs 3 rate')
+bench: ## measures the product and its peers; writes bench.json (ARGS='-runs 3 rate')
 	go run ./internal/e2e/benchmark $(ARGS)
 
-soak: ## 10,000 jobs while workers, APIs and Redis are killed, frozen and replaced; then 10,000 watchers; needs redis-server
+soak: ## 10,000 jobs while processes are killed, suspended and replaced; then 10,000 watchers; needs redis-server
 	go test -tags service -run '^TestSoak$$' -count 1 -timeout 60m -v ./internal/e2e -soak 10000
 	go run ./internal/e2e/benchmark -runs 1 -watchers 10000 -json /dev/null watch
 
@@ -36,5 +36,5 @@ lint: ## formatting, vet and golangci-lint
 	go vet -tags faults ./internal/nexus
 	$(TOOL) golangci-lint run --build-tags $(TAGS) ./...
 
-gen: ## write generated code anew
+gen: ## generate api/gen from api/openapi.yaml
 	go generate ./...

@@ -39,8 +39,8 @@ func TestPatternsAreCommon(t *testing.T) {
 	}
 }
 
-// borders are the characters before and behind each border of a class that a rule of
-// a signup asks for.
+// borders returns the characters on both sides of each border of a character class that a rule
+// of a signup uses.
 func borders() (out []rune) {
 	class := func(r rune) (set [7]bool) {
 		for i, in := range []func(rune) bool{unicode.IsControl, unicode.IsLetter, unicode.IsDigit, unicode.IsUpper, unicode.IsLower, unicode.IsSpace} {
@@ -70,8 +70,8 @@ func TestPatterns(t *testing.T) {
 	for _, row := range []struct {
 		name, field string
 		text        func(rune) string
-		exact       rune // up to this one the pattern refuses what the server refuses
-		known       rune // up to this one it takes what the server takes
+		exact       rune // up to this character the pattern refuses what the server refuses
+		known       rune // up to this character it accepts what the server accepts
 	}{
 		{"in a name", "fullName", around("a", "b"), 0xffff, unicode.MaxRune},
 		{"a whole name", "fullName", around("", ""), 0xff, unicode.MaxRune},
@@ -95,9 +95,9 @@ func TestPatterns(t *testing.T) {
 			text := row.text(r)
 			switch {
 			case unicode.IsSpace(r) && strings.TrimSpace(text) != text:
-				continue // is cut off before it is looked at
+				continue // the server trims it before it checks the text
 			case row.exact == unicode.MaxRune && r > 0x17f && unicode.ToLower(r) > 0x7f:
-				continue // far from ASCII, which is all that is allowed here
+				continue // only ASCII is allowed here, so other characters need no check
 			}
 			switch refusal, fits := refusal(row.field, text), request[row.field].Value.VisitJSON(text) == nil; {
 			case refusal == "" && !fits && r <= row.known:
@@ -134,7 +134,7 @@ func TestPatternLengths(t *testing.T) {
 	}
 }
 
-// refusal is what the rules of a signup say to one of its fields.
+// refusal returns the sentence with which the rules of a signup refuse a field; empty: accepted.
 func refusal(field, text string) string {
 	sub := nexus.Signup{Email: "jane@example.com", Password: "Passw0rdXyz", FullName: "Jane", Organization: "Acme"}
 	switch field {

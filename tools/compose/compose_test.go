@@ -21,7 +21,7 @@ const root = "../../"
 
 func load(t *testing.T) *types.Project {
 	t.Helper()
-	// No .env and nothing of this process's environment: the defaults must do.
+	// Without .env and without the environment of this process, the defaults must work.
 	options, err := cli.NewProjectOptions([]string{root + "compose.yaml"}, cli.WithEnv([]string{"SOCKET_GID=999"}))
 	if err != nil {
 		t.Fatal(err)
@@ -94,8 +94,8 @@ func TestRedisKeepsEveryJob(t *testing.T) {
 	}
 }
 
-// A tenant's template can send lines of his choice to any address of the bench's
-// network, and whoever writes into a Redis of the bench runs code there.
+// A tenant's template can send lines of text to any address of the bench's network, and a
+// client that writes to a Redis of the bench can run code there.
 func TestRedisWantsAPassword(t *testing.T) {
 	p := load(t)
 	script := read(t, "scripts/make-secrets")
@@ -130,8 +130,8 @@ func TestRedisWantsAPassword(t *testing.T) {
 	}
 }
 
-// What a tenant can make the bench ask over HTTP: itself, its servers, and workers
-// that listen nowhere by default.
+// A tenant can make the bench send HTTP requests. They must reach only the bench, its servers,
+// and workers, which listen on no port by default.
 func TestTenantsCodeReachesLittle(t *testing.T) {
 	p := load(t)
 	allowed := []string{"db", "redis-cache", "redis-queue", "worker"}
@@ -258,7 +258,7 @@ func TestSecretsComeFromFiles(t *testing.T) {
 	}
 }
 
-// A setting that was renamed or misspelled would only be a warning in a log.
+// A setting that was renamed or misspelled would only cause a warning in a log.
 func TestSettingsAreKnown(t *testing.T) {
 	known := map[string]bool{}
 	for _, tag := range regexp.MustCompile("env:\"([A-Z_]+)").FindAllStringSubmatch(read(t, "internal/app/config.go"), -1) {
@@ -274,8 +274,8 @@ func TestSettingsAreKnown(t *testing.T) {
 	}
 }
 
-// A log that is never cut fills the disk of the sites; a process that leaks takes the
-// host's memory from the database.
+// A log without a limit fills the disk of the sites, and a process that leaks takes the host's
+// memory from the database.
 func TestLogsAndMemoryAreBounded(t *testing.T) {
 	for name, s := range load(t).Services {
 		if s.Logging == nil || s.Logging.Options["max-size"] == "" || s.Logging.Options["max-file"] == "" {
@@ -287,7 +287,7 @@ func TestLogsAndMemoryAreBounded(t *testing.T) {
 	}
 }
 
-// What "up" starts must not depend on a flag that the next "up" forgets.
+// The number of workers must not depend on a flag that the next "up" does not have.
 func TestWorkersAreCountedInEnv(t *testing.T) {
 	if d := service(t, load(t), "worker").Deploy; d == nil || d.Replicas == nil || *d.Replicas != 1 {
 		t.Errorf("the number of workers: %+v", d)
@@ -335,7 +335,7 @@ func TestImagesArePinned(t *testing.T) {
 	}
 }
 
-// A service that waits for the health of one without a health check waits for ever.
+// A service that waits for the health of a service without a health check waits forever.
 func TestDependencies(t *testing.T) {
 	p := load(t)
 	for name, s := range p.Services {
