@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestConformanceBench holds a real bench against the table. It makes and drops sites
+// TestConformanceBench runs the conformance table on a real bench. It makes and drops sites
 // named ct-….
 func TestConformanceBench(t *testing.T) {
 	b, g := realBench(t)

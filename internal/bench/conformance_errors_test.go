@@ -114,7 +114,7 @@ func TestErrorsOfMariaDB(t *testing.T) {
 	})
 }
 
-// says holds that an operation on a tenant of its own says so.
+// says checks the message of an operation on a tenant of its own.
 func (g *target) says(t *testing.T, args nexus.Args, words string) {
 	t.Helper()
 	n := g.tenant("says")

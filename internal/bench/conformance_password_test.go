@@ -87,7 +87,7 @@ func (n *tenant) opens(t *testing.T, b *standin.Box, password string) bool {
 	return s.Ask("SELECT 'in'") == "in\n"
 }
 
-// whole holds that the site is complete and its own password opens its database.
+// whole checks that the site is complete and that its password opens its database.
 func (n *tenant) whole(t *testing.T, b *standin.Box) {
 	t.Helper()
 	if site := n.run(t, nexus.Inspect{}).Site; site.Job != n.owner || site.State == "" || !site.Database {

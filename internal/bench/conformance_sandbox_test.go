@@ -12,7 +12,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestConformanceSandbox holds the sandbox against the table.
+// TestConformanceSandbox runs the conformance table on the sandbox.
 func TestConformanceSandbox(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

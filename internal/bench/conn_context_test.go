@@ -23,7 +23,7 @@ func TestConnContextEnds(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		cause error
-		last  string // what follows the id in the runner's last word; empty: none
+		last  string // what follows the id in the runner's last answer; empty: no answer
 		note  string
 		code  nexus.Code
 		after time.Duration
@@ -101,7 +101,7 @@ func TestConnLost(t *testing.T) {
 						r.t.Errorf("answered %+v", e)
 					}
 				}
-				r.want(leaving, "", nexus.CodeCanceled) // not before its context ended: it knows how it ends
+				r.want(leaving, "", nexus.CodeCanceled) // only after its context ended, since that decides how it ends
 				<-r.conn.Done()
 				r.conn.Wait()
 			})
@@ -166,7 +166,7 @@ func TestConnSilence(t *testing.T) {
 		t.Parallel()
 		onRunner(t, true, func(r *runner) {
 			_, out := r.ask(r.t.Context(), inspect)
-			for range 10 { // anything it says counts, be it junk
+			for range 10 { // any line counts as a sign of life, also junk
 				<-time.After(14 * time.Second)
 				r.say("still here\n")
 			}

@@ -28,7 +28,7 @@ type call struct {
 	id     string
 	end    context.CancelCauseFunc
 	out    chan outcome
-	got    string // how it ended; empty: it goes on
+	got    string // how it ended; empty: it has not ended
 	may    []string
 	told   []string
 	tells  []string // what it must have been told
@@ -36,7 +36,7 @@ type call struct {
 
 	deadline time.Time // of its context; zero: none
 	ended    time.Time // when its context did
-	word     string    // what it says if nobody else has a last one
+	word     string    // its result if the runner does not answer
 	// How many cancels the runner must and may see, and has seen.
 	least, most, cancels int
 }
@@ -53,9 +53,9 @@ type calls struct {
 	sent   chan map[string]any
 	begun  time.Time
 	heard  time.Time
-	over   string // why nothing can be asked any more
+	over   string // why no operation can be started any more; empty: it can
 	all    []*call
-	half   func() // says the rest of a line that was begun
+	half   func() // sends the rest of a line that was begun
 	serial int
 }
 
@@ -113,7 +113,7 @@ func newCalls(t *testing.T, rt *rapid.T) *calls {
 			m.sent <- line
 		}
 	}()
-	<-time.After(300 * time.Millisecond) // no move is at the very moment of a tick
+	<-time.After(300 * time.Millisecond) // so that no action is at the time of a tick
 	return m
 }
 
@@ -274,7 +274,7 @@ func (m *calls) answerOf(t *rapid.T, c *call, id string) (line string, heard fun
 	line = strings.Repeat(" ", max(0, pad-len(line))) + line
 	return line, func() {
 		switch {
-		case c == nil || pad > longest: // an answer of nobody; junk
+		case c == nil || pad > longest: // an answer with an unknown id, or junk
 		case c.ended.IsZero() || strings.HasPrefix(word, "ok "):
 			c.is(word)
 		default:
@@ -510,7 +510,7 @@ func (m *calls) check(t *rapid.T) {
 func TestConnModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		var failed any // it is rapid's, and leaves the bubble with us
+		var failed any // a panic of rapid, which is passed on outside the synctest bubble
 		synctest.Test(t, func(t *testing.T) {
 			m := newCalls(t, rt)
 			defer func() { failed = recover() }()
@@ -530,7 +530,7 @@ func TestConnModel(t *testing.T) {
 			m.lose("finished")
 			m.check(rt)
 		})
-		if failed != nil && rt.Failed() { // on a line of its own: rapid tells failures apart by where they come from
+		if failed != nil && rt.Failed() { // a separate line, since rapid distinguishes failures by their position
 			panic(failed)
 		} else if failed != nil {
 			panic(failed)

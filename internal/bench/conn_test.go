@@ -26,7 +26,7 @@ type runner struct {
 	driver *bench.Docker
 	conn   bench.Conn
 	pipe   net.Conn
-	asked  chan map[string]any // what was asked, but for pings
+	asked  chan map[string]any // the frames that were sent, except pings
 	pings  chan time.Time
 	log    *bytes.Buffer // read it when the connection is over
 }
@@ -146,7 +146,7 @@ func TestConnHello(t *testing.T) {
 		if diff := cmp.Diff(want, <-r.conn.Hello()); diff != "" {
 			r.t.Error(diff)
 		}
-		r.say("%s", strings.Repeat(`{"event":"hello","protocol":2}`+"\n", 3)) // nobody asks for them, nobody stumbles over them
+		r.say("%s", strings.Repeat(`{"event":"hello","protocol":2}`+"\n", 3)) // repeated greetings are ignored
 		id, out := r.ask(r.t.Context(), inspect)
 		r.say(`{"id":%q,"ok":true,"result":{"note":"fine"}}`+"\n", id)
 		r.want(out, "fine", "")
@@ -182,7 +182,7 @@ func TestConnAnswers(t *testing.T) {
 					r.say("%s", tc.noise)
 					r.say(`{"id":%q,"ok":true,"result":{"note":"for %d"}}`+"\n", ids[i], i)
 					r.want(outs[i], fmt.Sprintf("for %d", i), "")
-					r.say(`{"id":%q,"ok":false}`+"\n", ids[i]) // said twice: the first counts
+					r.say(`{"id":%q,"ok":false}`+"\n", ids[i]) // sent twice: the first one counts
 				}
 				if text := r.log.String(); strings.Contains(text, "DocTypes") || strings.Contains(text, "xxx") {
 					r.t.Errorf("the log quotes what nobody knows: %.300s", text)

@@ -42,9 +42,9 @@ var python = sync.OnceValues(func() (is struct {
 // work is one operation as the model knows it. What happens to it is in testdata/database.py.
 type work struct {
 	id, how, lane string
-	may           []string // how it may end, by what it is and what has happened to it; none: it goes on
-	must          bool     // it ends whatever else is under way
-	shared        bool     // others work on its database
+	may           []string // how it may end, by its kind and by what has happened to it; empty: it does not end
+	must          bool     // it must end whatever else is running
+	shared        bool     // other operations use its database
 	over          bool
 }
 
@@ -57,15 +57,15 @@ type parent struct {
 	out    *os.File
 	part   []byte // of a line
 	gone   chan struct{}
-	err    error // once it is gone
+	err    error // once it has exited
 	closed bool  // the end of its output was seen
 
 	works                   map[string]*work // by id; the last one of each
 	order                   []string
 	pings, pongs, junk, bad int
 	greeted                 bool
-	few                     bool   // it may open few files, and refuse what needs more
-	unread                  int    // so many moves nobody reads what it says
+	few                     bool   // it may open only few files, and refuses operations that need more
+	unread                  int    // for how many actions its output is not read
 	half                    string // the rest of a line that was begun
 }
 
@@ -294,7 +294,7 @@ func (p *parent) some(t *rapid.T, so func(*work) bool) *work {
 	return p.works[rapid.SampledFrom(ids).Draw(t, "operation")]
 }
 
-// hangs reports whether the operation would go on for ever.
+// hangs reports whether the operation would run forever.
 func (w *work) hangs() bool { return !w.over && w.may == nil }
 
 func (p *parent) pid(w *work) int {
@@ -487,7 +487,7 @@ func (p *parent) leave(t *rapid.T) {
 	drained := rapid.Bool().Draw(t, "drained")
 	if drained {
 		p.drain(t)
-	} else if rapid.Bool().Draw(t, "killed") { // and whose end it has not seen
+	} else if rapid.Bool().Draw(t, "killed") { // a kill whose end the runner has not seen
 		p.await(t, "twins to be refused", func(*work) bool { return true })
 		for _, w := range p.works {
 			if w.hangs() && p.pid(w) > 0 {
@@ -496,7 +496,7 @@ func (p *parent) leave(t *rapid.T) {
 			}
 		}
 	}
-	if rapid.Bool().Draw(t, "begins") { // and is at it
+	if rapid.Bool().Draw(t, "begins") { // operations are running at the end
 		for range 3 {
 			w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: rapid.SampledFrom([]string{"nest", "daemons"}).Draw(t, "how"), may: []string{"ok"}})
 			p.send(t, w.line("nxlast", 7, long))

@@ -186,7 +186,7 @@ func (p *peak) watch(t *testing.T, box *standin.Box) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			out, _ := exec.Command("docker", "exec", box.Name, "sh", "-c", "ps -eo rss,args | grep '[r]unner.py'").Output() // none is up: nothing to see
+			out, _ := exec.Command("docker", "exec", box.Name, "sh", "-c", "ps -eo rss,args | grep '[r]unner.py'").Output() // no runner is running: no output
 			for line := range strings.Lines(string(out)) {
 				kilobytes, _ := strconv.Atoi(strings.Fields(line + " 0")[0])
 				p.kilobytes = max(p.kilobytes, kilobytes)

@@ -14,8 +14,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestSandboxDocuments: what an integration creates on a site of the sandbox is there
-// to be listed and read, and goes with the site.
+// TestSandboxDocuments: documents that a client creates on a site of the sandbox can be listed
+// and read, and are removed with the site.
 func TestSandboxDocuments(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -9,13 +9,13 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// TestFaultsOnDemand holds what each address does to which operation.
+// TestFaultsOnDemand checks which fault each e-mail address causes in which operation.
 func TestFaultsOnDemand(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		email string
 		args  nexus.Args
-		times int // it fails; -1: always
+		times int // how often it fails; -1: always
 		code  nexus.Code
 		wait  nexus.Wait
 	}{
@@ -45,7 +45,7 @@ func TestFaultsOnDemand(t *testing.T) {
 			for i := range 10 {
 				_, err := sandbox.Run(t.Context(), op)
 				if i < tc.times || tc.times < 0 {
-					e, ok := err.(*nexus.Error) //nolint:errorlint // born here
+					e, ok := err.(*nexus.Error) //nolint:errorlint // returned by the sandbox itself
 					if !ok || e.Code != tc.code || e.Wait != tc.wait {
 						t.Fatalf("try %d: %v", i+1, err)
 					}
@@ -57,8 +57,8 @@ func TestFaultsOnDemand(t *testing.T) {
 	}
 }
 
-// TestDropAfterAKill: a process that was killed while it wrote a file left a new
-// one beside the old, or beside none; it goes with the site.
+// TestDropAfterAKill: a process that was killed while it wrote a file leaves a temporary file,
+// which is removed with the site.
 func TestDropAfterAKill(t *testing.T) {
 	t.Parallel()
 	for _, made := range []bool{true, false} {
@@ -92,8 +92,8 @@ func TestDropAfterAKill(t *testing.T) {
 	}
 }
 
-// TestNewSiteAfterAKill: a process that was killed between the whole site and the
-// end of its note leaves the note to the next try.
+// TestNewSiteAfterAKill: a process that was killed after the site was complete, and before it
+// removed the intent, leaves the intent to the next attempt.
 func TestNewSiteAfterAKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -29,7 +29,7 @@ const (
 	listPath = "/api/resource/Sales%20Order?limit_page_length=1"
 )
 
-// fakeSite answers as a site's web server does, but where the test says otherwise.
+// fakeSite answers as the web server of a site, except where the test sets another answer.
 type fakeSite struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -62,7 +62,7 @@ func newFakeSite(t *testing.T, replies map[string]reply) *fakeSite {
 // addr is the site's host:port.
 func (f *fakeSite) addr() string { return strings.TrimPrefix(f.URL, "http://") }
 
-// verified asks a site as the last step of a job does.
+// verified runs Verify on a site, as a job does.
 func verified(t *testing.T, ctx context.Context, addr, public string) (nexus.Result, error) {
 	t.Helper()
 	docker, err := bench.NewDocker(bench.DockerOptions{Service: "none", VerifyAddr: addr, Log: slog.New(slog.DiscardHandler)})
@@ -147,7 +147,7 @@ func TestVerifyAnswers(t *testing.T) {
 	}
 }
 
-// wantVerdict holds an error against a code; an outage says what is waited for.
+// wantVerdict checks the code of an error, and that an outage has its Wait.
 func wantVerdict(t *testing.T, err error, want nexus.Code) {
 	t.Helper()
 	if got := nexus.CodeOf(err); got != want {
@@ -165,7 +165,7 @@ func wantVerdict(t *testing.T, err error, want nexus.Code) {
 	}
 }
 
-// closedAddr is an address where nobody listens any more.
+// closedAddr returns an address on which no server listens.
 func closedAddr(t *testing.T) string {
 	t.Helper()
 	gone := httptest.NewServer(http.NotFoundHandler())
@@ -177,7 +177,7 @@ func TestVerifyUnreachable(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name  string
-		cause error // why the context is over before it begins; nil: it is not
+		cause error // the cause with which the context has ended before the call; nil: it has not
 		want  nexus.Code
 	}{
 		{"nobody listens", nil, nexus.Unavailable},
@@ -202,16 +202,16 @@ func TestVerifyUnreachable(t *testing.T) {
 	}
 }
 
-// TestVerifyPublic: DNS and proxies are somebody else's, so what the public
-// address answers is a remark and never a failure.
+// TestVerifyPublic: DNS and proxies do not belong to the product, so a wrong answer of the
+// public address is a note and never a failure.
 func TestVerifyPublic(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		replies map[string]reply
 		down    bool
-		public  string // in place of the fake's
-		want    string // in the note; empty: no note
+		public  string // replaces the URL of the fake site
+		want    string // a part of the note; empty: no note
 	}{
 		{name: "well"},
 		{name: "well behind a slash", public: "/"},

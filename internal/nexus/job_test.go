@@ -14,7 +14,7 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// transitions is the table of the manual.
+// transitions is the transition table of the manual.
 var transitions = map[nexus.State][]nexus.State{
 	nexus.Queued:         {nexus.Running, nexus.Waiting, nexus.RollingBack, nexus.Canceled},
 	nexus.Running:        {nexus.Waiting, nexus.Succeeded, nexus.RollingBack},
@@ -117,7 +117,8 @@ func TestJobSteps(t *testing.T) {
 	}
 }
 
-// TestGenPlausible: a week ahead explains every clock there is; more is of nobody's.
+// TestGenPlausible: a token up to a week ahead is plausible, since clocks may be wrong by that
+// much; a later one is not.
 func TestGenPlausible(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_790_000_000, 0)
@@ -160,15 +161,15 @@ func TestJobID(t *testing.T) {
 	}
 }
 
-// TestDatabase: the name is found again after years, by whoever cleans up, so
-// it must never be derived in another way.
+// TestDatabase: a cleanup finds a database by its name, even after years, so the way in which
+// the name is derived must never change.
 func TestDatabase(t *testing.T) {
 	t.Parallel()
 	const want = "nx9f3c3eb1bd439947eb762998"
 	if got := nexus.JobID("0123456789abcdef0123456789abcdef").Database("9f3c"); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	pattern := regexp.MustCompile(`^nx[0-9a-f]{4}[0-9a-f]{20}$`) // within ^nx[0-9a-z]+$, what the definer procedures accept
+	pattern := regexp.MustCompile(`^nx[0-9a-f]{4}[0-9a-f]{20}$`) // the definer procedures accept ^nx[0-9a-z]+$
 	rapid.Check(t, func(t *rapid.T) {
 		id := nexus.JobID(rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "job"))
 		other := nexus.JobID(rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "other job"))

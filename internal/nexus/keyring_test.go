@@ -14,7 +14,7 @@ import (
 
 const jobA, jobB nexus.JobID = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
-// keyText is a key of 32 equal bytes, as the environment has it.
+// keyText returns a key of 32 equal bytes in the form of the setting.
 func keyText(fill string) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(fill, 32)))
 }
@@ -87,13 +87,12 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestOpenFlipped changes the sealed text at every position, to every sign that
-// base64 knows.
+// TestOpenFlipped changes the sealed text at every position to every character of base64.
 func TestOpenFlipped(t *testing.T) {
 	t.Parallel()
 	const signs = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	k := ring(t, "k1:"+keyText("a"))
-	for _, plain := range []string{"", "a", "ab", canary} { // base64 ends in three ways
+	for _, plain := range []string{"", "a", "ab", canary} { // base64 has three kinds of ending
 		sealed, err := k.Seal(jobA, nexus.PurposeInput, []byte(plain))
 		if err != nil {
 			t.Fatal(err)

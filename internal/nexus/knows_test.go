@@ -48,7 +48,7 @@ func TestFit(t *testing.T) {
 	if fit, unknown = knows().Fit(nexus.Region{}); fit != (nexus.Region{}) || unknown != nil {
 		t.Errorf("of nothing %+v, unknown %v", fit, unknown)
 	}
-	asked.Country = "south korea" // no bench has told its lists: its code is what each will find
+	asked.Country = "south korea" // without lists of a bench: the code, which every bench finds
 	if fit, unknown = (nexus.Knows{}).Fit(asked); fit.Country != "KR" || fit.TimeZone != asked.TimeZone || unknown != nil {
 		t.Errorf("without lists %+v, unknown %v", fit, unknown)
 	}
@@ -77,7 +77,7 @@ func TestSignupFits(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		change func(*nexus.Signup)
-		fields string // refused, in order
+		fields string // the refused fields, in order
 	}{
 		{"all known", func(*nexus.Signup) {}, ""},
 		{"a zone that only the bench knows", func(s *nexus.Signup) { s.TimeZone = "EUROPE/berlin" }, ""},

@@ -37,8 +37,8 @@ func TestPanicText(t *testing.T) {
 	}
 }
 
-// TestRepeats: a line that repeats itself is written once and then each half minute,
-// with the number of those left out; others are not in its way.
+// TestRepeats: a line that repeats is written once and then each half minute, with the number
+// of lines that were left out. Other lines are written as usual.
 func TestRepeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

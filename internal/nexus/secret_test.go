@@ -16,7 +16,7 @@ import (
 
 const canary = "hunter2-canary"
 
-// holder is a struct as ours are: a secret among other things.
+// holder is a struct with a secret among other fields, as the product has them.
 type holder struct {
 	Name   string
 	Secret nexus.Secret
@@ -26,7 +26,7 @@ type holder struct {
 	Inner  struct{ Secret nexus.Secret }
 }
 
-// printers are all the ways a value may come to light.
+// printers are all ways in which a value may be printed.
 var printers = []struct {
 	name  string
 	print func(any) string
@@ -37,7 +37,7 @@ var printers = []struct {
 	{"%s", func(v any) string { return fmt.Sprintf("%s", v) }},
 	{"%q", func(v any) string { return fmt.Sprintf("%q", v) }},
 	{"%x", func(v any) string { return fmt.Sprintf("%x", v) }},
-	{"%d", func(v any) string { return fmt.Sprintf("%"+"d", v) }}, // wrong, and vet says so where it can
+	{"%d", func(v any) string { return fmt.Sprintf("%"+"d", v) }}, // a wrong verb, which vet would report in a constant format
 	{"no verb", func(v any) string { return fmt.Sprintf(strings.Repeat("x", 1), v) }},
 	{"Sprint", func(v any) string { return fmt.Sprint(v) }},
 	{"error", func(v any) string { return fmt.Errorf("%w: %v", errors.New("no"), v).Error() }},
@@ -53,7 +53,7 @@ var printers = []struct {
 	}},
 }
 
-// logged is a line with the value as an attribute, in a group and in the context.
+// logged returns a log line with the value as an attribute, in a group and in the context.
 func logged(handler func(*bytes.Buffer) slog.Handler, v any) string {
 	var out bytes.Buffer
 	log := slog.New(nexus.LogHandler(handler(&out))).With("with", v)
@@ -124,7 +124,7 @@ func TestSecretPrints(t *testing.T) {
 	}
 }
 
-// TestArgsSecrets: what is secret travels in the map alone, never in the JSON.
+// TestArgsSecrets: secrets of arguments are only in the map, never in the JSON.
 func TestArgsSecrets(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -186,7 +186,7 @@ func TestLogHandler(t *testing.T) {
 		{"a logger with attributes", job, log.With("host", "h"), "msg=said host=h own=1 job=j1 kind=provision gen=7\n"},
 		{"below its level", job, slog.New(nexus.LogHandler(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))), ""},
 	} {
-		out.Reset() // one after the other: they share the buffer
+		out.Reset() // not in parallel: they share the buffer
 		tc.log.InfoContext(tc.ctx, "said", "own", 1)
 		if out.String() != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, out.String(), tc.want)

@@ -3,7 +3,7 @@ package nexus_test
 import (
 	"strings"
 	"testing"
-	_ "time/tzdata" // as the programs have it
+	_ "time/tzdata" // as in the programs
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,7 +15,7 @@ func good() nexus.Signup {
 	return nexus.Signup{Email: "jane@example.com", Password: "Secret-Horse-7", FullName: "Jane Doe", Organization: "Acme"}
 }
 
-// refusals normalizes a signup and gives what is refused, by field.
+// refusals normalizes a signup and returns the refusals by field.
 func refusals(t testing.TB, sub nexus.Signup, operator bool) map[string]string {
 	t.Helper()
 	sub.Normalize()
@@ -29,7 +29,7 @@ func refusals(t testing.TB, sub nexus.Signup, operator bool) map[string]string {
 	return out
 }
 
-// only is a table's wish for one refused field; none for the empty message.
+// only returns the expected refusals: one field with this message, or none if it is empty.
 func only(field, message string) map[string]string {
 	if message == "" {
 		return map[string]string{}
@@ -79,7 +79,7 @@ func TestSignupEmail(t *testing.T) {
 		{"domain label begins with a hyphen", "jane@-example.com", form},
 		{"address literal", "jane@[192.0.2.1]", form},
 		{"underscore in the domain", "jane@my_host.example.com", form},
-		{"letters outside ASCII before the at", "jäne@example.com", form}, // RFC 5322 has none, and Frappe refuses them
+		{"letters outside ASCII before the at", "jäne@example.com", form}, // RFC 5322 does not allow them, and Frappe refuses them
 		{"letters outside ASCII after the at", "jane@exämple.com", form},
 		{"header injection", "jane@example.com\r\nBcc: all@example.com", strange},
 		{"null", "jane\x00@example.com", strange},
@@ -177,7 +177,7 @@ func TestSignupNames(t *testing.T) {
 		{"one digit", "7", ""},
 		{"140 characters", strings.Repeat("ж", 140), ""},
 		{"trimmed", "  " + strings.Repeat("a", 136) + "\u00a0\n", ""},
-		{"140 characters, and space around them", "  " + strings.Repeat("a", 140) + "\u00a0\n", long}, // as the API's contract says
+		{"140 characters, and space around them", "  " + strings.Repeat("a", 140) + "\u00a0\n", long}, // as the API's contract describes
 		{"none", "", empty},
 		{"nothing but space", " \t\u3000", empty},
 		{"141 characters", strings.Repeat("ж", 141), long},
@@ -324,8 +324,8 @@ func TestAdoptRefusals(t *testing.T) {
 	}
 }
 
-// TestSignupCanonical: two signups that differ in any field must not share a
-// fingerprint, be it only in where one field ends and the next begins.
+// TestSignupCanonical: two signups that differ in any field have different fingerprints, also
+// if they differ only in where one field ends and the next begins.
 func TestSignupCanonical(t *testing.T) {
 	t.Parallel()
 	base := good()
@@ -378,7 +378,7 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// FuzzSignup holds any text against what later rooms rely on.
+// FuzzSignup checks for any text what other packages rely on.
 func FuzzSignup(f *testing.F) {
 	f.Add("jane@example.com", "Secret-Horse-7", "Jane Doe", "Acme & Söhne, Inc.", "acme")
 	f.Add("Jane <jane@example.com>", "short", "<b>", "\u202eemca", "-acme")

@@ -102,7 +102,7 @@ func TestSubdomains(t *testing.T) {
 			if tc.first == nil && len(all) > 0 {
 				t.Errorf("%q: %v", tc.wish, all)
 			}
-			for stop := range all { // a caller that has enough is not called again
+			for stop := range all { // a caller that stops is not called again
 				n := 0
 				for range nexus.Subdomains(tc.wish) {
 					if n++; n > stop {
@@ -114,7 +114,7 @@ func TestSubdomains(t *testing.T) {
 	}
 }
 
-// checkSubdomains holds what must be true of the names for any wish.
+// checkSubdomains checks what must be true of the names for any requested name.
 func checkSubdomains(t interface{ Fatalf(string, ...any) }, wish string) {
 	seen := map[string]bool{}
 	for name := range nexus.Subdomains(wish) {
@@ -136,8 +136,8 @@ func checkSubdomains(t interface{ Fatalf(string, ...any) }, wish string) {
 
 var derivedPattern = regexp.MustCompile(`^([a-z0-9]+(-[a-z0-9]+)*)?$`)
 
-// checkDerived holds that a derived name is of the right form, stays what it
-// is, and always leads to a name that can be had.
+// checkDerived checks that a derived name has the right form, that deriving from it returns
+// the same name, and that there is always a variant that can be used.
 func checkDerived(t interface{ Fatalf(string, ...any) }, organization string) {
 	wish := nexus.DeriveSubdomain(organization)
 	if !derivedPattern.MatchString(wish) || len(wish) > nexus.MaxSubdomain {
@@ -161,7 +161,7 @@ func TestSubdomainsProperty(t *testing.T) {
 	})
 }
 
-// FuzzSubdomain holds the same for any text at all.
+// FuzzSubdomain checks the same for any text.
 func FuzzSubdomain(f *testing.F) {
 	for _, seed := range []string{"", "acme", "3m", "www", "xn--acme", "-", "a--b", "O'Neill & Co. KG", "ÄÖÜ", "\xff\x00", strings.Repeat("a-", 40), strings.Repeat("a", 37) + "-10"} {
 		f.Add(seed)
