@@ -76,7 +76,7 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	case nexus.Inspect:
 		result, err = s.inspect(op)
 	case nexus.Stop:
-		err = s.fenced(op, func() error { return nil })
+		err = s.fenced(op, func(*siteState) error { return nil })
 	case nexus.NewSite:
 		result, err = s.newSite(ctx, op)
 	case nexus.DropSite:
@@ -102,10 +102,10 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	return result, err
 }
 
-// fenced runs a short function under the site's lock. It refuses a token lower than the
-// highest seen, and an outdated job. No lock is held during a delay, since a stopped
+// fenced runs a short function on a site, nil if there is none, under the site's lock. It
+// refuses a token lower than the highest seen, and an outdated job. No lock is held during a delay, since a stopped
 // process would never release it.
-func (s *Sandbox) fenced(op nexus.Op, do func() error) error {
+func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 	if err := implausible(op); err != nil {
 		return err
 	}
@@ -132,16 +132,21 @@ func (s *Sandbox) fenced(op nexus.Op, do func() error) error {
 				return err
 			}
 		}
-		return do()
+		return do(site)
 	})
 }
 
-// pause waits for the time that the operation takes.
-func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
-	delay := s.o.Delay
+// delay is the time that an operation takes.
+func (s *Sandbox) delay(op nexus.Op) time.Duration {
 	if op.Args.Op() == nexus.OpNewSite && local(op.Email) == "slow-site" {
-		delay += 5 * time.Second
+		return s.o.Delay + 5*time.Second
 	}
+	return s.o.Delay
+}
+
+// pause waits for the time that an operation takes.
+func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
+	delay := s.delay(op)
 	if delay <= 0 {
 		return nil
 	}
@@ -163,16 +168,15 @@ func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
 // change does an operation on a complete site of the owner's.
 func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result nexus.Result, err error) {
 	if s.o.Delay > 0 { // without a delay the second half looks at once anyway
-		if err := s.fenced(op, func() error { _, err := s.own(op); return err }); err != nil {
+		if err := s.fenced(op, func(site *siteState) error { return own(op, site) }); err != nil {
 			return result, err
 		}
 		if err := s.pause(ctx, op); err != nil {
 			return result, err
 		}
 	}
-	err = s.fenced(op, func() error {
-		site, err := s.own(op)
-		if err != nil {
+	err = s.fenced(op, func(site *siteState) error {
+		if err := own(op, site); err != nil {
 			return err
 		}
 		result, err = work(s, op, site)
@@ -184,26 +188,28 @@ func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result 
 	return result, err
 }
 
-// own loads a site, which must be complete and belong to the owner.
-func (s *Sandbox) own(op nexus.Op) (*siteState, error) {
-	site, err := s.folder.site(op.Site)
+// own checks that a site is complete and belongs to the operation's owner.
+func own(op nexus.Op, site *siteState) error {
 	switch {
-	case err != nil:
-		return nil, err
 	case site == nil || !site.Made:
-		return nil, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
+		return fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
 	case site.Job != op.Owner || site.DB != op.DB:
-		return nil, foreign(op)
+		return foreign(op)
 	}
-	return site, nil
+	return nil
 }
 
 func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
-	begun := func() error {
-		site, err := s.folder.site(op.Site)
-		if err != nil {
+	made := func(*siteState) error {
+		site := &siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install, Made: true,
+			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: []string{"frappe"}}
+		if err := s.folder.saveSite(site); err != nil {
 			return err
 		}
+		return s.folder.removeIntent(op.Site)
+	}
+	atOnce := s.delay(op) <= 0 // nothing comes between the two halves
+	begun := func(site *siteState) error {
 		intent, err := s.folder.intent(op.Site)
 		if err != nil {
 			return err
@@ -217,40 +223,32 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result
 			return s.folder.removeIntent(op.Site)
 		}
 		result.Changed = true
+		if atOnce {
+			return made(site)
+		}
 		if err := s.folder.saveIntent(nexus.Intent{Site: op.Site, Job: op.Owner, DB: op.DB}); err != nil {
 			return err
 		}
 		return s.folder.saveSite(&siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install})
 	}
-	if err := s.fenced(op, begun); err != nil || !result.Changed {
+	if err := s.fenced(op, begun); err != nil || !result.Changed || atOnce {
 		return result, err
 	}
 	if err := s.pause(ctx, op); err != nil {
 		return result, err
 	}
-	return result, s.fenced(op, func() error {
-		site := &siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install, Made: true,
-			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: []string{"frappe"}}
-		if err := s.folder.saveSite(site); err != nil {
-			return err
-		}
-		return s.folder.removeIntent(op.Site)
-	})
+	return result, s.fenced(op, made)
 }
 
 // dropSite removes what the owner has under this name, and no other owner's.
 func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
-	if err := s.fenced(op, func() error { return nil }); err != nil {
+	if err := s.fenced(op, func(*siteState) error { return nil }); err != nil {
 		return result, err
 	}
 	if err := s.pause(ctx, op); err != nil {
 		return result, err
 	}
-	return result, s.fenced(op, func() error {
-		site, err := s.folder.site(op.Site)
-		if err != nil {
-			return err
-		}
+	return result, s.fenced(op, func(site *siteState) error {
 		if site == nil || site.Job == op.Owner {
 			result.Changed = site != nil
 			if err := s.folder.removeSite(op.Site); err != nil {

@@ -22,20 +22,17 @@ func (s *Sandbox) register(op nexus.Op) (nexus.Result, error) {
 }
 
 // locked runs a short function under the site's lock and fence.
-func (s *Sandbox) locked(op nexus.Op, do func(nexus.Op) (nexus.Result, error)) (result nexus.Result, err error) {
-	err = s.fenced(op, func() error {
-		result, err = do(op)
+func (s *Sandbox) locked(op nexus.Op, do func(nexus.Op, *siteState) (nexus.Result, error)) (result nexus.Result, err error) {
+	err = s.fenced(op, func(site *siteState) error {
+		result, err = do(op, site)
 		return err
 	})
 	return result, err
 }
 
 // adopt takes over a site without an owner, as 1.0 made them.
-func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
-	site, err := s.folder.site(op.Site)
+func (s *Sandbox) adopt(op nexus.Op, site *siteState) (nexus.Result, error) {
 	switch {
-	case err != nil:
-		return nexus.Result{}, err
 	case site == nil || !site.Made:
 		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "There is no site %s on this bench.", op.Site)
 	case site.Job == op.Owner && site.DB == op.DB:
@@ -48,11 +45,10 @@ func (s *Sandbox) adopt(op nexus.Op) (nexus.Result, error) {
 }
 
 // disown gives an adopted site back; if it is not the owner's it does nothing.
-func (s *Sandbox) disown(op nexus.Op) (nexus.Result, error) {
-	site, err := s.folder.site(op.Site)
+func (s *Sandbox) disown(op nexus.Op, site *siteState) (nexus.Result, error) {
 	switch {
-	case err != nil || site == nil || site.Job != op.Owner:
-		return nexus.Result{}, err
+	case site == nil || site.Job != op.Owner:
+		return nexus.Result{}, nil
 	case !site.Adopted:
 		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The site %s was made by Nexus; it can be removed, not given back.", op.Site)
 	}
