@@ -93,16 +93,19 @@ func (e *Engine) handle(ctx context.Context, t *asynq.Task) error {
 }
 
 // ended is the state of a job at the end of its task. It is the task's result in asynq's
-// view, which shows every finished task as a success.
+// view, which shows every finished task as a success. The task of a job that succeeded has
+// no result: that view is right then, and the write is saved.
 type ended struct {
-	State      nexus.State    `json:"state"`
-	WaitingFor nexus.Wait     `json:"waitingFor,omitempty"`
-	Code       nexus.Code     `json:"code,omitempty"`
-	Step       nexus.StepName `json:"step,omitempty"`
+	State nexus.State    `json:"state"`
+	Code  nexus.Code     `json:"code,omitempty"`
+	Step  nexus.StepName `json:"step,omitempty"`
 }
 
 func result(t *asynq.Task, job nexus.Job) error {
-	is := ended{State: job.State, WaitingFor: job.WaitingFor}
+	if job.State == nexus.Succeeded {
+		return nil
+	}
+	is := ended{State: job.State}
 	if job.Error != nil {
 		is.Code, is.Step = job.Error.Code, job.Error.Step
 	}
