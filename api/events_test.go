@@ -173,7 +173,6 @@ func (s *server) listen() {
 	s.t.Cleanup(done.Wait)
 	s.t.Cleanup(stop)
 	done.Go(func() { _ = s.store.Listen(ctx) })
-	s.eventually("somebody listens", func() bool { return s.redis.PubSubNumSub("{nexus}:wake")["{nexus}:wake"] > 0 })
 }
 
 func (s *server) eventually(what string, ok func() bool) {

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/nexus-erp/provisioner/internal/nexus"
+import (
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
 
 // LeaseAt is the lease of a run that still has this token.
 func LeaseAt(s *Store, id nexus.JobID, gen nexus.Gen) *Lease {
@@ -14,3 +18,9 @@ var (
 	Journal     = journal
 	ReadJournal = readJournal
 )
+
+// SetIdle sets how often a subscription is questioned.
+func (s *Store) SetIdle(d time.Duration) { s.idle = d }
+
+// WatchedJobs is the number of jobs with watchers in this process.
+func (s *Store) WatchedJobs() int { return s.watchedJobs() }

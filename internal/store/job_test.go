@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -400,9 +399,6 @@ func TestEventsAndWatch(t *testing.T) {
 		defer done.Wait()
 		defer stop()
 		done.Go(func() { _ = f.Listen(listening) })
-		for f.rdb.PubSubNumSub(t.Context(), "{nexus}:wake").Val()["{nexus}:wake"] == 0 {
-			runtime.Gosched()
-		}
 		seen, rev := make(chan nexus.Job, 1), job.Rev
 		done.Go(func() {
 			got, _ := f.Watch(listening, id, rev, store.Patience{})

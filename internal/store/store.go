@@ -28,7 +28,9 @@ type Store struct {
 
 	mu       sync.Mutex
 	watched  map[nexus.JobID]*topic
-	installs sync.Map // "" → nexus.InstallID, once it was read
+	idle     time.Duration // lookIdle, but in tests
+	needed   chan struct{} // a signal to Listen that somebody watches
+	installs sync.Map      // "" → nexus.InstallID, once it was read
 	probes   probes
 	indexed  atomic.Bool // the indexes by state exist, see listed
 }
@@ -41,7 +43,7 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	if o.Retention <= 0 {
 		o.Retention = 30 * 24 * time.Hour
 	}
-	return &Store{rdb: rdb, o: o, watched: map[nexus.JobID]*topic{}, queue: newQueue(rdb)}
+	return &Store{rdb: rdb, o: o, watched: map[nexus.JobID]*topic{}, idle: lookIdle, needed: make(chan struct{}, 1), queue: newQueue(rdb)}
 }
 
 // Ping sends a PING to Redis; unavailable if there is no answer.

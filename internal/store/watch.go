@@ -32,6 +32,7 @@ type topic struct {
 const (
 	lookAgain = 15 * time.Second // read again after this time, since a wake-up may be lost
 	lookKept  = time.Second      // how long a read without a wake-up is reused
+	lookIdle  = time.Minute      // how often a subscription is questioned: it ends if nobody watches
 	tailKept  = 256              // how many events are kept for watchers that have not read them
 )
 
@@ -164,6 +165,12 @@ func (s *Store) subscribe(id nexus.JobID) (*topic, <-chan struct{}, func()) {
 		t = &topic{}
 		s.watched[id] = t
 	}
+	if len(s.watched) == 1 {
+		select {
+		case s.needed <- struct{}{}:
+		default: // a signal is pending already
+		}
+	}
 	t.wake = append(t.wake, c)
 	return t, c, func() {
 		s.mu.Lock()
@@ -175,31 +182,75 @@ func (s *Store) subscribe(id nexus.JobID) (*topic, <-chan struct{}, func()) {
 }
 
 // Listen wakes the watchers of this process until the context ends, by one subscription.
-// It subscribes again after an error.
+// While nobody watches there is none, since a message comes with every change of every
+// job. It subscribes again after an error.
 func (s *Store) Listen(ctx context.Context) error {
-	sub := s.rdb.Subscribe(ctx, wakeKey)
-	defer sub.Close() //nolint:errcheck // an error here changes nothing
-	messages := sub.Channel()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.needed:
+		}
+		if err := s.listen(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// listen subscribes until the context ends or nobody watches any more. Watchers look once
+// more whenever the subscription begins, since what happened before sent them no message.
+func (s *Store) listen(ctx context.Context) error {
+	sub := s.rdb.Subscribe(ctx, wakeKey)
+	defer sub.Close() //nolint:errcheck // an error here changes nothing
+	messages := sub.ChannelWithSubscriptions()
+	tick := time.NewTicker(s.idle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if s.watchedJobs() == 0 {
+				return nil
+			}
 		case m, ok := <-messages:
 			if !ok {
 				return errors.New("store: the subscription ended")
 			}
-			s.wakeWatchers(nexus.JobID(m.Payload))
+			switch m := m.(type) {
+			case *redis.Message:
+				s.wakeWatchers(nexus.JobID(m.Payload))
+			case *redis.Subscription:
+				s.wakeAll()
+			}
 		}
+	}
+}
+
+func (s *Store) watchedJobs() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watched)
+}
+
+func (s *Store) wakeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.watched {
+		t.rouse()
 	}
 }
 
 func (s *Store) wakeWatchers(id nexus.JobID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.watched[id]
-	if t == nil {
-		return
+	if t := s.watched[id]; t != nil {
+		t.rouse()
 	}
+}
+
+// rouse wakes the watchers of a job. The caller holds the store's mutex.
+func (t *topic) rouse() {
 	t.woken.Add(1)
 	for _, c := range t.wake {
 		select {
