@@ -346,8 +346,8 @@ end
 local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
-    'waitNote', 'was', 'rest', 'rescues', 'submitted')
-  if get(id, 'journal') ~= '' then redis.call('HDEL', key, 'steps') end
+    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted',
+    get(id, 'journal') ~= '' and 'steps' or 'seq')
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end
@@ -358,14 +358,16 @@ end
 local function end_job(id, state, now, retention, body)
   local key = job_key(id)
   move(id, state)
-  redis.call('HSET', key, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
   redis.call('ZREM', DUE, id)
   redis.call('ZREM', LEASES, id)
-  redis.call('HDEL', key, 'waitKey', 'waitFrom')
   redis.call('HDEL', P .. 'left', id)
   free_slot(id, now)
   emit(id, now, body)
-  if state == 'rollback_failed' then return end
+  if state == 'rollback_failed' then
+    redis.call('HSET', key, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
+    redis.call('HDEL', key, 'waitKey', 'waitFrom')
+    return
+  end
   redis.call('DEL', P .. 'input:' .. id)
   settle_tenant(id, state)
   if state == 'succeeded' then
