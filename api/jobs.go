@@ -28,7 +28,7 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	_, refused := s.need(c, ScopeRead)
 	key, match := shownKey{nexus.JobID(id), refused == nil}, value(params.IfNoneMatch)
 	shown, err := s.show(c.Request().Context(), key)
-	if err == nil && wait > 0 && (match == "" && !shown.over || hasTag(match, shown.etag)) {
+	if err == nil && wait > 0 && (match == "" && !shown.over || shown.known(match)) {
 		rev := int64(-1)
 		if match != "" {
 			rev = shown.version.Rev
@@ -40,8 +40,8 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("ETag", shown.etag)
-	if hasTag(match, shown.etag) {
+	c.Response().Header().Set("ETag", shown.version.ETag())
+	if shown.known(match) {
 		return c.NoContent(http.StatusNotModified)
 	}
 	return c.JSONBlob(http.StatusOK, shown.body)
@@ -56,9 +56,14 @@ type shownKey struct {
 // shownJob is the JSON of a job at one of its revs.
 type shownJob struct {
 	version store.Version
-	etag    string
 	over    bool
 	body    []byte
+}
+
+// known reports whether an If-None-Match names this version of the job. A tag of the rev
+// alone, as earlier versions of this API sent, stands for the rev at any time.
+func (s shownJob) known(match string) bool {
+	return hasTag(match, s.version.ETag()) || hasTag(match, `"`+strconv.FormatInt(s.version.Rev, 10)+`"`)
 }
 
 // show returns a job as JSON. Pollers ask far more often than a job changes, so the JSON is
@@ -82,7 +87,7 @@ func (s *Server) show(ctx context.Context, key shownKey) (shownJob, error) {
 	if err != nil {
 		return shownJob{}, err
 	}
-	fresh := shownJob{version: store.VersionOf(job), etag: `"` + strconv.FormatInt(job.Rev, 10) + `"`, over: job.State.Terminal(), body: body}
+	fresh := shownJob{version: store.VersionOf(job), over: job.State.Terminal(), body: body}
 	s.shown.Add(key, fresh)
 	return fresh, nil
 }

@@ -132,7 +132,7 @@ type Job struct {
 	Gen        Gen
 	LeaseUntil time.Time // zero: nobody holds the lease
 	Rescues    int       // leases that expired during the current step
-	Rev        int64     // grows with each change; the ETag, and the id of the last event
+	Rev        int64     // grows with each change; the id of the last event, and a part of the ETag
 
 	KeyID       string // the id of the key that seals its secrets
 	TraceParent string // the id of the request that recorded it, for the log; empty: none

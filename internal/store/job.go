@@ -154,6 +154,11 @@ type Version struct {
 	updatedAt int64 // ms
 }
 
+// ETag is the version for HTTP, with quotes: the rev, and the time in base 36.
+func (v Version) ETag() string {
+	return `"` + strconv.FormatInt(v.Rev, 10) + "-" + strconv.FormatInt(v.updatedAt, 36) + `"`
+}
+
 // Version reads the version of a job's record; not_found if there is no such job. Cost: one
 // HMGET, a small part of what Job costs.
 func (s *Store) Version(ctx context.Context, id nexus.JobID) (Version, error) {
