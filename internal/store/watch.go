@@ -96,14 +96,15 @@ func (s *Store) watch(ctx context.Context, id nexus.JobID, rev int64, p Patience
 }
 
 // look reads a watched job and its new events, or returns what another watcher read since
-// the last wake-up. Whole tells that these are all events after the rev.
+// the last wake-up, if that is not older than what the watcher knows. Whole tells that these
+// are all events after the rev.
 func (s *Store) look(ctx context.Context, t *topic, id nexus.JobID, after int64, follow bool) (job *nexus.Job, events []nexus.Event, whole bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if follow && !t.tells {
 		t.tells, t.read, t.events, t.from = true, false, nil, max(after, 0)
 	}
-	if woken := t.woken.Load(); !t.read || t.seen != woken || time.Since(t.at) > lookKept {
+	if woken := t.woken.Load(); !t.read || t.seen != woken || time.Since(t.at) > lookKept || t.job.Rev < after {
 		if err := s.refresh(ctx, t, id); err != nil {
 			t.read = false
 			return nil, nil, false, err
@@ -144,7 +145,7 @@ func (s *Store) refresh(ctx context.Context, t *topic, id nexus.JobID) error {
 	if err != nil {
 		return err
 	}
-	if t.job = &job; job.Rev < newest && t.read { // Redis lost its last writes: drop the events that are not in it
+	if t.job = &job; job.Rev < newest { // Redis lost its last writes: drop the events that are not in it
 		t.events, t.from = nil, job.Rev
 		return nil
 	}
