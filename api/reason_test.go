@@ -124,3 +124,32 @@ func TestTooLong(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedToAnotherOrigin: a page of an origin in NEXUS_CORS_ORIGINS can read every
+// refusal. Without the header its browser would report a failed connection.
+func TestRefusedToAnotherOrigin(t *testing.T) {
+	t.Parallel()
+	const origin = "https://www.example.com"
+	s := newServer(t, func(o *api.Options) { o.CORSOrigins, o.Master = []string{origin}, "erp.example.com" })
+	job := "/jobs/" + s.signup("other-origin")
+	for _, tc := range []struct {
+		name, method, path string
+		status             int
+		headers            []string
+	}{
+		{"no token", "GET", "/jobs", 401, nil},
+		{"another scope", "POST", "/tenants", 403, []string{"Authorization", "Bearer " + reader}},
+		{"an unknown parameter", "GET", job + "?wiat=1s", 400, nil},
+		{"no Idempotency-Key", "POST", job + "/credentials", 400, nil},
+		{"a long header", "GET", job, 400, []string{"If-None-Match", strings.Repeat("x", 1001)}},
+		{"a malformed address", "GET", "/subdomains/%ff", 400, nil},
+		{"the master site", "DELETE", "/tenants/erp.example.com", 403, []string{"Authorization", "Bearer " + operator}},
+		{"an unknown job", "GET", "/jobs/none", 404, nil},
+		{"no such address", "GET", "/none", 404, nil},
+	} {
+		status, header, _ := s.ask(tc.method, tc.path, "", append(tc.headers, "Origin", origin)...)
+		if status != tc.status || header.Get("Access-Control-Allow-Origin") != origin {
+			t.Errorf("%s: %d %v", tc.name, status, header)
+		}
+	}
+}

@@ -94,13 +94,13 @@ func New(o Options) *Server {
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.IPExtractor = addresses(o.Proxies)
 	s.echo.Pre(once)
-	s.echo.Use(s.prompt, s.observe, s.recovered(), secure, joined, s.guard(routes()), legible, s.protect)
-	if len(o.CORSOrigins) > 0 {
+	s.echo.Use(s.prompt, s.observe, s.recovered(), secure)
+	if len(o.CORSOrigins) > 0 { // before guard, so that a page of another origin can read a refusal
 		s.echo.Use(middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: o.CORSOrigins,
 			AllowHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
 			ExposeHeaders: []string{"ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"}}))
 	}
-	s.echo.Use(bounded(), compressed())
+	s.echo.Use(joined, s.guard(routes()), legible, s.protect, bounded(), compressed())
 	gen.RegisterHandlers(withHead{s.echo}, s)
 	s.servePage()
 	s.serveQueues()
