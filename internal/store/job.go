@@ -184,8 +184,8 @@ func VersionOf(job nexus.Job) Version {
 	return Version{job.Rev, job.UpdatedAt.UnixMilli()}
 }
 
-// Cancel requests the cancel of a job; a repeated request succeeds too. Conflict if the job is over,
-// is parked (except a key job, which has nothing to clean up), or is a teardown that has
+// Cancel requests the cancel of a job; a repeated request succeeds too. Conflict if the job succeeded
+// or failed, is parked (except a key job, which has nothing to clean up), or is a teardown that has
 // begun. The event names the actor who asked.
 func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus.Job, error) {
 	asked := eventBody(nexus.Event{Note: "cancel was asked", Actor: actor})

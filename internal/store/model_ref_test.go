@@ -484,6 +484,8 @@ func (r *ref) cancel(id nexus.JobID) string {
 	switch {
 	case j == nil:
 		return "not_found"
+	case j.state == nexus.Canceled:
+		return ""
 	case j.parked() && j.Kind == nexus.KindRotateKey:
 		j.cancel, j.failure = true, text(nexus.Failure{Code: nexus.CodeCanceled, Message: "The parked rotation of the key was given up.",
 			Action: "The former key may no longer work: once the cause is mended, rotate the key again."})

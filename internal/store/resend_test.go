@@ -119,3 +119,57 @@ func TestSubmitWhoseAnswerIsLost(t *testing.T) {
 		})
 	}
 }
+
+// twice sends each script twice, as the client does when the first answer is lost.
+type twice struct{}
+
+func (twice) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (twice) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := next(ctx, cmd); err != nil || cmd.Name() != "evalsha" && cmd.Name() != "eval" {
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestCancelWhoseAnswerIsLost: a cancel that has ended a job succeeds when it is sent again,
+// and writes nothing then.
+func TestCancelWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		id := f.submit(t, submission("acme.localhost")).ID
+		f.rdb.AddHook(twice{})
+		job, err := f.Cancel(t.Context(), id, "anna")
+		if err != nil || job.State != nexus.Canceled || job.Rev != 2 {
+			t.Errorf("%s at rev %d, %v", job.State, job.Rev, err)
+		}
+	})
+}
+
+// TestResumeWhoseAnswerIsLost: a job is resumed once, and the operator is told that it is.
+func TestResumeWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []nexus.Kind{nexus.KindSuspend, nexus.KindTeardown} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, f *fixture) {
+				const site = "acme.localhost"
+				f.active(t, site)
+				id := f.submit(t, on(kind, site)).ID
+				f.ended(t, id, nexus.RollbackFailed)
+				before := f.job(t, id)
+				f.rdb.AddHook(twice{})
+				job, err := f.Resume(t.Context(), id, "anna")
+				if err != nil || job.State == nexus.RollbackFailed || job.Rev != before.Rev+1 {
+					t.Errorf("%s at rev %d after %d, %v", job.State, job.Rev, before.Rev, err)
+				}
+			})
+		})
+	}
+}

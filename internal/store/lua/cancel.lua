@@ -6,6 +6,7 @@
 local id, now = ARGV[1], now_ms()
 local state = get(id, 'state')
 if state == '' then return { 'absent' } end
+if state == 'canceled' then return { 'ok', redis.call('HGETALL', KEYS[1]) } end -- sent again: the answer may have been lost
 if over(state) then return { 'over' } end
 if state == 'rollback_failed' then
   if get(id, 'kind') ~= 'rotate_key' then return { 'parked' } end
