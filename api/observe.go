@@ -47,9 +47,11 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if r.Method == http.MethodGet && status < http.StatusBadRequest { // there are too many polls
 			level = slog.LevelDebug
 		}
-		attrs := append(about.attrs(c), slog.String("method", r.Method), slog.String("route", route),
-			slog.Int("status", status), slog.Int64(nexus.LogDur, took.Milliseconds()))
-		s.Log.LogAttrs(c.Request().Context(), level, "request done", attrs...)
+		if s.Log.Enabled(c.Request().Context(), level) {
+			attrs := append(about.attrs(c), slog.String("method", r.Method), slog.String("route", route),
+				slog.Int("status", status), slog.Int64(nexus.LogDur, took.Milliseconds()))
+			s.Log.LogAttrs(c.Request().Context(), level, "request done", attrs...)
+		}
 		return nil
 	}
 }
