@@ -21,6 +21,7 @@ import (
 // hangs: it accepts calls and never answers them.
 type daemon struct {
 	hangs   string        // the end of the path it never answers
+	program []byte        // that is sent instead of the runner's; nil: the runner's
 	asked   chan string   // the paths that hang
 	release chan struct{} // closed at the end of the test
 	streams sync.WaitGroup
@@ -94,6 +95,9 @@ func (d *daemon) start(t *testing.T) *bench.Docker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.program != nil {
+		driver.SetProgram(d.program)
+	}
 	return driver
 }
 
@@ -136,16 +140,20 @@ func wantOutage(t *testing.T, who string, out <-chan error) {
 // another's connection. The driver can be closed meanwhile. The test sets the environment,
 // so its parts run one after another.
 func TestDaemonThatHangs(t *testing.T) {
-	for _, tc := range []struct{ name, hangs string }{
-		{"at once", "/_ping"},
-		{"at the list", "/containers/json"},
-		{"at the container", "/abc/json"},
-		{"at the exec", "/abc/exec"},
-		{"at the stream", "/e1/start"},
-		{"at the runner's hello", "/nothing"},
+	for _, tc := range []struct {
+		name, hangs string
+		program     []byte
+	}{
+		{name: "at once", hangs: "/_ping"},
+		{name: "at the list", hangs: "/containers/json"},
+		{name: "at the container", hangs: "/abc/json"},
+		{name: "at the exec", hangs: "/abc/exec"},
+		{name: "at the stream", hangs: "/e1/start"},
+		{name: "at the program, which no buffer holds", hangs: "/nothing", program: make([]byte, 64<<20)},
+		{name: "at the runner's hello", hangs: "/nothing"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := &daemon{hangs: tc.hangs}
+			d := &daemon{hangs: tc.hangs, program: tc.program}
 			driver := d.start(t)
 			long, stop := context.WithCancel(t.Context())
 			defer stop()

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -263,9 +264,11 @@ func (d *Docker) exec(ctx context.Context) (*execStream, error) {
 		}
 		_ = writer.CloseWithError(err)
 	}()
-	if _, err := fmt.Fprintf(attached.Conn, "%d\n%s", len(d.source), d.source); err != nil {
-		attached.Close()
-		return nil, gone("The runner cannot be started in the bench's container.", err)
+	inTime := context.AfterFunc(ctx, func() { _ = stream.Close() }) // a daemon that does not read blocks the write
+	_, err = fmt.Fprintf(attached.Conn, "%d\n%s", len(d.source), d.source)
+	if !inTime() || err != nil {
+		_ = stream.Close()
+		return nil, gone("The runner cannot be started in the bench's container.", cmp.Or(err, context.Cause(ctx)))
 	}
 	return stream, nil
 }

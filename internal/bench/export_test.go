@@ -27,6 +27,9 @@ func Attach(ctx context.Context, o DockerOptions, rw io.ReadWriteCloser, imports
 	return d, Conn{d.conn}, nil
 }
 
+// SetProgram sets what is sent as the runner's program.
+func (d *Docker) SetProgram(source []byte) { d.source = source }
+
 // Hello returns the runner's hello.
 func (c Conn) Hello() <-chan nexus.HelloResult { return c.c.hello }
 
