@@ -233,14 +233,14 @@ const (
 	doctorFirst = time.Minute
 )
 
-// watchDoctor counts the findings every ten minutes until the context ends; of
-// all workers one does it. Nothing is mended.
+// watchDoctor counts the findings every ten minutes until the context ends; of a bench's
+// workers one does it. Nothing is mended.
 func (a *app) watchDoctor(ctx context.Context, st *store.Store, driver nexus.Bench) error {
 	if a.c.single() { // the master site is no bench of ours
 		return nil
 	}
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "nexus_doctor_findings",
-		Help: "Differences between registry and bench, by kind; nexus doctor tells them. Only one worker counts, the others say nothing."}, []string{"kind"})
+		Help: "Differences between registry and bench, by kind; nexus doctor tells them. One worker of each bench counts, the others say nothing."}, []string{"kind"})
 	a.registry.MustRegister(gauge)
 	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st}
 	timer := time.NewTimer(doctorFirst)
@@ -260,7 +260,7 @@ func (a *app) watchDoctor(ctx context.Context, st *store.Store, driver nexus.Ben
 
 // count sets the gauge, if it is this worker's turn; else it has none.
 func (t tools) count(ctx context.Context, gauge *prometheus.GaugeVec) error {
-	mine, err := t.store.Turn(ctx, "doctor", doctorEvery-5*time.Second)
+	mine, err := t.store.Turn(ctx, "doctor:"+t.name, doctorEvery-5*time.Second)
 	if err != nil || !mine {
 		gauge.Reset()
 		return err

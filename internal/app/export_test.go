@@ -27,9 +27,9 @@ func Embedded() (rdb redis.UniversalClient, stop func(), err error) {
 // PlanCleanup calls planCleanup.
 var PlanCleanup = planCleanup
 
-// CountFindings counts the findings once, as a worker does.
-func CountFindings(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, gauge *prometheus.GaugeVec) error {
-	return tools{install: install, bench: driver, store: st}.count(ctx, gauge)
+// CountFindings counts the findings once, as a worker of the named bench does.
+func CountFindings(ctx context.Context, st *store.Store, driver nexus.Bench, name string, install nexus.InstallID, gauge *prometheus.GaugeVec) error {
+	return tools{install: install, bench: driver, name: name, store: st}.count(ctx, gauge)
 }
 
 // AskBench asks a bench as a worker does until the context ends.
