@@ -222,14 +222,27 @@ func TestDocsSandbox(t *testing.T) {
 	}
 }
 
-// TestDocsProblems: every error code, every kind of finding and every reason to
-// wait is explained.
+// TestDocsProblems: every error code, with each status in the examples of the contract, every
+// kind of finding and every reason to wait is explained.
 func TestDocsProblems(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
 	for _, code := range nexus.Codes() {
 		if !all["docs/PROBLEMS.md"].anchors[string(code)] {
 			t.Errorf("docs/PROBLEMS.md has no heading %s, to which problems link", code)
+		}
+	}
+	contract, err := os.ReadFile("api/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := strings.Split(all["docs/PROBLEMS.md"].text, "\n## ")
+	for _, found := range regexp.MustCompile(`status: (\d+), code: (\w+)`).FindAllStringSubmatch(string(contract), -1) {
+		status, code := found[1], found[2]
+		for _, section := range sections {
+			if strings.HasPrefix(section, code+"\n") && !strings.Contains(sections[0]+section, status) {
+				t.Errorf("docs/PROBLEMS.md does not say under %s that its status may be %s", code, status)
+			}
 		}
 	}
 	table := rows(all["docs/OPERATIONS.md"])
