@@ -151,25 +151,34 @@ func TestClusterIsRefused(t *testing.T) {
 	}
 }
 
-// TestProbeKnowsEveryCommand: the probe checks the right to every command of the scripts.
+// TestProbeKnowsEveryCommand: the probe checks the right to every command of the scripts and
+// of the store. Without INFO a server is taken to be set up well.
 func TestProbeKnowsEveryCommand(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("lua/*.lua")
-	if err != nil || len(files) == 0 {
+	scripts, err := filepath.Glob("lua/*.lua")
+	if err != nil || len(scripts) == 0 {
 		t.Fatal(err)
 	}
+	code, err := filepath.Glob("*.go")
+	if err != nil || len(code) == 0 {
+		t.Fatal(err)
+	}
+	code = slices.DeleteFunc(code, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
+	called := regexp.MustCompile(`redis\.p?call\('([A-Z]+)'|(?:rdb|pipe)\.([A-Z][A-Za-z]+)\(ctx`)
+	suffix := regexp.MustCompile(`(WITHSCORES|(ZADD)NX)$`) // of go-redis' names
 	probe, err := os.ReadFile("lua/probe.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
+	for _, file := range slices.Concat(scripts, code) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`).FindAllSubmatch(text, -1) {
-			if !regexp.MustCompile(`\b` + string(found[1]) + `\b`).Match(probe) {
-				t.Errorf("%s calls %s", file, found[1])
+		for _, found := range called.FindAllSubmatch(text, -1) {
+			command := suffix.ReplaceAllString(strings.ToUpper(string(found[1])+string(found[2])), "$2")
+			if command != "INFO" && !regexp.MustCompile(`\b`+command+`\b`).Match(probe) {
+				t.Errorf("%s calls %s", file, command)
 			}
 		}
 	}
