@@ -22,7 +22,8 @@ import (
 func container(t *testing.T, b *standin.Box, addr, app string, install nexus.InstallID) *target {
 	t.Helper()
 	// An account for this test only, since the bench may be a product's.
-	account, secret := "nexus_test_"+string(nexus.NewJobID()[:8]), nexus.Secret(nexus.NewJobID())
+	// In a file of options, a # that is not quoted begins a comment.
+	account, secret := "nexus_test_"+string(nexus.NewJobID()[:8]), nexus.Secret(nexus.NewJobID()+" #1%")
 	t.Cleanup(func() {
 		b.SQL(t, fmt.Sprintf("DROP USER IF EXISTS %[1]s; DELETE FROM nexus.accounts WHERE account = '%[1]s'", account))
 	})

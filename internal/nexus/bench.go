@@ -164,8 +164,8 @@ type Init struct {
 	Password     Secret    `json:"-"` // the account's password
 }
 
-// Verify asks the site over HTTP at the bench's internal address, as a client would: a
-// ping, the user of the key, one list. Internal: a wrong answer. Unavailable with Wait
+// Verify asks the site over HTTP at the bench's internal address, as a client would: the
+// user of the key, and one list. Internal: a wrong answer. Unavailable with Wait
 // bench: no connection, or a 5xx. PublicURL, if set, is tried too; if it fails, a note
 // says so.
 type Verify struct {

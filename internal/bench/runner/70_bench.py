@@ -104,7 +104,8 @@ def try_client(op, program):
     """Runs the client program once, as new-site does: it has requirements of its own (one
     of 11.8 refuses a server without TLS). Returns its error, empty if there is none."""
     config, (read, write) = common_config(), os.pipe()
-    os.write(write, f"[client]\npassword={op.secrets['db_password']}\n".encode())  # a pipe: neither argv nor a file
+    secret = op.secrets["db_password"].replace("\\", "\\\\").replace('"', '\\"')  # unquoted, a # would begin a comment
+    os.write(write, f'[client]\npassword="{secret}"\n'.encode())  # a pipe: neither argv nor a file
     os.close(write)
     try:
         done = subprocess.run([program, f"--defaults-extra-file=/dev/fd/{read}", "-h", config.get("db_host") or "127.0.0.1",
