@@ -59,17 +59,18 @@ func (c *Client) Subdomain(ctx context.Context, name string) (out gen.Subdomain,
 	return out, err
 }
 
-// Job reads a job. Known is the ETag of what the caller has, or empty. With wait the server
-// answers at the next change; if known is empty, at the end of the job. Ok is false if the
-// job has not changed. If such an answer comes at once, Job waits a second, so that a
-// caller's loop is not a busy one, whatever a proxy does.
+// Job reads a job. It needs no token; an operator's token shows more. Known is the ETag of
+// what the caller has, or empty. With wait the server answers at the next change; if known
+// is empty, at the end of the job. Ok is false if the job has not changed. If such an answer
+// comes at once, Job waits a second, so that a caller's loop is not a busy one, whatever a
+// proxy does.
 func (c *Client) Job(ctx context.Context, id, known string, wait time.Duration) (job gen.Job, etag string, ok bool, err error) {
 	path := "/jobs/" + url.PathEscape(id)
 	if wait > 0 {
 		path += "?wait=" + wait.String()
 	}
 	started := time.Now()
-	response := call{method: "GET", path: path, match: known, etag: &etag, wait: wait}
+	response := call{method: "GET", path: path, match: known, etag: &etag, wait: wait, token: c.token}
 	err = c.do(ctx, response, &job)
 	same := errors.Is(err, errNotModified)
 	if same {
