@@ -118,7 +118,7 @@ function lost() {
   offerForm("primary");
   note("");
   $("job-error").className = "alert";
-  alertIn($("job-error"), "It may have ended more than 30 days ago, or the address of this page is incomplete.");
+  alertIn($("job-error"), "It may have been deleted, some time after its end, or the address of this page is incomplete.");
   $("job-title").focus();
 }
 

@@ -127,6 +127,12 @@ test("the signup page", async (t) => {
     }
   });
 
+  await t.test("a job that is not known may have been deleted, at a time that the operator chooses", async () => {
+    const page = await visit(`${open}#job=${"0".repeat(32)}`);
+    await page.until(`document.title.startsWith("This job is not known")`);
+    assert.match(await page.text("job-error"), /^It may have been deleted, some time after its end, or/);
+  });
+
   await t.test("if signups are closed, there is no form", async () => {
     for (const [mode, want] of [["closed", "Signing up is closed"], ["token", "Signing up needs a token"]]) {
       const page = await visit(await serve(t, { NEXUS_SIGNUP: mode }));
