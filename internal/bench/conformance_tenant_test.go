@@ -143,6 +143,9 @@ func testLies(t *testing.T, b *standin.Box, g *target) {
 		{"a password that is a list", "c['db_password'] = ['wrong']", true},
 		{"another database server", "c['db_host'] = '192.0.2.1'", true},
 		{"a plan of another shape", "c['nexus_plan'] = [1]", true},
+		{"a state longer than an answer", "c['nexus']['state'] = 'x' * 2000000", true},
+		{"apps longer than an answer", "c['nexus']['apps'] = ['x' * 50] * 40000", true},
+		{"a plan longer than an answer", "c['nexus_plan'] = {'name': 'x' * 2000000}", true},
 	} {
 		t.Run(lie.name, func(t *testing.T) {
 			config := fmt.Sprintf("sites/%s/site_config.json", liar.site)
@@ -179,6 +182,26 @@ func testLies(t *testing.T, b *standin.Box, g *target) {
 		edited(t, b, liar, fmt.Sprintf("c['db_name'] = '%s'", other.op(nil).DB))
 		testDrop(t, other)
 		testDrop(t, liar)
+	})
+	t.Run("long configs of many sites", func(t *testing.T) {
+		b.Sh(t, "for i in 0 1 2 3 4 5 6 7 8 9; do mkdir sites/ct-long-$i.localhost && "+
+			`python3 -c 'import json; print(json.dumps({"nexus": {"apps": ["\U0001F600" * 300] * 60}}))' > sites/ct-long-$i.localhost/site_config.json; done`)
+		defer b.Sh(t, "rm -r sites/ct-long-*")
+		long, after := 0, ""
+		for range 100 {
+			page := g.tenant("any").run(t, nexus.Inventory{After: after}).Inventory
+			for _, site := range page.Sites {
+				if strings.HasPrefix(string(site.Site), "ct-long-") {
+					long++
+				}
+			}
+			if after = page.Next; after == "" {
+				break
+			}
+		}
+		if long != 10 || after != "" {
+			t.Errorf("%d of 10 sites are listed, and then %q", long, after)
+		}
 	})
 	t.Run("a pipe for a config", func(t *testing.T) {
 		liar, other := g.tenant("liar"), g.tenant("honest")

@@ -179,6 +179,12 @@ def text(value):
     return value if isinstance(value, str) else ""
 
 
+def short(value):
+    """A text from a site's config, cut: the tenant's code may have written it, and an
+    answer must fit into one line (LINE_LIMIT)."""
+    return text(value)[:255]
+
+
 def write_json(path, value, mode=0o600, durable=True):
     """Replaces a file atomically, and durably: a reader sees the old or the new one."""
     folder, name = os.path.split(path)

@@ -132,20 +132,20 @@ def describe(op, name, look):
     site = Site(name)
     config, intent = read_if_readable(site.config_path), site.intent()
     marker = mapping(config.get("nexus"))
-    db = text(config.get("db_name")) or text(intent.get("db"))
+    db = short(config.get("db_name")) or short(intent.get("db"))
     row = look(db or op.db) or {}
-    job = text(marker.get("job"))
+    job = short(marker.get("job"))
     if db and job and row.get("job") not in (None, "", job):  # another job's: the config was changed
         db = derived_database(op, job)
         row = look(db) or {}
     info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
-            "install": text(marker.get("install")), "job": text(marker.get("job")) or text(intent.get("job")) or (row.get("job") if not db or row else "") or "",
-            "state": text(marker.get("state")), "plan": text(mapping(config.get("nexus_plan")).get("name")),
-            "apps": [app for app in marker.get("apps", []) if text(app)] if isinstance(marker.get("apps", []), list) else [],
+            "install": short(marker.get("install")), "job": short(marker.get("job")) or short(intent.get("job")) or (row.get("job") if not db or row else "") or "",
+            "state": short(marker.get("state")), "plan": short(mapping(config.get("nexus_plan")).get("name")),
+            "apps": [short(app) for app in marker.get("apps", [])[:50] if text(app)] if isinstance(marker.get("apps", []), list) else [],
             "adopted": "adopted" in marker}
     if type(marker.get("stateGen")) is int and 0 < marker["stateGen"] < 2 ** 53 and plausible(marker["stateGen"]):
         info["state_gen"] = marker["stateGen"]
-    if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text(marker.get("madeAt"))):
+    if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", short(marker.get("madeAt"))):
         info["made_at"] = marker["madeAt"]
     return info
 
@@ -175,7 +175,7 @@ def inspect(op):
     return {"site": info}
 
 
-PAGE = 1000  # entries: an answer must fit into one line (LINE_LIMIT)
+PAGE = 1000  # entries at most: an answer must fit into one line (LINE_LIMIT)
 
 
 def inventory(op):
@@ -194,17 +194,21 @@ def inventory(op):
         entries[f"folder/{folder['room']}/{folder['name']}"] = ("folders", lambda folder=folder: folder)
     found = {"sites": [], "intents": [], "databases": [], "folders": []}
     names = sorted(name for name in entries if name > op.args.get("after", ""))
-    for name in names[:PAGE]:
+    room = LINE_LIMIT // 2
+    for i, name in enumerate(names):
         kind, look = entries[name]
-        found[kind].append(look())
-    if len(names) > PAGE:
-        found["next"] = names[PAGE - 1]
+        entry = look()
+        room -= len(json.dumps(entry))
+        if i == PAGE or i and room < 0:
+            found["next"] = names[i - 1]
+            break
+        found[kind].append(entry)
     return {"inventory": found}
 
 
 def intended(site):
     intent = read_object(os.path.join(OURS, "intent", site))
-    return {"site": site, "job": text(intent.get("job")), "db": text(intent.get("db"))}
+    return {"site": site, "job": short(intent.get("job")), "db": short(intent.get("db"))}
 
 
 def folders(op, databases):
@@ -214,15 +218,15 @@ def folders(op, databases):
 
     def note(room, name, config, db):
         marker = config.get("nexus") if isinstance(config.get("nexus"), dict) else {}
-        out.append({"room": room, "name": name, "db": db, "site": text(marker.get("tenant")),
-                    "job": text(marker.get("job")) or (databases.get(db) or {}).get("job", "")})
+        out.append({"room": room, "name": name, "db": db, "site": short(marker.get("tenant")),
+                    "job": short(marker.get("job")) or (databases.get(db) or {}).get("job", "")})
 
     for room in ("trash", "standby"):
         for name in sorted(os.listdir(our_folder(room))):
             config = read_object(os.path.join(OURS, room, name, "site_config.json"))
-            note(room, name, config, text(config.get("db_name")) or (name.split("-")[0] if room == "trash" else ""))
+            note(room, name, config, short(config.get("db_name")) or (name.split("-")[0] if room == "trash" else ""))
     for path, config in archives():
-        marker, db = config.get("nexus"), text(config.get("db_name"))
+        marker, db = config.get("nexus"), short(config.get("db_name"))
         if isinstance(marker, dict) and marker.get("install") == op.install or db.startswith("nx" + op.install):
             note("archive", os.path.basename(path), config, db)
     return out
