@@ -63,7 +63,7 @@ type shownJob struct {
 // known reports whether an If-None-Match names this version of the job. A tag of the rev
 // alone, as earlier versions of this API sent, stands for the rev at any time.
 func (s shownJob) known(match string) bool {
-	return hasTag(match, s.version.ETag()) || hasTag(match, `"`+strconv.FormatInt(s.version.Rev, 10)+`"`)
+	return match != "" && (hasTag(match, s.version.ETag()) || hasTag(match, `"`+strconv.FormatInt(s.version.Rev, 10)+`"`))
 }
 
 // show returns a job as JSON. Pollers ask far more often than a job changes, so the JSON is
