@@ -3,7 +3,9 @@
 package e2e_test
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,8 +66,9 @@ func TestOutageMariaDB(t *testing.T) {
 			if step != "user" {
 				d.inTurn(t, step, append(d.ofDatabase(m), d.locked(m)[step]...))
 			}
-			for name, test := range d.more(m)[step] {
-				t.Run(name, func(t *testing.T) { d.t = t; test() })
+			more := d.more(t, m)[step]
+			for _, name := range slices.Sorted(maps.Keys(more)) {
+				t.Run(name, func(t *testing.T) { d.t = t; more[name]() })
 				d.t = t
 			}
 			d.atRest()
@@ -106,10 +109,12 @@ func (s *dockerStack) locked(m *standin.MariaDB) map[string][]outage {
 	}
 }
 
-// more are the checks of a step's stack beside the outages.
-func (s *dockerStack) more(m *standin.MariaDB) map[string]map[string]func() {
+// more are the checks of a step's stack beside the outages. T is the test of the stack,
+// which outlives each of them.
+func (s *dockerStack) more(t *testing.T, m *standin.MariaDB) map[string]map[string]func() {
 	return map[string]map[string]func(){
-		"site": {"an undo behind its deed": func() { s.undoBehindItsDeed(s, m) }, "a worker dead before its deed": s.deadBeforeItsDeed},
+		"site": {"an undo behind its deed": func() { s.undoBehindItsDeed(s, m) },
+			"a worker dead before its deed": func() { s.deadBeforeItsDeed(t) }},
 		"drop": {"the name's lock": s.nameInUse},
 		"user": {"locks held": s.locksHeldInTenant, "lock kept": func() { s.lockKeptInTenant(m) },
 			"frozen": func() { s.frozenInTenant(m) }},
@@ -242,13 +247,16 @@ func (s *dockerStack) nameInUse() {
 }
 
 // deadBeforeItsDeed kills a worker while the statement that makes its database is
-// blocked.
-func (s *dockerStack) deadBeforeItsDeed() {
+// blocked. The next worker runs until the stack's test ends.
+func (s *dockerStack) deadBeforeItsDeed(stack *testing.T) {
 	let := s.holdLock("FLUSH TABLES WITH READ LOCK")
 	a := s.signup("orphan", "jane@example.com")
 	s.waitsForStatement("%nexus.register%")
 	s.workers[len(s.workers)-1].end(os.Kill)
+	row := s.t
+	s.t = stack
 	s.startWorkers(1)
+	s.t = row
 	eventually(s.t, 30*time.Second, "another worker goes on", func() bool { return s.record(a.JobId).step("site").Starts == 2 })
 	s.waitsForStatement("%nexus.register%")
 	let()
