@@ -10,6 +10,9 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 )
 
+// etag makes a strong tag of a text.
+func etag(text string) string { return `"` + text + `"` }
+
 // hasTag reports whether an If-None-Match matches a tag: in a list, as *, and by the weak
 // comparison, since a proxy that compresses makes tags weak (RFC 9110 §13.1.2).
 func hasTag(match, tag string) bool {

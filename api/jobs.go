@@ -40,7 +40,7 @@ func (s *Server) ShowJob(c echo.Context, id gen.JobID, params gen.ShowJobParams)
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("ETag", shown.version.ETag())
+	c.Response().Header().Set("ETag", etag(shown.version.String()))
 	if shown.known(match) {
 		return c.NoContent(http.StatusNotModified)
 	}
@@ -63,7 +63,7 @@ type shownJob struct {
 // known reports whether an If-None-Match names this version of the job. A tag of the rev
 // alone, as earlier versions of this API sent, stands for the rev at any time.
 func (s shownJob) known(match string) bool {
-	return match != "" && (hasTag(match, s.version.ETag()) || hasTag(match, `"`+strconv.FormatInt(s.version.Rev, 10)+`"`))
+	return match != "" && (hasTag(match, etag(s.version.String())) || hasTag(match, etag(strconv.FormatInt(s.version.Rev, 10))))
 }
 
 // show returns a job as JSON. Pollers ask far more often than a job changes, so the JSON is

@@ -41,8 +41,8 @@ func (s *Server) servePage() {
 		sum := sha256.Sum256(body)
 		h := c.Response().Header()
 		h.Set("Content-Security-Policy", policy)
-		h.Set("Cache-Control", "no-cache")                   // cached, but revalidated
-		h.Set("ETag", `W/"`+hex.EncodeToString(sum[:8])+`"`) // weak: it may be compressed
+		h.Set("Cache-Control", "no-cache")                    // cached, but revalidated
+		h.Set("ETag", "W/"+etag(hex.EncodeToString(sum[:8]))) // weak: it may be compressed
 		if hasTag(strings.Join(c.Request().Header.Values("If-None-Match"), ","), h.Get("ETag")) {
 			return c.NoContent(http.StatusNotModified)
 		}

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,10 +15,11 @@ import (
 )
 
 // failing fails the pipelines of a client while it is armed.
-type failing struct{ armed atomic.Bool }
+type failing struct {
+	noHook
+	armed atomic.Bool
+}
 
-func (f *failing) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (f *failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 func (f *failing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if f.armed.Load() {
@@ -30,14 +32,10 @@ func (f *failing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 // stay makes a watcher that stays until the end of the test.
 func (f *fixture) stay(t *testing.T, id nexus.JobID, rev int64) {
 	t.Helper()
-	ctx, leave := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _, _ = f.Follow(ctx, id, rev, store.Patience{})
-	}()
-	t.Cleanup(func() { leave(); <-done })
-	eventually(t, "the job is watched", func() bool { return f.WatchedJobs() == 1 })
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait) // after the end of t's context
+	all.Go(func() { _, _, _ = f.Follow(t.Context(), id, rev, store.Patience{}) })
+	until(t, "the job is watched", func() bool { return f.WatchedJobs() == 1 })
 	if _, _, err := f.once(t, id, rev); err != nil { // waits until that watcher has read
 		t.Fatal(err)
 	}

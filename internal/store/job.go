@@ -154,9 +154,9 @@ type Version struct {
 	updatedAt int64 // ms
 }
 
-// ETag is the version for HTTP, with quotes: the rev, and the time in base 36.
-func (v Version) ETag() string {
-	return `"` + strconv.FormatInt(v.Rev, 10) + "-" + strconv.FormatInt(v.updatedAt, 36) + `"`
+// String is the rev and the time of the change, in base 36, such as 18-mx1qhaej.
+func (v Version) String() string {
+	return strconv.FormatInt(v.Rev, 10) + "-" + strconv.FormatInt(v.updatedAt, 36)
 }
 
 // Version reads the version of a job's record; not_found if there is no such job. Cost: one

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"slices"
@@ -394,10 +393,9 @@ func TestEventsAndWatch(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
 		lease, job := f.take(t, id)
-		listening, stop := context.WithCancel(t.Context())
+		listening := t.Context()
 		var done sync.WaitGroup
-		defer done.Wait()
-		defer stop()
+		t.Cleanup(done.Wait) // after the end of t's context
 		done.Go(func() { _ = f.Listen(listening) })
 		seen, rev := make(chan nexus.Job, 1), job.Rev
 		done.Go(func() {

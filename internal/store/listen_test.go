@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -17,18 +16,16 @@ func TestListensWhileSomebodyWatches(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		job := f.submit(t, submission("acme.localhost"))
-		ctx, stop := context.WithCancel(t.Context())
 		var all sync.WaitGroup
-		defer all.Wait()
-		defer stop()
+		t.Cleanup(all.Wait) // after the end of t's context
 		watching := make(chan nexus.Job, 1)
 		all.Go(func() {
-			got, _ := f.Watch(ctx, job.ID, job.Rev, store.Patience{})
+			got, _ := f.Watch(t.Context(), job.ID, job.Rev, store.Patience{})
 			watching <- got
 		})
-		eventually(t, "the job is watched", func() bool { return f.WatchedJobs() == 1 })
+		until(t, "the job is watched", func() bool { return f.WatchedJobs() == 1 })
 		f.take(t, job.ID)
-		all.Go(func() { _ = f.Listen(ctx) })
+		all.Go(func() { _ = f.Listen(t.Context()) })
 		select {
 		case got := <-watching:
 			if got.Rev == job.Rev {
@@ -47,17 +44,15 @@ func TestListensForNobody(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		f.SetIdle(time.Millisecond)
 		id := f.submit(t, submission("acme.localhost")).ID
-		ctx, stop := context.WithCancel(t.Context())
 		var all sync.WaitGroup
-		defer all.Wait()
-		defer stop()
-		all.Go(func() { _ = f.Listen(ctx) })
+		t.Cleanup(all.Wait) // after the end of t's context
+		all.Go(func() { _ = f.Listen(t.Context()) })
 		for range 2 {
-			watching, leave := context.WithCancel(ctx)
+			watching, leave := context.WithCancel(t.Context())
 			all.Go(func() { _, _ = f.Watch(watching, id, -1, store.Patience{}) })
-			eventually(t, "there is a subscription", func() bool { return f.subscriptions(t) == 1 })
+			until(t, "there is a subscription", func() bool { return f.subscriptions(t) == 1 })
 			leave()
-			eventually(t, "there is none", func() bool { return f.subscriptions(t) == 0 })
+			until(t, "there is none", func() bool { return f.subscriptions(t) == 0 })
 		}
 	})
 }
@@ -65,13 +60,4 @@ func TestListensForNobody(t *testing.T) {
 func (f *fixture) subscriptions(t *testing.T) int64 {
 	t.Helper()
 	return f.rdb.PubSubNumSub(t.Context(), "{nexus}:wake").Val()["{nexus}:wake"]
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for until := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
-		if time.Now().After(until) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
 }

@@ -223,3 +223,12 @@ func wantCode(t testing.TB, err error, want nexus.Code) {
 		t.Fatalf("code %q (%v), want %q", got, err, want)
 	}
 }
+
+// noHook is a hook of a Redis client that changes nothing, for hooks that change one thing.
+type noHook struct{}
+
+func (noHook) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (noHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (noHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}

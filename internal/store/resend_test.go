@@ -121,13 +121,7 @@ func TestSubmitWhoseAnswerIsLost(t *testing.T) {
 }
 
 // twice sends each script twice, as the client does when the first answer is lost.
-type twice struct{}
-
-func (twice) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
+type twice struct{ noHook }
 
 func (twice) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {

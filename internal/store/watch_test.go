@@ -13,9 +13,10 @@ import (
 )
 
 // counting counts the reads of records.
-type counting struct{ reads atomic.Int64 }
-
-func (c *counting) DialHook(next redis.DialHook) redis.DialHook { return next }
+type counting struct {
+	noHook
+	reads atomic.Int64
+}
 
 func (c *counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
@@ -45,10 +46,9 @@ func TestWatchersShareReads(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		job := f.submit(t, submission("acme.localhost"))
-		ctx, stop := context.WithCancel(t.Context())
+		ctx := t.Context()
 		var all sync.WaitGroup
-		defer all.Wait()
-		defer stop()
+		t.Cleanup(all.Wait) // after the end of t's context
 		all.Go(func() { _ = f.Listen(ctx) })
 		const many, changes = 40, 8
 		counts := &counting{}
