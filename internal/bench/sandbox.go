@@ -110,7 +110,7 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 		return err
 	}
 	return s.folder.locked(op.Site, func() error {
-		seen, err := s.folder.gen(op.DB)
+		seen, length, err := s.folder.gen(op.DB)
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 			}
 		}
 		if op.Gen > seen {
-			if err := s.folder.setGen(op.DB, op.Gen); err != nil {
+			if err := s.folder.setGen(op.DB, op.Gen, length); err != nil {
 				return err
 			}
 		}

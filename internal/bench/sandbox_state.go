@@ -89,21 +89,19 @@ func (f folder) make() error {
 }
 
 func (f folder) path(parts ...string) string {
-	return filepath.Join(append([]string{f.root}, parts...)...)
+	return f.root + "/" + strings.Join(parts, "/")
 }
 
 // locked runs a short function under a site's lock, which holds across processes.
 func (f folder) locked(site nexus.SiteName, do func() error) error {
-	file, err := os.OpenFile(f.path("locks", string(site)), os.O_CREATE|os.O_RDWR, 0o600)
+	path := f.path("locks", string(site))
+	fd, err := open(path, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		return broken(err)
 	}
-	defer file.Close() //nolint:errcheck // closing unlocks
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		return broken(err)
+	defer unix.Close(fd) //nolint:errcheck // closing unlocks
+	if err := again(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
+		return broken(pathError("flock", path, err))
 	}
 	return do()
 }
@@ -141,25 +139,35 @@ func (f folder) install() (nexus.InstallID, error) {
 
 func (f folder) setInstall(id nexus.InstallID) error { return write(f.path("install"), id) }
 
-// gen returns the highest fencing token seen for a database. It is kept when the
-// database is dropped, so that a late operation is still refused.
-func (f folder) gen(db string) (nexus.Gen, error) {
-	text, err := os.ReadFile(f.path("fence", db))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+// gen returns the highest fencing token seen for a database, and its length in the file.
+// It is kept when the database is dropped, so that a late operation is still refused.
+func (f folder) gen(db string) (seen nexus.Gen, length int, err error) {
+	var buf [32]byte
+	text, err := readFile(f.path("fence", db), buf[:])
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 { // killed before it wrote
+		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, broken(err)
+		return 0, 0, broken(err)
 	}
 	gen, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil {
-		return 0, broken(err)
+		return 0, 0, broken(err)
 	}
-	return plausibleGen(nexus.Gen(gen)), nil
+	return plausibleGen(nexus.Gen(gen)), len(text), nil
 }
 
-func (f folder) setGen(db string, gen nexus.Gen) error {
-	return replace(f.path("fence", db), strconv.AppendInt(nil, int64(gen), 10))
+// setGen writes a higher token. A kill does not tear one short write, so it goes over the
+// former token. A longer text, which is no token of Nexus', is replaced as a whole.
+func (f folder) setGen(db string, gen nexus.Gen, length int) error {
+	path, text := f.path("fence", db), strconv.AppendInt(nil, int64(gen), 10)
+	if len(text) < length {
+		return replace(path, text)
+	}
+	if err := writeFile(path, 0, text); err != nil {
+		return broken(err)
+	}
+	return nil
 }
 
 func (f folder) list(kind string) ([]string, error) {
@@ -177,7 +185,7 @@ func (f folder) list(kind string) ([]string, error) {
 }
 
 func read[T any](path string) (*T, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // nil: there is no such site
 	}
@@ -197,28 +205,6 @@ func write(path string, value any) error {
 		return broken(err)
 	}
 	return replace(path, text)
-}
-
-// replace writes a file atomically. The caller holds the site's lock, so nobody else
-// uses the temporary name.
-func replace(path string, text []byte) error {
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return broken(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return broken(err)
-	}
-	return nil
-}
-
-// remove removes a file, and the temporary one that a killed process may have left.
-func remove(path string) error {
-	for _, file := range []string{path + ".new", path} {
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return broken(err)
-		}
-	}
-	return nil
 }
 
 func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
