@@ -7,8 +7,8 @@
 -- ARGV 1 id, 2 gen, 3 steps, 4 state, 5 error or '', 6 step that ended or '', 7 number of the write, 8… events
 -- returns {'ok', '1' if cancel was asked, rev} | {'stale'} | {'late'}
 local id, now = ARGV[1], now_ms()
-local was, newest, cancel, wrote, rev, bench, seq = unpack(redis.call('HMGET', KEYS[1], 'state', 'gen', 'cancel', 'wrote', 'rev', 'bench', 'seq'))
-if newest ~= ARGV[2] or over(was) or was == 'rollback_failed' then return { 'stale' } end
+local mine, was, cancel, wrote, rev, bench, seq = owned(id, ARGV[2], 'state', 'cancel', 'wrote', 'rev', 'bench', 'seq')
+if not mine then return { 'stale' } end
 local mark = redis.sha1hex(table.concat(ARGV, '\n', 1, 6) .. '\n' .. table.concat(ARGV, '\n', 8))
 if wrote == mark then return { 'ok', cancel or '', rev } end
 if tonumber(ARGV[7]) <= (tonumber(seq) or 0) then return { 'late' } end

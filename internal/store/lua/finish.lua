@@ -5,12 +5,13 @@
 -- ARGV 1 id, 2 gen, 3 steps (of a parked job) or journal, 4 state, 5 error or '', 6 retention ms, 7 step that ended or '',
 --      8… events, the last one that of the end
 -- returns {'ok'} | {'stale'} | {'canceled'}
-local id = ARGV[1]
-if not owned(id, ARGV[2]) then return { 'stale' } end
-if ARGV[4] == 'succeeded' and get(id, 'cancel') == '1' then return { 'canceled' } end
+local id, now = ARGV[1], now_ms()
+local mine, cancel, bench = owned(id, ARGV[2], 'cancel', 'bench')
+if not mine then return { 'stale' } end
+if ARGV[4] == 'succeeded' and cancel == '1' then return { 'canceled' } end
 redis.call('HSET', KEYS[1], ARGV[4] == 'rollback_failed' and 'steps' or 'journal', ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
-if ARGV[4] == 'succeeded' and ARGV[7] ~= '' then breaker_success(get(id, 'bench'), ARGV[7], now_ms()) end
-if #ARGV > 8 then emit(id, now_ms(), unpack(ARGV, 8, #ARGV - 1)) end
-end_job(id, ARGV[4], now_ms(), ARGV[6], ARGV[#ARGV])
+if ARGV[4] == 'succeeded' and ARGV[7] ~= '' then breaker_success(bench, ARGV[7], now) end
+if #ARGV > 8 then emit(id, now, unpack(ARGV, 8, #ARGV - 1)) end
+end_job(id, ARGV[4], now, ARGV[6], ARGV[#ARGV])
 return { 'ok' }

@@ -9,9 +9,14 @@ local LEASES = P .. 'leases' -- when each lease expires. It is separate from DUE
 
 local function int(n) return string.format('%.0f', n) end
 
+local clock -- when this script began, in microseconds; nil: not read yet
+
 local function now_us()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+  if not clock then
+    local t = redis.call('TIME')
+    clock = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  end
+  return clock
 end
 
 local function now_ms() return math.floor(now_us() / 1000) end
@@ -80,9 +85,10 @@ end
 
 -- emit raises the job's rev and appends events, at least one.
 local function emit(id, now, ...)
-  local rev = redis.call('HINCRBY', job_key(id), 'rev', select('#', ...))
-  redis.call('HSET', job_key(id), 'updatedAt', int(now))
-  announce(id, now, rev, get(id, 'state'), ...)
+  local rev, state = unpack(redis.call('HMGET', job_key(id), 'rev', 'state'))
+  rev = (tonumber(rev) or 0) + select('#', ...)
+  redis.call('HSET', job_key(id), 'rev', int(rev), 'updatedAt', int(now))
+  announce(id, now, rev, state, ...)
 end
 
 -- emit_wait appends the events of a wait. If the job already waited for the same reason,
@@ -181,6 +187,7 @@ end
 -- wake schedules the waiters that may now get a slot: the first `room` of the queue, and
 -- any clean-up job among its first 50.
 local function wake(bench, now)
+  if redis.call('ZCARD', P .. 'waiters:' .. bench) == 0 then return end
   for _, id in ipairs(first_waiters(bench, now, math.min(LOOKS, math.max(1, room(bench)))) or {}) do make_due(bench, id, now) end
   for _, id in ipairs(redis.call('ZRANGE', P .. 'waiters:' .. bench, 0, 49)) do
     if is_cleanup(id) then make_due(bench, id, now) end
@@ -206,16 +213,6 @@ local function mode(bench, now)
   return set
 end
 
--- capacity is the number of slots of a bench that this job may compete for now.
-local function capacity(id, bench, cap, now)
-  local is = mode(bench, now)
-  if is == 'drained' then return 0 end
-  if is_cleanup(id) then return cap + 1 end
-  if is == 'paused' or is == 'tripped' then return 0 end
-  if is == 'trying' then return 1 end
-  return cap
-end
-
 -- reopen clears a bench's pause and breaker and schedules its first waiters; tend
 -- schedules the others as slots become free.
 local function reopen(bench, now)
@@ -236,20 +233,23 @@ local function breaker_success(bench, step, now)
 end
 
 local function free_slot(id, now)
-  local bench = get(id, 'bench')
-  if bench == '' then bench = get(id, 'asked') end
-  if bench == '' then return end
+  local bench, asked = unpack(redis.call('HMGET', job_key(id), 'bench', 'asked'))
+  if bench == '' then bench = asked end
+  if not bench then return end
   local removed = redis.call('ZREM', P .. 'slots:' .. bench, id)
   redis.call('ZREM', P .. 'waiters:' .. bench, id)
   redis.call('HDEL', P .. 'asking:' .. bench, id)
   if removed == 1 then wake(bench, now) end
 end
 
--- may_enter tells whether a job may take one of `free` slots: it is among the first
--- `free` waiters, or it is a clean-up.
-local function may_enter(bench, id, now, free)
-  if free <= 0 then return false end
-  if is_cleanup(id) then return true end
+-- admits tells whether a bench with `cap` slots has one for this job now: the job is among
+-- the first waiters, as many as there are free slots, or it is a clean-up.
+local function admits(id, bench, cap, now)
+  local is, cleanup = mode(bench, now), is_cleanup(id)
+  if is == 'drained' or not cleanup and (is == 'paused' or is == 'tripped') then return false end
+  if cleanup then cap = cap + 1 elseif is == 'trying' then cap = 1 end
+  local free = cap - redis.call('ZCARD', P .. 'slots:' .. bench)
+  if cleanup or free <= 0 then return free > 0 end
   local before = first_waiters(bench, now, free, id)
   return before ~= nil and #before < free
 end
@@ -282,8 +282,7 @@ local function slot(id, bench, cap, now)
     first = now
     redis.call('HSET', job_key(id), 'askedAt', int(now), 'asked', bench)
   end
-  local free = capacity(id, bench, cap, now) - redis.call('ZCARD', slots)
-  if may_enter(bench, id, now, free) then
+  if admits(id, bench, cap, now) then
     redis.call('ZADD', slots, int(now + SLOT_TTL), id)
     redis.call('ZREM', P .. 'waiters:' .. bench, id)
     redis.call('HDEL', P .. 'asking:' .. bench, id)
@@ -305,15 +304,14 @@ end
 
 -- settle_tenant updates the tenant's row at the end of the job that held it.
 local function settle_tenant(id, state)
-  local kind, site = get(id, 'kind'), get(id, 'site')
+  local kind, site, submitted = unpack(redis.call('HMGET', job_key(id), 'kind', 'site', 'submitted'))
   local tenant, done = P .. 'tenant:' .. site, state == 'succeeded'
-  if redis.call('HGET', tenant, 'job') ~= id then return end
-  redis.call('HSET', tenant, 'job', '')
+  local holder, settled = unpack(redis.call('HMGET', tenant, 'job', 'stateGen'))
+  if holder ~= id then return end
   -- The token of the job that last settled the state. The bench's marker has it too, so
   -- the doctor can tell which of the two was restored from a backup.
-  if kind ~= 'rotate_key' and num(id, 'submitted') > (tonumber(redis.call('HGET', tenant, 'stateGen')) or 0) then
-    redis.call('HSET', tenant, 'stateGen', get(id, 'submitted'))
-  end
+  if kind ~= 'rotate_key' and (tonumber(submitted) or 0) > (tonumber(settled) or 0) then settled = submitted end
+  redis.call('HSET', tenant, 'job', '', 'stateGen', settled or '')
   if kind == 'provision' or kind == 'adopt' then
     if not done then return forget_tenant(id, site) end
     move_tenant(site, 'active')
@@ -385,10 +383,10 @@ local function over(state)
 end
 
 -- owned tells whether a run may write: its token is the newest, and the job is neither
--- terminal nor parked.
-local function owned(id, gen)
-  local state, newest = unpack(redis.call('HMGET', job_key(id), 'state', 'gen'))
-  return newest == gen and not over(state) and state ~= 'rollback_failed'
+-- terminal nor parked. The values of further fields follow; false: there is none.
+local function owned(id, gen, ...)
+  local all = redis.call('HMGET', job_key(id), 'state', 'gen', ...)
+  return all[2] == gen and not over(all[1]) and all[1] ~= 'rollback_failed', unpack(all, 3)
 end
 
 -- raised tells whether a run's token was replaced by a higher one of the same run, which

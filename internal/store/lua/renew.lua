@@ -4,11 +4,11 @@
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 lease ms
 -- returns {'ok', '1' if cancel was asked, Redis' time in ms} | {'stale'}
 local id, now = ARGV[1], now_ms()
-if not owned(id, ARGV[2]) and not raised(id, ARGV[2]) then return { 'stale' } end
+local mine, bench, cancel = owned(id, ARGV[2], 'bench', 'cancel')
+if not mine and not raised(id, ARGV[2]) then return { 'stale' } end
 local till = int(now + tonumber(ARGV[3]))
 redis.call('HSET', KEYS[1], 'leaseUntil', till)
 redis.call('ZADD', DUE, 'XX', till, id)
 redis.call('ZADD', LEASES, till, id)
-local bench = get(id, 'bench')
 if bench ~= '' then redis.call('ZADD', P .. 'slots:' .. bench, int(now + SLOT_TTL), id) end
-return { 'ok', get(id, 'cancel'), int(now) }
+return { 'ok', cancel, int(now) }

@@ -3,11 +3,12 @@
 -- KEYS[1] job record; ARGV 1 id, 2 gen, 3 bench, 4 database, 5 slots
 -- returns {'ok'} | {'full'} | {'shut'} | {'stale'}
 local id, now = ARGV[1], now_ms()
-if not owned(id, ARGV[2]) then return { 'stale' } end
+local mine, site = owned(id, ARGV[2], 'site')
+if not mine then return { 'stale' } end
 if not slot(id, ARGV[3], tonumber(ARGV[5]), now) then
   return { mode(ARGV[3], now) == 'open' and 'full' or 'shut' }
 end
 redis.call('HSET', KEYS[1], 'bench', ARGV[3], 'db', ARGV[4])
-local tenant = P .. 'tenant:' .. get(id, 'site')
+local tenant = P .. 'tenant:' .. site
 if redis.call('HGET', tenant, 'job') == id then redis.call('HSET', tenant, 'bench', ARGV[3], 'db', ARGV[4]) end
 return { 'ok' }

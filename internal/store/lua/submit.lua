@@ -91,8 +91,8 @@ end
 local owner, bench, db, was = id, '', '', ''
 if not fit then
   redis.call('HSET', tenant, 'site', site, 'plan', ARGV[15], 'email', ARGV[14],
-    'bench', '', 'db', '', 'madeBy', id, 'job', id, 'createdAt', int(now))
-  move_tenant(site, 'making')
+    'bench', '', 'db', '', 'madeBy', id, 'job', id, 'createdAt', int(now), 'state', 'making')
+  redis.call('ZADD', P .. 'tenants:making', 0, site)
   redis.call('ZADD', P .. 'tenants', 0, site)
 else
   if other then
@@ -113,17 +113,17 @@ local give_up = now + tonumber(ARGV[7])
 redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 'state', 'queued',
   'spec', ARGV[5], 'steps', ARGV[6], 'bench', bench, 'db', db, 'owner', owner, 'was', was,
   'giveUpAt', int(give_up), 'createdAt', int(now), 'submitted', int(mint(0)), 'dispatch', '1', 'taken', '0', 'gen', '0',
-  'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '0', 'cancel', '0',
+  'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '1', 'updatedAt', int(now), 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
 redis.call('ZADD', P .. 'jobs', int(now), id)
 redis.call('ZADD', state_index(kind, 'queued'), int(now), id)
-sweep(P .. 'jobs')
-sweep(state_index(kind, ({ 'succeeded', 'failed', 'canceled' })[1 + now_us() % 3]))
+local lists = { P .. 'jobs', state_index(kind, 'succeeded'), state_index(kind, 'failed'), state_index(kind, 'canceled') }
+sweep(lists[1 + (tonumber(string.sub(id, -1), 16) or 0) % #lists]) -- the id is random
 if ARGV[9] ~= '' then redis.call('SET', P .. 'input:' .. id, ARGV[9], 'PX', int(tonumber(ARGV[7]) + 3600000)) end
 if ARGV[11] ~= '' then
   redis.call('HSET', idem, 'job', id, 'fingerprint', ARGV[12])
   redis.call('PEXPIRE', idem, 86400000)
 end
 redis.call('ZADD', DUE, int(now + 1000), id)
-emit(id, now, other and (string.gsub(ARGV[21], '{job}', other)) or ARGV[16])
+announce(id, now, 1, 'queued', other and (string.gsub(ARGV[21], '{job}', other)) or ARGV[16])
 return { 'ok', redis.call('HGETALL', key) }

@@ -5,19 +5,17 @@
 --      6 event and 7 sentence of a wait for room, 8 event and 9 sentence of a wait for a paused bench
 -- returns {'ok', fields} | {'absent'} | {'over'} | {'stale'} | {'held'} | {'capacity'}
 local id, key, now = ARGV[1], KEYS[1], now_ms()
-local state = get(id, 'state')
-if state == '' then return { 'absent' } end
+local state, dispatch, taken, lease, bench, waits = unpack(redis.call('HMGET', key,
+  'state', 'dispatch', 'taken', 'leaseUntil', 'bench', 'waitingFor'))
+if not state then return { 'absent' } end
 if over(state) or state == 'rollback_failed' then return { 'over' } end
-if get(id, 'dispatch') ~= ARGV[2] or num(id, 'taken') >= tonumber(ARGV[2]) then return { 'stale' } end
-if num(id, 'leaseUntil') > now then return { 'held' } end
-redis.call('HSET', key, 'taken', ARGV[2], 'looks', '0')
+if dispatch ~= ARGV[2] or tonumber(taken) >= tonumber(ARGV[2]) then return { 'stale' } end
+if tonumber(lease) > now then return { 'held' } end
 redis.call('HDEL', P .. 'left', id)
-
-local bench = get(id, 'bench')
 if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   local open, at = mode(bench, now) == 'open', next_ask(bench, id, now)
   if state ~= 'rolling_back' then move(id, 'waiting') end
-  redis.call('HSET', key, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
+  redis.call('HSET', key, 'taken', dispatch, 'looks', '0', 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
     'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that its former owner does not go on without a slot
   redis.call('ZADD', DUE, int(at), id)
   redis.call('ZREM', LEASES, id)
@@ -25,16 +23,14 @@ if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   return { 'capacity' }
 end
 
-local rested = get(id, 'waitingFor') ~= ''
-redis.call('HDEL', key, 'former')
-redis.call('HSET', key, 'gen', int(mint(0)), 'leaseUntil', int(now + tonumber(ARGV[3])),
-  'waitingFor', '', 'waitNote', '', 'nextAt', '0', 'seq', '0')
+redis.call('HSET', key, 'taken', dispatch, 'looks', '0', 'gen', int(mint(0)), 'former', '',
+  'leaseUntil', int(now + tonumber(ARGV[3])), 'waitingFor', '', 'waitNote', '', 'nextAt', '0', 'seq', '0')
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
 redis.call('ZADD', LEASES, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
   move(id, 'running')
   emit(id, now, ARGV[5])
-elseif rested then -- watchers must see that it no longer waits
+elseif waits and waits ~= '' then -- watchers must see that it no longer waits
   emit(id, now, ARGV[5])
 end
 return { 'ok', redis.call('HGETALL', key) }
