@@ -39,7 +39,7 @@ func TestCancelOfWhatHasBegun(t *testing.T) {
 			}
 			cancel(begin(), 202)
 			id := begin()
-			if _, _, taken, err := s.store.Take(t.Context(), id, 1); err != nil || taken != store.TakeOK {
+			if _, _, taken, err := s.store.Take(t.Context(), id, 1, nil); err != nil || taken != store.TakeOK {
 				t.Fatalf("%s, %v", taken, err)
 			}
 			cancel(id, 409)
@@ -56,7 +56,7 @@ func TestCancelIsShown(t *testing.T) {
 	s := newServer(t, nil)
 	_, _, accepted := s.ask("POST", "/signup", signupBody(""))
 	id := accepted["jobId"].(string)
-	if _, _, taken, err := s.store.Take(t.Context(), nexus.JobID(id), 1); err != nil || taken != store.TakeOK {
+	if _, _, taken, err := s.store.Take(t.Context(), nexus.JobID(id), 1, nil); err != nil || taken != store.TakeOK {
 		t.Fatalf("%s, %v", taken, err)
 	}
 	if _, _, job := s.ask("GET", "/jobs/"+id, ""); job["cancelAsked"] != nil {

@@ -138,7 +138,7 @@ func TestTimesAreInMilliseconds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease, job, _, err := s.store.Take(t.Context(), id, job.Dispatch)
+	lease, job, _, err := s.store.Take(t.Context(), id, job.Dispatch, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

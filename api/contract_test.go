@@ -181,13 +181,13 @@ func (s *server) finish(id string, state nexus.State) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	lease, job, taken, err := s.store.Take(ctx, job.ID, job.Dispatch)
+	lease, job, taken, err := s.store.Take(ctx, job.ID, job.Dispatch, nil)
 	if err != nil || taken != store.TakeOK {
 		s.t.Fatalf("take: %s, %v", taken, err)
 	}
 	sealed, err := s.keys.Seal(job.ID, nexus.PurposeCredentials, []byte(`{"apiKey":"the-key","apiSecret":"the-secret"}`))
 	if err == nil {
-		_, err = lease.Seal(ctx, sealed)
+		_, _, err = lease.Seal(ctx, &job, "", sealed)
 	}
 	if err != nil {
 		s.t.Fatal(err)

@@ -219,7 +219,7 @@ func (s *server) life(id string) []func() (event, data string) {
 			now.Dispatch++ // as the due index does
 			s.redis.HSet("{nexus}:job:"+id, "dispatch", strconv.FormatInt(now.Dispatch, 10))
 		}
-		lease, job, _, err = s.store.Take(ctx, now.ID, now.Dispatch)
+		lease, job, _, err = s.store.Take(ctx, now.ID, now.Dispatch, nil)
 		must(err)
 		return "state", `"state":"running"}`
 	}
@@ -434,7 +434,7 @@ func TestEventsAreBounded(t *testing.T) {
 	leave()
 	s.eventually("a client that left made room", room)
 
-	lease, job, _, err := s.store.Take(t.Context(), nexus.JobID(id), 1)
+	lease, job, _, err := s.store.Take(t.Context(), nexus.JobID(id), 1, nil)
 	for i := range 8 { // more than the buffers of both sockets
 		if err == nil {
 			_, err = lease.Checkpoint(t.Context(), &job, "", nexus.Event{Step: "site", Percent: i, Note: strings.Repeat("x", 1<<20)})

@@ -112,7 +112,7 @@ func FuzzLastEventID(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	lease, job, _, err := memory.Take(f.Context(), jobs[0].ID, 1)
+	lease, job, _, err := memory.Take(f.Context(), jobs[0].ID, 1, nil)
 	for i := 3; i < last && err == nil; i++ { // after the events of Submit and of the start
 		_, err = lease.Checkpoint(f.Context(), &job, "", nexus.Event{Step: "site", Percent: i, Note: "line\none\r\x00\xff"})
 	}

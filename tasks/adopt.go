@@ -15,8 +15,8 @@ func adopt() Process {
 	return Process{Kind: nexus.KindAdopt, Steps: []Step{
 		{Name: "adopt", Do: adoptSite, Undo: undone(disownSite), Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "api_key", Do: newKey, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "verify", Do: verifyNewKey, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "api_key", Do: newKey, Seal: newPairIfAsked, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "verify", Do: verifyNewKey, Seal: newPairIfAsked, Timeout: 15 * time.Second, Attempts: Forever},
 		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever, Proven: true},
 	}}
 }
@@ -50,6 +50,13 @@ func disownSite(ctx context.Context, k *Kit) error {
 	}
 	_, err := k.Run(ctx, nexus.Disown{})
 	return err
+}
+
+func newPairIfAsked(k *Kit) (string, error) {
+	if !k.Job.Spec.NewKey {
+		return "", nil
+	}
+	return newPair(k)
 }
 
 func newKey(ctx context.Context, k *Kit) error {

@@ -22,8 +22,6 @@ type fixture struct {
 	answer func(nexus.Op) (nexus.Result, error) // nil: every operation succeeds
 
 	reserved    [2]string // bench and database
-	input       string    // sealed
-	sealed      string    // the pair, sealed
 	recordsFail error
 	notes       []string
 }
@@ -55,7 +53,7 @@ func newFixture(t *testing.T, kind nexus.Kind) *fixture {
 	f.kit.Job.Spec = nexus.Spec{Email: "jane@example.com", FullName: "Jane Doe", Organization: "Acme", Plan: "starter", Country: "Germany",
 		Language: "de", TimeZone: "Europe/Berlin", Currency: "EUR", URL: "https://acme.example.com",
 		Apps: []string{"erpnext", "nexus_core?"}, Roles: []string{"System Manager"}}
-	f.input = f.seal(nexus.PurposeInput, tasks.Input{Password: "Secret-Horse-7"})
+	f.kit.Input = f.seal(nexus.PurposeInput, tasks.Input{Password: "Secret-Horse-7"})
 	return f
 }
 
@@ -87,8 +85,15 @@ func (f *fixture) step(name nexus.StepName) tasks.Step {
 // do calls a step's Do once, with a new Kit, as the engine does.
 func (f *fixture) do(name nexus.StepName) error {
 	f.t.Helper()
+	step := f.step(name)
+	if step.Seal != nil && f.kit.Sealed == "" {
+		var err error
+		if f.kit.Sealed, err = step.Seal(&f.kit); err != nil {
+			f.t.Fatal(err)
+		}
+	}
 	kit := f.kit
-	err := f.step(name).Do(f.t.Context(), &kit)
+	err := step.Do(f.t.Context(), &kit)
 	if f.reserved[1] != "" {
 		f.kit.Job.Bench, f.kit.Job.DB = f.reserved[0], f.reserved[1]
 	}
@@ -99,7 +104,7 @@ func (f *fixture) do(name nexus.StepName) error {
 func (f *fixture) pair() tasks.Credentials {
 	f.t.Helper()
 	var pair tasks.Credentials
-	plain, err := f.kit.Keys.Open(job, nexus.PurposeCredentials, f.sealed)
+	plain, err := f.kit.Keys.Open(job, nexus.PurposeCredentials, f.kit.Sealed)
 	if err == nil {
 		err = json.Unmarshal(plain, &pair)
 	}
@@ -140,13 +145,4 @@ func (r records) Reserve(_ context.Context, bench, db string) error {
 		r.f.reserved = [2]string{bench, db}
 	}
 	return r.f.recordsFail
-}
-
-func (r records) Input(context.Context) (string, error) { return r.f.input, r.f.recordsFail }
-
-func (r records) Seal(_ context.Context, sealed string) (string, error) {
-	if r.f.sealed == "" && r.f.recordsFail == nil {
-		r.f.sealed = sealed
-	}
-	return r.f.sealed, r.f.recordsFail
 }

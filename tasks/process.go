@@ -26,6 +26,10 @@ type Step struct {
 	Attempts   int           // failures of Do until the job is rolled back
 	Proven     bool          // the site is verified: an internal error is retried and never rolls the job back
 	RecordOnly bool          // Do only writes the job's record: its start is journaled with its end
+
+	// Seal makes the credentials that the step uses, sealed; empty: it uses none. They are
+	// stored with the step's start, unless the job has some. Nil: the step uses none.
+	Seal func(*Kit) (string, error)
 }
 
 // Forever as Attempts: Do is retried until the job's time is over.
@@ -39,19 +43,19 @@ type Kit struct {
 	Records  Records
 	Keys     *nexus.Keyring
 	Settings Settings
+	Input    string // what was entered at signup, sealed; empty: it is no longer kept
+	Sealed   string // the job's credentials, sealed; empty before a step that uses them
 	// Note puts a note on the step, for the people who watch the job.
 	Note func(text string)
 	// Progress reports how far the step is; percent -1: not known.
 	Progress func(message string, percent int)
 }
 
-// Records are the writes and reads of the job's record that a step may do. Every call
-// carries the run's fencing token.
+// Records are the writes of the job's record that a step may do, with the run's fencing
+// token.
 type Records interface {
 	Gen() nexus.Gen
 	Reserve(ctx context.Context, bench, db string) error
-	Input(ctx context.Context) (string, error)
-	Seal(ctx context.Context, sealed string) (string, error)
 }
 
 // Settings are the settings of the installation that steps need.

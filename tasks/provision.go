@@ -23,8 +23,8 @@ func provision() Process {
 		{Name: "apps", Do: installApps, Timeout: 10 * time.Minute, Attempts: 2},
 		{Name: "user", Do: makeUser, Timeout: 60 * time.Second, Attempts: 4},
 		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "api_key", Do: issueKey, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "verify", Do: verify, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "api_key", Do: issueKey, Seal: newPair, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "verify", Do: verify, Seal: newPair, Timeout: 15 * time.Second, Attempts: Forever},
 		{Name: "activate", Do: activate, Timeout: 10 * time.Second, Attempts: Forever, Proven: true},
 	}}
 }
@@ -104,16 +104,15 @@ func installApps(ctx context.Context, k *Kit) error {
 }
 
 func makeUser(ctx context.Context, k *Kit) error {
-	var in Input
-	sealed, err := k.Records.Input(ctx)
-	if err != nil {
-		return err
+	if k.Input == "" {
+		return &nexus.Error{Code: nexus.Invalid, Op: "tasks.user", Msg: "What was entered at signup is no longer kept. Please sign up again."}
 	}
-	if err := open(k, nexus.PurposeInput, sealed, &in); err != nil {
+	var in Input
+	if err := open(k, nexus.PurposeInput, k.Input, &in); err != nil {
 		return err
 	}
 	spec := k.Job.Spec
-	_, err = k.Run(ctx, nexus.EnsureUser{Email: spec.Email, FullName: spec.FullName, Roles: spec.Roles,
+	_, err := k.Run(ctx, nexus.EnsureUser{Email: spec.Email, FullName: spec.FullName, Roles: spec.Roles,
 		Language: spec.Language, TimeZone: timeZone(k), Password: nexus.Secret(in.Password)})
 	return err
 }
@@ -142,10 +141,10 @@ func timeZone(k *Kit) string {
 	return cmp.Or(k.Job.Spec.TimeZone, k.Settings.TimeZone)
 }
 
-// issueKey seals a new pair before it sets it, so that another attempt, also of another
+// issueKey sets a pair that was stored before, so that another attempt, also of another
 // worker, sets the same pair.
 func issueKey(ctx context.Context, k *Kit) error {
-	pair, err := credentials(ctx, k)
+	pair, err := credentials(k)
 	if err != nil {
 		return err
 	}
@@ -165,7 +164,7 @@ func verify(ctx context.Context, k *Kit) error {
 }
 
 func verifyList(ctx context.Context, k *Kit, list string) error {
-	pair, err := credentials(ctx, k)
+	pair, err := credentials(k)
 	if err != nil {
 		return err
 	}
@@ -179,22 +178,18 @@ func activate(ctx context.Context, k *Kit) error {
 	return err
 }
 
-// credentials returns the job's pair of key and secret, 32 random bytes each. The first
-// call makes it.
-func credentials(ctx context.Context, k *Kit) (Credentials, error) {
-	fresh, err := json.Marshal(Credentials{APIKey: token(), APISecret: token()})
+// newPair makes a pair of key and secret, 32 random bytes each.
+func newPair(k *Kit) (string, error) {
+	pair, err := json.Marshal(Credentials{APIKey: token(), APISecret: token()})
 	if err != nil {
-		return Credentials{}, err
+		return "", err
 	}
-	sealed, err := k.Keys.Seal(k.Job.ID, nexus.PurposeCredentials, fresh)
-	if err != nil {
-		return Credentials{}, err
-	}
-	if sealed, err = k.Records.Seal(ctx, sealed); err != nil {
-		return Credentials{}, err
-	}
-	var pair Credentials
-	err = open(k, nexus.PurposeCredentials, sealed, &pair)
+	return k.Keys.Seal(k.Job.ID, nexus.PurposeCredentials, pair)
+}
+
+// credentials returns the job's pair of key and secret.
+func credentials(k *Kit) (pair Credentials, err error) {
+	err = open(k, nexus.PurposeCredentials, k.Sealed, &pair)
 	return pair, err
 }
 

@@ -11,8 +11,8 @@ import (
 // once. It cannot be undone: nobody knows the old secret.
 func rotateKey() Process {
 	return Process{Kind: nexus.KindRotateKey, Steps: []Step{
-		{Name: "api_key", Do: issueKey, Timeout: 30 * time.Second, Attempts: 4},
-		{Name: "verify", Do: verifyExisting, Timeout: 15 * time.Second, Attempts: Forever},
+		{Name: "api_key", Do: issueKey, Seal: newPair, Timeout: 30 * time.Second, Attempts: 4},
+		{Name: "verify", Do: verifyExisting, Seal: newPair, Timeout: 15 * time.Second, Attempts: Forever},
 	}}
 }
 

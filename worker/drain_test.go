@@ -143,7 +143,7 @@ func TestGivenUpLeaseStaysGivenUp(t *testing.T) {
 	h := newHarness(t)
 	defer h.close()
 	job := h.submit(t, tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one"}}})
-	lease, job, _, err := h.store.Take(t.Context(), job.ID, job.Dispatch)
+	lease, job, _, err := h.store.Take(t.Context(), job.ID, job.Dispatch, nil)
 	if err == nil {
 		err = lease.GiveUp(t.Context())
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -36,6 +37,7 @@ type Options struct {
 type Engine struct {
 	Options
 	processes map[nexus.Kind]tasks.Process
+	able      store.Able
 	draining  chan struct{}
 
 	clock  atomic.Int32  // the state of this machine's clock: clockUnknown, …
@@ -81,7 +83,11 @@ func NewEngine(o Options) *Engine {
 		runs: map[*run]struct{}{}, left: make(chan struct{}, 1)}
 	for _, p := range o.Processes {
 		e.processes[p.Kind] = p
+		for _, step := range p.Steps {
+			e.able.Steps = append(e.able.Steps, string(p.Kind)+"/"+string(step.Name))
+		}
 	}
+	e.able.Bench, e.able.Keys = o.Settings.Bench, o.Keys.IDs()
 	return e
 }
 
@@ -115,25 +121,13 @@ func (e *Engine) work(ctx context.Context, task store.Task, end *nexus.Job) (ove
 		e.linger()
 		return false
 	}
-	job, err := e.Store.Job(ctx, task.Job)
-	if err != nil {
-		if nexus.CodeOf(err) != nexus.NotFound {
-			e.Log.WarnContext(ctx, "job not read", nexus.LogErr, err)
-		}
-		return false
-	}
-	why, err := e.foreign(ctx, &job)
-	if err != nil {
-		e.Log.WarnContext(ctx, "time not read", nexus.LogErr, err)
-		return false
-	}
-	if why != "" {
-		e.Log.WarnContext(ctx, "job left to another worker", "why", why)
-		e.noteLeft(ctx, &job, task.Dispatch, why)
+	lease, job, taken, err := e.Store.Take(ctx, task.Job, task.Dispatch, &e.able)
+	if foreign, ok := errors.AsType[*store.ForeignError](err); ok {
+		e.Log.WarnContext(ctx, "job left to another worker", "why", foreign.Why)
+		e.noteLeft(ctx, task, foreign)
 		e.linger()
 		return false
 	}
-	lease, job, taken, err := e.Store.Take(ctx, task.Job, task.Dispatch)
 	switch {
 	case err != nil:
 		e.Log.WarnContext(ctx, "lease not taken", nexus.LogErr, err)
@@ -170,12 +164,12 @@ func (e *Engine) work(ctx context.Context, task store.Task, end *nexus.Job) (ove
 const leftAfter = 15 * time.Second
 
 // noteLeft records why a job that stands still was left.
-func (e *Engine) noteLeft(ctx context.Context, job *nexus.Job, dispatch int64, why string) {
-	if e.Now().Sub(job.UpdatedAt) < leftAfter {
+func (e *Engine) noteLeft(ctx context.Context, task store.Task, foreign *store.ForeignError) {
+	if e.Now().Sub(foreign.Since) < leftAfter {
 		return
 	}
-	text := fmt.Sprintf("No worker that runs may do it: %s. Start one that can, or give it what it lacks.", why)
-	if err := e.Store.NoteLeft(ctx, job.ID, dispatch, text); err != nil {
+	text := fmt.Sprintf("No worker that runs may do it: %s. Start one that can, or give it what it lacks.", foreign.Why)
+	if err := e.Store.NoteLeft(ctx, task.Job, task.Dispatch, text); err != nil {
 		e.Log.WarnContext(ctx, "job not noted as left", nexus.LogErr, err)
 	}
 }
@@ -218,32 +212,4 @@ func (e *Engine) abandon(ctx context.Context) {
 		r.finishWith(nexus.ErrDraining) // its result is not recorded as a failure any more
 		r.leave(ctx, nexus.ErrDraining)
 	}
-}
-
-// foreign returns why this worker must leave a job; empty: it may do it. During a rolling
-// deploy an old worker meets kinds, steps and keys that it does not know.
-func (e *Engine) foreign(ctx context.Context, job *nexus.Job) (why string, err error) {
-	process, ok := e.processes[job.Kind]
-	if !ok {
-		return "unknown kind " + string(job.Kind), nil
-	}
-	for _, step := range job.Steps {
-		if _, ok := process.Find(step.Name); !ok {
-			return "unknown step " + string(step.Name), nil
-		}
-	}
-	// On another bench a removal would find nothing of the tenant, and succeed.
-	if own := e.Settings.Bench; own != "" && job.Bench != "" && job.Bench != own {
-		return fmt.Sprintf("it is on the bench %s, not on %s", job.Bench, own), nil
-	}
-	// A job that rolls back, or has to, needs no sealing key, so a lost key never blocks
-	// the job or its site name.
-	if job.KeyID == "" || e.Keys.Holds(job.KeyID) || job.State == nexus.RollingBack || job.CancelAsked {
-		return "", nil
-	}
-	now, err := e.Store.Time(ctx)
-	if err != nil || now.After(job.GiveUpAt) {
-		return "", err
-	}
-	return "unknown key " + job.KeyID, nil
 }

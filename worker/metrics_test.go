@@ -16,7 +16,8 @@ import (
 func TestAlarmSeriesStartAtZero(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	worker.NewEngine(worker.Options{Metrics: worker.NewMetrics(registry), Settings: tasks.Settings{Bench: "main"}, Log: slog.New(slog.DiscardHandler)})
+	keys, _ := nexus.NewKeyring()
+	worker.NewEngine(worker.Options{Keys: keys, Metrics: worker.NewMetrics(registry), Settings: tasks.Settings{Bench: "main"}, Log: slog.New(slog.DiscardHandler)})
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 	job.Steps = slices.Clone(r.job.Steps)
 	kit := &tasks.Kit{
 		Job: job, Again: entry.Starts > 1, Bench: r.e.Bench, Records: records{r.lease, r}, Keys: r.e.Keys,
-		Settings: r.e.Settings, Note: r.progress.remark,
+		Settings: r.e.Settings, Input: r.lease.Input(), Sealed: r.sealed, Note: r.progress.remark,
 	}
 	kit.Progress = func(message string, percent int) {
 		r.progress.send(r.e.Now(), func() {
@@ -92,18 +92,6 @@ func (r *run) kit(ctx context.Context, entry *nexus.Step) *tasks.Kit {
 type records struct {
 	*store.Lease
 	r *run
-}
-
-// Seal calls Redis once: the stored pair does not change any more.
-func (s records) Seal(ctx context.Context, sealed string) (string, error) {
-	if s.r.sealed != "" {
-		return s.r.sealed, nil
-	}
-	kept, err := s.Lease.Seal(ctx, sealed)
-	if err == nil {
-		s.r.sealed = kept
-	}
-	return kept, err
 }
 
 // Reserve takes a slot on a bench and writes bench and database name.

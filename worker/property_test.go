@@ -163,7 +163,7 @@ func (s *simulation) tenant(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		lease, job, _, err := s.store.Take(ctx, id, job.Dispatch)
+		lease, job, _, err := s.store.Take(ctx, id, job.Dispatch, nil)
 		if err == nil && kind == nexus.KindProvision {
 			err = lease.Reserve(ctx, "main", "nx1")
 		}

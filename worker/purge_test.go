@@ -75,7 +75,7 @@ func (h *harness) done(t *testing.T, sub store.Submission) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease, job, taken, err := h.store.Take(t.Context(), job.ID, job.Dispatch)
+	lease, job, taken, err := h.store.Take(t.Context(), job.ID, job.Dispatch, nil)
 	if err != nil || taken != store.TakeOK {
 		t.Fatalf("%s, %v", taken, err)
 	}

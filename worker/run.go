@@ -26,7 +26,8 @@ type run struct {
 	job     nexus.Job
 	pending []nexus.Event  // written with the next checkpoint
 	moved   nexus.StepName // a step that ended since the last checkpoint; empty: none
-	sealed  string         // the credentials, once a step asked for them
+	fresh   string         // new credentials, sealed, that the next checkpoint stores; empty: none
+	sealed  string         // the job's credentials, sealed; empty until a step uses them
 	raised  bool           // the token was raised since the last step that ended
 
 	renewUntil atomic.Pointer[time.Time] // nil: no limit; on the monotonic clock, which is never set
@@ -107,8 +108,11 @@ func (r *run) scope(ctx context.Context) (context.Context, context.CancelCauseFu
 // save writes the journal with all pending events.
 func (r *run) save(ctx context.Context) error {
 	return r.write(ctx, "journal not written", func() error {
-		asked, err := r.lease.Checkpoint(ctx, &r.job, r.moved, r.pending...)
+		asked, sealed, err := r.lease.Seal(ctx, &r.job, r.moved, r.fresh, r.pending...)
 		if err == nil {
+			if r.fresh != "" {
+				r.fresh, r.sealed = "", sealed
+			}
 			r.pending, r.moved = r.pending[:0], ""
 			r.job.CancelAsked = r.job.CancelAsked || asked
 		}

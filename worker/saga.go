@@ -32,6 +32,12 @@ func (r *run) forward(ctx context.Context) (over bool) {
 		entry := &r.job.Steps[i]
 		step, _ := r.process.Find(entry.Name) // Work has checked that it exists
 		r.begin(entry)
+		if step.Seal != nil && r.sealed == "" {
+			var err error
+			if r.fresh, err = step.Seal(r.kit(scoped, entry)); err != nil {
+				return r.turnOrLeave(ctx, entry.Name, err)
+			}
+		}
 		if !step.RecordOnly {
 			if err := r.save(scoped); err != nil {
 				return r.turnOrLeave(ctx, entry.Name, err)

@@ -46,7 +46,7 @@ func TestPausedBenchBeginsNothingNew(t *testing.T) {
 		}
 		// Drained: not even a teardown starts.
 		down := f.submit(t, on(nexus.KindTeardown, "old.localhost"))
-		if _, _, taken, err := f.Take(t.Context(), down.ID, down.Dispatch); err != nil || taken != store.TakeCapacity {
+		if _, _, taken, err := f.Take(t.Context(), down.ID, down.Dispatch, nil); err != nil || taken != store.TakeCapacity {
 			t.Fatalf("a teardown on a drained bench: %s, %v", taken, err)
 		}
 		if job := f.job(t, down.ID); job.State != nexus.Waiting || job.WaitingFor != nexus.WaitBench || job.WaitNote == "" {

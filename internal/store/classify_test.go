@@ -45,7 +45,7 @@ func TestRedisAnswers(t *testing.T) {
 			}
 			m.SetError(tc.answer)
 			_, _, submitErr := s.Submit(t.Context(), submission("next.localhost"))
-			_, _, _, takeErr := s.Take(t.Context(), sub.ID, 1)
+			_, _, _, takeErr := s.Take(t.Context(), sub.ID, 1, nil)
 			_, jobErr := s.Job(t.Context(), sub.ID)
 			_, tickErr := s.Tick(t.Context(), true)
 			for op, err := range map[string]error{"submit": submitErr, "take": takeErr, "job": jobErr, "tick": tickErr, "ping": s.Ping(t.Context())} {

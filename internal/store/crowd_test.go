@@ -66,7 +66,7 @@ func TestCrowdCostsLittle(t *testing.T) {
 	var lease *store.Lease
 	job := f.submit(t, submission("first.localhost"))
 	count("an opened bench", func() error { return f.SetBench(t.Context(), "main", nexus.BenchOpen, "op") })
-	count("a take", func() (err error) { lease, job, _, err = f.Take(t.Context(), job.ID, 1); return err })
+	count("a take", func() (err error) { lease, job, _, err = f.Take(t.Context(), job.ID, 1, nil); return err })
 	count("a reserve", func() error { _ = lease.Reserve(t.Context(), "main", "nx1"); return nil }) // joins the queue
 	job.State, job.WaitingFor = nexus.Waiting, nexus.WaitCapacity
 	count("a wait", func() error { return lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}) })
@@ -108,7 +108,7 @@ func TestFarWaitersLookSeldom(t *testing.T) {
 	if err := lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}); err != nil {
 		t.Fatal(err)
 	}
-	now, _ := f.Time(t.Context())
+	now, _ := f.rdb.Time(t.Context()).Result()
 	if rest := f.job(t, job.ID).NextAt.Sub(now); rest < 5*time.Minute || rest > time.Hour {
 		t.Errorf("number 1001 looks again after %s", rest)
 	}

@@ -13,7 +13,7 @@ import (
 // absurd are tokens too far in the future to be genuine, as somebody may have written them
 // into the file in which a bench keeps the highest token it has seen.
 func (f *fixture) absurd(t testing.TB) []nexus.Gen {
-	now, err := f.Time(t.Context())
+	now, err := f.rdb.Time(t.Context()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestMintIsNotPoisoned(t *testing.T) {
 		if _, err := lease.Renew(t.Context()); err != nil {
 			t.Errorf("it owns its job no more: %v", err)
 		}
-		now, _ := f.Time(t.Context())
+		now, _ := f.rdb.Time(t.Context()).Result()
 		far := nexus.Gen(now.Add(nexus.GenAhead - time.Minute).UnixMicro()) // the latest token that counts as genuine
 		if err := lease.Raise(t.Context(), far); err != nil || lease.Gen() <= far {
 			t.Fatalf("raised to %d over %d: %v", lease.Gen(), far, err)
@@ -67,7 +67,7 @@ func TestPoisonedMintHeals(t *testing.T) {
 						f.rdb.HSet(t.Context(), "{nexus}:job:"+string(id), "gen", "9223372036854775808")
 					}
 					lease, _ := f.take(t, id)
-					now, _ := f.Time(t.Context())
+					now, _ := f.rdb.Time(t.Context()).Result()
 					if !lease.Gen().Plausible(now) || lease.Gen() == 0 {
 						t.Errorf("%s got the token %d", site, lease.Gen())
 					}

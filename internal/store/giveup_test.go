@@ -29,12 +29,12 @@ func TestOutOfTimeNeedsNoTurn(t *testing.T) {
 		}
 		f.advance(2 * time.Second)
 		f.tick(t)
-		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch); err != nil || taken != store.TakeCapacity {
+		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch, nil); err != nil || taken != store.TakeCapacity {
 			t.Fatalf("in time, on a paused bench: %s, %v", taken, err)
 		}
 		f.advance(24*time.Hour + time.Minute)
 		f.tick(t)
-		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch); err != nil || taken != store.TakeOK {
+		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch, nil); err != nil || taken != store.TakeOK {
 			t.Fatalf("out of time: %s, %v", taken, err)
 		}
 	})
@@ -47,7 +47,7 @@ func TestSealedPairOutlivesParking(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		f.active(t, "acme.localhost")
 		lease, job := f.take(t, f.submit(t, on(nexus.KindRotateKey, "acme.localhost")).ID)
-		if _, err := lease.Seal(t.Context(), "pair"); err != nil {
+		if _, _, err := lease.Seal(t.Context(), &job, "", "pair"); err != nil {
 			t.Fatal(err)
 		}
 		job.State = nexus.RollbackFailed
@@ -59,8 +59,8 @@ func TestSealedPairOutlivesParking(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.tick(t)
-		lease, _ = f.take(t, job.ID)
-		if kept, err := lease.Seal(t.Context(), "another"); err != nil || kept != "pair" {
+		lease, job = f.take(t, job.ID)
+		if _, kept, err := lease.Seal(t.Context(), &job, "", "another"); err != nil || kept != "pair" {
 			t.Fatalf("the pair is %q, %v", kept, err)
 		}
 	})
@@ -75,8 +75,9 @@ func TestCheckpointWhoseAnswerIsLost(t *testing.T) {
 		again := job
 		write := func(job *nexus.Job, percent int) {
 			t.Helper()
-			if _, err := lease.Checkpoint(t.Context(), job, "one", nexus.Event{Step: "one", StepState: nexus.StepDone, Percent: percent}); err != nil {
-				t.Fatal(err)
+			_, stored, err := lease.Seal(t.Context(), job, "one", "pair", nexus.Event{Step: "one", StepState: nexus.StepDone, Percent: percent})
+			if err != nil || stored != "pair" {
+				t.Fatalf("the pair is %q, %v", stored, err)
 			}
 		}
 		write(&job, 100)

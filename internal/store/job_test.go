@@ -58,7 +58,7 @@ func TestLeaseFences(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
 		old, job := f.take(t, id)
-		if _, _, taken, _ := f.Take(t.Context(), id, 1); taken != store.TakeStale {
+		if _, _, taken, _ := f.Take(t.Context(), id, 1, nil); taken != store.TakeStale {
 			t.Fatalf("one dispatch taken twice: %q", taken)
 		}
 		f.advance(store.LeaseTime + time.Second)
@@ -76,7 +76,7 @@ func TestLeaseFences(t *testing.T) {
 		job.State = nexus.Succeeded
 		_, renewErr := old.Renew(t.Context())
 		_, pointErr := old.Checkpoint(t.Context(), &job, "one", event)
-		_, sealErr := old.Seal(t.Context(), "late")
+		_, _, sealErr := old.Seal(t.Context(), &job, "one", "late", event)
 		for name, err := range map[string]error{"renew": renewErr, "checkpoint": pointErr, "seal": sealErr,
 			"wait": old.Wait(t.Context(), &job, 0, event), "give up": old.GiveUp(t.Context()),
 			"reserve": old.Reserve(t.Context(), "b", "nx1"), "finish": old.Finish(t.Context(), &job, "", event),
@@ -161,11 +161,14 @@ func TestFinish(t *testing.T) {
 		if err := lease.Reserve(t.Context(), "main", "nx1"); err != nil {
 			t.Fatal(err)
 		}
-		first, err := lease.Seal(t.Context(), "pair one")
+		_, first, err := lease.Seal(t.Context(), &job, "", "pair one")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if second, _ := lease.Seal(t.Context(), "pair two"); first != "pair one" || second != first {
+		if _, none, err := lease.Seal(t.Context(), &job, "", ""); err != nil || none != "" {
+			t.Fatalf("a checkpoint without a pair: %q, %v", none, err)
+		}
+		if _, second, _ := lease.Seal(t.Context(), &job, "", "pair two"); first != "pair one" || second != first {
 			t.Fatalf("sealed %q, then %q", first, second)
 		}
 		_, err = f.Credentials(t.Context(), id, "me")
@@ -237,7 +240,7 @@ func TestCancelBeforeTheStart(t *testing.T) {
 		if err != nil || job.State != nexus.Canceled || job.Error == nil || job.Error.Message == "" {
 			t.Fatalf("%s, %+v, %v", job.State, job.Error, err)
 		}
-		if _, _, taken, _ := f.Take(t.Context(), id, 1); taken != store.TakeOver {
+		if _, _, taken, _ := f.Take(t.Context(), id, 1, nil); taken != store.TakeOver {
 			t.Fatalf("its task is still taken: %q", taken)
 		}
 		if free, _ := f.SiteFree(t.Context(), "acme.localhost"); !free {

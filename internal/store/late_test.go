@@ -103,7 +103,7 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 		}
 		f.advance(2 * time.Second)
 		f.tick(t)
-		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch); err != nil || taken != store.TakeCapacity {
+		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch, nil); err != nil || taken != store.TakeCapacity {
 			t.Fatalf("on a full bench: %s, %v", taken, err)
 		}
 		otherJob.State = nexus.Succeeded
@@ -111,7 +111,7 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.tick(t)
-		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch); err != nil || taken != store.TakeOK {
+		if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch, nil); err != nil || taken != store.TakeOK {
 			t.Errorf("the half-made site stands behind what has not begun: %s, %v", taken, err)
 		}
 	})

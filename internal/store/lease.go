@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,21 @@ const (
 	TakeCapacity Taken = "capacity" // its bench has no free slot; the job waits
 )
 
+// Able is what a worker can do.
+type Able struct {
+	Bench string   // the bench it works on; empty: any
+	Steps []string // the steps it knows, as kind/step
+	Keys  []string // the ids of the sealing keys it holds
+}
+
+// ForeignError is the error of Take for a job that the worker cannot do.
+type ForeignError struct {
+	Why   string    // what the worker lacks, such as: unknown kind adopt
+	Since time.Time // of the job's last change
+}
+
+func (e *ForeignError) Error() string { return e.Why }
+
 // The wait notes of a job that gets no slot.
 const (
 	noteFull = "Many sites are being made just now; this one is next in line as soon as there is room."
@@ -37,23 +53,33 @@ const (
 // Lease is one worker's right to work on one job, identified by its fencing token. Every
 // write carries the token; a stale one gets nexus.ErrFenced. Safe for concurrent use.
 type Lease struct {
-	s   *Store
-	id  nexus.JobID
-	gen atomic.Int64
-	seq atomic.Int64 // number of the last write of the journal
-	at  atomic.Pointer[moment]
+	s     *Store
+	id    nexus.JobID
+	input string // sealed
+	gen   atomic.Int64
+	seq   atomic.Int64 // number of the last write of the journal
+	at    atomic.Pointer[moment]
 }
 
 // moment is one instant on two clocks: Redis' and this machine's.
 type moment struct{ redis, here time.Time }
 
 // Take takes the lease of a job for a dispatch, and with it the job's slot on its bench.
-// The lease is nil unless the outcome is TakeOK.
-func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Lease, nexus.Job, Taken, error) {
-	r, err := s.run(ctx, "take", takeScript(), jobKey(id), string(id), dispatch, LeaseTime.Milliseconds(), s.o.Slots,
-		eventBody(nexus.Event{}), eventBody(nexus.Event{Note: noteFull}), noteFull, eventBody(nexus.Event{Note: noteShut}), noteShut)
+// The lease is nil unless the outcome is TakeOK. A job that needs what able lacks is left
+// alone, with a *ForeignError; nil: a worker that can do every job.
+func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64, able *Able) (*Lease, nexus.Job, Taken, error) {
+	args := []any{string(id), dispatch, LeaseTime.Milliseconds(), s.o.Slots,
+		eventBody(nexus.Event{}), eventBody(nexus.Event{Note: noteFull}), noteFull, eventBody(nexus.Event{Note: noteShut}), noteShut, flag(able != nil)}
+	if able != nil {
+		args = append(args, able.Bench, " "+strings.Join(able.Steps, " ")+" ", " "+strings.Join(able.Keys, " ")+" ")
+	}
+	r, err := s.run(ctx, "take", takeScript(), jobKey(id), args...)
 	if err != nil {
 		return nil, nexus.Job{}, "", err
+	}
+	if r.word == "foreign" {
+		ms, _ := strconv.ParseInt(r.text(1), 10, 64) // written by a script: a number
+		return nil, nexus.Job{}, "", &ForeignError{Why: r.text(0), Since: time.UnixMilli(ms)}
 	}
 	if taken := Taken(r.word); taken != TakeOK {
 		return nil, nexus.Job{}, taken, nil
@@ -62,11 +88,15 @@ func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64) (*Leas
 	if err != nil {
 		return nil, nexus.Job{}, "", err
 	}
-	lease := &Lease{s: s, id: id}
+	lease := &Lease{s: s, id: id, input: r.text(1)}
 	lease.gen.Store(int64(job.Gen))
 	lease.at.Store(&moment{redis: job.LeaseUntil.Add(-LeaseTime), here: time.Now()})
 	return lease, job, TakeOK, nil
 }
+
+// Input is the job's sealed input, as it was when the lease was taken; empty: it is gone,
+// and a retry cannot bring it back.
+func (l *Lease) Input() string { return l.input }
 
 // Gen is the fencing token.
 func (l *Lease) Gen() nexus.Gen { return nexus.Gen(l.gen.Load()) }
@@ -102,18 +132,26 @@ func (l *Lease) Renew(ctx context.Context) (cancelAsked bool, err error) {
 // checkpoint of this lease is already written. Make two calls at once only where one of
 // them may be lost, as with progress.
 func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) (cancelAsked bool, err error) {
-	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1)}
+	cancelAsked, _, err = l.Seal(ctx, job, ended, "", events...)
+	return cancelAsked, err
+}
+
+// Seal is Checkpoint; it also stores sealed credentials, unless some are stored, and returns
+// those that are stored: every attempt at a step gets those of the first. They are kept
+// until the job ends; its end deletes them or sets a time to live. Empty: none are stored.
+func (l *Lease) Seal(ctx context.Context, job *nexus.Job, ended nexus.StepName, sealed string, events ...nexus.Event) (cancelAsked bool, stored string, err error) {
+	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1), sealed}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}
 	r, err := l.run(ctx, "checkpoint", checkpointScript, args...)
 	if err == nil && r.word == "late" {
-		return false, refuse("checkpoint", nexus.Conflict, "A later write of this run came first.")
+		return false, "", refuse("checkpoint", nexus.Conflict, "A later write of this run came first.")
 	}
 	if err == nil {
 		job.Rev, _ = strconv.ParseInt(r.text(1), 10, 64)
 	}
-	return r.text(0) == "1", err
+	return r.text(0) == "1", r.text(2), err
 }
 
 // Wait makes the job wait for a time and gives lease and slot back. It stores State, Steps,
@@ -166,26 +204,6 @@ func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName
 		return &nexus.Error{Code: nexus.CodeCanceled, Op: "store.finish", Msg: "Canceled by request.", Err: nexus.ErrCanceled}
 	}
 	return err
-}
-
-// Input reads the job's sealed input; invalid if it is gone, since a retry cannot bring it
-// back.
-func (l *Lease) Input(ctx context.Context) (string, error) {
-	text, err := l.s.rdb.Get(ctx, prefix+"input:"+string(l.id)).Result()
-	if err == redis.Nil { //nolint:errorlint // go-redis returns the value itself
-		return "", refuse("input", nexus.Invalid, "What was entered at signup is no longer kept. Please sign up again.")
-	}
-	if err != nil {
-		return "", classify("input", err)
-	}
-	return text, nil
-}
-
-// Seal stores sealed credentials and returns those that are stored: a second attempt gets
-// those of the first, and sets the same pair again.
-func (l *Lease) Seal(ctx context.Context, sealed string) (string, error) {
-	r, err := l.run(ctx, "seal", sealScript, sealed)
-	return r.text(0), err
 }
 
 // Raise takes a new token for this lease above one that the bench has seen. Fenced unless

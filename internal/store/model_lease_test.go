@@ -100,8 +100,16 @@ func (m *machine) checkpoint(t *rapid.T) {
 		_ = job.To(nexus.RollingBack) // if not allowed, the state stays
 	}
 	ended := rapid.SampledFrom([]nexus.StepName{"", "one"}).Draw(t, "ended")
-	asked, err := l.Checkpoint(t.Context(), &job, ended, nexus.Event{Note: "a"}, nexus.Event{Note: "b"})
+	pair := rapid.SampledFrom([]string{"", job.Steps[0].Note}).Draw(t, "pair")
+	asked, stored, err := l.Seal(t.Context(), &job, ended, pair, nexus.Event{Note: "a"}, nexus.Event{Note: "b"})
 	m.does(t, "checkpoint", err, j, func() string {
+		if pair != "" {
+			if m.ref.pairs[j.ID] == nil {
+				m.ref.pairs[j.ID] = &lived[string]{pair, forever}
+			}
+			pair = m.ref.pairs[j.ID].is
+		}
+		m.want(t, "seal", []any{err, stored}, []any{nil, pair})
 		if j.state = job.State; ended != "" {
 			j.rescues = 0
 		}
@@ -166,18 +174,6 @@ func (m *machine) finished(t *rapid.T, l *store.Lease, job nexus.Job, j *refJob,
 			m.ref.emit(j, e.Note)
 		}
 		m.ref.end(j, job.State, "end", func(j *refJob, note string) { m.ref.emit(j, note) })
-		return ""
-	})
-}
-
-func (m *machine) seal(t *rapid.T) {
-	l, job, j := m.lease(t)
-	got, err := l.Seal(t.Context(), job.Steps[0].Note)
-	m.does(t, "seal", err, j, func() string {
-		if m.ref.pairs[j.ID] == nil {
-			m.ref.pairs[j.ID] = &lived[string]{job.Steps[0].Note, forever}
-		}
-		m.want(t, "seal", got, m.ref.pairs[j.ID].is)
 		return ""
 	})
 }

@@ -184,7 +184,7 @@ func (m *machine) take(t *rapid.T) {
 }
 
 func (m *machine) taken(t *rapid.T, id nexus.JobID, dispatch int64) {
-	lease, job, taken, err := m.f.Take(t.Context(), id, dispatch)
+	lease, job, taken, err := m.f.Take(t.Context(), id, dispatch, nil)
 	m.want(t, "take", []any{answer(err), taken}, []any{"", m.ref.take(id, dispatch)})
 	if taken == store.TakeOK {
 		if job.Gen != lease.Gen() || int64(job.Gen) != m.ref.jobs[id].gen {
@@ -414,7 +414,7 @@ func (m *machine) play(t *rapid.T) {
 	actions := map[string]func(*rapid.T){
 		"submit": m.submit, "submit more": m.submit, "resend": m.resend, "purge": m.purge, "take": m.take, "take more": m.take, "take on": m.take,
 		"renew": m.renew, "revive": m.revive, "reserve": m.reserve, "reserve more": m.reserve, "checkpoint": m.checkpoint, "wait": m.wait, "give up": m.giveUp,
-		"finish": m.finish, "finish more": m.finish, "seal": m.seal, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
+		"finish": m.finish, "finish more": m.finish, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
 		"tick": m.tick, "tick more": m.tick, "tick on": m.tick, "lose": m.lose, "clock": m.clock, "clock more": m.clock, "": m.check,
 	}
 	t.Repeat(actions)

@@ -188,7 +188,7 @@ func (f *fixture) submit(t testing.TB, sub store.Submission) nexus.Job {
 func (f *fixture) take(t testing.TB, id nexus.JobID) (*store.Lease, nexus.Job) {
 	t.Helper()
 	job := f.job(t, id)
-	lease, job, taken, err := f.Take(t.Context(), id, job.Dispatch)
+	lease, job, taken, err := f.Take(t.Context(), id, job.Dispatch, nil)
 	if err != nil || taken != store.TakeOK {
 		t.Fatalf("take: %q, %v", taken, err)
 	}

@@ -33,7 +33,6 @@ var (
 	giveUpScript      = script("giveup")
 	reserveScript     = script("reserve")
 	finishScript      = script("finish")
-	sealScript        = script("seal")
 	raiseScript       = script("raise")
 	cancelScript      = script("cancel")
 	resumeScript      = script("resume")

@@ -83,7 +83,7 @@ func TestCleaningUpNeedsNoTurn(t *testing.T) {
 						f.tick(t)
 					}
 					job := f.job(t, id)
-					if _, _, taken, err := f.Take(t.Context(), id, job.Dispatch); err != nil || taken != store.TakeOK {
+					if _, _, taken, err := f.Take(t.Context(), id, job.Dispatch, nil); err != nil || taken != store.TakeOK {
 						t.Fatalf("behind %d waiters: %s, %v; the bench: %+v", len(waiting), taken, err, f.bench(t))
 					}
 					if _, _, err := f.reserve(t, "new.localhost"); nexus.CodeOf(err) != nexus.Limit {
@@ -106,7 +106,7 @@ func TestDrainedBenchBeginsNoCleaning(t *testing.T) {
 		}
 		f.advance(2 * time.Second)
 		f.tick(t)
-		if _, _, taken, err := f.Take(t.Context(), id, f.job(t, id).Dispatch); err != nil || taken != store.TakeCapacity {
+		if _, _, taken, err := f.Take(t.Context(), id, f.job(t, id).Dispatch, nil); err != nil || taken != store.TakeCapacity {
 			t.Fatalf("%s, %v", taken, err)
 		}
 		if job := f.job(t, id); job.State != nexus.RollingBack || job.WaitingFor != nexus.WaitBench {

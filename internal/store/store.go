@@ -87,15 +87,6 @@ func (s *Store) Skew(ctx context.Context) (time.Duration, error) {
 	return asked.Add(took / 2).Sub(theirs), nil
 }
 
-// Time returns the time of Redis' clock.
-func (s *Store) Time(ctx context.Context) (time.Time, error) {
-	now, err := s.rdb.Time(ctx).Result()
-	if err != nil {
-		return now, classify("time", err)
-	}
-	return now, nil
-}
-
 // Readiness is what /readyz reports.
 type Readiness struct {
 	Problems []string // sentences on what keeps the system from working; nil: it works
