@@ -29,10 +29,12 @@ func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concur
 		server := asynq.NewServer(connection, asynq.Config{
 			Concurrency:       concurrency,
 			TaskCheckInterval: 20 * time.Millisecond,
-			Queues:            map[string]int{store.QueueResume: 12, store.QueueProvision: 6, store.QueueMaintenance: 1},
-			ShutdownTimeout:   drain,
-			Logger:            asynqLog{e.Log, ctx, &e.repeats},
-			LogLevel:          asynq.ErrorLevel, // its warnings are our RevokeTask
+			// asynq asks one queue after the other, in a random order. A queue that is asked first
+			// and is empty costs every task of the other a round trip, so no queue is preferred.
+			Queues:          map[string]int{store.QueueResume: 1, store.QueueProvision: 1},
+			ShutdownTimeout: drain,
+			Logger:          asynqLog{e.Log, ctx, &e.repeats},
+			LogLevel:        asynq.ErrorLevel, // its warnings are our RevokeTask
 		})
 		return server, server.Start(asynq.HandlerFunc(e.handle))
 	})

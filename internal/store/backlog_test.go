@@ -22,7 +22,7 @@ type pile struct {
 func (f *fixture) pile(t testing.TB) (p pile) {
 	t.Helper()
 	ctx := t.Context()
-	for _, queue := range []string{store.QueueProvision, store.QueueResume, store.QueueMaintenance} {
+	for _, queue := range []string{store.QueueProvision, store.QueueResume} {
 		prefix := "asynq:{" + queue + "}:"
 		p.queue = append(p.queue, f.rdb.LRange(ctx, prefix+"pending", 0, -1).Val()...)
 		p.other += int(f.rdb.LLen(ctx, prefix+"active").Val())

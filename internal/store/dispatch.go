@@ -19,11 +19,11 @@ import (
 // TaskType is the only asynq task type; the job's record says what to do.
 const TaskType = "job"
 
-// The queues, by priority: jobs that have begun go before new ones.
+// The queues. New signups have one of their own, so that jobs that have begun, and those of
+// operators, do not wait behind all of them.
 const (
-	QueueResume      = "resume"
-	QueueProvision   = "provision"
-	QueueMaintenance = "maintenance"
+	QueueResume    = "resume"
+	QueueProvision = "provision"
 )
 
 // taskVersion is the version of a task's payload.
