@@ -53,7 +53,7 @@ func (s *stack) aim(id string, late bool) {
 	if late {
 		for tick, until := time.NewTicker(2*time.Millisecond), time.Now().Add(20*time.Second); ; <-tick.C {
 			if state := s.rdb.HGet(s.t.Context(), "{nexus}:job:"+id, "steps").Val(); time.Now().After(until) ||
-				strings.Contains(state, `"name":"activate","state":"started"`) || strings.Contains(state, `"name":"activate","state":"done"`) {
+				strings.Contains(state, `["activate","started"`) || strings.Contains(state, `["activate","done"`) {
 				break
 			}
 		}

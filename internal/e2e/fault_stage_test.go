@@ -22,7 +22,6 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/gen"
 	"github.com/nexus-erp/provisioner/internal/nexus"
-	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // takeover is how long a job may stand still after its worker was killed: until the
@@ -106,14 +105,6 @@ func (s *stack) record(id string) record {
 	}
 	r := record{State: nexus.State(fields["state"]), Gen: fields["gen"], Fields: fields}
 	r.Rescues, _ = strconv.Atoi(fields["rescues"])
-	if fields["steps"] == "" { // a finished job has a shorter form
-		job, err := store.New(s.rdb, store.Options{}).Job(context.WithoutCancel(s.t.Context()), nexus.JobID(id))
-		if err != nil {
-			s.t.Fatalf("job %s: %v in %v", id, err, fields)
-		}
-		r.Steps = job.Steps
-		return r
-	}
 	if err := json.Unmarshal([]byte(fields["steps"]), &r.Steps); err != nil {
 		s.t.Fatalf("job %s: %v in %v", id, err, fields)
 	}

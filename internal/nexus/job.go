@@ -170,16 +170,16 @@ const (
 
 // Step is the journal entry of one step.
 type Step struct {
-	Name      StepName   `json:"name"`
-	State     StepState  `json:"state"`
-	Attempts  int        `json:"attempts"`            // calls of Do that returned and were charged
-	Internals int        `json:"internals,omitempty"` // attempts that failed with an internal error
-	Starts    int        `json:"starts,omitempty"`
-	StartedAt *time.Time `json:"startedAt,omitempty"`
-	EndedAt   *time.Time `json:"endedAt,omitempty"`
-	Undos     int        `json:"undos,omitempty"` // calls of Undo that failed since the rollback began or was resumed
-	Note      string     `json:"note,omitempty"`
-	Percent   int        `json:"percent,omitempty"`
+	Name      StepName
+	State     StepState
+	Attempts  int // calls of Do that returned and were charged
+	Internals int // attempts that failed with an internal error
+	Starts    int
+	StartedAt *time.Time
+	EndedAt   *time.Time
+	Undos     int // calls of Undo that failed since the rollback began or was resumed
+	Note      string
+	Percent   int
 }
 
 // Failure says why a job did not succeed, for people.

@@ -13,12 +13,6 @@ func LeaseAt(s *Store, id nexus.JobID, gen nexus.Gen) *Lease {
 	return l
 }
 
-// Journal and ReadJournal write and read the steps of a finished job.
-var (
-	Journal     = journal
-	ReadJournal = readJournal
-)
-
 // SetIdle sets how often a subscription is questioned.
 func (s *Store) SetIdle(d time.Duration) { s.idle = d }
 

@@ -37,6 +37,7 @@ func TestTakeLeavesForeignJobs(t *testing.T) {
 			{name: "another bench", able: able, key: "k2", set: []any{"bench", "south"}, why: "it is on the bench south, not on main"},
 			{name: "another kind", able: with(func(a *store.Able) { a.Steps = []string{"suspend/one", "suspend/two"} }), key: "k2", why: "unknown kind provision"},
 			{name: "another step", able: with(func(a *store.Able) { a.Steps = []string{"provision/one", "suspend/two", "provision/twofold"} }), key: "k2", why: "unknown step two"},
+			{name: "another step, as a former version stored it", able: able, key: "k2", set: []any{"steps", `[{"name":"one","state":"pending"},{"name":"three","state":"pending"}]`}, why: "unknown step three"},
 			{name: "another key", able: able, key: "k1", why: "unknown key k1"},
 			{name: "another key, canceled", able: able, key: "k1", set: []any{"cancel", "1"}},
 			{name: "another key, rolling back", able: able, key: "k1", set: []any{"state", "rolling_back"}},

@@ -336,10 +336,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 	}
 	parse("spec", &j.Spec)
 	parse("steps", &j.Steps)
-	if f["journal"] != "" {
-		j.Steps, err = readJournal(f["journal"])
-		bad = errors.Join(bad, err)
-	}
+	parse("journal", &j.Steps) // of a job that a former version finished; it has no steps
 	parse("error", &j.Error)
 	if bad != nil {
 		return j, &nexus.Error{Code: nexus.Internal, Op: "store.decode", Msg: "A job's record cannot be read.",

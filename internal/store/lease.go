@@ -191,11 +191,7 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 // succeeded it is the commit point: canceled if a cancel was asked before; then nothing
 // is stored and the job has to be rolled back. The last event is that of the end.
 func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) error {
-	steps := encode(job.Steps)
-	if job.State.Terminal() {
-		steps = journal(job.Steps)
-	}
-	args := []any{steps, string(job.State), failure(job), l.s.o.Retention.Milliseconds(), string(ended)}
+	args := []any{encode(job.Steps), string(job.State), failure(job), l.s.o.Retention.Milliseconds(), string(ended)}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}

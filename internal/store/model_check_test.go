@@ -12,7 +12,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
-	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // dumped is the content of Redis: key, field, value. The field of a string is ""; the time
@@ -103,14 +102,6 @@ func (m *machine) read(t *rapid.T) dumped {
 		delete(out[key], "seq")   // the number of the last write
 		delete(out[key], "waitKey")
 		delete(out[key], "waitFrom")
-		if written, ok := out[key]["journal"]; ok && out[key]["steps"] == "" { // a finished job has it instead of its steps
-			delete(out[key], "journal")
-			steps, err := store.ReadJournal(written)
-			out.put(key, "steps", text(steps))
-			if err != nil {
-				out.put(key, "steps", err)
-			}
-		}
 	}
 	return out
 }

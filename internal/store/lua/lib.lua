@@ -344,8 +344,7 @@ end
 local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
-    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted',
-    get(id, 'journal') ~= '' and 'steps' or 'seq')
+    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted')
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end

@@ -22,7 +22,8 @@ local function has(list, name) return string.find(list, ' ' .. name, 1, true) en
 local function lacking()
   if not has(ARGV[12], kind .. '/') then return 'unknown kind ' .. kind end
   for _, step in ipairs(cjson.decode(get(id, 'steps'))) do
-    if not has(ARGV[12], kind .. '/' .. step.name .. ' ') then return 'unknown step ' .. step.name end
+    local name = step[1] or step.name -- a former version stored objects
+    if not has(ARGV[12], kind .. '/' .. name .. ' ') then return 'unknown step ' .. name end
   end
   -- On another bench a removal would find nothing of the tenant, and succeed.
   if ARGV[11] ~= '' and bench ~= '' and bench ~= ARGV[11] then return 'it is on the bench ' .. bench .. ', not on ' .. ARGV[11] end

@@ -1,6 +1,7 @@
-package store_test
+package nexus_test
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -9,12 +10,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
-	"github.com/nexus-erp/provisioner/internal/store"
 )
 
-// TestJournalKeepsTheSteps: the journal of a finished job is read as it was written, with
-// times in milliseconds.
-func TestJournalKeepsTheSteps(t *testing.T) {
+// TestStepsAreReadAsWritten: steps are read from the store as they were written, with times
+// in milliseconds.
+func TestStepsAreReadAsWritten(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 11, 29, 6, 54, 59, 680_000_000, time.UTC)
 	rapid.Check(t, func(t *rapid.T) {
@@ -38,52 +38,35 @@ func TestJournalKeepsTheSteps(t *testing.T) {
 			}
 			return step
 		}), 0, 8).Draw(t, "steps")
-		got, err := store.ReadJournal(store.Journal(steps))
-		if err != nil || len(got) != len(steps) || len(steps) > 0 && !reflect.DeepEqual(got, steps) {
-			t.Errorf("%+v\nbecame %+v, %v", steps, got, err)
+		text, err := json.Marshal(steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []nexus.Step
+		if err := json.Unmarshal(text, &got); err != nil || len(got) != len(steps) || len(steps) > 0 && !reflect.DeepEqual(got, steps) {
+			t.Errorf("%+v\nbecame %+v by %s, %v", steps, got, text, err)
 		}
 	})
 }
 
-// TestJournalForm pins the stored form, which later versions must be able to read.
-func TestJournalForm(t *testing.T) {
+// TestStepForm pins the stored form, which later versions must be able to read.
+func TestStepForm(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 29, 6, 54, 59, 680_000_000, time.UTC)
 	want := `[["site","done",1,2,1795935299680,4000],["apps","pending",0,0,0,-1],["user","failed",3,3,1795935299680,0,0,1,2,"why"]]`
-	got := store.Journal([]nexus.Step{
+	steps := []nexus.Step{
 		{Name: "site", State: nexus.StepDone, Attempts: 1, Starts: 2, StartedAt: &now, EndedAt: new(now.Add(4 * time.Second)), Percent: 100},
 		{Name: "apps", State: nexus.StepPending},
 		{Name: "user", State: nexus.StepFailed, Attempts: 3, Starts: 3, StartedAt: &now, EndedAt: &now, Internals: 1, Undos: 2, Note: "why"},
-	})
-	if got != want {
-		t.Errorf("%s, want %s", got, want)
 	}
-}
-
-// TestEventsKeepTheirAttempts: the number of an attempt is read as it was written, and an
-// event of a wait has none.
-func TestEventsKeepTheirAttempts(t *testing.T) {
-	t.Parallel()
-	onBoth(t, func(t *testing.T, f *fixture) {
-		lease, job := f.take(t, f.submit(t, submission("a.localhost")).ID)
-		job.State = nexus.Running
-		told := []nexus.Event{
-			{Step: "one", StepState: nexus.StepStarted, Attempt: 1}, {Step: "one", StepState: nexus.StepStarted, Note: "it waits"},
-			{Step: "one", StepState: nexus.StepStarted, Attempt: 2}, {Step: "one", StepState: nexus.StepDone, Attempt: 2},
-			{Step: "two", StepState: nexus.StepDone, Attempt: 1, Note: "a note"}, {Step: "two", Percent: 5},
-		}
-		before := job.Rev
-		if _, err := lease.Checkpoint(t.Context(), &job, "", told...); err != nil {
-			t.Fatal(err)
-		}
-		got, err := f.Events(t.Context(), job.ID, before)
-		if err != nil || len(got) != len(told) {
-			t.Fatalf("%+v, %v", got, err)
-		}
-		for i, e := range got {
-			if e.Attempt != told[i].Attempt {
-				t.Errorf("%+v: attempt %d", told[i], e.Attempt)
-			}
-		}
-	})
+	if got, err := json.Marshal(steps); err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+	former := `[{"name":"site","state":"done","attempts":1,"starts":2,"startedAt":"2026-11-29T06:54:59.68Z","endedAt":"2026-11-29T06:55:03.68Z","percent":100},
+		{"name":"apps","state":"pending","attempts":0},
+		{"name":"user","state":"failed","attempts":3,"internals":1,"starts":3,"startedAt":"2026-11-29T06:54:59.68Z","endedAt":"2026-11-29T06:54:59.68Z","undos":2,"note":"why"}]`
+	var got []nexus.Step
+	if err := json.Unmarshal([]byte(former), &got); err != nil || !reflect.DeepEqual(got, steps) {
+		t.Errorf("the form of a former version is read as %+v, %v", got, err)
+	}
 }
