@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -132,6 +133,35 @@ func TestRealAnswers(t *testing.T) {
 				t.Errorf("written: %q, %v", keys, err)
 			}
 		})
+	}
+}
+
+// TestTakeFromAFullRedis: while Redis has no memory no job starts, and none goes on. A run
+// could not write its journal, and would lose its lease.
+func TestTakeFromAFullRedis(t *testing.T) {
+	t.Parallel()
+	admin := ownRedis(t)
+	if admin == nil {
+		return
+	}
+	s, rdb := as(t, admin, "", "")
+	for _, bench := range []string{"", "main"} {
+		job, _, err := s.Submit(t.Context(), submission(nexus.SiteName("x"+bench+".localhost")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := "{nexus}:job:" + string(job.ID)
+		do(t, rdb, "HSET", key, "bench", bench)
+		before := rdb.HGetAll(t.Context(), key).Val()
+		do(t, admin, "CONFIG", "SET", "maxmemory", "1")
+		_, _, taken, err := s.Take(t.Context(), job.ID, job.Dispatch, nil)
+		if nexus.CodeOf(err) != nexus.Unavailable {
+			t.Errorf("on bench %q: %q, %v", bench, taken, err)
+		}
+		if diff := cmp.Diff(before, rdb.HGetAll(t.Context(), key).Val()); diff != "" {
+			t.Errorf("on bench %q the record was changed:\n%s", bench, diff)
+		}
+		do(t, admin, "CONFIG", "SET", "maxmemory", "0")
 	}
 }
 

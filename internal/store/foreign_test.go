@@ -70,6 +70,49 @@ func TestTakeLeavesForeignJobs(t *testing.T) {
 	})
 }
 
+// TestTakeOfAnUnreadableRecord: a worker that cannot read a job's record keeps neither its
+// lease nor a slot, and this counts as no rescue, however often it happens. The next version
+// can do the job.
+func TestTakeOfAnUnreadableRecord(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		for _, state := range []nexus.State{nexus.Waiting, nexus.RollingBack} {
+			job := f.submit(t, submission(nexus.SiteName(string(state[:4])+".localhost")))
+			key := "{nexus}:job:" + string(job.ID)
+			set := func(fields ...any) {
+				if err := f.rdb.HSet(t.Context(), key, fields...).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			spec := f.rdb.HGet(t.Context(), key, "spec").Val()
+			set("bench", "main", "state", string(state), "spec", `{"email":["of tomorrow"]}`)
+			for range 7 {
+				dispatch, err := f.rdb.HGet(t.Context(), key, "dispatch").Int64()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, _, err = f.Take(t.Context(), job.ID, dispatch, nil); nexus.CodeOf(err) != nexus.Internal {
+					t.Fatalf("it was read: %v", err)
+				}
+				if n := f.rdb.ZCard(t.Context(), "{nexus}:slots:main").Val() + f.rdb.ZCard(t.Context(), "{nexus}:leases").Val(); n != 0 {
+					t.Errorf("%s: it keeps %d leases and slots", state, n)
+				}
+				f.advance(time.Minute + time.Second)
+				f.tick(t)
+			}
+			set("spec", spec)
+			if now := f.job(t, job.ID); now.State != state || now.Rescues != 0 || len(now.Steps) != len(job.Steps) {
+				t.Errorf("%s: it became %+v", state, now)
+			}
+			lease, _ := f.take(t, job.ID)
+			if err := lease.GiveUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			f.rdb.Del(t.Context(), "{nexus}:slots:main")
+		}
+	})
+}
+
 // TestTakeBringsTheInput: the lease has the sealed input of the signup, and none once it is
 // gone.
 func TestTakeBringsTheInput(t *testing.T) {

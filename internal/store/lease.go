@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -44,10 +45,11 @@ type ForeignError struct {
 
 func (e *ForeignError) Error() string { return e.Why }
 
-// The wait notes of a job that gets no slot.
+// The wait notes of a job that gets no slot, or that the worker cannot read.
 const (
-	noteFull = "Many sites are being made just now; this one is next in line as soon as there is room."
-	noteShut = "Our server takes a short break from making sites; this one is made as soon as it is over."
+	noteFull   = "Many sites are being made just now; this one is next in line as soon as there is room."
+	noteShut   = "Our server takes a short break from making sites; this one is made as soon as it is over."
+	noteUnread = "The worker that got this job cannot read its record; another one may be able to."
 )
 
 // Lease is one worker's right to work on one job, identified by its fencing token. Every
@@ -85,13 +87,25 @@ func (s *Store) Take(ctx context.Context, id nexus.JobID, dispatch int64, able *
 		return nil, nexus.Job{}, taken, nil
 	}
 	job, err := r.job()
-	if err != nil {
-		return nil, nexus.Job{}, "", err
-	}
 	lease := &Lease{s: s, id: id, input: r.text(1)}
 	lease.gen.Store(int64(job.Gen))
+	if err != nil {
+		return nil, nexus.Job{}, "", errors.Join(err, lease.unread(ctx, r.fields()))
+	}
 	lease.at.Store(&moment{redis: job.LeaseUntil.Add(-LeaseTime), here: time.Now()})
 	return lease, job, TakeOK, nil
+}
+
+// unread gives a job back whose record this version cannot read; another version may be able
+// to. If its lease expired instead, that would count as a rescue, and too many roll it back.
+func (l *Lease) unread(ctx context.Context, record map[string]string) error {
+	state := nexus.Waiting
+	if record["state"] == string(nexus.RollingBack) {
+		state = nexus.RollingBack
+	}
+	_, err := l.run(ctx, "wait", waitScript, record["steps"], string(state), string(nexus.WaitOperator), noteUnread,
+		time.Minute.Milliseconds(), eventBody(nexus.Event{Note: noteUnread}))
+	return err
 }
 
 // Input is the job's sealed input, as it was when the lease was taken; empty: it is gone,

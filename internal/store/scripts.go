@@ -85,8 +85,17 @@ func (s *Store) run(ctx context.Context, op string, call *redis.Script, key stri
 
 // job decodes the record that follows the word.
 func (r reply) job() (nexus.Job, error) {
-	if len(r.rest) == 0 {
+	fields := r.fields()
+	if fields == nil {
 		return nexus.Job{}, errors.New("no record in the answer")
+	}
+	return decodeJob(fields)
+}
+
+// fields returns the record that follows the word, as it is stored; nil: there is none.
+func (r reply) fields() map[string]string {
+	if len(r.rest) == 0 {
+		return nil
 	}
 	flat, _ := r.rest[0].([]any)
 	fields := make(map[string]string, len(flat)/2)
@@ -94,7 +103,7 @@ func (r reply) job() (nexus.Job, error) {
 		name, _ := flat[i].(string)
 		fields[name], _ = flat[i+1].(string)
 	}
-	return decodeJob(fields)
+	return fields
 }
 
 func (r reply) text(i int) string {

@@ -35,12 +35,14 @@ local function lacking()
 end
 local why = ARGV[10] == '1' and lacking()
 if why then return { 'foreign', why, updated } end
-redis.call('HDEL', P .. 'left', id)
 
+-- A full Redis refuses only the first write of a script, and only one that takes memory.
+if bench ~= '' then redis.call('HSET', key, 'looks', '0') end
 if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
   local open, at = mode(bench, now) == 'open', next_ask(bench, id, now)
   if state ~= 'rolling_back' then move(id, 'waiting') end
-  redis.call('HSET', key, 'taken', dispatch, 'looks', '0', 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
+  redis.call('HDEL', P .. 'left', id)
+  redis.call('HSET', key, 'taken', dispatch, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
     'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that its former owner does not go on without a slot
   redis.call('ZADD', DUE, int(at), id)
   redis.call('ZREM', LEASES, id)
@@ -50,6 +52,7 @@ end
 
 redis.call('HSET', key, 'taken', dispatch, 'looks', '0', 'gen', int(mint(0)), 'former', '',
   'leaseUntil', int(now + tonumber(ARGV[3])), 'waitingFor', '', 'waitNote', '', 'nextAt', '0', 'seq', '0')
+redis.call('HDEL', P .. 'left', id)
 redis.call('ZADD', DUE, int(now + tonumber(ARGV[3])), id)
 redis.call('ZADD', LEASES, int(now + tonumber(ARGV[3])), id)
 if state == 'queued' or state == 'waiting' then
