@@ -38,12 +38,12 @@ func TestStepsAreReadAsWritten(t *testing.T) {
 			}
 			return step
 		}), 0, 8).Draw(t, "steps")
-		text, err := json.Marshal(steps)
-		if err != nil {
-			t.Fatal(err)
+		text := nexus.StepsText(steps)
+		if marshaled, err := json.Marshal(steps); err != nil || string(marshaled) != text {
+			t.Fatalf("%s by json.Marshal, %v; %s", marshaled, err, text)
 		}
 		var got []nexus.Step
-		if err := json.Unmarshal(text, &got); err != nil || len(got) != len(steps) || len(steps) > 0 && !reflect.DeepEqual(got, steps) {
+		if err := json.Unmarshal([]byte(text), &got); err != nil || len(got) != len(steps) || len(steps) > 0 && !reflect.DeepEqual(got, steps) {
 			t.Errorf("%+v\nbecame %+v by %s, %v", steps, got, text, err)
 		}
 	})

@@ -70,7 +70,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 	if len(sub.Fingerprints) > 0 {
 		fingerprint = sub.Fingerprints[0]
 	}
-	args := []any{string(sub.ID), string(sub.Kind), string(sub.Site), sub.Actor, encode(sub.Spec), encode(steps),
+	args := []any{string(sub.ID), string(sub.Kind), string(sub.Site), sub.Actor, encode(sub.Spec), nexus.StepsText(steps),
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
 		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
 		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
@@ -238,7 +238,7 @@ func (s *Store) Resume(ctx context.Context, id nexus.JobID, actor string) (nexus
 	case job.Error != nil && job.Error.First != nil:
 		job.Error = job.Error.First
 	}
-	r, err := s.run(ctx, "resume", resumeScript(), jobKey(id), string(id), job.Rev, encode(job.Steps),
+	r, err := s.run(ctx, "resume", resumeScript(), jobKey(id), string(id), job.Rev, nexus.StepsText(job.Steps),
 		string(next), (24 * time.Hour).Milliseconds(), failure(&job), eventBody(nexus.Event{Note: "resumed", Actor: actor}))
 	if err != nil {
 		return job, err

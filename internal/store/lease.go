@@ -154,7 +154,7 @@ func (l *Lease) Checkpoint(ctx context.Context, job *nexus.Job, ended nexus.Step
 // those that are stored: every attempt at a step gets those of the first. They are kept
 // until the job ends; its end deletes them or sets a time to live. Empty: none are stored.
 func (l *Lease) Seal(ctx context.Context, job *nexus.Job, ended nexus.StepName, sealed string, events ...nexus.Event) (cancelAsked bool, stored string, err error) {
-	args := []any{encode(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1), sealed}
+	args := []any{nexus.StepsText(job.Steps), string(job.State), failure(job), string(ended), l.seq.Add(1), sealed}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}
@@ -171,7 +171,7 @@ func (l *Lease) Seal(ctx context.Context, job *nexus.Job, ended nexus.StepName, 
 // Wait makes the job wait for a time and gives lease and slot back. It stores State, Steps,
 // WaitingFor and WaitNote of the job as given.
 func (l *Lease) Wait(ctx context.Context, job *nexus.Job, d time.Duration, events ...nexus.Event) error {
-	args := []any{encode(job.Steps), string(job.State), string(job.WaitingFor), job.WaitNote, d.Milliseconds()}
+	args := []any{nexus.StepsText(job.Steps), string(job.State), string(job.WaitingFor), job.WaitNote, d.Milliseconds()}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}
@@ -205,7 +205,7 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
 // succeeded it is the commit point: canceled if a cancel was asked before; then nothing
 // is stored and the job has to be rolled back. The last event is that of the end.
 func (l *Lease) Finish(ctx context.Context, job *nexus.Job, ended nexus.StepName, events ...nexus.Event) error {
-	args := []any{encode(job.Steps), string(job.State), failure(job), l.s.o.Retention.Milliseconds(), string(ended)}
+	args := []any{nexus.StepsText(job.Steps), string(job.State), failure(job), l.s.o.Retention.Milliseconds(), string(ended)}
 	for _, e := range events {
 		args = append(args, eventBody(e))
 	}

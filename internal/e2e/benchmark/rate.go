@@ -10,9 +10,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// How much is done in one run of each; the two alternate.
+// How much is done in one run of each; the two alternate. A run takes a second or two: a
+// shorter one shows mainly what else the machine did, and in a longer one the jobs wait so
+// long that workers look at them again.
 const (
-	jobsARun  = 300
+	jobsARun  = 500
 	tasksARun = 4000
 )
 
