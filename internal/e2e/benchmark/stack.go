@@ -117,7 +117,8 @@ func (s *stack) startRedis(ctx context.Context, server string) error {
 		return err
 	}
 	p, err := s.start("redis", nil, server, "--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "",
-		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
+		"--auto-aof-rewrite-percentage", "0") // a rewrite would slow down the run that it falls in, ours or the peer's
 	if err != nil {
 		return err
 	}
