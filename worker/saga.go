@@ -30,7 +30,7 @@ func (r *run) forward(ctx context.Context) (over bool) {
 			return r.succeed(ctx)
 		}
 		entry := &r.job.Steps[i]
-		step, _ := r.process.Find(entry.Name) // Work has checked that it exists
+		step, _ := r.process.Find(entry.Name) // the take has checked that it exists
 		r.begin(entry)
 		if step.Seal != nil && r.sealed == "" {
 			var err error

@@ -53,6 +53,9 @@ func crowded(ctx context.Context, s *stack) ([]row, error) {
 			longest[i] = append(longest[i], ms)
 		}
 	}
+	if _, err := s.client.SetBench(ctx, bench, "resume"); err != nil { // for the parts that follow
+		return nil, err
+	}
 	if s.worker, err = s.startWorker(ctx, "worker-after-crowd"); err != nil {
 		return nil, err
 	}

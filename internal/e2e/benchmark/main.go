@@ -122,22 +122,24 @@ func benchmark(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "redis-server is at %s, the logs are in %s\n", s.redisAddr, s.dir)
+	var failed error // of a part; what the parts before it measured is printed all the same
 	for _, part := range o.parts {
 		started := time.Now()
 		fmt.Fprintf(os.Stderr, "%s … ", part.doing)
 		rows, err := part.do(ctx, s)
 		if err != nil {
 			fmt.Fprintln(os.Stderr)
-			return fmt.Errorf("%s: %w%s", part.doing, err, s.lastWords())
+			failed = fmt.Errorf("%s: %w%s", part.doing, err, s.lastWords())
+			break
 		}
 		r.Rows = append(r.Rows, rows...)
 		fmt.Fprintf(os.Stderr, "%.0f s\n", time.Since(started).Seconds())
 	}
 	r.end(ctx, s.rdb)
 	if err := r.write(o.json); err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
 	r.print(os.Stdout)
 	fmt.Fprintf(os.Stderr, "The figures are in %s.\n", o.json)
-	return nil
+	return failed
 }
