@@ -48,25 +48,25 @@ func (s Step) append(out []byte) []byte {
 	if s.State == StepDone {
 		s.Percent = 0
 	}
-	out = appendText(append(out, '['), string(s.Name))
-	out = appendText(append(out, ','), string(s.State))
-	numbers := []int64{int64(s.Attempts), int64(s.Starts), started, took, int64(s.Percent), int64(s.Internals), int64(s.Undos)}
-	short := s.Percent == 0 && s.Internals == 0 && s.Undos == 0 && s.Note == ""
-	if short {
-		numbers = numbers[:4]
+	all := s.fields(&started, &took)
+	if s.Percent == 0 && s.Internals == 0 && s.Undos == 0 && s.Note == "" {
+		all = all[:6]
 	}
-	for _, n := range numbers {
-		out = strconv.AppendInt(append(out, ','), n, 10)
-	}
-	if !short {
-		out = appendText(append(out, ','), s.Note)
+	separator := byte('[')
+	for _, field := range all {
+		out = append(out, separator)
+		separator = ','
+		switch n := field.(type) {
+		case *int:
+			out = strconv.AppendInt(out, int64(*n), 10)
+		case *int64:
+			out = strconv.AppendInt(out, *n, 10)
+		default:
+			text, _ := json.Marshal(field) // a string: cannot fail
+			out = append(out, text...)
+		}
 	}
 	return append(out, ']')
-}
-
-func appendText(out []byte, text string) []byte {
-	quoted, _ := json.Marshal(text) // a string: cannot fail
-	return append(out, quoted...)
 }
 
 // UnmarshalJSON reads the stored form, and the object of a former version.
