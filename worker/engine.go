@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,8 +209,9 @@ func (e *Engine) quiet(ctx context.Context) {
 // drain's limit; other workers repeat their operations.
 func (e *Engine) abandon(ctx context.Context) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	for r := range e.runs {
+	left := slices.Collect(maps.Keys(e.runs))
+	e.mu.Unlock() // a run that ends meanwhile does not wait for Redis
+	for _, r := range left {
 		r.finishWith(nexus.ErrDraining) // its result is not recorded as a failure any more
 		r.leave(ctx, nexus.ErrDraining)
 	}

@@ -363,6 +363,8 @@ var pinned = []struct {
 	{"a step that is done when the time is over", plot{Kind: nexus.KindRotateKey, Undos: []bool{false, false}, GiveUp: 5, Calls: []call{{Took: 7}}}},
 	{"a worker that outlives its job", plot{Kind: nexus.KindProvision, Undos: []bool{true, false}, Calls: []call{{}, {Freeze: 2, For: 30}}}},
 	{"a token below the bench's", plot{Kind: nexus.KindProvision, Undos: []bool{true}, Calls: []call{{Kind: "stale token"}}}},
+	{"a run that ends while its worker gives up the lease", plot{Kind: nexus.KindProvision, Undos: []bool{true}, Calls: []call{{Took: 30}},
+		Redis: []string{"", "", "", "", "slow"}, Blows: []blow{{At: 4, What: "leave"}}}},
 	{"a step that kills all its workers", plot{Kind: nexus.KindProvision, Undos: []bool{true}, Calls: slices.Repeat([]call{{Kind: "kill after"}}, 6)}},
 }
 
