@@ -46,7 +46,7 @@ make_rootfs() {
 		exit 1
 	fi
 	apt_network
-	work=$(mktemp -d)
+	work=$(mktemp -d -p "$cache") # TMPDIR may be a small disk of a test's
 	trap 'rm -rf "$work"' EXIT
 	if ! debootstrap --variant=minbase --include="$packages" "${network_args[@]}" \
 		"$suite" "$work/root" "$uri" >"$work/log" 2>&1; then
@@ -83,7 +83,7 @@ stage() {
 
 make_image() {
 	local rootfs=$1 tag=$2 work
-	work=$(mktemp -d)
+	work=$(mktemp -d -p "$cache")
 	trap 'rm -rf "$work"' EXIT
 	stage "$work/stage"
 	cp "$rootfs" "$work/image.tar"
