@@ -59,6 +59,7 @@ type Survey struct {
 	Jobs      map[nexus.JobID]nexus.Job // the jobs that rows and bench name, and all parked ones, if the registry has them
 	Unseen    []nexus.JobID             // the jobs among them that are not over and not in the due index
 	Inventory nexus.InventoryResult
+	Templates []nexus.Template // of the bench
 	Install   nexus.InstallID
 	Master    nexus.SiteName // the master site, which is ignored; empty: none
 }

@@ -22,6 +22,10 @@ type fixture struct {
 	answer func(nexus.Op) (nexus.Result, error) // nil: every operation succeeds
 
 	reserved    [2]string // bench and database
+	keys        []string  // of templates, asked for by reserve
+	diverted    nexus.Road
+	offered     []nexus.Template
+	withdrawn   nexus.SiteName
 	recordsFail error
 	notes       []string
 }
@@ -140,7 +144,23 @@ type records struct{ f *fixture }
 
 func (r records) Gen() nexus.Gen { return gen }
 
-func (r records) Reserve(_ context.Context, bench, db string) error {
+func (r records) Divert(_ context.Context, road nexus.Road) error {
+	r.f.diverted = road
+	return r.f.recordsFail
+}
+
+func (r records) Offer(_ context.Context, templates []nexus.Template) error {
+	r.f.offered = templates
+	return r.f.recordsFail
+}
+
+func (r records) Withdraw(_ context.Context, template nexus.SiteName) error {
+	r.f.withdrawn = template
+	return r.f.recordsFail
+}
+
+func (r records) Reserve(_ context.Context, bench, db string, templates ...string) error {
+	r.f.keys = templates
 	if r.f.recordsFail == nil {
 		r.f.reserved = [2]string{bench, db}
 	}

@@ -55,7 +55,15 @@ type Kit struct {
 // token.
 type Records interface {
 	Gen() nexus.Gen
-	Reserve(ctx context.Context, bench, db string) error
+	// Reserve takes a slot on a bench, and writes bench and database name. The job's road is
+	// clone if one of the keys (TemplateSpec.Key, best first) is offered there.
+	Reserve(ctx context.Context, bench, db string, templates ...string) error
+	// Divert records that the site is made by another road.
+	Divert(ctx context.Context, road nexus.Road) error
+	// Offer records what sites of the job's bench can be copied from, as the bench lists it.
+	Offer(ctx context.Context, templates []nexus.Template) error
+	// Withdraw removes a template of the job's bench from what is offered.
+	Withdraw(ctx context.Context, template nexus.SiteName) error
 }
 
 // Settings are the settings of the installation that steps need.
@@ -69,7 +77,7 @@ type Settings struct {
 // Run does one operation on the job's site.
 func (k *Kit) Run(ctx context.Context, args nexus.Args) (nexus.Result, error) {
 	result, err := k.Bench.Run(ctx, nexus.Op{
-		Site: k.Job.Site, DB: k.Job.DB, Owner: k.Job.Owner, Gen: k.Records.Gen(), Submitted: k.Job.Submitted, Email: k.Job.Spec.Email,
+		Site: k.Job.Site, Room: room(k.Job.Kind), DB: k.Job.DB, Owner: k.Job.Owner, Gen: k.Records.Gen(), Submitted: k.Job.Submitted, Email: k.Job.Spec.Email,
 		Args: args, Progress: k.Progress,
 	})
 	if err == nil && result.Note != "" {
@@ -80,7 +88,7 @@ func (k *Kit) Run(ctx context.Context, args nexus.Args) (nexus.Result, error) {
 
 // Processes lists all processes.
 func Processes() []Process {
-	return []Process{provision(), teardown(), suspend(), restore(), rotateKey(), adopt()}
+	return []Process{provision(), teardown(), suspend(), restore(), rotateKey(), adopt(), template()}
 }
 
 // Steps lists the names of a kind's steps, in order; nil for an unknown kind.

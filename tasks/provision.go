@@ -43,10 +43,17 @@ type Credentials struct {
 // reserve takes a slot on the bench and records the database's name before anything is
 // made, so that a cleanup knows it.
 func reserve(ctx context.Context, k *Kit) error {
-	return k.Records.Reserve(ctx, k.Settings.Bench, k.Job.Owner.Database(k.Settings.Install))
+	return k.Records.Reserve(ctx, k.Settings.Bench, k.Job.Owner.Database(k.Settings.Install), templateKeys(k.Job)...)
 }
 
+// makeSite makes the site by the road that reserve recorded. A short cut that fails is left
+// for the next longer road, which is recorded before it is taken.
 func makeSite(ctx context.Context, k *Kit) error {
+	if k.Job.Road == nexus.RoadClone {
+		if made, err := cloneSite(ctx, k); made || err != nil {
+			return err
+		}
+	}
 	_, err := k.Run(ctx, nexus.NewSite{AdminPassword: k.Settings.AdminPassword})
 	return err
 }
@@ -86,6 +93,10 @@ func refuseOpened(ctx context.Context, k *Kit) error {
 }
 
 func installApps(ctx context.Context, k *Kit) error {
+	if k.Job.Road == nexus.RoadClone {
+		k.Note("They came with the template.")
+		return nil
+	}
 	var skipped []string
 	for _, name := range k.Job.Spec.Apps {
 		app, optional := strings.CutSuffix(name, "?")

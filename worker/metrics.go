@@ -10,14 +10,15 @@ import (
 
 // Metrics are the worker's counters and gauges. No label names a tenant or a job.
 type Metrics struct {
-	jobs    *prometheus.CounterVec
-	steps   *prometheus.HistogramVec
-	fenced  prometheus.Counter
-	raised  prometheus.Counter
-	rescued prometheus.Counter
-	skips   prometheus.Counter
-	tripped *prometheus.CounterVec
-	skew    prometheus.Gauge
+	jobs     *prometheus.CounterVec
+	steps    *prometheus.HistogramVec
+	fenced   prometheus.Counter
+	raised   prometheus.Counter
+	rescued  prometheus.Counter
+	skips    prometheus.Counter
+	tripped  *prometheus.CounterVec
+	diverted *prometheus.CounterVec
+	skew     prometheus.Gauge
 }
 
 // NewMetrics makes the worker's metrics and registers them; with nil they are not registered.
@@ -40,9 +41,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "How far this worker's clock is ahead of the registry's; beyond 10 it takes no job."}),
 		tripped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_breaker_trips_total",
 			Help: "Times a bench was paused after failures in a row, by bench."}, []string{"bench"}),
+		diverted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nexus_road_detours_total",
+			Help: "Sites that were made by a longer road than the one that was chosen, by that one."}, []string{"road"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped, m.skew)
+		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped, m.diverted, m.skew)
 	}
 	m.start()
 	return m
@@ -52,6 +55,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of a series that appears with its first event. The engine starts the breaker's series,
 // since it knows the bench's name.
 func (m *Metrics) start() {
+	m.diverted.WithLabelValues(string(nexus.RoadClone))
 	for _, kind := range nexus.Kinds() {
 		m.jobs.WithLabelValues(string(kind), string(nexus.Succeeded), "ok")
 		for _, code := range nexus.Codes() {

@@ -94,11 +94,32 @@ type records struct {
 	r *run
 }
 
-// Reserve takes a slot on a bench and writes bench and database name.
-func (s records) Reserve(ctx context.Context, bench, db string) error {
-	err := s.Lease.Reserve(ctx, bench, db)
+// Reserve takes a slot on a bench, writes bench and database name, and chooses the road.
+func (s records) Reserve(ctx context.Context, bench, db string, templates ...string) error {
+	road, template, err := s.Lease.Reserve(ctx, bench, db, templates...)
 	if err == nil {
-		s.r.job.Bench, s.r.job.DB = bench, db
+		s.r.job.Bench, s.r.job.DB, s.r.job.Road, s.r.job.Template = bench, db, road, template
 	}
 	return err
+}
+
+// Divert records that the site is made by another road.
+func (s records) Divert(ctx context.Context, road nexus.Road) error {
+	err := s.Lease.Divert(ctx, road)
+	if err == nil {
+		s.r.e.Metrics.diverted.WithLabelValues(string(s.r.job.Road)).Inc()
+		s.r.e.Log.WarnContext(ctx, "site made by another road", "from", string(s.r.job.Road), "to", string(road), "template", string(s.r.job.Template))
+		s.r.job.Road, s.r.job.Template = road, ""
+	}
+	return err
+}
+
+// Offer records what sites of the job's bench can be copied from.
+func (s records) Offer(ctx context.Context, templates []nexus.Template) error {
+	return s.r.e.Store.OfferTemplates(ctx, s.r.job.Bench, templates)
+}
+
+// Withdraw removes a template of the job's bench from what is offered.
+func (s records) Withdraw(ctx context.Context, template nexus.SiteName) error {
+	return s.r.e.Store.WithdrawTemplate(ctx, s.r.job.Bench, template)
 }

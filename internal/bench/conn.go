@@ -32,6 +32,7 @@ type request struct {
 	Op          string            `json:"op"`
 	Install     nexus.InstallID   `json:"install,omitempty"`
 	Site        nexus.SiteName    `json:"site,omitempty"`
+	Room        nexus.Room        `json:"room,omitempty"`
 	DB          string            `json:"db,omitempty"`
 	Owner       nexus.JobID       `json:"owner,omitempty"`
 	Gen         string            `json:"gen,omitempty"` // text: JSON numbers are rounded by some readers

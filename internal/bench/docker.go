@@ -140,7 +140,7 @@ func (d *Docker) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
-	r := request{Op: string(op.Args.Op()), Install: d.o.Install, Site: op.Site, DB: op.DB, Owner: op.Owner,
+	r := request{Op: string(op.Args.Op()), Install: d.o.Install, Site: op.Site, Room: op.Room, DB: op.DB, Owner: op.Owner,
 		Gen: strconv.FormatInt(int64(op.Gen), 10), Submitted: strconv.FormatInt(int64(op.Submitted), 10), TimeoutS: timeout.Seconds(), OutputLimit: d.o.OutputLimit, Args: op.Args,
 		Secrets: map[string]string{"db_account": d.o.DBAccount, "db_password": d.o.DBPassword.Reveal()}}
 	for name, secret := range op.Args.Secrets() {

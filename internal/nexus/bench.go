@@ -23,6 +23,7 @@ type Bench interface {
 // operation's arguments say so.
 type Op struct {
 	Site  SiteName
+	Room  Room   // of a template: RoomTemplates; empty: a site that is served
 	DB    string // name of the database; known before it is made
 	Owner JobID  // the job that made or makes the site
 	Gen   Gen    // fencing token; the bench refuses one that is lower than the highest it has seen
@@ -258,6 +259,7 @@ type Result struct {
 	Hello     *HelloResult     `json:"hello,omitempty"`
 	Inventory *InventoryResult `json:"inventory,omitempty"`
 	Site      *SiteInfo        `json:"site,omitempty"` // inspect
+	Templates []Template       `json:"templates,omitempty"`
 }
 
 // HelloResult is the result of Hello.
@@ -303,9 +305,10 @@ type DatabaseInfo struct {
 	Exists  bool   `json:"exists"`
 	Users   int    `json:"users,omitempty"`   // database users of this name, at any host
 	Adopted bool   `json:"adopted,omitempty"` // Nexus did not make it
+	Kind    string `json:"kind,omitempty"`    // what it was made as: site, or template; empty: site
 }
 
-// Room is the place of a folder that is no site, or no longer one.
+// Room is the place of a folder that is no site that is served; see also RoomTemplates.
 type Room string
 
 // The rooms.

@@ -64,11 +64,12 @@ const (
 	KindRestore   Kind = "restore"
 	KindRotateKey Kind = "rotate_key"
 	KindAdopt     Kind = "adopt"
+	KindTemplate  Kind = "template" // makes a template; Site is its name, and no tenant has it
 )
 
 // Kinds lists all kinds.
 func Kinds() []Kind {
-	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt}
+	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt, KindTemplate}
 }
 
 // OneWay reports whether jobs of a kind cannot be rolled back: a removed site is gone,
@@ -116,6 +117,9 @@ type Job struct {
 	DB    string // database name, empty until reserved
 	Owner JobID  // the job that made the site: itself for provision
 
+	Road     Road     // how its site is or was made; empty: new-site, or not reserved yet
+	Template SiteName // by clone: what its site is copied from
+
 	WaitingFor Wait   // set while State is waiting, or while an undo waits for a retry
 	WaitNote   string // a sentence for people
 	NextAt     time.Time
@@ -138,7 +142,7 @@ type Job struct {
 	TraceParent string // the id of the request that recorded it, for the log; empty: none
 }
 
-// Spec says what a provision or adopt job makes; other kinds have none. It contains
+// Spec says what a provision, adopt or template job makes; other kinds have none. It contains
 // personal data and must not be logged.
 type Spec struct {
 	Email        string   `json:"email,omitempty"`
@@ -153,6 +157,8 @@ type Spec struct {
 	Apps         []string `json:"apps,omitempty"`   // with a trailing ?: skipped if the bench lacks it
 	Roles        []string `json:"roles,omitempty"`  // empty: all enabled roles
 	NewKey       bool     `json:"newKey,omitempty"` // adopt: give the admin a new API key
+
+	Template TemplateSpec `json:"template,omitempty"` // of a template job
 }
 
 // StepState is the state of a step.

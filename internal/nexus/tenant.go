@@ -29,6 +29,9 @@ type Tenant struct {
 	PurgeAt   time.Time // when a suspended tenant is removed; zero: never
 	StateGen  Gen       // Submitted of the job that last set State; zero: not known
 	CreatedAt time.Time
+
+	Road     Road     // how its site was made; empty: new-site, or by a former version
+	Template SiteName // by clone: what it was copied from
 }
 
 // NameRest is how long nobody may take the name of a removed tenant, so that its old

@@ -25,7 +25,7 @@ func (f *fixture) bench(t testing.TB) nexus.BenchStatus {
 func (f *fixture) reserve(t testing.TB, site nexus.SiteName) (*store.Lease, nexus.Job, error) {
 	t.Helper()
 	lease, job := f.take(t, f.submit(t, submission(site)).ID)
-	return lease, job, lease.Reserve(t.Context(), "main", "nx"+string(site[:1]))
+	return lease, job, lease.Slot(t.Context(), "main", "nx"+string(site[:1]))
 }
 
 func TestPausedBenchBeginsNothingNew(t *testing.T) {
@@ -76,7 +76,7 @@ func TestPausedBenchBeginsNothingNew(t *testing.T) {
 		if after := f.job(t, job.ID); after.Dispatch <= before && after.Taken == before {
 			t.Fatalf("still waits: dispatch %d, taken %d", after.Dispatch, after.Taken)
 		}
-		if err := f.mustLease(t, job.ID).Reserve(t.Context(), "main", "nxn"); err != nil {
+		if err := f.mustLease(t, job.ID).Slot(t.Context(), "main", "nxn"); err != nil {
 			t.Fatal(err)
 		}
 	})

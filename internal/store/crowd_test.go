@@ -67,14 +67,14 @@ func TestCrowdCostsLittle(t *testing.T) {
 	job := f.submit(t, submission("first.localhost"))
 	count("an opened bench", func() error { return f.SetBench(t.Context(), "main", nexus.BenchOpen, "op") })
 	count("a take", func() (err error) { lease, job, _, err = f.Take(t.Context(), job.ID, 1, nil); return err })
-	count("a reserve", func() error { _ = lease.Reserve(t.Context(), "main", "nx1"); return nil }) // joins the queue
+	count("a reserve", func() error { _ = lease.Slot(t.Context(), "main", "nx1"); return nil }) // joins the queue
 	job.State, job.WaitingFor = nexus.Waiting, nexus.WaitCapacity
 	count("a wait", func() error { return lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}) })
 	f.rdb.ZAdd(t.Context(), "{nexus}:slots:main", redis.Z{Score: float64(time.Unix(1_790_000_000, 0).Add(time.Hour).UnixMilli()), Member: "x"})
 	f.advance(100 * time.Second) // all waiters are stale
 	count("a reserve behind stale ones", func() error {
 		next, _ := f.take(t, f.submit(t, submission("next.localhost")).ID)
-		_ = next.Reserve(t.Context(), "main", "nx2")
+		_ = next.Slot(t.Context(), "main", "nx2")
 		return nil
 	})
 }
@@ -150,7 +150,7 @@ func TestSlotFreedBeforeTheWait(t *testing.T) {
 		}
 		f.advance(time.Millisecond)
 		f.tick(t)
-		if err := f.mustLease(t, job.ID).Reserve(t.Context(), "main", "nx1"); err != nil {
+		if err := f.mustLease(t, job.ID).Slot(t.Context(), "main", "nx1"); err != nil {
 			t.Errorf("no slot: %v", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -18,3 +19,9 @@ func (s *Store) SetIdle(d time.Duration) { s.idle = d }
 
 // WatchedJobs is the number of jobs with watchers in this process.
 func (s *Store) WatchedJobs() int { return s.watchedJobs() }
+
+// Slot is Reserve for a job whose road does not matter.
+func (l *Lease) Slot(ctx context.Context, bench, db string) error {
+	_, _, err := l.Reserve(ctx, bench, db)
+	return err
+}

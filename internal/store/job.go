@@ -23,6 +23,8 @@ type Submission struct {
 	Spec  nexus.Spec
 	Steps []nexus.StepName
 
+	Build string // of a template job: the key of what it makes; only one live job builds each
+
 	Input string // sealed; empty: none
 	KeyID string // id of the key that Input and the claim token are made with
 
@@ -74,7 +76,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
 		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
 		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
-	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"))
+	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"), sub.Build)
 	for _, limit := range sub.Limits {
 		args = append(args, limit.Bucket, limit.Max)
 	}
@@ -111,6 +113,9 @@ func (s *Store) superseding(sub Submission) []any {
 func refusal(sub Submission, r reply) error {
 	switch r.word {
 	case "taken":
+		if sub.Kind == nexus.KindTemplate { // by chance: the name is derived from a random id
+			return conflict("submit", nexus.ReasonNameTaken, "There is a template %s already; try again.", sub.Site)
+		}
 		return conflict("submit", nexus.ReasonNameTaken, "The address %s is taken.", sub.Site)
 	case "busy":
 		return conflict("submit", nexus.ReasonBusy, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
@@ -329,6 +334,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 	j := nexus.Job{
 		ID: nexus.JobID(f["id"]), Kind: nexus.Kind(f["kind"]), Site: nexus.SiteName(f["site"]), Actor: f["actor"],
 		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(f["owner"]),
+		Road: nexus.Road(f["road"]), Template: nexus.SiteName(f["template"]),
 		WaitingFor: nexus.Wait(f["waitingFor"]), WaitNote: f["waitNote"], NextAt: when("nextAt"),
 		CancelAsked: f["cancel"] == "1", GiveUpAt: when("giveUpAt"), CreatedAt: when("createdAt"), UpdatedAt: when("updatedAt"),
 		Dispatch: num("dispatch"), Taken: num("taken"), Submitted: nexus.Gen(num("submitted")), Gen: nexus.Gen(gen), LeaseUntil: when("leaseUntil"),

@@ -79,7 +79,7 @@ func TestLeaseFences(t *testing.T) {
 		_, _, sealErr := old.Seal(t.Context(), &job, "one", "late", event)
 		for name, err := range map[string]error{"renew": renewErr, "checkpoint": pointErr, "seal": sealErr,
 			"wait": old.Wait(t.Context(), &job, 0, event), "give up": old.GiveUp(t.Context()),
-			"reserve": old.Reserve(t.Context(), "b", "nx1"), "finish": old.Finish(t.Context(), &job, "", event),
+			"reserve": old.Slot(t.Context(), "b", "nx1"), "finish": old.Finish(t.Context(), &job, "", event),
 			"raise": old.Raise(t.Context(), 1)} {
 			if !errors.Is(err, nexus.ErrFenced) {
 				t.Errorf("%s with a stale token: %v", name, err)
@@ -158,7 +158,7 @@ func TestFinish(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		id := f.submit(t, submission("acme.localhost")).ID
 		lease, job := f.take(t, id)
-		if err := lease.Reserve(t.Context(), "main", "nx1"); err != nil {
+		if err := lease.Slot(t.Context(), "main", "nx1"); err != nil {
 			t.Fatal(err)
 		}
 		_, first, err := lease.Seal(t.Context(), &job, "", "pair one")
@@ -254,7 +254,7 @@ func TestTeardown(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		made := f.submit(t, submission("acme.localhost"))
 		lease, job := f.take(t, made.ID)
-		_ = lease.Reserve(t.Context(), "main", "nx1")
+		_ = lease.Slot(t.Context(), "main", "nx1")
 		job.State = nexus.Succeeded
 		if err := lease.Finish(t.Context(), &job, "", nexus.Event{}); err != nil {
 			t.Fatal(err)
@@ -321,7 +321,7 @@ func TestAdmissionIsFirstComeFirstServed(t *testing.T) {
 			}
 		}
 		for i, lease := range leases {
-			err := lease.Reserve(t.Context(), "main", "nx")
+			err := lease.Slot(t.Context(), "main", "nx")
 			if full := nexus.CodeOf(err) == nexus.Limit; full != (i >= 2) {
 				t.Fatalf("job %d: %v", i, err)
 			}
@@ -337,7 +337,7 @@ func TestAdmissionIsFirstComeFirstServed(t *testing.T) {
 		if c, d := f.job(t, jobs[2].ID), f.job(t, jobs[3].ID); c.Dispatch != 2 || d.Dispatch != 1 {
 			t.Fatalf("dispatches: c %d, d %d", c.Dispatch, d.Dispatch)
 		}
-		if err := f.mustLease(t, jobs[2].ID).Reserve(t.Context(), "main", "nx"); err != nil {
+		if err := f.mustLease(t, jobs[2].ID).Slot(t.Context(), "main", "nx"); err != nil {
 			t.Fatalf("c has no room: %v", err)
 		}
 	})

@@ -98,7 +98,7 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.tick(t) // the first waiter has its slot now
-		if err := f.mustLease(t, waiting[0].ID).Reserve(t.Context(), "main", "nxw"); err != nil {
+		if err := f.mustLease(t, waiting[0].ID).Slot(t.Context(), "main", "nxw"); err != nil {
 			t.Fatal(err)
 		}
 		f.advance(2 * time.Second)

@@ -185,20 +185,25 @@ func (l *Lease) GiveUp(ctx context.Context) error {
 	return err
 }
 
-// Reserve takes a slot on a bench and writes bench and database name. Limit if there is no
-// slot: its Wait is capacity if the bench is full, and bench if it admits no new jobs. The
-// job is in the bench's queue then.
-func (l *Lease) Reserve(ctx context.Context, bench, db string) error {
-	r, err := l.run(ctx, "reserve", reserveScript, bench, db, l.s.o.Slots)
+// Reserve takes a slot on a bench, and writes bench, database name and road. The road is
+// clone if the bench offers a template for one of the keys, best first; a repeated call
+// returns the road of the first one. Limit if there is no slot: its Wait is capacity if the
+// bench is full, and bench if it admits no new jobs. The job is in the bench's queue then.
+func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...string) (road nexus.Road, template nexus.SiteName, err error) {
+	args := []any{bench, db, l.s.o.Slots}
+	for _, key := range templates {
+		args = append(args, key)
+	}
+	r, err := l.run(ctx, "reserve", reserveScript, args...)
 	switch {
 	case err != nil:
-		return err
+		return "", "", err
 	case r.word == "full":
-		return &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute, Msg: noteFull}
+		return "", "", &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute, Msg: noteFull}
 	case r.word == "shut":
-		return &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitBench, RetryAfter: time.Minute, Msg: noteShut}
+		return "", "", &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitBench, RetryAfter: time.Minute, Msg: noteShut}
 	}
-	return nil
+	return nexus.Road(r.text(0)), nexus.SiteName(r.text(1)), nil
 }
 
 // Finish ends the job in its State, or parks it as rollback_failed. For a provision that

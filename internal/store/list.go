@@ -283,6 +283,7 @@ func decodeTenant(site nexus.SiteName, f map[string]string) (nexus.Tenant, error
 		Site: site, State: nexus.TenantState(f["state"]), Plan: nexus.PlanName(f["plan"]), Email: f["email"],
 		Bench: f["bench"], DB: f["db"], MadeBy: nexus.JobID(f["madeBy"]), Job: nexus.JobID(f["job"]),
 		PurgeAt: numbers.NextAt, StateGen: numbers.Gen, CreatedAt: numbers.CreatedAt,
+		Road: nexus.Road(f["road"]), Template: nexus.SiteName(f["template"]),
 	}, nil
 }
 

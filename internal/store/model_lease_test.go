@@ -76,7 +76,7 @@ func (m *machine) reserve(t *rapid.T) {
 }
 
 func (m *machine) reserved(t *rapid.T, l *store.Lease, j *refJob) {
-	m.does(t, "reserve", l.Reserve(t.Context(), "main", "nx1"), j, func() string {
+	m.does(t, "reserve", l.Slot(t.Context(), "main", "nx1"), j, func() string {
 		if !m.ref.slot(j) {
 			return "limit"
 		}

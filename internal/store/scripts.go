@@ -32,6 +32,9 @@ var (
 	waitScript        = script("wait")
 	giveUpScript      = script("giveup")
 	reserveScript     = script("reserve")
+	divertScript      = script("divert")
+	offerScript       = script("offer")
+	withdrawScript    = script("withdraw")
 	finishScript      = script("finish")
 	raiseScript       = script("raise")
 	cancelScript      = script("cancel")
@@ -53,6 +56,10 @@ func jobKey(id nexus.JobID) string { return prefix + "job:" + string(id) }
 func benchKey(name string) string { return prefix + "bench:" + name }
 
 func knowsKey(bench string) string { return prefix + "knows:" + bench }
+
+func templatesKey(bench string) string { return prefix + "templates:" + bench }
+
+func offersKey(bench string) string { return prefix + "offers:" + bench }
 
 func tenantKey(site nexus.SiteName) string { return prefix + "tenant:" + string(site) }
 

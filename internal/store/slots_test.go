@@ -144,7 +144,7 @@ func TestEverySlotThatIsFreedWakesOne(t *testing.T) {
 			}
 		}
 		for i, w := range waiting[:2] {
-			if err := f.mustLease(t, w.ID).Reserve(t.Context(), "main", "nxw"); err != nil {
+			if err := f.mustLease(t, w.ID).Slot(t.Context(), "main", "nxw"); err != nil {
 				t.Errorf("number %d in line has no slot: %v", i+1, err)
 			}
 		}

@@ -24,7 +24,7 @@ func (f *fixture) ended(t testing.TB, id nexus.JobID, state nexus.State) nexus.J
 	t.Helper()
 	lease, job := f.take(t, id)
 	if job.Kind == nexus.KindProvision {
-		if err := lease.Reserve(t.Context(), "main", "nx"+string(job.Site[:1])); err != nil {
+		if err := lease.Slot(t.Context(), "main", "nx"+string(job.Site[:1])); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -144,7 +144,7 @@ end
 -- time) or is an operator's on a tenant. Such a job never waits behind new signups.
 local function is_cleanup(id)
   local kind, state, cancel, till = unpack(redis.call('HMGET', job_key(id), 'kind', 'state', 'cancel', 'giveUpAt'))
-  return kind ~= 'provision' or state == 'rolling_back' or cancel == '1' or (tonumber(till) or 0) < now_ms()
+  return kind ~= 'provision' and kind ~= 'template' or state == 'rolling_back' or cancel == '1' or (tonumber(till) or 0) < now_ms()
 end
 
 -- make_due schedules a waiting job at once. A job that is dispatched, or that a worker
@@ -344,7 +344,7 @@ end
 local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
-    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted')
+    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted', 'build')
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end
@@ -367,6 +367,8 @@ local function end_job(id, state, now, retention, body)
   end
   redis.call('DEL', P .. 'input:' .. id)
   settle_tenant(id, state)
+  local build = get(id, 'build')
+  if build ~= '' and redis.call('HGET', P .. 'builds', build) == id then redis.call('HDEL', P .. 'builds', build) end
   if state == 'succeeded' then
     redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
   else

@@ -5,7 +5,8 @@
 --      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
 --      17 ms until a suspended tenant is purged, 18 ms for which a removed name is reserved,
 --      19 event and 20 error of a job that this one supersedes, 21 event of this job in that case ({job}: the other's id),
---      22 retention ms, 23 other names of the idempotency key, one per line, 24… pairs: bucket, most jobs per hour
+--      22 retention ms, 23 other names of the idempotency key, one per line, 24 of a template job: the key of what it
+--      makes, 25… pairs: bucket, most jobs per hour
 -- A job that suspends or removes a tenant supersedes a parked job on it, or a key job that
 -- waits or was not taken yet: this script ends the other job as canceled.
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
@@ -57,7 +58,10 @@ local function superseded(other)
 end
 
 local other
-if not fit then
+if kind == 'template' then
+  local live = redis.call('HGET', P .. 'builds', ARGV[24])
+  if live and redis.call('EXISTS', job_key(live)) == 1 then return { 'busy' } end
+elseif not fit then
   if row[2] or redis.call('EXISTS', P .. 'resting:' .. site) == 1 then return { 'taken' } end
 else
   if not row[2] then return { 'unknown' } end
@@ -77,19 +81,21 @@ else
 end
 
 -- Fixed windows of an hour. All are checked before any is charged.
-for i = 24, #ARGV, 2 do
+for i = 25, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if tonumber(redis.call('GET', window) or '0') >= tonumber(ARGV[i + 1]) then
     return { 'limited', ARGV[i], int(redis.call('PTTL', window)) }
   end
 end
-for i = 24, #ARGV, 2 do
+for i = 25, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if redis.call('INCR', window) == 1 then redis.call('PEXPIRE', window, 3600000) end
 end
 
 local owner, bench, db, was = id, '', '', ''
-if not fit then
+if kind == 'template' then -- it has no tenant
+  redis.call('HSET', P .. 'builds', ARGV[24], id)
+elseif not fit then
   redis.call('HSET', tenant, 'site', site, 'plan', ARGV[15], 'email', ARGV[14],
     'bench', '', 'db', '', 'madeBy', id, 'job', id, 'createdAt', int(now), 'state', 'making')
   redis.call('ZADD', P .. 'tenants:making', 0, site)
@@ -115,6 +121,7 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'giveUpAt', int(give_up), 'createdAt', int(now), 'submitted', int(mint(0)), 'dispatch', '1', 'taken', '0', 'gen', '0',
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '1', 'updatedAt', int(now), 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
+if kind == 'template' then redis.call('HSET', key, 'build', ARGV[24]) end
 redis.call('ZADD', P .. 'jobs', int(now), id)
 redis.call('ZADD', state_index(kind, 'queued'), int(now), id)
 local lists = { P .. 'jobs', state_index(kind, 'succeeded'), state_index(kind, 'failed'), state_index(kind, 'canceled') }

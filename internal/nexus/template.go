@@ -1,0 +1,92 @@
+package nexus
+
+import (
+	"strings"
+	"time"
+)
+
+// Road is the way in which a site is made. The text is stored.
+type Road string
+
+// The roads to a site.
+const (
+	RoadNewSite Road = "new-site" // Frappe's new-site, then install-app for each app
+	RoadClone   Road = "clone"    // a copy of a template
+)
+
+// TemplateSpec says what sites a template is for. The text is stored.
+type TemplateSpec string
+
+// TemplatePlain has the apps and no company: its sites meet Frappe's set-up wizard.
+const TemplatePlain TemplateSpec = "plain"
+
+// TemplateSpecs lists what templates can be built for.
+func TemplateSpecs() []TemplateSpec { return []TemplateSpec{TemplatePlain} }
+
+// Key says for which signups a template is: its spec, and the apps as a signup's Spec lists
+// them.
+func (s TemplateSpec) Key(apps []string) string {
+	return strings.Join(append([]string{string(s)}, apps...), " ")
+}
+
+// TemplateName is the name of the template that a job makes: its folder below
+// sites/.nexus/templates, and the job's Site. It has no dot, so no tenant has such a name.
+func TemplateName(spec TemplateSpec, job JobID) SiteName {
+	return SiteName(string(spec) + "-" + string(job[:8]))
+}
+
+// Template is a frozen site that new sites are copied from. Its database user is locked,
+// and it has no site_config.json, so no request reaches it.
+type Template struct {
+	Name    SiteName     `json:"name"`
+	DB      string       `json:"db"`
+	Job     JobID        `json:"job"` // that made it
+	Spec    TemplateSpec `json:"spec,omitempty"`
+	Apps    []string     `json:"apps,omitempty"` // as asked for: with a trailing ? one that is skipped if the bench lacks it
+	MadeAt  time.Time    `json:"made_at,omitzero"`
+	Version int          `json:"version,omitempty"` // of the runner's templates
+	Problem string       `json:"problem,omitempty"` // why no site is copied from it, as a sentence; empty: sites are
+}
+
+// RoomTemplates is the place of templates; see Op.Room.
+const RoomTemplates Room = "templates"
+
+// Freeze turns the owner's complete site in RoomTemplates into a template: it deletes logs,
+// refuses what must not be copied (users, sessions, keys, encrypted values, e-mail accounts,
+// scripts, webhooks, files), records the versions of the bench's apps, and locks the
+// database's user. It does nothing if that is done.
+type Freeze struct {
+	noSecrets
+	Spec TemplateSpec `json:"spec"`
+	Apps []string     `json:"apps"` // see Template.Apps
+}
+
+// Clone makes a site like NewSite, as a copy of a template, with its apps. The copy has an
+// encryption key and passwords of its own. Result.Skipped: the template cannot be used,
+// and Result.Note says why: it is not there, damaged, or older than the bench's apps.
+type Clone struct {
+	Template      SiteName `json:"template"`
+	AdminPassword Secret   `json:"-"` // Administrator's; empty: a random one that is not kept
+}
+
+// Templates lists the bench's templates, and sites in RoomTemplates that are not frozen: of
+// builds that go on or were left. Each of those has a Problem. It needs no Site, DB, Owner
+// or Gen.
+type Templates struct{ noSecrets }
+
+// The names of the operations on templates.
+const (
+	OpFreeze    OpName = "freeze"
+	OpClone     OpName = "clone"
+	OpTemplates OpName = "templates"
+)
+
+// Op names the operation.
+func (Freeze) Op() OpName    { return OpFreeze }
+func (Clone) Op() OpName     { return OpClone }
+func (Templates) Op() OpName { return OpTemplates }
+
+// Secrets has the Administrator's password under admin_password.
+func (a Clone) Secrets() map[string]Secret {
+	return map[string]Secret{"admin_password": a.AdminPassword}
+}
