@@ -19,6 +19,7 @@ type fixture struct {
 	kit  tasks.Kit
 
 	ops    []nexus.Op
+	limits []bool                               // whether each operation has a deadline of its own
 	answer func(nexus.Op) (nexus.Result, error) // nil: every operation succeeds
 
 	reserved    [2]string // bench and database
@@ -48,7 +49,7 @@ func newFixture(t *testing.T, kind nexus.Kind) *fixture {
 		Note:     func(text string) { f.notes = append(f.notes, text) },
 		Progress: func(string, int) {},
 	}
-	if kind != nexus.KindProvision && kind != nexus.KindAdopt {
+	if kind != nexus.KindProvision && kind != nexus.KindAdopt && kind != nexus.KindTemplate {
 		f.kit.Job.Owner, f.kit.Job.DB = maker, maker.Database(install)
 	}
 	if kind == nexus.KindTeardown {
@@ -131,8 +132,9 @@ func (f *fixture) wantArgs(want ...nexus.Args) {
 }
 
 // Run implements nexus.Bench.
-func (f *fixture) Run(_ context.Context, op nexus.Op) (nexus.Result, error) {
-	f.ops = append(f.ops, op)
+func (f *fixture) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	_, limited := ctx.Deadline()
+	f.ops, f.limits = append(f.ops, op), append(f.limits, limited)
 	if f.answer == nil {
 		return nexus.Result{Changed: true}, nil
 	}

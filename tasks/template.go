@@ -72,7 +72,7 @@ const cloneTries = 2
 // new-site, which is recorded then.
 func cloneSite(ctx context.Context, k *Kit) (made bool, err error) {
 	from := k.Job.Template
-	why := "Copying a template failed before"
+	why := "Copying a template failed before."
 	if entry := k.Job.Step("site"); entry == nil || entry.Attempts < cloneTries {
 		short, stop := context.WithTimeout(ctx, cloneTime)
 		result, err := k.Run(short, nexus.Clone{Template: from, AdminPassword: k.Settings.AdminPassword})

@@ -113,11 +113,11 @@ func (s *Store) superseding(sub Submission) []any {
 func refusal(sub Submission, r reply) error {
 	switch r.word {
 	case "taken":
-		if sub.Kind == nexus.KindTemplate { // by chance: the name is derived from a random id
-			return conflict("submit", nexus.ReasonNameTaken, "There is a template %s already; try again.", sub.Site)
-		}
 		return conflict("submit", nexus.ReasonNameTaken, "The address %s is taken.", sub.Site)
 	case "busy":
+		if sub.Kind == nexus.KindTemplate {
+			return conflict("submit", nexus.ReasonBusy, "A job builds this template already; wait for its end, or cancel it first.")
+		}
 		return conflict("submit", nexus.ReasonBusy, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
 	case "unknown":
 		return refuse("submit", nexus.NotFound, "There is no tenant %s.", sub.Site)

@@ -115,7 +115,7 @@ func (r *ref) dump() dumped {
 			"bench", j.bench, "db", j.db, "owner", j.owner, "was", j.was, "giveUpAt", j.giveUp, "createdAt", j.created, "updatedAt", j.updated,
 			"dispatch", j.dispatch, "taken", j.taken, "submitted", j.submitted, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
 			"rev", len(j.events), "cancel", num(j.cancel), "keyID", j.KeyID, "rest", j.Rest.Milliseconds(), "waitingFor", j.wait, "waitNote", j.note,
-			"error", j.failure, "asked", j.asked)
+			"error", j.failure, "asked", j.asked, "road", j.road, "template", j.template, "build", j.Build)
 		if j.former != 0 {
 			out.put(key, "former", j.former)
 		}
@@ -124,7 +124,7 @@ func (r *ref) dump() dumped {
 		}
 		if j.state.Terminal() { // fields that only a live job needs
 			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote",
-				"was", "rest", "rescues", "submitted"} {
+				"was", "rest", "rescues", "submitted", "build"} {
 				delete(out[key], field)
 			}
 		}
@@ -141,7 +141,7 @@ func (r *ref) dump() dumped {
 	for site, t := range r.tenants {
 		key := "{nexus}:tenant:" + string(site)
 		out.put(key, "site", site, "state", t.state, "plan", t.plan, "email", t.email, "bench", t.bench, "db", t.db, "madeBy", t.madeBy,
-			"job", t.job, "createdAt", t.created)
+			"job", t.job, "createdAt", t.created, "road", t.road, "template", t.template)
 		if t.stateGen != 0 {
 			out.put(key, "stateGen", t.stateGen)
 		}
@@ -178,6 +178,13 @@ func (r *ref) dump() dumped {
 	for id, at := range r.leases {
 		out.put("{nexus}:leases", id, at)
 	}
+	for key, id := range r.builds {
+		out.put("{nexus}:builds", key, id)
+	}
+	for key, name := range r.offers {
+		out.put("{nexus}:offers:main", key, name)
+	}
+	out.put("{nexus}:templates:main", "", r.list)
 	out.put("{nexus}:benches", "", "main")
 	if out.put("{nexus}:bench:main", "slots", refSlots); r.mode != nexus.BenchOpen {
 		out.put("{nexus}:bench:main", "mode", r.mode, "by", "op")

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -76,13 +77,18 @@ func (m *machine) reserve(t *rapid.T) {
 }
 
 func (m *machine) reserved(t *rapid.T, l *store.Lease, j *refJob) {
-	m.does(t, "reserve", l.Slot(t.Context(), "main", "nx1"), j, func() string {
+	keys := rapid.SampledFrom([][]string{nil, {erpKey}, {erpKey, bareKey}}).Draw(t, "templates")
+	road, template, err := l.Reserve(t.Context(), "main", "nx1", keys...)
+	m.does(t, "reserve", err, j, func() string {
 		if !m.ref.slot(j) {
 			return "limit"
 		}
 		j.bench, j.db = "main", "nx1"
-		if tenant := m.ref.tenants[j.Site]; tenant.job == j.ID {
+		m.ref.choose(j, keys)
+		m.want(t, "reserve", []string{string(road), string(template)}, []string{j.road, j.template})
+		if tenant := m.ref.tenants[j.Site]; tenant != nil && tenant.job == j.ID {
 			tenant.bench, tenant.db = "main", "nx1"
+			tenant.road, tenant.template = cmp.Or(j.road, tenant.road), cmp.Or(j.template, tenant.template)
 		}
 		return ""
 	})

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -36,6 +35,9 @@ type ref struct {
 	line    map[nexus.JobID]int64 // the waiters of the bench, since when
 	asking  map[nexus.JobID]int64 // when each waiter asked last
 	mode    nexus.BenchMode
+	builds  map[string]nexus.JobID    // the live template job for each key
+	offers  map[string]nexus.SiteName // the template of the bench for each key
+	list    string                    // of the bench's templates
 }
 
 // lived is a value that expires.
@@ -48,7 +50,7 @@ type refJob struct {
 	store.Submission
 	state                                        nexus.State
 	owner                                        nexus.JobID
-	bench, db, was, asked                        string
+	bench, db, was, asked, road, template        string
 	wait, note, steps, failure                   string
 	dispatch, taken, gen, lease, next, askedAt   int64
 	rescues, looks, giveUp, created, updated, to int64 // to: when the record expires; 0: never
@@ -63,6 +65,7 @@ type refJob struct {
 type refTenant struct {
 	state             nexus.TenantState
 	bench, db         string
+	road, template    string
 	madeBy, job       nexus.JobID
 	purge, created    int64
 	stateGen          int64
@@ -82,7 +85,8 @@ func newRef() *ref {
 	return &ref{jobs: map[nexus.JobID]*refJob{}, tenants: map[nexus.SiteName]*refTenant{}, keys: map[string]*lived[[2]string]{},
 		rates: map[string]*lived[int64]{}, resting: map[nexus.SiteName]*lived[nexus.JobID]{}, inputs: map[nexus.JobID]*lived[string]{},
 		pairs: map[nexus.JobID]*lived[string]{}, pickups: map[nexus.JobID]*lived[string]{}, tasks: map[string]bool{}, due: map[string]int64{}, leases: map[nexus.JobID]int64{},
-		slots: map[nexus.JobID]int64{}, line: map[nexus.JobID]int64{}, asking: map[nexus.JobID]int64{}, mode: nexus.BenchOpen}
+		slots: map[nexus.JobID]int64{}, line: map[nexus.JobID]int64{}, asking: map[nexus.JobID]int64{}, mode: nexus.BenchOpen,
+		builds: map[string]nexus.JobID{}, offers: map[string]nexus.SiteName{}}
 }
 
 func text(v any) string {
@@ -153,10 +157,13 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		}
 		return "", true
 	}
-	t, makes := r.tenants[sub.Site], sub.Kind == nexus.KindProvision || sub.Kind == nexus.KindAdopt
+	t, makes, builds := r.tenants[sub.Site], sub.Kind == nexus.KindProvision || sub.Kind == nexus.KindAdopt, sub.Kind == nexus.KindTemplate
 	from := map[nexus.Kind][]nexus.TenantState{nexus.KindTeardown: {nexus.TenantActive, nexus.TenantSuspended}, nexus.KindSuspend: {nexus.TenantActive},
 		nexus.KindRestore: {nexus.TenantSuspended}, nexus.KindRotateKey: {nexus.TenantActive}}[sub.Kind]
 	switch {
+	case builds && r.jobs[r.builds[sub.Build]] != nil:
+		return "conflict", false
+	case builds:
 	case makes && (t != nil || r.resting[sub.Site] != nil):
 		return "conflict", false
 	case !makes && t == nil:
@@ -164,6 +171,7 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 	}
 	other, state := r.supersedes(sub, t)
 	switch {
+	case builds:
 	case !makes && (t.job != "" && other == nil || !slices.Contains(from, state)):
 		return "conflict", false
 	case strings.HasPrefix(sub.IdempotencyKey, "purge:") && (t.state != nexus.TenantSuspended || other != nil && other.Kind != nexus.KindSuspend || sub.IdempotencyKey != purgeKey(sub.Site, t.purge-r.offset)):
@@ -186,10 +194,14 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		steps = append(steps, nexus.Step{Name: name, State: nexus.StepPending})
 	}
 	j.steps = text(steps)
-	if makes {
+	switch {
+	case builds:
+		t = &refTenant{} // nobody's
+		r.builds[sub.Build] = sub.ID
+	case makes:
 		t = &refTenant{state: nexus.TenantMaking, madeBy: sub.ID, created: r.now, email: sub.Spec.Email, plan: string(sub.Spec.Plan), site: string(sub.Site)}
 		r.tenants[sub.Site] = t
-	} else {
+	default:
 		if other != nil {
 			words := fmt.Sprintf("superseded by the %s %s", sub.Kind, sub.ID)
 			other.cancel, other.failure = true, text(nexus.Failure{Code: nexus.CodeCanceled, Message: "The job was " + words + ".",
@@ -254,104 +266,6 @@ func stateOr(t *refTenant) nexus.TenantState {
 
 func purgeKey(site nexus.SiteName, at int64) string { return fmt.Sprintf("purge:%s:%d", site, at) }
 
-// cleans tells whether a job is a clean-up or an operator's, which never waits behind signups.
-func (r *ref) cleans(id nexus.JobID) bool {
-	j := r.jobs[id]
-	return j.Kind != nexus.KindProvision || j.state == nexus.RollingBack || j.cancel || j.giveUp < r.now
-}
-
-// queue returns the waiters in their order.
-func (r *ref) queue() []nexus.JobID {
-	return slices.SortedFunc(maps.Keys(r.line), func(a, b nexus.JobID) int { return cmp.Or(cmp.Compare(r.line[a], r.line[b]), cmp.Compare(a, b)) })
-}
-
-// slot gives the job a slot of the bench, or adds it to the queue.
-func (r *ref) slot(j *refJob) bool {
-	maps.DeleteFunc(r.slots, func(_ nexus.JobID, until int64) bool { return until <= r.now })
-	_, has := r.slots[j.ID]
-	room := refSlots
-	switch {
-	case r.mode == nexus.BenchDrained, r.mode == nexus.BenchPaused && !r.cleans(j.ID):
-		room = 0
-	case r.cleans(j.ID):
-		room++
-	}
-	if !has && j.askedAt == 0 {
-		j.askedAt, j.asked = r.now, "main"
-	}
-	free := room - len(r.slots)
-	if has || free > 0 && (r.cleans(j.ID) || len(r.live(free, j.ID)) < free) {
-		r.slots[j.ID] = r.now + slotTime
-		if !has {
-			delete(r.line, j.ID)
-			delete(r.asking, j.ID)
-		}
-		return true
-	}
-	if _, stands := r.line[j.ID]; !stands {
-		r.line[j.ID] = j.askedAt
-	}
-	r.asking[j.ID] = r.now
-	return false
-}
-
-// live returns the first waiters, up to a limit or a job. A waiter that is due and has not
-// asked for 90 s loses its place.
-func (r *ref) live(limit int, till nexus.JobID) (ids []nexus.JobID) {
-	for _, id := range r.queue() {
-		switch {
-		case len(ids) == limit || id == till:
-			return ids
-		case max(r.asking[id], r.jobs[id].next)+90_000 < r.now:
-			delete(r.line, id)
-			delete(r.asking, id)
-		default:
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// rouse makes a waiting job due.
-func (r *ref) rouse(id nexus.JobID) {
-	if j := r.jobs[id]; j.taken == j.dispatch && j.lease == 0 && j.next != 0 {
-		j.next, r.asking[id] = 0, r.now
-		r.nudge(j, r.now)
-	}
-}
-
-// wake makes the waiters due that may now get a slot.
-func (r *ref) wake() {
-	for _, id := range r.live(max(1, refSlots-len(r.slots)), "") {
-		r.rouse(id)
-	}
-	for _, id := range r.queue() {
-		if r.cleans(id) {
-			r.rouse(id)
-		}
-	}
-}
-
-// tend makes the waiters due that may get a slot that expired.
-func (r *ref) tend() {
-	if len(r.line) == 0 {
-		return
-	}
-	maps.DeleteFunc(r.slots, func(_ nexus.JobID, until int64) bool { return until <= r.now })
-	if free := refSlots - len(r.slots); free > 0 && r.mode == nexus.BenchOpen {
-		for _, id := range r.live(free, "") {
-			r.rouse(id)
-		}
-	}
-}
-
-func (r *ref) leaveSlot(j *refJob) {
-	if _, had := r.slots[j.ID]; had {
-		delete(r.slots, j.ID)
-		r.wake()
-	}
-}
-
 // end ends or parks a job.
 func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, string)) {
 	j.state, j.lease, j.next, j.wait, j.note = state, 0, 0, "", ""
@@ -378,6 +292,10 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 // settle updates the tenant at the end of its job.
 func (r *ref) settle(j *refJob) {
 	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
+	if j.Kind == nexus.KindTemplate {
+		delete(r.builds, j.Build)
+		return
+	}
 	t.job = ""
 	if j.Kind != nexus.KindRotateKey {
 		t.stateGen = max(t.stateGen, j.submitted)

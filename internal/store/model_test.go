@@ -414,7 +414,7 @@ func (m *machine) play(t *rapid.T) {
 	actions := map[string]func(*rapid.T){
 		"submit": m.submit, "submit more": m.submit, "resend": m.resend, "purge": m.purge, "take": m.take, "take more": m.take, "take on": m.take,
 		"renew": m.renew, "revive": m.revive, "reserve": m.reserve, "reserve more": m.reserve, "checkpoint": m.checkpoint, "wait": m.wait, "give up": m.giveUp,
-		"finish": m.finish, "finish more": m.finish, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
+		"finish": m.finish, "finish more": m.finish, "build": m.build, "templates": m.templates, "divert": m.divert, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
 		"tick": m.tick, "tick more": m.tick, "tick on": m.tick, "lose": m.lose, "clock": m.clock, "clock more": m.clock, "": m.check,
 	}
 	t.Repeat(actions)

@@ -1,0 +1,227 @@
+package tasks_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+func newTemplateFixture(t *testing.T) *fixture {
+	f := newFixture(t, nexus.KindTemplate)
+	f.kit.Job.Site = nexus.TemplateName(nexus.TemplatePlain, job)
+	f.kit.Job.Spec = nexus.Spec{Template: nexus.TemplatePlain, Apps: []string{"erpnext", "nexus_core?"}}
+	f.kit.Input = ""
+	return f
+}
+
+// TestTemplate checks the whole process: a site in the room of templates, which the bench
+// lists and the registry offers at the end.
+func TestTemplate(t *testing.T) {
+	t.Parallel()
+	f := newTemplateFixture(t)
+	listed := []nexus.Template{{Name: "plain-1"}, {Name: "plain-2"}}
+	f.answer = func(op nexus.Op) (nexus.Result, error) {
+		if _, ok := op.Args.(nexus.Templates); ok {
+			return nexus.Result{Templates: listed}, nil
+		}
+		return nexus.Result{Changed: true}, nil
+	}
+	for _, name := range tasks.Steps(nexus.KindTemplate) {
+		if err := f.do(name); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if f.reserved != [2]string{"main", "nx9f3c3eb1bd439947eb762998"} || f.keys != nil {
+		t.Errorf("reserved %q, for the templates %q", f.reserved, f.keys)
+	}
+	f.wantArgs(
+		nexus.NewSite{}, // nobody gets the password of Administrator
+		nexus.InstallApp{App: "erpnext"},
+		nexus.InstallApp{App: "nexus_core", Optional: true},
+		nexus.Freeze{Spec: nexus.TemplatePlain, Apps: []string{"erpnext", "nexus_core?"}},
+		nexus.Templates{},
+	)
+	for _, op := range f.ops {
+		if op.Site != "plain-01234567" || op.Room != nexus.RoomTemplates || op.DB != f.reserved[1] || op.Owner != job || op.Gen != gen {
+			t.Errorf("%s in the envelope %+v", op.Args.Op(), op)
+		}
+	}
+	if diff := cmp.Diff(listed, f.offered); diff != "" || f.notes != nil {
+		t.Errorf("offered %s, noted %q", diff, f.notes)
+	}
+}
+
+// TestTemplateFails: a step of a template job returns the errors of bench and records.
+func TestTemplateFails(t *testing.T) {
+	t.Parallel()
+	away := &nexus.Error{Code: nexus.Unavailable, Op: "bench", Msg: "Away."}
+	for _, tc := range []struct {
+		name    string
+		step    nexus.StepName
+		fails   nexus.OpName
+		records error
+		ops     int
+	}{
+		{name: "site", step: "site", fails: nexus.OpNewSite, ops: 1},
+		{name: "freeze", step: "freeze", fails: nexus.OpFreeze, ops: 1},
+		{name: "the list", step: "freeze", fails: nexus.OpTemplates, ops: 2},
+		{name: "the offer", step: "freeze", records: away, ops: 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newTemplateFixture(t)
+			f.recordsFail = tc.records
+			f.answer = func(op nexus.Op) (nexus.Result, error) {
+				if op.Args.Op() == tc.fails {
+					return nexus.Result{}, away
+				}
+				return nexus.Result{}, nil
+			}
+			if err := f.do(tc.step); !errors.Is(err, away) || len(f.ops) != tc.ops {
+				t.Errorf("answered %v after %d operations", err, len(f.ops))
+			}
+		})
+	}
+}
+
+// TestTemplateUndo: what a template job made is first withdrawn and then dropped, in the
+// room of templates. Nothing is done if it made nothing.
+func TestTemplateUndo(t *testing.T) {
+	t.Parallel()
+	f := newTemplateFixture(t)
+	undo := func() {
+		t.Helper()
+		for _, name := range []nexus.StepName{"freeze", "site"} {
+			if err := f.step(name).Undo(t.Context(), &f.kit); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if undo(); f.withdrawn != "" || len(f.ops) > 0 {
+		t.Errorf("before it was reserved: withdrawn %q, %v", f.withdrawn, f.ops)
+	}
+	f.kit.Job.Bench, f.kit.Job.DB = "main", job.Database(install)
+	for range 2 { // it may run twice
+		f.ops, f.withdrawn = nil, ""
+		undo()
+		f.wantArgs(nexus.DropSite{})
+		if f.withdrawn != "plain-01234567" || f.ops[0].Room != nexus.RoomTemplates || f.ops[0].Owner != job {
+			t.Errorf("withdrawn %q, dropped %+v", f.withdrawn, f.ops[0])
+		}
+	}
+	f.recordsFail = errors.New("away")
+	if err := f.step("freeze").Undo(t.Context(), &f.kit); !errors.Is(err, f.recordsFail) {
+		t.Errorf("answered %v", err)
+	}
+}
+
+// TestTemplateKeys: only a provision asks for templates, for those with its apps.
+func TestTemplateKeys(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nexus.KindProvision)
+	if err := f.do("reserve"); err != nil || !slices.Equal(f.keys, []string{"plain erpnext nexus_core?"}) {
+		t.Errorf("asked for %q, %v", f.keys, err)
+	}
+}
+
+// TestClone: a site whose road is clone is a copy of its template. If it cannot be copied,
+// it is made by new-site in the same attempt, which is recorded first.
+func TestClone(t *testing.T) {
+	t.Parallel()
+	refused := func(code nexus.Code) error { return &nexus.Error{Code: code, Op: "bench", Msg: "It broke."} }
+	clone, long := nexus.Clone{Template: "plain-1", AdminPassword: "Admin-Pass-1"}, nexus.NewSite{AdminPassword: "Admin-Pass-1"}
+	for _, tc := range []struct {
+		name      string
+		tries     int // attempts that have ended
+		answer    nexus.Result
+		err       error
+		over      bool // the step's time is over
+		records   error
+		want      []nexus.Args
+		diverted  nexus.Road
+		withdrawn nexus.SiteName
+		note      string
+		code      nexus.Code
+	}{
+		{name: "copied", want: []nexus.Args{clone}, note: "Copied from the template plain-1."},
+		{name: "copied by the second attempt", tries: 1, want: []nexus.Args{clone}, note: "Copied from the template plain-1."},
+		{name: "the template cannot be used", answer: nexus.Result{Skipped: true, Note: "Its apps were upgraded."}, want: []nexus.Args{clone, long},
+			diverted: nexus.RoadNewSite, withdrawn: "plain-1", note: "The template plain-1 could not be copied, so this takes longer. Its apps were upgraded."},
+		{name: "the template cannot be used, and Redis is away", answer: nexus.Result{Skipped: true}, records: refused(nexus.Unavailable),
+			want: []nexus.Args{clone}, withdrawn: "plain-1", code: nexus.Unavailable},
+		{name: "the copy fails", err: refused(nexus.Internal), want: []nexus.Args{clone, long}, diverted: nexus.RoadNewSite,
+			note: "The template plain-1 could not be copied, so this takes longer. It broke."},
+		{name: "the copy fails, and Redis is away", err: refused(nexus.Internal), records: refused(nexus.Unavailable), want: []nexus.Args{clone},
+			diverted: nexus.RoadNewSite, code: nexus.Unavailable},
+		{name: "the copy takes too long", err: refused(nexus.Timeout), want: []nexus.Args{clone, long}, diverted: nexus.RoadNewSite,
+			note: "The template plain-1 could not be copied, so this takes longer. It broke."},
+		{name: "the step takes too long", err: refused(nexus.Timeout), over: true, want: []nexus.Args{clone}, code: nexus.Timeout},
+		{name: "the bench is away", err: refused(nexus.Unavailable), want: []nexus.Args{clone}, code: nexus.Unavailable},
+		{name: "a newer job", err: refused(nexus.Fenced), want: []nexus.Args{clone}, code: nexus.Fenced},
+		{name: "canceled", err: refused(nexus.CodeCanceled), want: []nexus.Args{clone}, code: nexus.CodeCanceled},
+		{name: "the third attempt", tries: 2, want: []nexus.Args{long}, diverted: nexus.RoadNewSite,
+			note: "The template plain-1 could not be copied, so this takes longer. Copying a template failed before."},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, nexus.KindProvision)
+			f.kit.Job.Road, f.kit.Job.Template, f.recordsFail = nexus.RoadClone, "plain-1", tc.records
+			f.kit.Job.Steps = []nexus.Step{{Name: "reserve"}, {Name: "site", Attempts: tc.tries}}
+			f.answer = func(op nexus.Op) (nexus.Result, error) {
+				if _, ok := op.Args.(nexus.Clone); ok {
+					return tc.answer, tc.err
+				}
+				if f.diverted == "" {
+					t.Errorf("%s before the detour is recorded", op.Args.Op())
+				}
+				return nexus.Result{Changed: true}, nil
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			if tc.over {
+				stop()
+			}
+			err := f.step("site").Do(ctx, &f.kit)
+			if nexus.CodeOf(err) != tc.code {
+				t.Errorf("answered %v, want %q", err, tc.code)
+			}
+			f.wantArgs(tc.want...)
+			for i, op := range f.ops { // the copy has a short time, the rest of the step's is the other road's
+				if _, short := op.Args.(nexus.Clone); f.limits[i] != short || op.Room != "" {
+					t.Errorf("%s with a deadline of its own: %t, in the room %q", op.Args.Op(), f.limits[i], op.Room)
+				}
+			}
+			if f.diverted != tc.diverted || f.withdrawn != tc.withdrawn {
+				t.Errorf("diverted to %q, withdrawn %q", f.diverted, f.withdrawn)
+			}
+			last := ""
+			if len(f.notes) > 0 {
+				last = f.notes[len(f.notes)-1]
+			}
+			if last != tc.note && tc.code == "" || strings.Contains(last, "  ") || last != strings.TrimSpace(last) {
+				t.Errorf("noted %q", f.notes)
+			}
+		})
+	}
+}
+
+// TestAppsOfAClone: the apps of a copy are not installed again; after a detour they are.
+func TestAppsOfAClone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nexus.KindProvision)
+	f.kit.Job.Road = nexus.RoadClone
+	if err := f.do("apps"); err != nil || len(f.ops) > 0 || len(f.notes) != 1 {
+		t.Errorf("%v, asked %v, noted %q", err, f.ops, f.notes)
+	}
+	f.kit.Job.Road = nexus.RoadNewSite
+	if err := f.do("apps"); err != nil || len(f.ops) != 2 {
+		t.Errorf("after a detour: %v, asked %v", err, f.ops)
+	}
+}
