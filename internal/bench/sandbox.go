@@ -50,17 +50,20 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	if o.Apps == nil {
 		o.Apps = map[string]string{"frappe": "15.72.4", "erpnext": "15.71.1", "hrms": "15.40.0"}
 	}
-	s := &Sandbox{o: o, folder: folder{o.Dir}, verify: newVerifier(o.VerifyAddr), lists: sync.OnceValues(knows)}
+	s := &Sandbox{o: o, folder: newFolder(o.Dir), verify: newVerifier(o.VerifyAddr), lists: sync.OnceValues(knows)}
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
 		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
+		nexus.OpFreeze: (*Sandbox).freeze,
 	}
 	return s, s.folder.make()
 }
 
 // Run does one operation; see nexus.Bench.
 func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
-	name := op.Args.Op()
+	if err := admit(op); err != nil {
+		return nexus.Result{}, err
+	}
 	if err := s.faults(ctx, op, s.o.Before); err != nil {
 		return nexus.Result{}, err
 	}
@@ -79,8 +82,12 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 		err = s.fenced(op, func(*siteState) error { return nil })
 	case nexus.NewSite:
 		result, err = s.newSite(ctx, op)
+	case nexus.Clone:
+		result, err = s.clone(ctx, op, args)
 	case nexus.DropSite:
 		result, err = s.dropSite(ctx, op)
+	case nexus.Templates:
+		result, err = s.templates()
 	case nexus.Register:
 		result, err = s.register(op)
 	case nexus.Adopt:
@@ -90,9 +97,9 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	case nexus.Verify:
 		result, err = s.verify.run(ctx, op.Site, args)
 	default:
-		work := s.changes[name]
+		work := s.changes[args.Op()]
 		if work == nil {
-			return nexus.Result{}, fail(nexus.Invalid, name, "The sandbox does not know this operation.")
+			return nexus.Result{}, fail(nexus.Invalid, args.Op(), "The sandbox does not know this operation.")
 		}
 		result, err = s.change(ctx, op, work)
 	}
@@ -109,8 +116,9 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 	if err := implausible(op); err != nil {
 		return err
 	}
-	return s.folder.locked(op.Site, func() error {
-		seen, length, err := s.folder.gen(op.DB)
+	room := s.folder.room(op.Room)
+	return room.locked(op.Site, func() error {
+		seen, length, err := room.gen(op.DB)
 		if err != nil {
 			return err
 		}
@@ -118,7 +126,7 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 			return &nexus.Error{Code: nexus.Fenced, Op: "sandbox." + string(op.Args.Op()), Seen: seen,
 				Msg: "A newer run works on this site.", Err: fmt.Errorf("gen %d below %d", op.Gen, seen)}
 		}
-		site, err := s.folder.site(op.Site)
+		site, err := room.site(op.Site)
 		if err != nil {
 			return err
 		}
@@ -128,7 +136,7 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 			}
 		}
 		if op.Gen > seen {
-			if err := s.folder.setGen(op.DB, op.Gen, length); err != nil {
+			if err := room.setGen(op.DB, op.Gen, length); err != nil {
 				return err
 			}
 		}
@@ -138,10 +146,14 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 
 // delay is the time that an operation takes.
 func (s *Sandbox) delay(op nexus.Op) time.Duration {
-	if op.Args.Op() == nexus.OpNewSite && local(op.Email) == "slow-site" {
-		return s.o.Delay + 5*time.Second
+	delay := s.o.Delay
+	if op.Args.Op() == nexus.OpClone {
+		delay /= cloneSpeed
 	}
-	return s.o.Delay
+	if faultOp(op) == nexus.OpNewSite && local(op.Email) == "slow-site" {
+		delay += 5 * time.Second
+	}
+	return delay
 }
 
 // pause waits for the time that an operation takes.
@@ -183,7 +195,7 @@ func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result 
 		if err != nil || !result.Changed {
 			return err
 		}
-		return s.folder.saveSite(site)
+		return s.folder.room(op.Room).saveSite(site)
 	})
 	return result, err
 }
@@ -199,18 +211,25 @@ func own(op nexus.Op, site *siteState) error {
 	return nil
 }
 
-func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
+func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	return s.makeSite(ctx, op, []string{"frappe"}, "")
+}
+
+// makeSite makes a site with these apps, unless it is there. Skip says why it cannot be
+// made; empty: it can.
+func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, apps []string, skip string) (result nexus.Result, err error) {
+	room := s.folder.room(op.Room)
 	made := func(*siteState) error {
 		site := &siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install, Made: true,
-			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: []string{"frappe"}}
-		if err := s.folder.saveSite(site); err != nil {
+			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: apps}
+		if err := room.saveSite(site); err != nil {
 			return err
 		}
-		return s.folder.removeIntent(op.Site)
+		return room.removeIntent(op.Site)
 	}
 	atOnce := s.delay(op) <= 0 // nothing comes between the two halves
 	begun := func(site *siteState) error {
-		intent, err := s.folder.intent(op.Site)
+		intent, err := room.intent(op.Site)
 		if err != nil {
 			return err
 		}
@@ -220,16 +239,20 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (result nexus.Result
 		if site != nil && site.Made {
 			// Made by a former attempt, which may have been killed before it removed the
 			// intent; a half-made site is simply made again.
-			return s.folder.removeIntent(op.Site)
+			return room.removeIntent(op.Site)
+		}
+		if skip != "" {
+			result.Skipped, result.Note = true, skip
+			return nil
 		}
 		result.Changed = true
 		if atOnce {
 			return made(site)
 		}
-		if err := s.folder.saveIntent(nexus.Intent{Site: op.Site, Job: op.Owner, DB: op.DB}); err != nil {
+		if err := room.saveIntent(nexus.Intent{Site: op.Site, Job: op.Owner, DB: op.DB}); err != nil {
 			return err
 		}
-		return s.folder.saveSite(&siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install})
+		return room.saveSite(&siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install})
 	}
 	if err := s.fenced(op, begun); err != nil || !result.Changed || atOnce {
 		return result, err
@@ -248,17 +271,18 @@ func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Resul
 	if err := s.pause(ctx, op); err != nil {
 		return result, err
 	}
+	room := s.folder.room(op.Room)
 	return result, s.fenced(op, func(site *siteState) error {
 		if site == nil || site.Job == op.Owner {
 			result.Changed = site != nil
-			if err := s.folder.removeSite(op.Site); err != nil {
+			if err := room.removeSite(op.Site); err != nil {
 				return err
 			}
 		}
-		intent, err := s.folder.intent(op.Site)
+		intent, err := room.intent(op.Site)
 		if err == nil && (intent == nil || intent.Job == op.Owner) {
 			result.Changed = result.Changed || intent != nil
-			err = s.folder.removeIntent(op.Site)
+			err = room.removeIntent(op.Site)
 		}
 		return err
 	})
@@ -273,6 +297,8 @@ func (s *Sandbox) installApp(op nexus.Op, site *siteState) (nexus.Result, error)
 		return nexus.Result{}, fail(nexus.NotFound, op.Args.Op(), "The app %s is not on this bench.", args.App)
 	case slices.Contains(site.Apps, args.App):
 		return nexus.Result{}, nil
+	case site.Frozen != nil: // new sites are to be what was frozen
+		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The template %s is frozen; build another one that has the app %s.", op.Site, args.App)
 	}
 	site.Apps = append(site.Apps, args.App)
 	return nexus.Result{Changed: true}, nil

@@ -52,7 +52,7 @@ func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) e
 	if local(op.Email) == "stuck-undo" && op.Args.Op() == nexus.OpDropSite {
 		f = stuckUndo
 	}
-	if !ok || f.op != op.Args.Op() {
+	if !ok || f.op != faultOp(op) {
 		return nil
 	}
 	if over, err := s.spent(op, f); over || err != nil {
@@ -66,6 +66,15 @@ func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) e
 		err.Wait = nexus.WaitBench
 	}
 	return err
+}
+
+// faultOp returns the operation whose faults an operation has. Clone has those of NewSite,
+// since people who ask for a site that fails do not choose how it is made.
+func faultOp(op nexus.Op) nexus.OpName {
+	if op.Args.Op() == nexus.OpClone {
+		return nexus.OpNewSite
+	}
+	return op.Args.Op()
 }
 
 // spent counts a fault that happens only a few times, and reports whether it is over.

@@ -36,6 +36,7 @@ type siteState struct {
 	Plan    nexus.ApplyPlan
 	Adopted bool     `json:",omitempty"` // made by other means
 	Kept    *keptKey `json:",omitempty"`
+	Frozen  *frozen  `json:",omitempty"` // of a template; nil: it is not frozen
 }
 
 // userState is the admin user, with digests of password, key and secret.
@@ -75,12 +76,30 @@ func (s *siteState) info() nexus.SiteInfo {
 	return info
 }
 
+// database is the site's entry in the register.
+func (s *siteState) database(kind string) nexus.DatabaseInfo {
+	return nexus.DatabaseInfo{Name: s.DB, Job: s.Job, Exists: true, Users: 1, Comment: "nexus job=" + string(s.Job), Adopted: s.Adopted, Kind: kind}
+}
+
 // folder is the sandbox's state on disk: a small file for each object, replaced by
 // rename, and a lock for each site. Nothing is synced to disk: a sandbox is disposable.
-type folder struct{ root string }
+type folder struct {
+	root   string
+	fences string // one folder for all rooms, since a database has one fence
+}
+
+func newFolder(root string) folder { return folder{root, filepath.Join(root, "fence")} }
+
+// room returns the folder of the sites in a room, which is below the one of served sites.
+func (f folder) room(name nexus.Room) folder {
+	if name == "" {
+		return f
+	}
+	return folder{f.path(string(name)), f.fences}
+}
 
 func (f folder) make() error {
-	for _, name := range []string{"sites", "documents", "intent", "fence", "locks", "faults"} {
+	for _, name := range []string{"sites", "documents", "intent", "fence", "locks", "faults", "templates/sites", "templates/intent", "templates/locks"} {
 		if err := os.MkdirAll(filepath.Join(f.root, name), 0o700); err != nil {
 			return err
 		}
@@ -139,11 +158,13 @@ func (f folder) install() (nexus.InstallID, error) {
 
 func (f folder) setInstall(id nexus.InstallID) error { return write(f.path("install"), id) }
 
+func (f folder) fence(db string) string { return f.fences + "/" + db }
+
 // gen returns the highest fencing token seen for a database, and its length in the file.
 // It is kept when the database is dropped, so that a late operation is still refused.
 func (f folder) gen(db string) (seen nexus.Gen, length int, err error) {
 	var buf [32]byte
-	text, err := readFile(f.path("fence", db), buf[:])
+	text, err := readFile(f.fence(db), buf[:])
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 { // killed before it wrote
 		return 0, 0, nil
 	}
@@ -160,7 +181,7 @@ func (f folder) gen(db string) (seen nexus.Gen, length int, err error) {
 // setGen writes a higher token. A kill does not tear one short write, so it goes over the
 // former token. A longer text, which is no token of Nexus', is replaced as a whole.
 func (f folder) setGen(db string, gen nexus.Gen, length int) error {
-	path, text := f.path("fence", db), strconv.AppendInt(nil, int64(gen), 10)
+	path, text := f.fence(db), strconv.AppendInt(nil, int64(gen), 10)
 	if len(text) < length {
 		return replace(path, text)
 	}
@@ -208,8 +229,8 @@ func write(path string, value any) error {
 }
 
 func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
-	info := nexus.SiteInfo{Site: op.Site}
-	site, err := s.folder.site(op.Site)
+	info, room := nexus.SiteInfo{Site: op.Site}, s.folder.room(op.Room)
+	site, err := room.site(op.Site)
 	if err != nil {
 		return nexus.Result{}, err
 	}
@@ -220,7 +241,7 @@ func (s *Sandbox) inspect(op nexus.Op) (nexus.Result, error) {
 		}
 		return nexus.Result{Site: &info}, nil
 	}
-	intent, err := s.folder.intent(op.Site)
+	intent, err := room.intent(op.Site)
 	if intent != nil {
 		info.Job = intent.Job
 	}
@@ -245,8 +266,16 @@ func (s *Sandbox) inventory(args nexus.Inventory) (nexus.Result, error) {
 			out.Sites = append(out.Sites, site.info())
 		}
 		if site != nil && site.Job != "" && site.Install == s.o.Install {
-			out.Databases = append(out.Databases, nexus.DatabaseInfo{Name: site.DB, Job: site.Job, Exists: true, Users: 1,
-				Comment: "nexus job=" + string(site.Job), Adopted: site.Adopted})
+			out.Databases = append(out.Databases, site.database(""))
+		}
+	}
+	templates, err := s.templateSites()
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	for _, site := range templates {
+		if site.Install == s.o.Install {
+			out.Databases = append(out.Databases, site.database("template"))
 		}
 	}
 	intents, err := s.folder.list("intent")

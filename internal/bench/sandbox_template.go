@@ -1,0 +1,144 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+// templateVersion is the version of the sandbox's templates. Sites are copied only from
+// templates of this version.
+const templateVersion = 1
+
+// cloneSpeed is how many times faster a copy is than other operations.
+const cloneSpeed = 20
+
+// frozen is what Freeze keeps with a template.
+type frozen struct {
+	Spec    nexus.TemplateSpec
+	Apps    []string // as asked for
+	MadeAt  time.Time
+	Version int
+	Bench   []string // the apps that the bench had; see fingerprint
+}
+
+// admit refuses an operation in a room where it is not done. The list for templates is of
+// operations that may pass, so a new one is refused until it is added.
+func admit(op nexus.Op) error {
+	name := op.Args.Op()
+	switch op.Room {
+	case "":
+		if name == nexus.OpFreeze {
+			return fail(nexus.Invalid, name, "The site %s was not made as a template, so it cannot become one.", op.Site)
+		}
+		return nil
+	case nexus.RoomTemplates:
+		switch op.Args.(type) {
+		case nexus.NewSite, nexus.InstallApp, nexus.Freeze, nexus.DropSite, nexus.Inspect, nexus.Stop, nexus.Templates, nexus.Hello, nexus.Inventory:
+			return nil
+		}
+		return fail(nexus.Invalid, name, "This cannot be done with the template %s.", op.Site)
+	}
+	return fail(nexus.Invalid, name, "The sandbox has no place for sites that is named %s.", op.Room)
+}
+
+// fingerprint lists the bench's apps with their versions, sorted.
+func (s *Sandbox) fingerprint() (apps []string) {
+	for _, name := range slices.Sorted(maps.Keys(s.o.Apps)) {
+		apps = append(apps, name+" "+s.o.Apps[name])
+	}
+	return apps
+}
+
+// freeze makes a template of a complete site.
+func (s *Sandbox) freeze(op nexus.Op, site *siteState) (nexus.Result, error) {
+	args, _ := op.Args.(nexus.Freeze)
+	switch {
+	case site.Frozen != nil:
+		return nexus.Result{}, nil
+	case site.User != nil:
+		return nexus.Result{}, &nexus.Error{Code: nexus.Internal, Op: "bench." + string(args.Op()),
+			Msg: "The template is not clean, so no site is copied from it.", Err: errors.New("the site has a user")}
+	}
+	site.Frozen = &frozen{Spec: args.Spec, Apps: args.Apps, MadeAt: time.Now().UTC().Truncate(time.Millisecond), Version: templateVersion, Bench: s.fingerprint()}
+	return nexus.Result{Changed: true}, nil
+}
+
+// clone makes a site with the apps of a template. They are read before the site's lock is
+// taken: a template that is dropped meanwhile has been copied already.
+func (s *Sandbox) clone(ctx context.Context, op nexus.Op, args nexus.Clone) (nexus.Result, error) {
+	template, err := s.folder.room(nexus.RoomTemplates).site(args.Template)
+	if err != nil {
+		return nexus.Result{}, err
+	}
+	if template == nil || template.Frozen == nil {
+		return s.makeSite(ctx, op, nil, fmt.Sprintf("There is no template %s on this bench.", args.Template))
+	}
+	return s.makeSite(ctx, op, template.Apps, s.problem(template))
+}
+
+// problem says why no site is copied from a template; empty: sites are.
+func (s *Sandbox) problem(template *siteState) string {
+	switch {
+	case template.Frozen == nil:
+		return "It is not finished."
+	case template.Frozen.Version != templateVersion:
+		return fmt.Sprintf("The template %s was made by another version of Nexus.", template.Site)
+	case !slices.Equal(template.Frozen.Bench, s.fingerprint()):
+		return fmt.Sprintf("The bench's apps have changed since the template %s was made.", template.Site)
+	}
+	return ""
+}
+
+// templates lists what is in the room of templates.
+func (s *Sandbox) templates() (nexus.Result, error) {
+	var out []nexus.Template
+	sites, err := s.templateSites()
+	for _, site := range sites {
+		template := nexus.Template{Name: site.Site, DB: site.DB, Job: site.Job, MadeAt: site.MadeAt, Problem: s.problem(site)}
+		if f := site.Frozen; f != nil {
+			template.Spec, template.Apps, template.MadeAt, template.Version = f.Spec, f.Apps, f.MadeAt, f.Version
+		}
+		out = append(out, template)
+	}
+	return nexus.Result{Templates: out}, err
+}
+
+// templateSites returns the sites in the room of templates, and those of which there is
+// only the intent.
+func (s *Sandbox) templateSites() (sites []*siteState, err error) {
+	room := s.folder.room(nexus.RoomTemplates)
+	made, err := room.list("sites")
+	if err != nil {
+		return nil, err
+	}
+	begun, err := room.list("intent")
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Concat(made, begun)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		site, err := room.site(nexus.SiteName(name))
+		if err != nil {
+			return nil, err
+		}
+		if site == nil {
+			intent, err := room.intent(nexus.SiteName(name))
+			if err != nil {
+				return nil, err
+			}
+			if intent == nil { // dropped since it was listed
+				continue
+			}
+			site = &siteState{Site: intent.Site, DB: intent.DB, Job: intent.Job}
+		}
+		sites = append(sites, site)
+	}
+	return sites, nil
+}
