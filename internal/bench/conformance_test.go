@@ -51,6 +51,7 @@ type target struct {
 type tenant struct {
 	*target
 	site  nexus.SiteName
+	room  nexus.Room // of a template; empty: a site that is served
 	owner nexus.JobID
 	gen   nexus.Gen
 	pair  nexus.IssueKey
@@ -73,7 +74,7 @@ func (n *tenant) op(args nexus.Args) nexus.Op {
 	if since == 0 {
 		since = n.gen
 	}
-	return nexus.Op{Site: n.site, DB: db, Owner: n.owner, Gen: n.gen, Submitted: since, Email: n.email, Args: args}
+	return nexus.Op{Site: n.site, Room: n.room, DB: db, Owner: n.owner, Gen: n.gen, Submitted: since, Email: n.email, Args: args}
 }
 
 func (n *tenant) run(t *testing.T, args nexus.Args) nexus.Result {
@@ -152,6 +153,7 @@ func conformance(t *testing.T, g *target) {
 	t.Run("somebody else's site", func(t *testing.T) { testForeign(t, g.tenant("theirs")) })
 	t.Run("adopted", func(t *testing.T) { testAdopt(t, g.tenant("adopted")) })
 	t.Run("given back with its keys", func(t *testing.T) { testGivenBack(t, g.tenant("back")) })
+	t.Run("templates", func(t *testing.T) { testTemplates(t, g, one) })
 	t.Run("dropped", func(t *testing.T) { testDrop(t, one) })
 	t.Run("never made", func(t *testing.T) { testDrop(t, g.tenant("never")) })
 }
@@ -297,7 +299,7 @@ func testOutdated(t *testing.T, n *tenant) {
 	first.run(t, nexus.Mark{State: nexus.TenantSuspended})
 	second.run(t, nexus.Mark{State: nexus.TenantActive})
 	first.gen = second.gen + 1
-	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.Mark{State: nexus.TenantSuspended}, nexus.Mark{State: nexus.TenantActive}, n.pair, nexus.Disown{}, nexus.DropSite{}} {
+	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.Clone{Template: "ct-none"}, nexus.Mark{State: nexus.TenantSuspended}, nexus.Mark{State: nexus.TenantActive}, n.pair, nexus.Disown{}, nexus.DropSite{}} {
 		if _, err := first.try(t, args); nexus.CodeOf(err) != nexus.Conflict || !nexus.IsOutdated(err) {
 			t.Errorf("%s: %v", args.Op(), err)
 		}
