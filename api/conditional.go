@@ -41,7 +41,7 @@ func joined(next echo.HandlerFunc) echo.HandlerFunc {
 // compressed compresses large answers: lists, the contract and the page. It does not
 // compress answers with secrets, nor streams, which must be sent at once.
 func compressed() echo.MiddlewareFunc {
-	big := []string{"/jobs", "/tenants", "/benches", "/openapi.yaml", "/choices", "/", "/ui/*"}
+	big := []string{"/jobs", "/tenants", "/benches", "/templates", "/openapi.yaml", "/choices", "/", "/ui/*"}
 	return middleware.GzipWithConfig(middleware.GzipConfig{MinLength: 1400, Skipper: func(c echo.Context) bool {
 		return c.Request().Method != http.MethodGet || !slices.Contains(big, c.Path()) || !takesGzip(c.Request().Header.Get("Accept-Encoding"))
 	}})

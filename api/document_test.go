@@ -171,7 +171,7 @@ func TestWords(t *testing.T) {
 			}
 		}
 	}
-	if recorded != 8 {
+	if recorded != 9 {
 		t.Errorf("%d calls answer 202", recorded)
 	}
 }

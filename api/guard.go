@@ -39,6 +39,8 @@ func routes() map[string]rule {
 		"POST /tenants/:site/adopt":   {scope: ScopeOperate},
 		"GET /benches":                {scope: ScopeRead},
 		"POST /benches/:name/:verb":   {scope: ScopeOperate},
+		"GET /templates":              {scope: ScopeRead},
+		"POST /templates":             {scope: ScopeOperate},
 	}
 }
 

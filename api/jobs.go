@@ -194,7 +194,7 @@ func (s *Server) ResumeJob(c echo.Context, id gen.JobID) error {
 	return s.recorded(c, job, true)
 }
 
-// job converts a job. Only operators see its actor.
+// job converts a job. Only operators see its actor, and how its site is made.
 func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 	out := gen.Job{Id: string(j.ID), Kind: gen.Kind(j.Kind), Site: string(j.Site), Url: s.url(j.Site), State: gen.State(j.State),
 		Steps: make([]gen.Step, len(j.Steps)), GiveUpAt: j.GiveUpAt, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt,
@@ -203,8 +203,11 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 		out.Steps[i] = gen.Step{Name: string(step.Name), State: gen.StepState(step.State), Attempts: step.Attempts,
 			StartedAt: millis(step.StartedAt), EndedAt: millis(step.EndedAt), Note: optional(step.Note), Percent: optional(step.Percent)}
 	}
+	if j.Kind == nexus.KindTemplate { // no request reaches a template
+		out.Url = ""
+	}
 	if operator {
-		out.Actor = optional(j.Actor)
+		out.Actor, out.Road, out.Template = optional(j.Actor), optional(string(j.Road)), optional(string(j.Template))
 	} else {
 		out.Site = s.shownSite(j.Site)
 	}

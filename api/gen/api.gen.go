@@ -56,28 +56,31 @@ func (e HealthStatus) Valid() bool {
 
 // Defines values for Kind.
 const (
-	Adopt     Kind = "adopt"
-	Provision Kind = "provision"
-	Restore   Kind = "restore"
-	RotateKey Kind = "rotate_key"
-	Suspend   Kind = "suspend"
-	Teardown  Kind = "teardown"
+	KindAdopt     Kind = "adopt"
+	KindProvision Kind = "provision"
+	KindRestore   Kind = "restore"
+	KindRotateKey Kind = "rotate_key"
+	KindSuspend   Kind = "suspend"
+	KindTeardown  Kind = "teardown"
+	KindTemplate  Kind = "template"
 )
 
 // Valid indicates whether the value is a known member of the Kind enum.
 func (e Kind) Valid() bool {
 	switch e {
-	case Adopt:
+	case KindAdopt:
 		return true
-	case Provision:
+	case KindProvision:
 		return true
-	case Restore:
+	case KindRestore:
 		return true
-	case RotateKey:
+	case KindRotateKey:
 		return true
-	case Suspend:
+	case KindSuspend:
 		return true
-	case Teardown:
+	case KindTeardown:
+		return true
+	case KindTemplate:
 		return true
 	default:
 		return false
@@ -279,15 +282,23 @@ type Accepted struct {
 	Kind      *Kind  `json:"kind,omitempty"`
 	NextAt    *Time  `json:"nextAt,omitempty"`
 
-	// Site The name of the site, which is the host of its URL.
+	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+	Road *Road `json:"road,omitempty"`
+
+	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
 	Site  SiteName `json:"site"`
 	State *State   `json:"state,omitempty"`
 
 	// StatusUrl A path on this server.
 	StatusUrl Path    `json:"statusUrl"`
 	Steps     *[]Step `json:"steps,omitempty"`
-	UpdatedAt *Time   `json:"updatedAt,omitempty"`
-	Url       URL     `json:"url"`
+
+	// Template The name of a template.
+	Template  *TemplateName `json:"template,omitempty"`
+	UpdatedAt *Time         `json:"updatedAt,omitempty"`
+
+	// Url The address of the site; empty for a template job, since a template has none.
+	Url SiteURL `json:"url"`
 
 	// WaitingFor What a waiting job waits for.
 	WaitingFor *Wait `json:"waitingFor,omitempty"`
@@ -380,7 +391,7 @@ type Credentials struct {
 	ApiKey    string `json:"apiKey"`
 	ApiSecret string `json:"apiSecret"`
 
-	// Site The name of the site, which is the host of its URL.
+	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
 	Site SiteName `json:"site"`
 	Url  URL      `json:"url"`
 }
@@ -433,7 +444,7 @@ type Health struct {
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
 
-// Job A job. `nextAt` is when a waiting job continues by itself; `giveUpAt` is when the job is rolled back if it is not over. `error` says why the job failed or was canceled.
+// Job A job. `nextAt` is when a waiting job continues by itself; `giveUpAt` is when the job is rolled back if it is not over. `error` says why the job failed or was canceled. A job of the kind template has the template's name as `site`; any other whose `road` is clone has the name of its source as `template`.
 type Job struct {
 	// Actor Who made the request: the name of a token, or words such as signup, purge, or the holder of the claim token. Only operators see it.
 	Actor *Actor `json:"actor,omitempty"`
@@ -447,12 +458,20 @@ type Job struct {
 	Kind        Kind      `json:"kind"`
 	NextAt      *Time     `json:"nextAt,omitempty"`
 
-	// Site The name of the site, which is the host of its URL.
-	Site      SiteName `json:"site"`
-	State     State    `json:"state"`
-	Steps     []Step   `json:"steps"`
-	UpdatedAt Time     `json:"updatedAt"`
-	Url       URL      `json:"url"`
+	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+	Road *Road `json:"road,omitempty"`
+
+	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
+	Site  SiteName `json:"site"`
+	State State    `json:"state"`
+	Steps []Step   `json:"steps"`
+
+	// Template The name of a template.
+	Template  *TemplateName `json:"template,omitempty"`
+	UpdatedAt Time          `json:"updatedAt"`
+
+	// Url The address of the site; empty for a template job, since a template has none.
+	Url SiteURL `json:"url"`
 
 	// WaitingFor What a waiting job waits for.
 	WaitingFor *Wait `json:"waitingFor,omitempty"`
@@ -540,6 +559,9 @@ type Reason string
 // RequestID defines model for RequestID.
 type RequestID = string
 
+// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+type Road = string
+
 // Sentence A text for people; programs must not depend on it.
 type Sentence = string
 
@@ -582,8 +604,11 @@ type SignupRequest struct {
 	Timezone *WishedTimeZone `json:"timezone,omitempty"`
 }
 
-// SiteName The name of the site, which is the host of its URL.
+// SiteName The name of the site, which is the host of its URL. Of a template job it is the name of the template.
 type SiteName = string
+
+// SiteURL The address of the site; empty for a template job, since a template has none.
+type SiteURL = string
 
 // State defines model for State.
 type State string
@@ -626,6 +651,45 @@ type Subdomain struct {
 	Suggestion *string `json:"suggestion,omitempty"`
 }
 
+// Template A frozen site that new sites are copied from.
+type Template struct {
+	// Apps The apps; one with a trailing ? is left out if the bench lacks it.
+	Apps  []string `json:"apps"`
+	Bench string   `json:"bench"`
+
+	// Job The job that made it.
+	Job string `json:"job"`
+
+	// MadeAt When it was frozen.
+	MadeAt *time.Time `json:"madeAt,omitempty"`
+
+	// Name The name of a template.
+	Name TemplateName `json:"name"`
+
+	// Offered New sites are copied from it.
+	Offered bool `json:"offered"`
+
+	// Problem Why no site is copied from it.
+	Problem *string `json:"problem,omitempty"`
+
+	// Template What sites it is for; empty while it is built.
+	Template string `json:"template"`
+}
+
+// TemplateList defines model for TemplateList.
+type TemplateList struct {
+	Templates []Template `json:"templates"`
+}
+
+// TemplateName The name of a template.
+type TemplateName = string
+
+// TemplateRequest defines model for TemplateRequest.
+type TemplateRequest struct {
+	// Template What sites the template is for. `plain`: with the apps, and no company; it is the default.
+	Template *WishedTemplate `json:"template,omitempty"`
+}
+
 // Tenant defines model for Tenant.
 type Tenant struct {
 	Bench     string `json:"bench"`
@@ -636,10 +700,16 @@ type Tenant struct {
 	Plan      string `json:"plan"`
 	PurgeAt   *Time  `json:"purgeAt,omitempty"`
 
-	// Site The name of the site, which is the host of its URL.
+	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+	Road *Road `json:"road,omitempty"`
+
+	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
 	Site  SiteName    `json:"site"`
 	State TenantState `json:"state"`
-	Url   URL         `json:"url"`
+
+	// Template The name of a template.
+	Template *TemplateName `json:"template,omitempty"`
+	Url      URL           `json:"url"`
 }
 
 // TenantList defines model for TenantList.
@@ -713,6 +783,9 @@ type WishedCurrency = string
 // Example: de
 type WishedLanguage = string
 
+// WishedTemplate What sites the template is for. `plain`: with the apps, and no company; it is the default.
+type WishedTemplate = string
+
 // WishedTimeZone A time zone of /choices; left out: the operator's default.
 //
 // Example: Europe/Berlin
@@ -729,6 +802,9 @@ type Limit = int
 
 // Site defines model for Site.
 type Site = string
+
+// BuildRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
+type BuildRecorded = Accepted
 
 // CancelRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type CancelRecorded = Accepted
@@ -780,6 +856,9 @@ type ResumeRecorded = Accepted
 
 // SignupRecorded The answer to a recorded job. Answers with a claim token leave out the fields of the job itself; these are at `statusUrl`.
 type SignupRecorded = Accepted
+
+// TemplateBusy defines model for TemplateBusy.
+type TemplateBusy = Problem
 
 // TenantBusy defines model for TenantBusy.
 type TenantBusy = Problem
@@ -841,6 +920,12 @@ type SignupParams struct {
 	Prefer *string `json:"Prefer,omitempty"`
 }
 
+// BuildTemplateParams defines parameters for BuildTemplate.
+type BuildTemplateParams struct {
+	// IdempotencyKey 1–128 printable ASCII characters without spaces. A repeated request with the same key returns the job of the first one and records no second job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListTenantsParams defines parameters for ListTenants.
 type ListTenantsParams struct {
 	State *TenantState `form:"state,omitempty" json:"state,omitempty"`
@@ -890,6 +975,9 @@ type RestoreTenantParams struct {
 
 // SignupJSONRequestBody defines body for Signup for application/json ContentType.
 type SignupJSONRequestBody = SignupRequest
+
+// BuildTemplateJSONRequestBody defines body for BuildTemplate for application/json ContentType.
+type BuildTemplateJSONRequestBody = TemplateRequest
 
 // CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
 type CreateTenantJSONRequestBody = TenantRequest
@@ -944,6 +1032,12 @@ type ServerInterface interface {
 	// Subdomain Check whether a site address is free
 	// (GET /subdomains/{name})
 	Subdomain(ctx echo.Context, name string) error
+	// ListTemplates List the templates that new sites are copied from, newest first
+	// (GET /templates)
+	ListTemplates(ctx echo.Context) error
+	// BuildTemplate Build a template
+	// (POST /templates)
+	BuildTemplate(ctx echo.Context, params BuildTemplateParams) error
 	// ListTenants List tenants, ordered by name
 	// (GET /tenants)
 	ListTenants(ctx echo.Context, params ListTenantsParams) error
@@ -1297,6 +1391,44 @@ func (w *ServerInterfaceWrapper) Subdomain(ctx echo.Context) error {
 	return err
 }
 
+// ListTemplates converts echo context to params.
+func (w *ServerInterfaceWrapper) ListTemplates(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListTemplates(ctx)
+	return err
+}
+
+// BuildTemplate converts echo context to params.
+func (w *ServerInterfaceWrapper) BuildTemplate(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params BuildTemplateParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.BuildTemplate(ctx, params)
+	return err
+}
+
 // ListTenants converts echo context to params.
 func (w *ServerInterfaceWrapper) ListTenants(ctx echo.Context) error {
 	var err error
@@ -1589,6 +1721,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/tenants/:site/adopt", wrapper.AdoptTenant, options.OperationMiddlewares["adoptTenant"]...)
 	router.GET(options.BaseURL+"/benches", wrapper.ListBenches, options.OperationMiddlewares["listBenches"]...)
 	router.POST(options.BaseURL+"/benches/:name/:verb", wrapper.SetBench, options.OperationMiddlewares["setBench"]...)
+	router.GET(options.BaseURL+"/templates", wrapper.ListTemplates, options.OperationMiddlewares["listTemplates"]...)
+	router.POST(options.BaseURL+"/templates", wrapper.BuildTemplate, options.OperationMiddlewares["buildTemplate"]...)
 	router.GET(options.BaseURL+"/healthz", wrapper.Healthz, options.OperationMiddlewares["healthz"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.Readyz, options.OperationMiddlewares["readyz"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.Metrics, options.OperationMiddlewares["metrics"]...)

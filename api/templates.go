@@ -1,0 +1,85 @@
+package api
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// ListTemplates lists the templates of all benches, newest first; those that are not frozen
+// come before the others.
+func (s *Server) ListTemplates(c echo.Context) error {
+	if _, err := s.need(c, ScopeRead); err != nil {
+		return err
+	}
+	all, err := s.Store.Templates(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b store.BenchTemplate) int {
+		if a.MadeAt.IsZero() != b.MadeAt.IsZero() {
+			return map[bool]int{true: -1, false: 1}[a.MadeAt.IsZero()]
+		}
+		return cmp.Or(b.MadeAt.Compare(a.MadeAt), cmp.Compare(a.Bench, b.Bench), cmp.Compare(a.Name, b.Name))
+	})
+	list := gen.TemplateList{Templates: make([]gen.Template, len(all))}
+	for i, t := range all {
+		list.Templates[i] = template(t)
+	}
+	return c.JSON(http.StatusOK, list)
+}
+
+// BuildTemplate records a job that builds a template.
+func (s *Server) BuildTemplate(c echo.Context, params gen.BuildTemplateParams) error {
+	actor, err := s.need(c, ScopeOperate)
+	if err != nil {
+		return err
+	}
+	if s.Single {
+		return &nexus.Error{Code: nexus.Forbidden, Op: "api.templates", Msg: "Here signups become users of one site, so there are no templates."}
+	}
+	var body gen.TemplateRequest
+	if err := readJSON(c, &body); err != nil {
+		return err
+	}
+	spec := nexus.TemplateSpec(cmp.Or(value(body.Template), string(nexus.TemplatePlain)))
+	if !slices.Contains(nexus.TemplateSpecs(), spec) {
+		return invalid("template", "There is no such template; there is: "+specNames()+".")
+	}
+	id := nexus.NewJobID()
+	sub := store.Submission{ID: id, Kind: nexus.KindTemplate, Site: nexus.TemplateName(spec, id), Actor: actor, Steps: tasks.Steps(nexus.KindTemplate),
+		Spec: nexus.Spec{Template: spec, Apps: s.Apps}, Build: spec.Key(s.Apps), GiveUpAfter: s.Timeout}
+	if err := s.idempotent(&sub, actor, params.IdempotencyKey, []byte("template "+string(spec))); err != nil {
+		return err
+	}
+	job, err := s.record(c.Request().Context(), sub)
+	if err != nil {
+		return err
+	}
+	return s.recorded(c, job, true)
+}
+
+func specNames() string {
+	var names []string
+	for _, spec := range nexus.TemplateSpecs() {
+		names = append(names, string(spec))
+	}
+	return strings.Join(names, ", ")
+}
+
+func template(t store.BenchTemplate) gen.Template {
+	out := gen.Template{Name: string(t.Name), Bench: t.Bench, Template: string(t.Spec), Apps: append([]string{}, t.Apps...), Job: string(t.Job),
+		Offered: t.Offered, Problem: optional(t.Problem)}
+	if !t.MadeAt.IsZero() {
+		out.MadeAt = &t.MadeAt
+	}
+	return out
+}

@@ -1,0 +1,165 @@
+package api_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nexus-erp/provisioner/api"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// driveTemplates gets each answer of the calls on templates.
+func driveTemplates(s *server) {
+	s.offer("main", frozen("plain-1", time.Hour, ""))
+	s.ask("GET", "/templates", "")
+	s.ask("GET", "/templates", "", bearer(signer)...)
+	s.ask("GET", "/templates", "", bearer(reader)...)
+	keyed := append(bearer(operator), "Idempotency-Key", "build")
+	s.ask("POST", "/templates", "{}")
+	s.ask("POST", "/templates", "{}", bearer(reader)...)
+	s.ask("POST", "/templates", `{"template":"gold"}`, bearer(operator)...)
+	s.ask("POST", "/templates", "{}", append(bearer(operator), "Content-Type", "text/plain")...)
+	s.ask("POST", "/templates", "{}", keyed...)
+	s.ask("POST", "/templates", "{}", bearer(operator)...)                                   // busy
+	s.ask("POST", "/templates", "{}", append(bearer(operator), "Idempotency-Key", "big")...) // used for a tenant
+}
+
+// offer announces a bench and writes its templates, as a worker does.
+func (s *server) offer(bench string, list ...nexus.Template) {
+	s.t.Helper()
+	err := s.store.AnnounceBench(s.t.Context(), bench)
+	if err == nil {
+		err = s.store.OfferTemplates(s.t.Context(), bench, list)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+var frost = time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+
+// frozen is a template for signups of this API, made some time ago.
+func frozen(name nexus.SiteName, ago time.Duration, problem string) nexus.Template {
+	return nexus.Template{Name: name, DB: "nx1", Job: nexus.JobID(strings.Repeat("a", 32)), Spec: nexus.TemplatePlain, Apps: []string{"erpnext"},
+		MadeAt: frost.Add(-ago), Version: 1, Problem: problem}
+}
+
+// TestTemplatesAreListed: the templates of all benches, those that are not frozen first and
+// then the newest ones.
+func TestTemplatesAreListed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	if status, _, body := s.ask("GET", "/templates", "", bearer(reader)...); status != 200 || fmt.Sprint(body) != "map[templates:[]]" {
+		t.Errorf("before there are any: %d %v", status, body)
+	}
+	left := nexus.Template{Name: "plain-left", Problem: "It was not finished."}
+	s.offer("main", frozen("plain-old", 3*time.Hour, "Its apps were upgraded."), frozen("plain-new", time.Hour, ""), left)
+	s.offer("other", frozen("plain-other", 2*time.Hour, ""))
+	_, _, body := s.ask("GET", "/templates", "", bearer(reader)...)
+	one := func(name, bench string, offered bool, hours int, problem string) map[string]any {
+		out := map[string]any{"name": name, "bench": bench, "template": "plain", "apps": []any{"erpnext"}, "job": strings.Repeat("a", 32),
+			"offered": offered, "madeAt": frost.Add(-time.Duration(hours) * time.Hour).Format(time.RFC3339)}
+		if problem != "" {
+			out["problem"] = problem
+		}
+		return out
+	}
+	want := []any{
+		map[string]any{"name": "plain-left", "bench": "main", "template": "", "apps": []any{}, "job": "", "offered": false, "problem": "It was not finished."},
+		one("plain-new", "main", true, 1, ""), one("plain-other", "other", true, 2, ""), one("plain-old", "main", false, 3, "Its apps were upgraded."),
+	}
+	if diff := cmp.Diff(want, body["templates"]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestBuildTemplate: the job that is recorded has what the bench needs, and the key that
+// signups ask for.
+func TestBuildTemplate(t *testing.T) {
+	t.Parallel()
+	apps := []string{"erpnext", "hrms?"}
+	s := newServer(t, func(o *api.Options) { o.Apps = apps })
+	keyed := append(bearer(operator), "Idempotency-Key", "once")
+	status, header, body := s.ask("POST", "/templates", `{"template":"plain"}`, keyed...)
+	id, _ := body["jobId"].(string)
+	if status != 202 || header.Get("Location") != "/jobs/"+id || body["kind"] != "template" || body["url"] != "" || body["actor"] != "op" ||
+		body["site"] != "plain-"+id[:8] || body["claimToken"] != nil {
+		t.Fatalf("%d %v", status, body)
+	}
+	job, err := s.store.Job(t.Context(), nexus.JobID(id))
+	if err != nil || job.Spec.Template != nexus.TemplatePlain || !cmp.Equal(job.Spec.Apps, apps) || len(job.Steps) != len(tasks.Steps(nexus.KindTemplate)) ||
+		job.GiveUpAt.Sub(job.CreatedAt) != 24*time.Hour {
+		t.Errorf("recorded %+v, %v", job, err)
+	}
+	for _, same := range []string{"{}", `{"template":null}`, `{"template":""}`} { // the default
+		if _, _, again := s.ask("POST", "/templates", same, keyed...); again["jobId"] != id {
+			t.Errorf("the same call as %s: %v", same, again)
+		}
+	}
+	status, _, body = s.ask("POST", "/templates", "{}", bearer(operator)...)
+	if status != 409 || body["reason"] != "busy" || body["detail"] != "A job builds this template already; wait for its end, or cancel it first." {
+		t.Errorf("while it is built: %d %v", status, body)
+	}
+	if status, _, _ := s.ask("POST", "/jobs/"+id+"/cancel", "", bearer(operator)...); status != 202 {
+		t.Errorf("canceled: %d", status)
+	}
+	if status, _, body := s.ask("POST", "/templates", "{}", bearer(operator)...); status != 202 || body["jobId"] == id {
+		t.Errorf("after a cancel: %d %v", status, body)
+	}
+	_, _, body = s.ask("GET", "/jobs?kind=template&state=canceled", "", bearer(reader)...)
+	if jobs, _ := body["jobs"].([]any); len(jobs) != 1 {
+		t.Errorf("listed %v", body)
+	}
+	if _, _, rows := s.ask("GET", "/tenants", "", bearer(reader)...); fmt.Sprint(rows["tenants"]) != "[]" {
+		t.Errorf("a template is a tenant: %v", rows)
+	}
+}
+
+// TestBuildTemplateRefused: a template that is not known, and any in single-tenant mode.
+func TestBuildTemplateRefused(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	for _, spec := range []string{"gold", "Plain", " plain"} {
+		status, _, body := s.ask("POST", "/templates", `{"template":"`+spec+`"}`, bearer(operator)...)
+		if text := fmt.Sprint(body["errors"]); status != 400 || !strings.Contains(text, "field:template") || !strings.Contains(text, "there is: plain.") {
+			t.Errorf("%q: %d %v", spec, status, body)
+		}
+		if document(t).Components.Schemas["WishedTemplate"].Value.VisitJSON(spec) == nil {
+			t.Errorf("%q: the contract takes it", spec)
+		}
+	}
+	single := newServer(t, func(o *api.Options) { o.Single, o.Master = true, "erp.example.com" })
+	if status, _, body := single.ask("POST", "/templates", "{}", bearer(operator)...); status != 403 || !strings.Contains(fmt.Sprint(body["detail"]), "no templates") {
+		t.Errorf("in single-tenant mode: %d %v", status, body)
+	}
+}
+
+// TestRoadIsShown: operators see by which road a site was made, on the tenant and on the
+// job; whoever has only the job's id does not.
+func TestRoadIsShown(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	s.offer("main", frozen("plain-1", time.Hour, ""))
+	id := s.signup("copied")
+	lease, job, taken, err := s.store.Take(t.Context(), nexus.JobID(id), 1, nil)
+	if err != nil || taken != store.TakeOK {
+		t.Fatal(taken, err)
+	}
+	if _, _, err := lease.Reserve(t.Context(), "main", "nx1", nexus.TemplatePlain.Key(job.Spec.Apps)); err != nil {
+		t.Fatal(err)
+	}
+	for path, token := range map[string]string{"/jobs/" + id: reader, "/tenants/copied.example.com": reader} {
+		if _, _, body := s.ask("GET", path, "", bearer(token)...); body["road"] != "clone" || body["template"] != "plain-1" {
+			t.Errorf("%s: %v", path, body)
+		}
+	}
+	if _, _, body := s.ask("GET", "/jobs/"+id, ""); body["road"] != nil || body["template"] != nil || body["actor"] != nil {
+		t.Errorf("without a token: %v", body)
+	}
+}
