@@ -50,3 +50,10 @@ func realBench(t *testing.T) (*standin.Box, *target) {
 	}
 	return b, container(t, b, addr, app, install)
 }
+
+// TestCopiesBench checks templates and their copies on a real bench.
+func TestCopiesBench(t *testing.T) {
+	b, g := realBench(t)
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	testCopies(t, b, g)
+}

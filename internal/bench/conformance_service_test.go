@@ -135,3 +135,17 @@ func testFences(t *testing.T, b *standin.Box, g *target) {
 	testDrop(t, n)
 	b.Sh(t, "rm "+folder+"nxffffnew.meta")
 }
+
+// TestCopiesStandin checks templates and their copies on a stand-in of each release.
+func TestCopiesStandin(t *testing.T) {
+	for _, release := range []string{"15", "16"} {
+		t.Run(release, func(t *testing.T) {
+			t.Setenv("STANDIN_FRAPPE", release)
+			s := standin.Start(t, 100*time.Millisecond)
+			b := standin.NewBox(t, s.Name, s.RootPassword)
+			g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+			t.Run("hello", func(t *testing.T) { testHello(t, g) })
+			testCopies(t, b, g)
+		})
+	}
+}

@@ -116,7 +116,7 @@ func testNotServed(t *testing.T, n *tenant) {
 	site := *n
 	site.room, site.pair = "", n.key(1, "a")
 	site.refused(t, site.verify(), nexus.Unavailable)
-	if info := site.run(t, nexus.Inspect{}).Site; info.Folder || info.Job != "" {
+	if info := site.run(t, nexus.Inspect{}).Site; info.Folder || info.State != "" {
 		t.Errorf("it is found as a site: %+v", info)
 	}
 	for _, header := range []string{"", string(n.site), ".nexus/templates/" + string(n.site), "../sites/.nexus/templates/" + string(n.site)} {
@@ -197,8 +197,8 @@ func testSkipped(t *testing.T, g *target, names ...nexus.SiteName) {
 				t.Errorf("a clone of %s: %+v", name, result)
 			}
 		}
-		if left := n.left(t, n.site, n.op(nil).DB); len(left) > 0 {
-			t.Errorf("a clone of %s left: %v", name, left)
+		if info := n.run(t, nexus.Inspect{}).Site; info.Folder || info.Database || info.Job != "" {
+			t.Errorf("a clone of %s left: %+v", name, info)
 		}
 		testDrop(t, n)
 	}
@@ -270,6 +270,7 @@ func testRooms(t *testing.T, template, clone *tenant) {
 	namesake := template.tenant("namesake")
 	namesake.site = template.site
 	namesake.run(t, nexus.DropSite{})
+	namesake.gen++
 	namesake.again(t, nexus.NewSite{})
 	if result := namesake.run(t, nexus.Clone{Template: template.site}); result.Changed || result.Skipped {
 		t.Errorf("a clone of a complete site: %+v", result)

@@ -7,6 +7,7 @@
 
 import contextlib
 import ctypes
+import datetime
 import errno
 import fcntl
 import functools

@@ -29,7 +29,9 @@ NUMBERS = {
     31005: ("internal", "The site's database has its last password already; it cannot be changed any more."),  # a retry makes the site anew
     31006: ("internal", "Another client made or changed the site's database while it was made; " + THEFT),
     31007: ("fenced", "The site was removed meanwhile."),  # the worker takes a new token, if the job is still its own
-    31008: ("internal", "The site's new database holds a trigger, event, routine or view, or another account has rights on it, so it is not used; " + THEFT),
+    31008: ("internal", "The site's new database holds a trigger, event, routine or view of its own, or another account has rights on it, so it is not used; " + THEFT),
+    31009: ("internal", "The database is no template that can be copied."),
+    31010: ("internal", "The copy of the template's database is not complete."),
     **dict.fromkeys((31004, 1044, 1045, 1049, 1142, 1305, 1318, 1370), SET_UP),
     # The server is away, shutting down or at its limits, or has closed the connection.
     **dict.fromkeys((0, 1040, 1053, 1077, 1078, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1317, 1927, 1969, 2001, 2002, 2003, 2004, 2005, 2006, 2012, 2013, 2055, 5014), BUSY),

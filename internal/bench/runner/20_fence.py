@@ -29,7 +29,7 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
 
-def flock(path, wait, mode=0o600):
+def flock(path, wait, mode=0o600, shared=False):
     """Opens and locks a file; returns its descriptor, or None if it is not free in time.
     The descriptor is inheritable: the lock ends with the last descendant. If the last
     holder removed the file (see lock_file_goes) it is opened again, since others lock
@@ -38,7 +38,7 @@ def flock(path, wait, mode=0o600):
     end = time.monotonic() + wait
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if same_file(fd, path):
                 os.set_inheritable(fd, True)
                 return fd
@@ -184,13 +184,14 @@ def sweep_fences(live):
                 os.close(lock)
 
 
-def forget_site_lock(site):
-    with site_lock(site):
-        if not os.path.lexists(os.path.join(SITES, site)) and not os.path.lexists(os.path.join(OURS, "intent", site)):
-            remove(os.path.join(our_folder("fence"), f"site-{site}.lock"))
+def forget_site_lock(key):
+    room, _, name = key.rpartition(":")
+    with site_lock(key):
+        if not os.path.lexists(os.path.join(OURS, room, name) if room else os.path.join(SITES, name)) and not os.path.lexists(os.path.join(OURS, "intent", key)):
+            remove(os.path.join(our_folder("fence"), f"site-{key}.lock"))
 
 
-def site_lock(site):
-    """The lock of a site's name, held for a moment; the name may be used again with
-    another database."""
-    return short_lock(os.path.join(our_folder("fence"), f"site-{site}.lock"))
+def site_lock(key):
+    """The lock of a site's name (Site.key), held for a moment; the name may be used again
+    with another database."""
+    return short_lock(os.path.join(our_folder("fence"), f"site-{key}.lock"))

@@ -9,7 +9,8 @@
 #   seal_database    takes that ticket, sets the last password and seals the row before
 #                    the tenant's data comes. No procedure opens a sealed row.
 # If somebody drops and makes the database in between, its ticket is another one. A
-# database with a trigger, event, routine or view is not sealed but refused. Both take
+# database with a trigger, event or routine, or a view that is not its template's, is not
+# sealed but refused. Both take
 # a password's hash, since the account sees the statements of its own other sessions.
 # Rows that get into the register in any other way are sealed from the start.
 #
@@ -29,7 +30,7 @@
 # since information_schema and global_priv have no index: one lookup per row took 24 s
 # beside 4,000 databases.
 
-SCHEMA_VERSION = 2  # stored in nexus.facts; 1: from before there was that table
+SCHEMA_VERSION = 3  # stored in nexus.facts; 1: from before there was that table; 3: with 26_schema_clone.py
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS nexus
@@ -97,25 +98,27 @@ BEGIN
   END IF;
 END
 ---
-CREATE OR REPLACE PROCEDURE nexus.name_lock(p_name VARCHAR(128), OUT p_lock VARCHAR(64))
+CREATE OR REPLACE PROCEDURE nexus.shard_lock(p_name VARCHAR(128), p_shard INT, OUT p_lock VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  SELECT CONCAT('nexus:', LEFT(SHA2(CONCAT(secret, p_name, ':0'), 256), 48)) INTO p_lock FROM nexus.facts WHERE id = 1;
+  SELECT CONCAT('nexus:', LEFT(SHA2(CONCAT(secret, p_name, ':', p_shard), 256), 48)) INTO p_lock FROM nexus.facts WHERE id = 1;
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.stop_threads(p_name VARCHAR(128), p_install VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE v_id BIGINT; DECLARE v_tries INT DEFAULT 0; DECLARE v_lock VARCHAR(64);
+  DECLARE v_id BIGINT; DECLARE v_tries INT DEFAULT 0; DECLARE v_shard INT; DECLARE v_lock VARCHAR(64);
   DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
   CALL nexus.check_name(p_name, p_install);
-  CALL nexus.name_lock(p_name, v_lock);
   l: LOOP
-    SET v_id = NULL;
+    SET v_id = NULL, v_shard = 0;
     SELECT MIN(id) INTO v_id FROM information_schema.processlist
       WHERE (user = p_name OR db = p_name) AND id <> CONNECTION_ID();
-    IF v_id IS NULL THEN SET v_id = IS_USED_LOCK(v_lock); END IF;
-    IF v_id IS NULL OR v_id = CONNECTION_ID() THEN LEAVE l; END IF;
+    WHILE v_id IS NULL AND v_shard <= 8 DO
+      CALL nexus.shard_lock(p_name, v_shard, v_lock);
+      SET v_id = NULLIF(IS_USED_LOCK(v_lock), CONNECTION_ID()), v_shard = v_shard + 1;
+    END WHILE;
+    IF v_id IS NULL THEN LEAVE l; END IF;
     IF v_tries > 2000 THEN CALL nexus.refuse(31003, 'nexus: a thread does not end'); END IF;
     EXECUTE IMMEDIATE CONCAT('KILL HARD ', v_id);
     SET v_tries = v_tries + 1;
@@ -126,20 +129,26 @@ END
 CREATE OR REPLACE PROCEDURE nexus.lock_name(p_name VARCHAR(128), p_install VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE v_lock VARCHAR(64);
+  DECLARE v_shard INT DEFAULT 0; DECLARE v_lock VARCHAR(64);
   CALL nexus.check_name(p_name, p_install);
-  CALL nexus.name_lock(p_name, v_lock);
-  IF COALESCE(GET_LOCK(v_lock, 20), 0) = 0 THEN CALL nexus.refuse(31003, 'nexus: the name is in use'); END IF;
+  WHILE v_shard <= 8 DO
+    CALL nexus.shard_lock(p_name, v_shard, v_lock);
+    IF COALESCE(GET_LOCK(v_lock, 20), 0) = 0 THEN CALL nexus.refuse(31003, 'nexus: the name is in use'); END IF;
+    SET v_shard = v_shard + 1;
+  END WHILE;
   COMMIT;
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.free_name(p_name VARCHAR(128))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE v_lock VARCHAR(64);
+  DECLARE v_shard INT DEFAULT 0; DECLARE v_lock VARCHAR(64);
   COMMIT;
-  CALL nexus.name_lock(p_name, v_lock);
-  DO RELEASE_LOCK(v_lock);
+  WHILE v_shard <= 8 DO
+    CALL nexus.shard_lock(p_name, v_shard, v_lock);
+    DO RELEASE_LOCK(v_lock);
+    SET v_shard = v_shard + 1;
+  END WHILE;
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.check_job(p_name VARCHAR(128), p_job VARCHAR(64))
@@ -172,9 +181,8 @@ SQL SECURITY DEFINER
 BEGIN
   IF EXISTS (SELECT 1 FROM information_schema.triggers WHERE trigger_schema = p_name)
      OR EXISTS (SELECT 1 FROM mysql.event WHERE db = p_name)
-     OR EXISTS (SELECT 1 FROM mysql.proc WHERE db = p_name)
-     OR EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = p_name AND table_type = 'VIEW') THEN
-    CALL nexus.refuse(31008, 'nexus: a trigger, event, routine or view is in the new database');
+     OR EXISTS (SELECT 1 FROM mysql.proc WHERE db = p_name) THEN
+    CALL nexus.refuse(31008, 'nexus: a trigger, event or routine is in the new database');
   END IF;
   IF EXISTS (SELECT 1 FROM mysql.global_priv WHERE User = p_name AND (Host <> '%' OR JSON_VALUE(Priv, '$.access') > 0))
      OR EXISTS (SELECT 1 FROM mysql.db WHERE REPLACE(Db, '\\\\', '') = p_name AND (User <> p_name OR Host <> '%'))
@@ -184,6 +192,16 @@ BEGIN
      OR EXISTS (SELECT 1 FROM mysql.procs_priv WHERE Db = p_name)
      OR EXISTS (SELECT 1 FROM mysql.roles_mapping WHERE User = p_name) THEN
     CALL nexus.refuse(31008, 'nexus: another account has rights on the new database');
+  END IF;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.check_views(p_name VARCHAR(128))
+SQL SECURITY DEFINER
+BEGIN
+  IF EXISTS (SELECT 1 FROM information_schema.views v WHERE v.table_schema = p_name
+      AND (v.definer = CONCAT(p_name, '@%') AND v.security_type = 'INVOKER' AND EXISTS (SELECT 1 FROM nexus.register r JOIN nexus.tables t ON t.template = r.source
+        WHERE r.name = p_name AND t.kind = 'view' AND BINARY t.name = BINARY v.table_name)) IS NOT TRUE) THEN
+    CALL nexus.refuse(31008, 'nexus: a view is in the new database');
   END IF;
 END
 ---
@@ -216,6 +234,7 @@ BEGIN
   EXECUTE IMMEDIATE CONCAT('ALTER USER ''', p_name, '''@''%'' IDENTIFIED ', p_identified);
   CALL nexus.stop_threads(p_name, p_install);
   CALL nexus.check_bare(p_name);
+  CALL nexus.check_views(p_name);
 END
 ---
 CREATE OR REPLACE PROCEDURE nexus.drop_named(p_name VARCHAR(128), p_install VARCHAR(64), p_job VARCHAR(64), p_least VARCHAR(64))
@@ -238,6 +257,7 @@ BEGIN
   EXECUTE IMMEDIATE CONCAT('DROP DATABASE IF EXISTS `', p_name, '`');
   SELECT MAX(gen) INTO v_gen FROM nexus.register WHERE name = p_name;
   DELETE FROM nexus.register WHERE name = p_name;
+  DELETE FROM nexus.tables WHERE template = p_name;
   IF p_name REGEXP BINARY '\\\\Anx' THEN
     INSERT INTO nexus.dropped (name, least) VALUES (p_name, COALESCE(CAST(p_least AS UNSIGNED), v_gen, 0))
       ON DUPLICATE KEY UPDATE least = GREATEST(least, VALUES(least)), at = CURRENT_TIMESTAMP;
@@ -330,7 +350,7 @@ BEGIN
   DECLARE v_comment VARCHAR(1024) CHARACTER SET utf8mb4;
   CALL nexus.check_account(p_install);
   SELECT MAX(schema_comment) INTO v_comment FROM information_schema.schemata WHERE schema_name = p_name;
-  SELECT r.name, r.job, r.adopted, COALESCE(v_comment, '') AS comment, v_comment IS NOT NULL AS present
+  SELECT r.name, r.job, r.adopted, r.kind, r.frozen, COALESCE(v_comment, '') AS comment, v_comment IS NOT NULL AS present
   FROM nexus.register r WHERE r.name = p_name AND BINARY r.name = BINARY p_name AND r.install = p_install;
 END
 ---
@@ -338,7 +358,7 @@ CREATE OR REPLACE PROCEDURE nexus.list_databases(p_install VARCHAR(64))
 SQL SECURITY DEFINER
 BEGIN
   CALL nexus.check_account(p_install);
-  SELECT r.name, r.job, r.adopted, COALESCE(s.comment, '') AS comment, s.name IS NOT NULL AS present, COALESCE(u.users, 0) AS users
+  SELECT r.name, r.job, r.adopted, r.kind, r.frozen, COALESCE(s.comment, '') AS comment, s.name IS NOT NULL AS present, COALESCE(u.users, 0) AS users
   FROM nexus.register r
     LEFT JOIN (SELECT CONVERT(schema_name USING ascii) AS name, schema_comment AS comment FROM information_schema.schemata LIMIT 10000000) s ON s.name = r.name
     LEFT JOIN (SELECT CONVERT(User USING ascii) AS name, COUNT(*) AS users FROM mysql.global_priv GROUP BY User) u ON u.name = r.name
@@ -347,7 +367,8 @@ END
 """
 
 GRANTED = ("version", "stop_threads", "create_database", "seal_database", "remove_database", "make_database", "set_password", "drop_database",
-           "list_databases", "look_database", "take_database", "release_database")
+           "list_databases", "look_database", "take_database", "release_database",
+           "create_template", "freeze_database", "clone_database", "finish_clone")
 
 
 def install_schema(cursor):
@@ -355,7 +376,7 @@ def install_schema(cursor):
     cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")  # a procedure runs in the mode it was made in
     if installed_version(cursor) > SCHEMA_VERSION:
         return
-    for statement in SCHEMA.split("---"):
+    for statement in (SCHEMA + "---" + CLONE_SCHEMA).split("---"):
         cursor.execute(statement)
         if "EXISTS nexus.facts" in statement:  # before the procedures that need it
             cursor.execute("INSERT IGNORE INTO nexus.facts (id, version, secret) VALUES (1, 1, %s)", (random_source.token_hex(32),))

@@ -89,6 +89,12 @@ def call(op, procedure, *arguments):
 MISSING = (1305, 1370)  # no such procedure, or no EXECUTE on it: nexus bench init has to run again
 
 
+def unprepared(e):
+    """The Refusal for procedures that the database lacks; unlike SET_UP it does not make a
+    job wait, since sites can be made without them."""
+    return Refusal("invalid", "The bench's database is not prepared for templates; run: nexus bench init", e.detail)
+
+
 def call_either(op, new, old):
     """Calls a procedure of this version, or the former version's where nexus bench init
     has not run since."""
@@ -130,6 +136,11 @@ def make_database(op, secret):
     """Makes the database and returns the ticket for seal_database; empty: the former
     version's procedures, which have none."""
     name = op.db, op.install, op.owner, str(op.gen)
+    if op.room:
+        try:
+            return call(op, "create_template", *name, native_hash(secret))[0]["ticket"]
+        except Refusal as e:
+            raise unprepared(e) if e.number in MISSING else e from None
     rows = call_either(op, ("create_database", *name, native_hash(secret)), ("make_database", *name, secret))
     return rows[0]["ticket"] if rows else ""
 

@@ -5,20 +5,41 @@
 KEPT_PACKAGES = "packages.before-nexus"
 
 
+ROOMS = ("templates",)  # folders of sites/.nexus with sites that are not served
+
+
+def site_of(op):
+    return Site(op.site, op.room)
+
+
 class Site:
-    def __init__(self, name):
+    """A site that is served, or one in a room. Its name is its path below sites/, as
+    Frappe takes it."""
+
+    def __init__(self, name, room=""):
         if not SITE_NAME.match(name) or ".." in name:
             raise Refusal("invalid", f"{name} is not a name for a site.")
-        self.name = name
-        self.folder = os.path.join(SITES, name)
+        self.room, self.short = room, name
+        self.name = f".nexus/{room}/{name}" if room else name
+        self.key = f"{room}:{name}" if room else name  # in names of files; no served site has a colon
+        self.folder = os.path.join(SITES, self.name)
         self.config_path = os.path.join(self.folder, "site_config.json")
-        self.intent_path = os.path.join(OURS, "intent", name)
+        self.intent_path = os.path.join(OURS, "intent", self.key)
 
     def exists(self):
         return os.path.lexists(self.folder)
 
     def config(self):
-        return read_if_readable(self.config_path)
+        return read_if_readable(self.config_path) or (read_if_readable(self.resting_path) if self.room else {})
+
+    @property
+    def resting_path(self):
+        """The config of a frozen site. Frappe does not find it, so that no request reaches
+        the site, whatever its headers say."""
+        return os.path.join(self.folder, "resting_config.json")
+
+    def frozen(self):
+        return bool(self.room) and not os.path.lexists(self.config_path) and os.path.lexists(self.resting_path)
 
     def marker(self):
         marker = self.config().get("nexus")
@@ -43,6 +64,8 @@ class Site:
         operation touch the folder. The tenant's code may have written marker and config:
         if only one of them is this owner's, the register decides."""
         config, marker, intent = self.config(), self.marker(), self.intent()
+        if self.room and not config and not intent:  # lost: the name is derived from the job (nexus.TemplateName in Go)
+            return self.short.endswith("-" + op.owner[:8])
         if marker:
             return self.is_whole(op) or (marker.get("job") == op.owner or config.get("db_name") == op.db) and registered(op)
         if config.get("db_name"):
@@ -202,7 +225,7 @@ def foreign(site):
 def write_intent(op, site):
     """Writes the intent to disk before anything is made, if the name is free or this
     job's already. Returns True if the site is complete already."""
-    with site_lock(site.name):
+    with site_lock(site.key):
         intent = site.intent()
         if site.exists() and not site.belongs_to(op):
             raise foreign(site)

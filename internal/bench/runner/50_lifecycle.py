@@ -2,23 +2,11 @@
 
 
 def new_site(op):
-    site = Site(op.site)
-    if write_intent(op, site):
-        if not site.is_whole(op):
-            raise foreign(site)
-        site.query("SELECT 1")  # must work: the marker is written after the last password
-        remove(site.intent_path)  # left if a crash came right after the marker
+    site = site_of(op)
+    if complete_or_clear(op, site):
         return {"changed": False}
-    if site.exists() or our_database(op, op.db) or trashed(op):
-        sweep(op, site)  # leftovers of a former attempt, or of a sweep that was killed
-        write_intent(op, site)
     first = password()
-    try:
-        ticket = make_database(op, first)
-    except Refusal as e:
-        if e.code == "fenced":  # the site was removed meanwhile; its name must become free
-            forget_intent(op, site)
-        raise
+    ticket = new_database(op, site, first)
     admin = op.secrets.get("admin_password") or password(32)
     # The first password shows in argv, so it is replaced afterwards.
     code, tail = frappe_cli(op, "new-site", site.name, "--no-setup-db", "--db-name", op.db, "--db-password", first,
@@ -29,15 +17,45 @@ def new_site(op):
     apps = site.apps()
     if apps != ["frappe"]:
         raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail}")
+    complete(op, site, admin, ["frappe"])
+    return {"changed": True}
+
+
+def complete_or_clear(op, site):
+    """Returns True if the site is complete already. Else it writes the intent, and removes
+    what a former attempt, or a sweep that was killed, has left."""
+    if write_intent(op, site):
+        if not site.is_whole(op):
+            raise foreign(site)
+        if not site.frozen():
+            site.query("SELECT 1")  # must work: the marker is written after the last password
+        remove(site.intent_path)  # left if a crash came right after the marker
+        return True
+    if site.exists() or our_database(op, op.db) or trashed(op):
+        sweep(op, site)
+        write_intent(op, site)
+    return False
+
+
+def new_database(op, site, secret):
+    try:
+        return make_database(op, secret)
+    except Refusal as e:
+        if e.code == "fenced":  # the site was removed meanwhile; its name must become free
+            forget_intent(op, site)
+        raise
+
+
+def complete(op, site, admin, apps):
+    """Ends the making of a site: its marker says that it is complete."""
     site.close_packages()
     set_administrator(site, admin)
-    with site_lock(site.name), site.locked_config() as config:
-        config["nexus"] = {"install": op.install, "tenant": site.name, "job": op.owner, "state": "making",
-                           "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": ["frappe"]}
+    with site_lock(site.key), site.locked_config() as config:
+        config["nexus"] = {"install": op.install, "tenant": site.short, "job": op.owner, "state": "making",
+                           "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": apps}
         if "encryption_key" not in common_config():
             give_encryption_key(config)
     remove(site.intent_path)
-    return {"changed": True}
 
 
 def last_password(op, site, ticket):
@@ -62,7 +80,7 @@ def set_administrator(site, admin):
 
 
 def install_app(op):
-    site = Site(op.site).ours(op)
+    site = site_of(op).ours(op)
     app = op.args["app"]
     with open(os.path.join(SITES, "apps.txt"), encoding="utf-8") as f:
         known = f.read().split()
@@ -90,7 +108,7 @@ def half_installed(site, app):
 def mark(op):
     state = op.args["state"]
     closing = state != "active"
-    site = Site(op.site).ours(op, to_close=closing)
+    site = site_of(op).ours(op, to_close=closing)
     site.close_packages()
     with site.locked_config() as config:
         marker = config["nexus"] = mapping(config.get("nexus"))
@@ -129,7 +147,7 @@ def past_time(value):
 
 
 def drop_site(op):
-    changed = sweep(op, Site(op.site), last=True)
+    changed = sweep(op, site_of(op), last=True)
     return {"changed": changed, "gone": our_database(op, op.db) is None}
 
 
@@ -143,7 +161,7 @@ def sweep(op, site, last=False):
     if other:  # a copy or a new name of the folder: its data must not be removed
         raise Refusal("conflict", f"The site {other} uses the database of {site.name} too; nothing was removed.", op.db)
     site.restore_permissions(op)
-    with site_lock(site.name):
+    with site_lock(site.key):
         if os.path.islink(site.folder) and os.path.isdir(site.folder) and site.belongs_to(op):
             raise Refusal("unavailable", f"sites/{site.name} is a link, and what it leads to would stay; move that folder to the link's place, and try again.", os.readlink(site.folder))
         if found and os.path.islink(site.folder) and not os.path.exists(site.folder):
@@ -154,12 +172,13 @@ def sweep(op, site, last=False):
             if not found and (row or not derived):
                 raise unregistered(op)  # before the folder is removed: its database could not be dropped
             found = True
-            with contextlib.suppress(Refusal, OSError), site.locked_config() as config:
-                if config:
-                    config["maintenance_mode"] = 1
+            if not site.room:
+                with contextlib.suppress(Refusal, OSError), site.locked_config() as config:
+                    if config:
+                        config["maintenance_mode"] = 1
             trash = os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}")
             os.rename(site.folder, trash)
-            sync_dir(SITES)
+            sync_dir(os.path.dirname(site.folder))
         elif found and os.path.lexists(site.config_path) and not isinstance(read_json(site.config_path), dict):
             # Only the database tells whose folder it is, so it must not be dropped alone.
             raise Refusal("unavailable", f"The config of {site.name} holds nothing that can be read; nothing was removed. "
@@ -170,7 +189,8 @@ def sweep(op, site, last=False):
         return found  # the database is another job's, and so is all with its name
     # A request by a kept config would find no database; a thread of Frappe 16 to which
     # that happens fails the next new sites (its frappe.local.db stays set).
-    await_web(op, max((os.stat(folder).st_ctime for folder in trashed(op) if was_served(folder)), default=0))
+    if not site.room:
+        await_web(op, max((os.stat(folder).st_ctime for folder in trashed(op) if was_served(folder)), default=0))
     if row or derived:
         drop_database(op, last)
     found = forget_in_redis(op, site) or found
@@ -243,13 +263,13 @@ JOB_KEYS = ("job", "results", "execution", "executions")
 JOB_SETS = (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*", b"rq:canceled:*")
 
 
-def forget_in_redis(op, site):
-    """Deletes cached keys (prefix db|) and queued jobs (SITE::id, from Frappe 16 on
-    SITE||id). No command of Frappe does; a job of a dropped site would fail for ever, or
-    run on the next site of that name."""
+def forget_in_redis(op, site, frozen=False):
+    """Deletes cached keys (prefix db|) and, of a site that is gone or frozen, queued jobs
+    (SITE::id, from Frappe 16 on SITE||id). No command of Frappe does; a job of a dropped
+    site would fail for ever, or run on the next site of that name."""
     import redis
 
-    named = not site.exists()  # else the jobs of that name are the new owner's
+    named = frozen or not site.exists()  # else the jobs of that name are the new owner's
     ids = (f"{site.name}::", f"{site.name}||")
     patterns = [f"{op.db}|*", *(f"rq:{kind}:{each}*" for each in ids for kind in JOB_KEYS if named)]
     found, prefix = False, tuple(each.encode() for each in ids)

@@ -19,7 +19,7 @@ def register(op):
 
     if installed_id() != op.install:
         raise Refusal("conflict", f"This bench belongs to the install {installed_id() or '(none)'}, not to {op.install}; run: nexus bench init")
-    site = Site(op.site)
+    site = site_of(op)
     name, marker = registrable(op, site), site.marker()
     root = connect_root(op)
     try:
@@ -37,7 +37,7 @@ def register(op):
         raise database_error(e) from None
     finally:
         root.close()
-    return {"changed": changed, "site": describe(op, site.name, {}.get)}
+    return {"changed": changed, "site": describe(op, site, {}.get)}
 
 
 def registrable(op, site):
@@ -77,8 +77,8 @@ def check_account(cursor, name):
 def adopt(op):
     """Marks a complete site of another maker as this owner's, and keeps its former config
     and settings in the marker, for disown."""
-    site = Site(op.site)
-    with site_lock(site.name):
+    site = site_of(op)
+    with site_lock(site.key):
         config, intent = site.config(), site.intent()
         if not site.exists() or not config.get("db_name"):
             raise Refusal("not_found", f"There is no site {site.name} on this bench.")
@@ -130,8 +130,8 @@ def fingerprint(pair):
 def disown(op):
     """Gives an adopted site back. If it is not this owner's nothing is done: the undo of
     a refused adoption must not touch the site."""
-    site = Site(op.site)
-    with site_lock(site.name):
+    site = site_of(op)
+    with site_lock(site.key):
         marker, changed = site.marker(), False
         if marker.get("job") == op.owner and site.config().get("db_name") == op.db:
             if "adopted" not in marker:

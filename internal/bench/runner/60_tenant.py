@@ -36,7 +36,7 @@ def wanted_roles(op, frappe):
 
 
 def ensure_user(op):
-    site = Site(op.site).ours(op)
+    site = site_of(op).ours(op)
     email = op.args["email"].strip().lower()
     with frappe_site(site) as frappe:
         from frappe.utils.password import update_password
@@ -99,7 +99,7 @@ def check_user(frappe, email, roles):
 
 
 def apply_plan(op):
-    site, args = Site(op.site).ours(op), op.args
+    site, args = site_of(op).ours(op), op.args
     with site.locked_config() as config:
         before = json.dumps(config, sort_keys=True)
         config["nexus_plan"] = {"name": args["plan"], "users": args["users"], "storage_bytes": args["storage_bytes"]}
@@ -117,12 +117,30 @@ def apply_plan(op):
                 changed = True
         if "currency" in region:
             set_currency(frappe, region["currency"])
+        if site.marker().get("state") == "making" and "adopted" not in site.marker():
+            begin_schedule(frappe, wanted.get("time_zone") or have.get("time_zone") or DEFAULT_ZONE)
         frappe.db.commit()
         rows = frappe.db.sql("SELECT field, value FROM `tabSingles` WHERE doctype = 'System Settings'")
         wrong = [name for name, value in wanted.items() if dict(rows).get(name) != value]
         if wrong:
             raise Refusal("internal", "The site's settings were not stored.", f"{wrong}")
     return {"changed": changed, "note": " ".join(notes)}
+
+
+DEFAULT_ZONE = "Asia/Kolkata"  # Frappe's, for a site without one
+
+
+def begin_schedule(frappe, zone):
+    """Lets the periods of the scheduled jobs begin now. They count from the last run, or from
+    the row's creation, in the site's time zone: on a copy of a template all of them would be
+    due at the first tick. Frappe's own clock is not asked, since in this process it still has
+    the former zone."""
+    try:
+        from pytz import timezone  # 15
+    except ImportError:
+        from zoneinfo import ZoneInfo as timezone
+    now = datetime.datetime.now(timezone(zone)).replace(tzinfo=None)
+    frappe.db.sql("UPDATE `tabScheduled Job Type` SET last_execution = %s", (now,))
 
 
 def set_currency(frappe, currency):
@@ -136,7 +154,7 @@ def set_currency(frappe, currency):
 
 
 def issue_key(op):
-    site, email = Site(op.site).ours(op), op.args["email"].strip().lower()
+    site, email = site_of(op).ours(op), op.args["email"].strip().lower()
     wanted = op.secrets["api_key"], op.secrets["api_secret"]
     with frappe_site(site) as frappe:
         from frappe.utils.password import set_encrypted_password

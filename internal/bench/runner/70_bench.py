@@ -50,7 +50,7 @@ def hello(op):
         answer["schema"] = schema_version(op)
         answer["database"] = server_version(op)
         if answer["schema"] < SCHEMA_VERSION:
-            lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but new sites' databases are not guarded as well.",
+            lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but templates cannot be made or copied, so each new site takes minutes.",
                   "Run: nexus bench init")
         if client and (said := try_client(op, client)):
             lacks(f"The MariaDB client program cannot use the server, and new-site needs it ({said}).",
@@ -127,10 +127,9 @@ def server_version(op):
         db.close()
 
 
-def describe(op, name, look):
+def describe(op, site, look):
     """Returns what is known of a site; look maps a database's name to its register row."""
-    site = Site(name)
-    config, intent = read_if_readable(site.config_path), site.intent()
+    config, intent = site.config(), site.intent()
     marker = mapping(config.get("nexus"))
     db = short(config.get("db_name")) or short(intent.get("db"))
     row = look(db or op.db) or {}
@@ -138,7 +137,7 @@ def describe(op, name, look):
     if db and job and row.get("job") not in (None, "", job):  # another job's: the config was changed
         db = derived_database(op, job)
         row = look(db) or {}
-    info = {"site": name, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
+    info = {"site": site.short, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
             "install": short(marker.get("install")), "job": short(marker.get("job")) or short(intent.get("job")) or (row.get("job") if not db or row else "") or "",
             "state": short(marker.get("state")), "plan": short(mapping(config.get("nexus_plan")).get("name")),
             "apps": [short(app) for app in marker.get("apps", [])[:50] if text(app)] if isinstance(marker.get("apps", []), list) else [],
@@ -156,10 +155,10 @@ def derived_database(op, job):
 
 
 def inspect(op):
-    info = describe(op, Site(op.site).name, lambda name: our_database(op, name) if OTHER_DB_NAME.fullmatch(name) else None)
-    if info["state"] and info["database"] and info["db"]:
+    info = describe(op, site_of(op), lambda name: our_database(op, name) if OTHER_DB_NAME.fullmatch(name) else None)
+    if info["state"] and info["database"] and info["db"] and not site_of(op).frozen():
         try:
-            rows = Site(op.site).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
+            rows = site_of(op).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
                                        " AND name NOT IN ('Administrator', 'Guest') ORDER BY creation, name")
         except Refusal as e:
             if e.number not in NOT_ITS_OWN:
@@ -170,7 +169,7 @@ def inspect(op):
         # named in its marker.
         names = [row["name"] for row in rows]
         if info["adopted"]:
-            names = [name for name in names if name == text(Site(op.site).marker().get("email"))]
+            names = [name for name in names if name == text(site_of(op).marker().get("email"))]
         info["email"] = names[0] if names else ""
     return {"site": info}
 
@@ -181,15 +180,15 @@ PAGE = 1000  # entries at most: an answer must fit into one line (LINE_LIMIT)
 def inventory(op):
     """Lists what is on the bench, page by page: what follows the entry args["after"]."""
     databases = our_databases(op)
-    sweep_fences({*databases, *os.listdir(SITES), *os.listdir(our_folder("intent"))})
-    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, name, databases.get)) for name in os.listdir(SITES)
+    sweep_fences({*databases, *os.listdir(SITES), *os.listdir(our_folder("intent")), *(f"{room}:{name}" for room in ROOMS for name in os.listdir(our_folder(room)))})
+    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, Site(name), databases.get)) for name in os.listdir(SITES)
                if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))}
     for name in filter(SITE_NAME.match, os.listdir(our_folder("intent"))):
         entries[f"intent/{name}"] = ("intents", lambda name=name: intended(name))
     for name, row in databases.items():
         entries[f"database/{name}"] = ("databases", lambda name=name, row=row: {
             "name": name, "job": row["job"], "comment": row["comment"], "exists": bool(row["present"]), "users": row["users"],
-            "adopted": bool(row["adopted"])})
+            "adopted": bool(row["adopted"]), "kind": row.get("kind", "")})
     for folder in folders(op, databases):
         entries[f"folder/{folder['room']}/{folder['name']}"] = ("folders", lambda folder=folder: folder)
     found = {"sites": [], "intents": [], "databases": [], "folders": []}
@@ -255,9 +254,9 @@ def stop(op):
     return {"changed": False}
 
 
-READS = {"hello": hello, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
+READS = {"hello": hello, "templates": templates, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
 WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
-          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown}
+          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown, "freeze": freeze, "clone": clone}
 # These tell or set which install the bench belongs to, so they run on any.
 ANYWHERE = {"hello", "init", "register"}
 SLOW = {"new_site", "install_app", "drop_site"}

@@ -6,7 +6,7 @@ class Operation:
 
     def __init__(self, line):
         self.id, self.name = str(line["id"]), line["op"]
-        self.install, self.site, self.db = line.get("install", ""), line.get("site", ""), line.get("db", "")
+        self.install, self.site, self.room, self.db = line.get("install", ""), line.get("site", ""), line.get("room", ""), line.get("db", "")
         self.owner, self.gen, self.submitted = line.get("owner", ""), int(line.get("gen") or 0), int(line.get("submitted") or 0)
         self.args, self.secrets = line.get("args") or {}, line.get("secrets") or {}
         if not (isinstance(self.name, str) and isinstance(self.args, dict) and isinstance(self.secrets, dict)):
@@ -39,6 +39,8 @@ def check_install(op):
 def perform(op):
     if op.name not in READS and op.name not in WRITES:
         raise Refusal("invalid", "This runner does not know the operation.", op.name)
+    if op.room and op.room not in ROOMS:
+        raise Refusal("invalid", f"There is no room {op.room} for sites on a bench.")
     if op.name in WRITES and not (OTHER_DB_NAME.fullmatch(op.db) and re.fullmatch(r"[0-9a-f]{32}", op.owner) and op.gen > 0):
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if op.name not in ANYWHERE:
@@ -66,7 +68,7 @@ def perform(op):
     if result.pop("gone", False):
         with contextlib.suppress(OSError, Refusal):  # else the next inventory removes them
             forget_fence(op.db, op.gen)
-            forget_site_lock(op.site)
+            forget_site_lock(site_of(op).key)
     else:
         ended_well(op)
     return result

@@ -60,7 +60,7 @@ FIELDS = {
     "System Settings": """country:Link>Country currency:Link>Currency language:Link!>Language time_zone:Data! enable_scheduler:Check
         enable_password_policy:Check=1 minimum_password_score:Select=2 setup_complete:Check app_name:Data
         session_expiry:Data=170:00 deny_multiple_sessions:Check""",
-    "File": "file_name:Data file_url:Text is_private:Check attached_to_doctype:Link attached_to_name:Data",
+    "File": "file_name:Data file_url:Text is_folder:Check is_private:Check attached_to_doctype:Link attached_to_name:Data",
     "Package Import": "activate:Check force:Check attach_package:Text log:Long",
     "Website Settings": "home_page:Data disable_signup:Check app_name:Data",
     "Installed Applications": "",
