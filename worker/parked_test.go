@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"sync/atomic"
@@ -30,6 +31,7 @@ func TestResumedJobSaysWhyItBegan(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
+		kind   nexus.Kind // empty: provision
 		cancel bool
 		parks  int
 		want   nexus.State
@@ -41,15 +43,18 @@ func TestResumedJobSaysWhyItBegan(t *testing.T) {
 		{name: "failed, parked three times", parks: 3, want: nexus.Failed, code: nexus.Invalid, says: "The form was wrong.", action: "Trying the same again will not help"},
 		{name: "canceled", cancel: true, parks: 1, want: nexus.Canceled, code: nexus.CodeCanceled, says: "The job was canceled.", action: "You can sign up again"},
 		{name: "canceled, parked twice", cancel: true, parks: 2, want: nexus.Canceled, code: nexus.CodeCanceled, says: "The job was canceled.", action: "You can sign up again"},
+		{name: "a template job that was canceled", kind: nexus.KindTemplate, cancel: true, parks: 1, want: nexus.Canceled, code: nexus.CodeCanceled, says: "The job was canceled.",
+			action: "You can ask for it again"},
+		{name: "a template job that failed", kind: nexus.KindTemplate, parks: 1, want: nexus.Failed, code: nexus.Unavailable, says: nexus.MessageOf(plain()), action: "Ask for it again"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
 			defer h.close()
 			var mended atomic.Bool
-			p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 3,
+			p := tasks.Process{Kind: cmp.Or(tc.kind, nexus.KindProvision), Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 3,
 				Do: func(context.Context, *tasks.Kit) error {
-					if tc.cancel {
+					if tc.cancel || tc.code == nexus.Unavailable {
 						return plain()
 					}
 					return refusal()

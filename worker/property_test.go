@@ -44,7 +44,7 @@ type blow struct {
 
 var (
 	kinds = []nexus.Kind{nexus.KindProvision, nexus.KindProvision, nexus.KindProvision, nexus.KindAdopt, nexus.KindSuspend,
-		nexus.KindRestore, nexus.KindRotateKey, nexus.KindRotateKey, nexus.KindTeardown}
+		nexus.KindRestore, nexus.KindRotateKey, nexus.KindRotateKey, nexus.KindTeardown, nexus.KindTemplate}
 	calls = rapid.Custom(func(t *rapid.T) call {
 		c := call{Kind: rapid.SampledFrom([]string{"", "", "", "", "kill before", "kill after", "lost answer", "unavailable", "unbegun",
 			"limit", "invalid", "invalid", "error", "panic", "stale token", "absurd token"}).Draw(t, "kind")}
@@ -139,7 +139,7 @@ func newSimulation(ctx context.Context, m *miniredis.Miniredis, rdb *redis.Clien
 	if err := s.tenant(ctx); err != nil {
 		return nil, err
 	}
-	sub := store.Submission{ID: s.id, Kind: p.Kind, Site: "acme.localhost", KeyID: s.keys.ID(), GiveUpAfter: time.Duration(p.GiveUp) * time.Second}
+	sub := store.Submission{ID: s.id, Kind: p.Kind, Site: "acme.localhost", Build: map[nexus.Kind]string{nexus.KindTemplate: "plain"}[p.Kind], KeyID: s.keys.ID(), GiveUpAfter: time.Duration(p.GiveUp) * time.Second}
 	for _, step := range s.process.Steps {
 		sub.Steps = append(sub.Steps, step.Name)
 	}
@@ -446,7 +446,7 @@ func (s *simulation) check(ctx context.Context, end nexus.Job) {
 	if due, _ := s.away.redis.ZMembers("{nexus}:due"); slices.Contains(due, string(s.id)) {
 		s.broken("the due index still holds the job")
 	}
-	for _, key := range []string{"{nexus}:slots:main", "{nexus}:waiters:main"} {
+	for _, key := range []string{"{nexus}:slots:main", "{nexus}:waiters:main", "{nexus}:builds"} {
 		if s.away.redis.Exists(key) {
 			s.broken("%s is left", key)
 		}

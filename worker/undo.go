@@ -11,7 +11,7 @@ import (
 // turn begins the rollback: it journals the reason, then undoes the steps. A job of a kind
 // that cannot be rolled back is parked instead, unless it has changed nothing.
 func (r *run) turn(ctx context.Context, at nexus.StepName, why error) bool {
-	r.job.Error, r.outdated = reasonFor(at, why), nexus.IsOutdated(why)
+	r.job.Error, r.outdated = reasonFor(r.job.Kind, at, why), nexus.IsOutdated(why)
 	if err := r.job.To(nexus.RollingBack); err != nil {
 		return r.leave(ctx, err)
 	}
@@ -97,7 +97,7 @@ func (r *run) undo(ctx, scoped context.Context, entry *nexus.Step) (over, goOn b
 			break
 		}
 		if nexus.IsOutdated(err) { // a later job has changed the site: nothing of this one is left to undo
-			r.outdated, r.job.Error = true, reasonFor(entry.Name, err)
+			r.outdated, r.job.Error = true, reasonFor(r.job.Kind, entry.Name, err)
 			break
 		}
 		decide := func(err error) Verdict {
@@ -159,15 +159,17 @@ func (r *run) park(ctx context.Context, at nexus.StepName, message string) bool 
 }
 
 // reasonFor describes an error for the person who waits for the job.
-func reasonFor(at nexus.StepName, why error) *nexus.Failure {
+func reasonFor(kind nexus.Kind, at nexus.StepName, why error) *nexus.Failure {
 	f := &nexus.Failure{Code: nexus.CodeOf(why), Step: at, Message: nexus.MessageOf(why)}
 	switch {
 	case errors.Is(why, nexus.ErrCanceled):
-		return nexus.WhyCanceled(at)
+		return nexus.WhyCanceled(kind, at)
 	case nexus.IsOutdated(why):
 		f.Action = "The site was left as it is. Redis was probably restored from a backup that is older than the site: an operator compares the two with nexus doctor."
 	case f.Code == nexus.Invalid || f.Code == nexus.NotFound || f.Code == nexus.Conflict || f.Code == nexus.Forbidden:
 		f.Action = "Trying the same again will not help; please contact support with the job's id."
+	case kind != nexus.KindProvision: // an operator asked for it
+		f.Action = "Ask for it again; if it fails once more, look for the job's id in the log of the workers."
 	default:
 		f.Action = "Please sign up again; if it fails once more, contact support with the job's id."
 	}

@@ -200,8 +200,11 @@ type Failure struct {
 
 // WhyCanceled is the failure of a job that was canceled in a step; an empty step: before
 // it began.
-func WhyCanceled(at StepName) *Failure {
-	f := &Failure{Code: CodeCanceled, Step: at, Message: "The job was canceled.", Action: "You can sign up again whenever you like."}
+func WhyCanceled(kind Kind, at StepName) *Failure {
+	f := &Failure{Code: CodeCanceled, Step: at, Message: "The job was canceled.", Action: "You can ask for it again whenever you like."}
+	if kind == KindProvision {
+		f.Action = "You can sign up again whenever you like."
+	}
 	if at == "" {
 		f.Message = "The job was canceled before it began."
 		f.SayNothingLeft()

@@ -197,9 +197,9 @@ func (s *Store) Cancel(ctx context.Context, id nexus.JobID, actor string) (nexus
 	ended := eventBody(nexus.Event{Note: "canceled before it began", Actor: actor})
 	givenUp := eventBody(nexus.Event{Note: "given up while parked", Actor: actor})
 	r, err := s.run(ctx, "cancel", cancelScript(), jobKey(id), string(id),
-		s.o.Retention.Milliseconds(), asked, ended, encode(nexus.WhyCanceled("")), givenUp,
+		s.o.Retention.Milliseconds(), asked, ended, encode(nexus.WhyCanceled(nexus.KindProvision, "")), givenUp,
 		encode(nexus.Failure{Code: nexus.CodeCanceled, Message: "The parked rotation of the key was given up.",
-			Action: "The former key may no longer work: once the cause is mended, rotate the key again."}))
+			Action: "The former key may no longer work: once the cause is mended, rotate the key again."}), encode(nexus.WhyCanceled("", "")))
 	if err != nil {
 		return nexus.Job{}, err
 	}

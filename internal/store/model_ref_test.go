@@ -411,7 +411,7 @@ func (r *ref) cancel(id nexus.JobID) string {
 	case j.over() || j.parked(), j.Kind.OneWay() && (j.state != nexus.Queued || j.cancel):
 		return "conflict"
 	case j.state == nexus.Queued && j.taken == 0:
-		j.cancel, j.failure = true, text(nexus.WhyCanceled(""))
+		j.cancel, j.failure = true, text(nexus.WhyCanceled(j.Kind, ""))
 		r.end(j, nexus.Canceled, "canceled before it began", r.tell)
 	case j.state != nexus.RollingBack && !j.cancel:
 		j.cancel = true

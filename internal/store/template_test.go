@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -208,8 +209,8 @@ func TestOneBuildAtATime(t *testing.T) {
 			}
 			job = f.submit(t, build(erp))
 		}
-		if _, err := f.Cancel(t.Context(), job.ID, "op"); err != nil {
-			t.Fatal(err)
+		if end, err := f.Cancel(t.Context(), job.ID, "op"); err != nil || !strings.HasSuffix(end.Error.Action, "You can ask for it again whenever you like.") {
+			t.Fatalf("%+v, %v", end.Error, err)
 		}
 		lost := f.submit(t, build(erp))
 		lease, _ := f.take(t, lost.ID)
