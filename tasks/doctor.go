@@ -30,18 +30,21 @@ const (
 	StaleTrash      Trouble = "stale_trash"      // a folder of a removal that was not finished
 	OldArchive      Trouble = "old_archive"      // a folder that Frappe's own drop-site moved
 	BenchProblem    Trouble = "bench_problem"    // a Problem of the bench's Hello
+
+	UnusableTemplate Trouble = "unusable_template" // a template that no site is copied from
 )
 
 // Troubles lists all kinds.
 func Troubles() []Trouble {
 	return []Trouble{MissingSite, MissingDatabase, OtherOwner, OtherState, StuckTenant, ParkedJob, UnseenJob, OrphanSite,
-		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive, BenchProblem}
+		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive, BenchProblem, UnusableTemplate}
 }
 
 // Finding is one difference between the registry and the bench, or a problem of the bench.
 type Finding struct {
 	Kind Trouble        `json:"kind"`
 	Site nexus.SiteName `json:"site,omitempty"`
+	Room nexus.Room     `json:"room,omitempty"` // of a template: RoomTemplates, and Site is its name
 	DB   string         `json:"db,omitempty"`
 	Job  nexus.JobID    `json:"job,omitempty"`
 	What string         `json:"what"` // a sentence
@@ -83,21 +86,32 @@ func Diagnose(s Survey) []Finding {
 	for _, folder := range s.Inventory.Folders {
 		d.folder(folder)
 	}
+	for _, template := range s.Templates {
+		d.template(template)
+	}
 	for _, job := range s.Jobs {
 		if job.State == nexus.RollbackFailed {
 			d.add(Finding{Kind: ParkedJob, Site: job.Site, DB: job.DB, Job: job.ID, Mend: fmt.Sprintf("Mend the cause, then: nexus jobs resume %s", job.ID),
-				What: fmt.Sprintf("The %s of %s is parked: its rollback failed.", job.Kind, job.Site)})
+				What: fmt.Sprintf("The %s is parked: its rollback failed.", jobWords(job))})
 		}
 	}
 	for _, id := range s.Unseen {
 		job := s.Jobs[id]
 		d.add(Finding{Kind: UnseenJob, Site: job.Site, DB: job.DB, Job: id, Safe: true, Mend: "nexus doctor --fix puts it back.",
-			What: fmt.Sprintf("The %s of %s is %s, but missing in the due index, so no worker continues it: somebody changed Redis, or restored only a part of it.", job.Kind, job.Site, job.State)})
+			What: fmt.Sprintf("The %s is %s, but missing in the due index, so no worker continues it: somebody changed Redis, or restored only a part of it.", jobWords(job), job.State)})
 	}
 	slices.SortFunc(d.found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.DB, b.DB), cmp.Compare(a.Job, b.Job))
 	})
 	return d.found
+}
+
+// jobWords names a job by what it does.
+func jobWords(job nexus.Job) string {
+	if job.Kind == nexus.KindTemplate {
+		return fmt.Sprintf("build of the template %s", job.Site)
+	}
+	return fmt.Sprintf("%s of %s", job.Kind, job.Site)
 }
 
 // Foreign counts the sites on the bench that do not belong to this install.
@@ -116,7 +130,7 @@ type diagnosis struct {
 	rows  map[nexus.SiteName]nexus.Tenant
 	sites map[nexus.SiteName]nexus.SiteInfo
 	busy  map[any]bool                       // site names, database names and owners of live jobs
-	used  map[string]any                     // the row, site, intent or folder that names a database
+	used  map[string]any                     // the row, site, intent, folder or template that names a database
 	names map[string]map[nexus.SiteName]bool // of rows and sites, by database
 	found []Finding
 }
@@ -130,6 +144,9 @@ func newDiagnosis(s Survey) *diagnosis {
 		}
 	}
 	delete(d.busy, "")
+	for _, template := range s.Templates {
+		d.used[template.DB] = template
+	}
 	for _, folder := range s.Inventory.Folders {
 		d.used[folder.DB] = folder
 	}
@@ -311,6 +328,9 @@ func (d *diagnosis) database(db nexus.DatabaseInfo) {
 		f.What = fmt.Sprintf("The register has %s, and there is no such database.", db.Name)
 	}
 	f.Safe = d.failed(db.Job) && !db.Adopted && d.derived(db.Job, db.Name)
+	if db.Kind == kindTemplate {
+		d.ofTemplate(&f, db)
+	}
 	if !f.Safe {
 		f.Mend = "It may contain the data of a tenant whose folder is lost: restore the folder from a backup, or drop the database by hand."
 	}

@@ -164,6 +164,23 @@ func (c *Client) SetBench(ctx context.Context, name, verb string) (out gen.Bench
 	return out, err
 }
 
+// Templates lists the templates that new sites are copied from, newest first.
+func (c *Client) Templates(ctx context.Context) (out gen.TemplateList, err error) {
+	err = c.do(ctx, call{method: "GET", path: "/templates", token: c.token}, &out)
+	return out, err
+}
+
+// BuildTemplate records a job that builds a template; an empty name is the server's default.
+// The call can be repeated with the same idempotency key.
+func (c *Client) BuildTemplate(ctx context.Context, template, key string) (out gen.Job, err error) {
+	body := gen.TemplateRequest{}
+	if template != "" {
+		body.Template = &template
+	}
+	err = c.do(ctx, call{method: "POST", path: "/templates", body: body, key: key, token: c.token}, &out)
+	return out, err
+}
+
 // Workers counts the workers that take jobs. Known is false if the server does not answer,
 // or its answer has no count.
 func (c *Client) Workers(ctx context.Context) (count int, known bool) {

@@ -77,6 +77,16 @@ func completePlan(*cobra.Command, []string, string) (out []string, _ cobra.Shell
 	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
+func (s *shared) completeTemplate(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
+		list, _ := c.Templates(ctx)
+		for _, t := range list.Templates {
+			out = append(out, t.Name+"\t"+join(t.Bench, value(t.Problem)))
+		}
+		return out
+	})
+}
+
 func (s *shared) completeBench(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return s.suggest(cmd, args, func(ctx context.Context, c *client.Client) (out []string) {
 		list, _ := c.Benches(ctx)

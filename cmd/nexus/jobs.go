@@ -145,12 +145,15 @@ func (s *shared) onJob(use, short, example string, offered func(gen.State) bool,
 }
 
 func jobRows(job gen.Job) [][]string {
-	rows := [][]string{{"job", job.Id}, {"kind", string(job.Kind)}, {"site", job.Site}, {"url", job.Url}, {"state", string(job.State)}}
+	rows := [][]string{{"job", job.Id}, {"kind", string(job.Kind)}, {"site", job.Site}}
 	add := func(name, text string) {
 		if text != "" {
 			rows = append(rows, []string{name, text})
 		}
 	}
+	add("url", job.Url) // a template has none
+	add("state", string(job.State))
+	add("road", road(job.Road, job.Template))
 	if job.WaitingFor != nil {
 		add("waits for", join(string(*job.WaitingFor), value(job.WaitingNote)))
 	}
@@ -174,6 +177,14 @@ func jobRows(job gen.Job) [][]string {
 		rows = append(rows, []string{name, strings.TrimRight(fmt.Sprintf("%-9s %-8s%-7s  %s", step.Name, step.State, took(step), value(step.Note)), " ")})
 	}
 	return rows
+}
+
+// road is how a site is or was made.
+func road(road, template *string) string {
+	if value(template) != "" {
+		return value(road) + " of " + *template
+	}
+	return value(road)
 }
 
 func jobsShow(s *shared) *cobra.Command {

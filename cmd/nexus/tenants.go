@@ -81,6 +81,9 @@ func tenantsShow(s *shared) *cobra.Command {
 			}
 			rows := [][]string{{"site", t.Site}, {"url", t.Url}, {"state", string(t.State)}, {"plan", t.Plan}, {"e-mail", t.Email},
 				{"bench", t.Bench}, {"created", local(&t.CreatedAt)}, {"made by", value(t.MadeBy)}}
+			if way := road(t.Road, t.Template); way != "" {
+				rows = append(rows, []string{"road", way})
+			}
 			if t.Job != nil {
 				rows = append(rows, []string{"live job", *t.Job})
 			}
@@ -152,12 +155,18 @@ func removed(ctx context.Context, c *client.Client, site string, now bool) strin
 
 // confirm asks on the terminal. To remove a site at once, its name must be typed.
 func confirm(cmd *cobra.Command, site string, now bool) error {
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usage("To remove %s without a terminal, add --yes.", site)
-	}
 	question, yes := "Close "+site+"? It can be restored until its grace period is over. [y/N] ", []string{"y", "yes"}
 	if now {
 		question, yes = "This removes "+site+" with all its data, at once. Type its name to go on: ", []string{site}
+	}
+	return agree(cmd, site, question, yes)
+}
+
+// agree asks a question about the removal of something on the terminal. It is an error if
+// the answer is none of the words.
+func agree(cmd *cobra.Command, what, question string, yes []string) error {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return usage("To remove %s without a terminal, add --yes.", what)
 	}
 	fmt.Fprint(cmd.ErrOrStderr(), question)
 	given := make(chan string, 1)

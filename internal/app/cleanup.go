@@ -155,7 +155,7 @@ func (p *planner) take(item CleanupItem) {
 
 // leftover plans what to do about a finding of the doctor. What may be in use is kept.
 func (p *planner) leftover(f tasks.Finding) {
-	if !p.o.matches(f.Site, p.domain) {
+	if f.Room != "" || !p.o.matches(f.Site, p.domain) { // templates are no sites
 		return
 	}
 	switch f.Kind {

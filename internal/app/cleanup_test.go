@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,11 @@ func TestPlanCleanup(t *testing.T) {
 			edit: func(s *tasks.Survey) { s.Inventory.Sites[30].Job = lost }, spared: []string{"test-1"}},
 		{name: "a row whose job is over", o: app.CleanupOptions{Globs: []string{"test-new"}},
 			edit: func(s *tasks.Survey) { s.Jobs[live] = nexus.Job{ID: live, State: nexus.Failed} }, want: []string{"test-new.example.com: a tenant whose job is over"}},
+		{name: "templates are no sites", o: app.CleanupOptions{Globs: []string{"plain-*", "test-1"}}, edit: func(s *tasks.Survey) {
+			s.Templates = []nexus.Template{{Name: "plain-dddddddd", DB: dead.Database(install), Job: dead, Problem: "It is old."}}
+			s.Inventory.Databases = []nexus.DatabaseInfo{{Name: lost.Database(install), Job: lost, Exists: true, Kind: "template"}}
+			s.Inventory.Sites = slices.DeleteFunc(s.Inventory.Sites, func(site nexus.SiteInfo) bool { return site.Job == lost || site.Job == dead })
+		}, want: tests[:1]},
 		{name: "an adopted tenant goes, an adoption that failed stays", o: app.CleanupOptions{Globs: []string{"test-1", "test-dead"}},
 			edit: func(s *tasks.Survey) {
 				s.Inventory.Sites[len(s.Inventory.Sites)-1].DB, s.Inventory.Sites[len(s.Inventory.Sites)-1].Adopted = "_dead", true

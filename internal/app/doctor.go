@@ -123,6 +123,9 @@ func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	if s.Inventory, err = t.inventory(ctx); err != nil {
 		return s, err
 	}
+	if s.Templates, _, err = t.templates(ctx); err != nil {
+		return s, err
+	}
 	if s.Tenants, err = t.store.TenantRows(ctx); err != nil {
 		return s, err
 	}
@@ -171,6 +174,9 @@ func namedJobs(s tasks.Survey) []nexus.JobID {
 	}
 	for _, folder := range s.Inventory.Folders {
 		ids[folder.Job] = true
+	}
+	for _, template := range s.Templates {
+		ids[template.Job] = true
 	}
 	delete(ids, "")
 	return slices.Collect(maps.Keys(ids))

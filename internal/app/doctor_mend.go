@@ -97,7 +97,7 @@ func (t tools) onBench(ctx context.Context, f tasks.Finding, args nexus.Args) er
 }
 
 func (t tools) run(ctx context.Context, f tasks.Finding, gen nexus.Gen, args nexus.Args) error {
-	_, err := t.bench.Run(ctx, nexus.Op{Site: f.Site, DB: f.DB, Owner: f.Job, Gen: gen, Submitted: gen, Args: args})
+	_, err := t.bench.Run(ctx, nexus.Op{Site: f.Site, Room: f.Room, DB: f.DB, Owner: f.Job, Gen: gen, Submitted: gen, Args: args})
 	return err
 }
 
@@ -105,6 +105,11 @@ func (t tools) run(ctx context.Context, f tasks.Finding, gen nexus.Gen, args nex
 // refuses the token as too low (a job has begun since, or Redis was restored from an older
 // backup), it looks again, and tries a higher token only if the finding is still there.
 func (t tools) fenced(ctx context.Context, f tasks.Finding, do func(nexus.Gen) error) error {
+	return t.fencedWhile(ctx, func() error { return t.still(ctx, f) }, do)
+}
+
+// fencedWhile is fenced; still returns an error if what do is for has changed meanwhile.
+func (t tools) fencedWhile(ctx context.Context, still func() error, do func(nexus.Gen) error) error {
 	above := nexus.Gen(0)
 	for range 3 {
 		gen, err := t.store.MintGen(ctx, above)
@@ -112,7 +117,7 @@ func (t tools) fenced(ctx context.Context, f tasks.Finding, do func(nexus.Gen) e
 			return err
 		}
 		if above > 0 {
-			if err := t.still(ctx, f); err != nil {
+			if err := still(); err != nil {
 				return err
 			}
 		}

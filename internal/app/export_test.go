@@ -37,6 +37,16 @@ func AskBench(ctx context.Context, log *slog.Logger, driver nexus.Bench) error {
 	return (&app{log: log}).askBench(ctx, nil, driver)
 }
 
+// OfferTemplates lists the templates of a bench as a worker does until the context ends.
+func OfferTemplates(ctx context.Context, c Config, log *slog.Logger, st *store.Store, driver nexus.Bench) error {
+	return (&app{c: c, log: log}).offerTemplates(ctx, st, driver)
+}
+
+// DropTemplateOn drops a template of the bench main.
+func DropTemplateOn(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, name nexus.SiteName, sure func(string, nexus.Template) error) error {
+	return tools{install: install, bench: driver, name: "main", store: st}.dropTemplate(ctx, name, sure)
+}
+
 // DoctorOn runs the doctor on a registry and a bench.
 func DoctorOn(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, o DoctorOptions) (DoctorReport, error) {
 	return tools{c: Config{Domain: "example.com", DeleteGrace: time.Hour}, install: install, bench: driver, name: "main", store: st}.doctor(ctx, o)
