@@ -141,7 +141,7 @@ func TestClockTurns(t *testing.T) {
 	if site := <-done; site != "before.localhost" {
 		t.Errorf("%s was done first", site)
 	}
-	until(t, "asynq knows it", servers(1))
+	until(t, "asynq knows its two servers", servers(2))
 	turn(time.Now().Add(time.Hour))
 	until(t, "asynq knows it no more", servers(0))
 	task := asks("meanwhile.localhost")

@@ -25,37 +25,62 @@ func Serve(ctx context.Context, connection asynq.RedisConnOpt, e *Engine, concur
 	ctx, stop := context.WithCancel(ctx)
 	var looking errgroup.Group
 	looking.Go(func() error { return e.Reconcile(ctx) })
-	err := e.serve(ctx, drain, func() (*asynq.Server, error) {
-		server := asynq.NewServer(connection, asynq.Config{
-			Concurrency:       concurrency,
-			TaskCheckInterval: 20 * time.Millisecond,
-			// asynq asks one queue after the other, in a random order. A queue that is asked first
-			// and is empty costs every task of the other a round trip, so no queue is preferred.
-			Queues:          map[string]int{store.QueueResume: 1, store.QueueProvision: 1},
-			ShutdownTimeout: drain,
-			Logger:          asynqLog{e.Log, ctx, &e.repeats},
-			LogLevel:        asynq.ErrorLevel, // its warnings are our RevokeTask
-		})
-		return server, server.Start(asynq.HandlerFunc(e.handle))
+	common := asynq.Config{ShutdownTimeout: drain, Logger: asynqLog{e.Log, ctx, &e.repeats}, LogLevel: asynq.ErrorLevel} // its warnings are our RevokeTask
+	err := e.serve(ctx, drain, func() (servers, error) {
+		// asynq asks one queue after the other, in a random order. A queue that is asked first
+		// and is empty costs every task of the other a round trip, so no queue is preferred,
+		// and machine jobs, which also must not take the place of others, have a server.
+		people, machine := common, common
+		people.Queues = map[string]int{store.QueueResume: 1, store.QueueProvision: 1}
+		people.Concurrency, people.TaskCheckInterval = concurrency, 20*time.Millisecond
+		machine.Queues, machine.Concurrency = map[string]int{store.QueueMachine: 1}, machineConcurrency
+		all := servers{asynq.NewServer(connection, people), asynq.NewServer(connection, machine)}
+		return all, all.start(asynq.HandlerFunc(e.handle))
 	})
 	stop()
 	return errors.Join(err, looking.Wait())
 }
 
-// serve runs an asynq server only while this machine's clock is right. A server with a
-// wrong clock would take tasks from workers that may do them, and asynq would recover
-// tasks that others work on.
-func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (*asynq.Server, error)) (err error) {
-	var server *asynq.Server
+// machineConcurrency is the number of machine jobs that a worker does at once: as many as a
+// bench has slots for at most.
+const machineConcurrency = 2
+
+// servers are asynq servers that start and stop together.
+type servers []*asynq.Server
+
+func (all servers) start(h asynq.Handler) error {
+	for i, server := range all {
+		if err := server.Start(h); err != nil {
+			all[:i].stop()
+			return err
+		}
+	}
+	return nil
+}
+
+// stop waits for the tasks that run, for at most the servers' ShutdownTimeout.
+func (all servers) stop() {
+	var stopping errgroup.Group
+	for _, server := range all {
+		stopping.Go(func() error { server.Shutdown(); return nil })
+	}
+	_ = stopping.Wait() // never an error
+}
+
+// serve runs asynq servers only while this machine's clock is right. With a wrong clock they
+// would take tasks from workers that may do them, and asynq would recover tasks that others
+// work on.
+func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (servers, error)) (err error) {
+	var running servers
 	for ctx.Err() == nil {
 		switch right := e.clock.Load() == clockRight; {
-		case right && server == nil:
-			if server, err = begin(); err != nil {
+		case right && running == nil:
+			if running, err = begin(); err != nil {
 				return fmt.Errorf("worker: %w", err)
 			}
-		case !right && server != nil:
-			server.Shutdown()
-			server = nil
+		case !right && running != nil:
+			running.stop()
+			running = nil
 		}
 		select {
 		case <-ctx.Done():
@@ -66,9 +91,7 @@ func (e *Engine) serve(ctx context.Context, drain time.Duration, begin func() (*
 	limit, stop := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer stop()
 	e.Drain()
-	if server != nil {
-		server.Shutdown()
-	}
+	running.stop()
 	e.quiet(limit)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LeaseTime)
 	defer cancel()

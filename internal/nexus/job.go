@@ -72,6 +72,11 @@ func Kinds() []Kind {
 	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt, KindTemplate}
 }
 
+// Machine reports whether jobs of a kind are the product's own work, such as templates. They
+// give way to all others: they have slots, a queue and a place in each worker of their own,
+// and begin on an open bench only. Redis' scripts have the same list.
+func (k Kind) Machine() bool { return k == KindTemplate }
+
 // OneWay reports whether jobs of a kind cannot be rolled back: a removed site is gone,
 // and nobody knows the secret of a replaced key. Once begun, such a job cannot be
 // canceled. If it cannot be finished it is parked, and resumed forward. It fails only if

@@ -20,10 +20,12 @@ import (
 const TaskType = "job"
 
 // The queues. New signups have one of their own, so that jobs that have begun, and those of
-// operators, do not wait behind all of them.
+// operators, do not wait behind all of them. Machine jobs, which nobody waits for, are served
+// apart, so that they take no place of another job in a worker.
 const (
 	QueueResume    = "resume"
 	QueueProvision = "provision"
+	QueueMachine   = "machine"
 )
 
 // taskVersion is the version of a task's payload.
@@ -67,7 +69,10 @@ func (s *Store) enqueue(ctx context.Context, id nexus.JobID, dispatch int64, kin
 func taskID(id nexus.JobID, dispatch int64) string { return fmt.Sprintf("%s.%d", id, dispatch) }
 
 func queueOf(dispatch int64, kind nexus.Kind) string {
-	if dispatch > 1 || kind != nexus.KindProvision {
+	switch {
+	case kind.Machine():
+		return QueueMachine
+	case dispatch > 1 || kind != nexus.KindProvision:
 		return QueueResume
 	}
 	return QueueProvision

@@ -170,9 +170,11 @@ func (r *ref) dump() dumped {
 	for member, at := range r.due {
 		out.put("{nexus}:due", member, at)
 	}
-	for name, all := range map[string]map[nexus.JobID]int64{"slots": r.slots, "waiters": r.line, "asking": r.asking} {
-		for id, at := range all {
-			out.put("{nexus}:"+name+":main", id, at)
+	for _, l := range r.lanes {
+		for name, all := range map[string]map[nexus.JobID]int64{"slots": l.slots, "waiters": l.line, "asking": l.asking} {
+			for id, at := range all {
+				out.put("{nexus}:"+name+":"+l.name, id, at)
+			}
 		}
 	}
 	for id, at := range r.leases {

@@ -64,7 +64,7 @@ func (m *machine) renewed(t *rapid.T, l *store.Lease, j *refJob) {
 		m.ref.dueAt(j, j.lease)
 		m.ref.leases[j.ID] = j.lease
 		if j.bench != "" {
-			m.ref.slots[j.ID] = m.ref.now + slotTime
+			m.ref.lane(j).slots[j.ID] = m.ref.now + slotTime
 		}
 		m.want(t, "renew", asked, j.cancel)
 		return ""

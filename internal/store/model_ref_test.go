@@ -31,13 +31,20 @@ type ref struct {
 	tasks   map[string]bool // tasks of asynq: true: pending, false: archived
 	due     map[string]int64
 	leases  map[nexus.JobID]int64 // when each expires
-	slots   map[nexus.JobID]int64
-	line    map[nexus.JobID]int64 // the waiters of the bench, since when
-	asking  map[nexus.JobID]int64 // when each waiter asked last
+	lanes   map[string]*refLane   // of the bench, by name
 	mode    nexus.BenchMode
 	builds  map[string]nexus.JobID    // the live template job for each key
 	offers  map[string]nexus.SiteName // the template of the bench for each key
 	list    string                    // of the bench's templates
+}
+
+// refLane is a lane of the bench.
+type refLane struct {
+	name    string
+	machine bool
+	slots   map[nexus.JobID]int64
+	line    map[nexus.JobID]int64 // the waiters, since when
+	asking  map[nexus.JobID]int64 // when each waiter asked last
 }
 
 // lived is a value that expires.
@@ -85,7 +92,7 @@ func newRef() *ref {
 	return &ref{jobs: map[nexus.JobID]*refJob{}, tenants: map[nexus.SiteName]*refTenant{}, keys: map[string]*lived[[2]string]{},
 		rates: map[string]*lived[int64]{}, resting: map[nexus.SiteName]*lived[nexus.JobID]{}, inputs: map[nexus.JobID]*lived[string]{},
 		pairs: map[nexus.JobID]*lived[string]{}, pickups: map[nexus.JobID]*lived[string]{}, tasks: map[string]bool{}, due: map[string]int64{}, leases: map[nexus.JobID]int64{},
-		slots: map[nexus.JobID]int64{}, line: map[nexus.JobID]int64{}, asking: map[nexus.JobID]int64{}, mode: nexus.BenchOpen,
+		lanes: map[string]*refLane{"main": newLane("main"), "main machine": newLane("main machine")}, mode: nexus.BenchOpen,
 		builds: map[string]nexus.JobID{}, offers: map[string]nexus.SiteName{}}
 }
 
@@ -272,8 +279,8 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 	delete(r.due, string(j.ID))
 	delete(r.leases, j.ID)
 	j.waitKey = ""
-	delete(r.line, j.ID)
-	delete(r.asking, j.ID)
+	delete(r.lane(j).line, j.ID)
+	delete(r.lane(j).asking, j.ID)
 	r.leaveSlot(j)
 	tell(j, note)
 	if state == nexus.RollbackFailed {
@@ -453,7 +460,8 @@ func (r *ref) tick(rescue bool) (rescued []nexus.JobID, purges []store.Purge) {
 			}
 		}
 	}
-	r.tend()
+	r.tend(r.lanes["main"])
+	r.tend(r.lanes["main machine"])
 	for _, member := range slices.Sorted(maps.Keys(r.due)) {
 		if r.due[member] > r.now {
 			continue

@@ -265,7 +265,10 @@ func (m *machine) lose(t *rapid.T) {
 		t.Skip("no task is pending")
 	}
 	queue := store.QueueResume
-	if j.dispatch == 1 && j.Kind == nexus.KindProvision {
+	switch {
+	case j.Kind == nexus.KindTemplate:
+		queue = store.QueueMachine
+	case j.dispatch == 1 && j.Kind == nexus.KindProvision:
 		queue = store.QueueProvision
 	}
 	if err := m.asynq.ArchiveTask(queue, m.ref.task(j, j.dispatch)); err != nil {
@@ -280,7 +283,8 @@ func (m *machine) bench(t *rapid.T) {
 		t.Fatal(err)
 	}
 	if m.ref.mode == nexus.BenchOpen {
-		m.ref.wake()
+		m.ref.wake(m.ref.lanes["main"])
+		m.ref.wake(m.ref.lanes["main machine"])
 	}
 }
 

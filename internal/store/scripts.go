@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -15,12 +16,15 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// script returns a function that loads lua/<name>.lua, with lib.lua before it, once.
+// script returns a function that loads lua/<name>.lua, with the libraries before it, once.
 func script(name string) func() *redis.Script {
 	return sync.OnceValue(func() *redis.Script {
-		lib, _ := sources.ReadFile("lua/lib.lua")           // embedded: cannot fail
-		body, _ := sources.ReadFile("lua/" + name + ".lua") // a missing one fails every test
-		return redis.NewScript(string(lib) + "\n" + string(body))
+		var all strings.Builder
+		for _, part := range []string{"lib", "lib_slots", "lib_end", name} {
+			text, _ := sources.ReadFile("lua/" + part + ".lua") // a missing one fails every test
+			all.Write(append(text, '\n'))
+		}
+		return redis.NewScript(all.String())
 	})
 }
 

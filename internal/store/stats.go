@@ -65,7 +65,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 			out.APIs++
 		}
 	}
-	out.Queues = []QueueStats{{Name: QueueResume}, {Name: QueueProvision}}
+	out.Queues = []QueueStats{{Name: QueueResume}, {Name: QueueProvision}, {Name: QueueMachine}}
 	var all errgroup.Group
 	for i := range out.Queues {
 		q := &out.Queues[i]

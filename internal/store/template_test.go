@@ -272,45 +272,39 @@ func TestTemplateHasNoTenant(t *testing.T) {
 	})
 }
 
-// TestTemplateWaits: unlike an operator's job on a tenant, a template job waits behind the
-// signups on a full bench, and on a paused one; its rollback does not.
+// TestTemplateWaits: template jobs have slots of their own: one, and another while no other
+// job is on the bench. They take no signup's place, and none takes theirs. They wait on a
+// paused bench, except for a rollback.
 func TestTemplateWaits(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) { // two slots
 		f.bench(t)
-		held, other, err := f.reserve(t, "a.localhost")
-		if err != nil {
+		if err := f.mustLease(t, f.submit(t, build(nil)).ID).Slot(t.Context(), "main", "nxt"); err != nil {
 			t.Fatal(err)
 		}
-		undoing, failing := f.take(t, f.submit(t, build(nil)).ID)
+		undoing, failing := f.take(t, f.submit(t, build(erp)).ID)
 		if err := undoing.Slot(t.Context(), "main", "nxu"); err != nil {
-			t.Fatal(err)
+			t.Errorf("a second one on an idle bench: %v", err)
 		}
-		before := f.waiters(t, 1)
-		f.advance(2 * time.Millisecond)
-		lease, job := f.take(t, f.submit(t, build(erp)).ID)
+		lease, job := f.take(t, f.submit(t, build([]string{"hrms"})).ID)
 		wait := func(reason nexus.Wait) {
 			t.Helper()
-			err := lease.Slot(t.Context(), "main", "nxt")
+			err := lease.Slot(t.Context(), "main", "nxv")
 			if e, _ := errors.AsType[*nexus.Error](err); e == nil || e.Wait != reason {
 				t.Errorf("a template job: %v, want it to wait for %s", err, reason)
 			}
 		}
 		wait(nexus.WaitCapacity)
-		other.State = nexus.Succeeded
-		if err := held.Finish(t.Context(), &other, "", nexus.Event{}); err != nil {
-			t.Fatal(err)
-		}
-		wait(nexus.WaitCapacity) // the slot is the signup's
-		f.tick(t)
-		first := f.mustLease(t, before[0].ID)
-		if err := first.Slot(t.Context(), "main", "nxw"); err != nil {
-			t.Errorf("the signup before it: %v", err)
+		for _, site := range []nexus.SiteName{"a.localhost", "b.localhost"} { // both slots are free for signups
+			if _, _, err := f.reserve(t, site); err != nil {
+				t.Errorf("a signup beside two template jobs: %v", err)
+			}
 		}
 		failing.State, failing.WaitingFor = nexus.RollingBack, nexus.WaitRetry
 		if err := undoing.Wait(t.Context(), &failing, time.Second, nexus.Event{}); err != nil {
 			t.Fatal(err)
 		}
+		wait(nexus.WaitCapacity) // one is there, and the bench is not idle
 		if err := f.SetBench(t.Context(), "main", nexus.BenchPaused, "op"); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,7 @@
 -- Returns what is due, each entry to one caller: its next time is written before it is
 -- returned, so a caller that dies delays the entry by seconds. Expired leases come first,
--- since the due index may be long; then the first waiters of each bench with free slots
--- are scheduled.
+-- since the due index may be long; then the first waiters of each lane of a bench with
+-- free slots are scheduled.
 -- KEYS[1] due index; ARGV 1 limit, 2 '1' to rescue expired leases
 -- returns a list of {id, dispatch, kind, 'again' | 'rescue' | 'go'}, and
 -- {site, ms of the purge date, '', 'purge'} for a tenant whose purge date has come
@@ -65,7 +65,10 @@ end
 if ARGV[2] == '1' then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do ran_out(id) end
 end
-for _, bench in ipairs(redis.call('SMEMBERS', P .. 'benches')) do tend(bench, now) end
+for _, bench in ipairs(redis.call('SMEMBERS', P .. 'benches')) do
+  tend(bench, now)
+  tend(bench .. ' machine', now)
+end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, tonumber(ARGV[1]))) do
   local site = string.match(member, '^tenant:(.+)$')
   if site then purge(site) else look(member) end

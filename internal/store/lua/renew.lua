@@ -10,5 +10,5 @@ local till = int(now + tonumber(ARGV[3]))
 redis.call('HSET', KEYS[1], 'leaseUntil', till)
 redis.call('ZADD', DUE, 'XX', till, id)
 redis.call('ZADD', LEASES, till, id)
-if bench ~= '' then redis.call('ZADD', P .. 'slots:' .. bench, int(now + SLOT_TTL), id) end
+if bench ~= '' then redis.call('ZADD', P .. 'slots:' .. job_lane(id, bench), int(now + SLOT_TTL), id) end
 return { 'ok', cancel, int(now) }

@@ -6,7 +6,7 @@
 local id, now = ARGV[1], now_ms()
 local mine, site, road, template = owned(id, ARGV[2], 'site', 'road', 'template')
 if not mine then return { 'stale' } end
-if not slot(id, ARGV[3], tonumber(ARGV[5]), now) then
+if not slot(id, job_lane(id, ARGV[3]), tonumber(ARGV[5]), now) then
   return { mode(ARGV[3], now) == 'open' and 'full' or 'shut' }
 end
 if not road and #ARGV > 5 then

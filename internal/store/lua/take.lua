@@ -38,12 +38,13 @@ if why then return { 'foreign', why, updated } end
 
 -- A full Redis refuses only the first write of a script, and only one that takes memory.
 if bench ~= '' then redis.call('HSET', key, 'looks', '0') end
-if bench ~= '' and not slot(id, bench, tonumber(ARGV[4]), now) then
-  local open, at = mode(bench, now) == 'open', next_ask(bench, id, now)
+local lane = lane_for(bench, kind)
+if bench ~= '' and not slot(id, lane, tonumber(ARGV[4]), now) then
+  local open, at = mode(lane, now) == 'open', next_ask(lane, id, now)
   if state ~= 'rolling_back' then move(id, 'waiting') end
   redis.call('HDEL', P .. 'left', id)
   redis.call('HSET', key, 'taken', dispatch, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
-    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that its former owner does not go on without a slot
+    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that lane former owner does not go on without a slot
   redis.call('ZADD', DUE, int(at), id)
   redis.call('ZREM', LEASES, id)
   emit_wait(id, now, (open and 'capacity' or 'bench') .. (open and ARGV[6] or ARGV[8]), open and ARGV[6] or ARGV[8])

@@ -10,7 +10,7 @@ if not mine then return { 'stale' } end
 local at = now + tonumber(ARGV[7])
 if (ARGV[5] == 'capacity' or ARGV[5] == 'bench') and asked and redis.call('ZSCORE', P .. 'waiters:' .. asked, id) then
   at = math.max(at, next_ask(asked, id, now))
-  local slots = tonumber(redis.call('HGET', P .. 'bench:' .. asked, 'slots') or '1')
+  local slots = tonumber(redis.call('HGET', P .. 'bench:' .. bench_of(asked), 'slots') or '1')
   if admits(id, asked, slots, now) then at = now end
 end
 if cancel == '1' and ARGV[4] ~= 'rolling_back' then at = now end
@@ -19,6 +19,7 @@ redis.call('HSET', KEYS[1], 'steps', ARGV[3], 'waitingFor', ARGV[5], 'waitNote',
   'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that a late renewal does not restore the lease
 redis.call('ZADD', DUE, int(at), id)
 redis.call('ZREM', LEASES, id)
-if bench ~= '' and redis.call('ZREM', P .. 'slots:' .. bench, id) == 1 then wake(bench, now) end
+local lane = job_lane(id, bench)
+if bench ~= '' and redis.call('ZREM', P .. 'slots:' .. lane, id) == 1 then wake(lane, now) end
 emit_wait(id, now, ARGV[5] .. ARGV[#ARGV], unpack(ARGV, 8))
 return { 'ok' }
