@@ -101,6 +101,13 @@ func testForced(t *testing.T, b *standin.Box, m *model, victim *tenant) {
 		t.Errorf("to another template: %s", said)
 	}
 	testDrop(t, another.tenant)
+	half, end := m.target.tenant("half-forced"), "CALL nexus.finish_clone('%s', '%s', '%s', '%s', '%s')"
+	part := half.create(t, s, first)
+	said := s.Ask(fmt.Sprintf("CALL nexus.clone_database('%s', '%s', '%s', '%s', '%s', '1', '2')", from, half.op(nil).DB, half.install, half.owner, part))
+	if said += s.Ask(fmt.Sprintf(end, from, half.op(nil).DB, half.install, half.owner, part)); refusals(said, "31010") != 1 {
+		t.Errorf("half a copy: %s", said)
+	}
+	testDrop(t, half)
 	// Twice, or over what is there: the tables are not replaced.
 	if said := copied(s, from, other, ticket); said != "" {
 		t.Fatal(said)
