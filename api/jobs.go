@@ -207,7 +207,8 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 		out.Url = ""
 	}
 	if operator {
-		out.Actor, out.Road, out.Template = optional(j.Actor), optional(string(j.Road)), optional(string(j.Template))
+		out.Actor = optional(j.Actor)
+		out.Road, out.Template = s.road(j.Road, j.Template)
 	} else {
 		out.Site = s.shownSite(j.Site)
 	}
@@ -223,6 +224,14 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 			Action: optional(f.Action), RequestId: optional(strings.TrimSpace(f.RequestID))}
 	}
 	return out
+}
+
+// road says how a site was made; a user of the master site has none.
+func (s *Server) road(road nexus.Road, template nexus.SiteName) (*string, *string) {
+	if s.Single {
+		return nil, nil
+	}
+	return optional(string(road)), optional(string(template))
 }
 
 // millis truncates a time to milliseconds, like all other times of a job.

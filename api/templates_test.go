@@ -159,6 +159,18 @@ func TestRoadIsShown(t *testing.T) {
 			t.Errorf("%s: %v", path, body)
 		}
 	}
+	single := newServer(t, func(o *api.Options) { o.Single, o.Master = true, "erp.example.com" })
+	id2 := single.signup("joined")
+	lease, _, _, err = single.store.Take(t.Context(), nexus.JobID(id2), 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if road, _, err := lease.Reserve(t.Context(), "master", "x", nexus.TemplatePlain.Key(nil)); err != nil || road == "" {
+		t.Fatalf("reserved by the road %q, %v", road, err)
+	}
+	if _, _, body := single.ask("GET", "/jobs/"+id2, "", bearer(reader)...); body["road"] != nil {
+		t.Errorf("a user of the master site: %v", body)
+	}
 	if _, _, body := s.ask("GET", "/jobs/"+id, ""); body["road"] != nil || body["template"] != nil || body["actor"] != nil {
 		t.Errorf("without a token: %v", body)
 	}

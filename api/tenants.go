@@ -148,8 +148,8 @@ type recordedJob struct {
 
 func (s *Server) tenant(t nexus.Tenant) gen.Tenant {
 	out := gen.Tenant{Site: string(t.Site), Url: s.url(t.Site), State: gen.TenantState(t.State), Plan: string(t.Plan),
-		Email: t.Email, Bench: t.Bench, MadeBy: optional(string(t.MadeBy)), Job: optional(string(t.Job)), CreatedAt: t.CreatedAt,
-		Road: optional(string(t.Road)), Template: optional(string(t.Template))}
+		Email: t.Email, Bench: t.Bench, MadeBy: optional(string(t.MadeBy)), Job: optional(string(t.Job)), CreatedAt: t.CreatedAt}
+	out.Road, out.Template = s.road(t.Road, t.Template)
 	if !t.PurgeAt.IsZero() {
 		out.PurgeAt = &t.PurgeAt
 	}
