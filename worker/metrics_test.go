@@ -49,7 +49,7 @@ func TestAlarmSeriesStartAtZero(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"nexus_breaker_trips_totalmain", "nexus_jobs_rescued_total", "nexus_runs_fenced_total", "nexus_gens_raised_total", "nexus_ticks_failed_total"} {
+	for _, name := range []string{"nexus_breaker_trips_totalmain", "nexus_jobs_rescued_total", "nexus_runs_fenced_total", "nexus_gens_raised_total", "nexus_ticks_failed_total", "nexus_road_detours_total"} {
 		if !others[name] {
 			t.Errorf("%s is not there from the start", name)
 		}
