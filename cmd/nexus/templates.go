@@ -54,8 +54,8 @@ func templatesBuild(s *shared) *cobra.Command {
 	return &cobra.Command{
 		Use: "build [<template>]", Short: "Build a template and wait for its end",
 		Long: `Records a job that makes a site with the apps of new sites and freezes it, and
-follows the job. It waits behind signups, which do not wait for it. There is one
-<template>, plain, which is also the default: with the apps, and no company.`,
+follows the job. Signups do not wait for it. It begins on an open bench only. There
+is one <template>, plain, which is also the default: with the apps, and no company.`,
 		Example: "  nexus templates build\n  nexus templates build plain -o json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
