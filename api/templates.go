@@ -54,9 +54,7 @@ func (s *Server) BuildTemplate(c echo.Context, params gen.BuildTemplateParams) e
 	if !slices.Contains(nexus.TemplateSpecs(), spec) {
 		return invalid("template", "There is no such template; there is: "+specNames()+".")
 	}
-	id := nexus.NewJobID()
-	sub := store.Submission{ID: id, Kind: nexus.KindTemplate, Site: nexus.TemplateName(spec, id), Actor: actor, Steps: tasks.Steps(nexus.KindTemplate),
-		Spec: nexus.Spec{Template: spec, Apps: s.Apps}, Build: spec.Key(s.Apps), GiveUpAfter: s.Timeout}
+	sub := store.BuildTemplate(spec, s.Apps, actor, tasks.Steps(nexus.KindTemplate), s.Timeout)
 	if err := s.idempotent(&sub, actor, params.IdempotencyKey, []byte("template "+string(spec))); err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return a.announce(ctx, st, "worker") })
 	a.group.Go(func() error { return a.watchDoctor(ctx, st, driver) })
 	a.group.Go(func() error { return a.askBench(ctx, st, driver) })
-	a.group.Go(func() error { return a.offerTemplates(ctx, st, driver) })
+	a.group.Go(func() error { return a.keepTemplates(ctx, st, driver) })
 	return nil
 }
 

@@ -43,6 +43,7 @@ type Config struct {
 	MasterSite       string       `env:"FRAPPE_SITE_NAME"` // protected; empty: the host of ERP_NEXT_URL
 
 	Apps          []string     `env:"NEXUS_APPS" envDefault:"erpnext,nexus_core?"`
+	Templates     []string     `env:"NEXUS_TEMPLATES"`   // that workers build
 	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"` // empty: all enabled roles
 	AdminPassword nexus.Secret `env:"ADMIN_PASSWORD"`    // Administrator of new sites; empty: random
 	TimeZone      string       `env:"NEXUS_TIME_ZONE" envDefault:"UTC"`
@@ -146,6 +147,11 @@ func (c *Config) problems() []error {
 	}
 	if !slices.Contains([]string{"", "on", "off"}, c.RateLimit) {
 		say("NEXUS_RATE_LIMIT: %q is neither on nor off", c.RateLimit)
+	}
+	for _, spec := range c.Templates {
+		if !slices.Contains(nexus.TemplateSpecs(), nexus.TemplateSpec(spec)) {
+			say("NEXUS_TEMPLATES: there is no template %q; write plain, or nothing for none", spec)
+		}
 	}
 	if _, err := c.proxies(); err != nil {
 		say("NEXUS_TRUSTED_PROXIES: %w", err)

@@ -122,6 +122,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"no such bench", []string{"NEXUS_BENCH=podman"}, []string{`NEXUS_BENCH: "podman" is neither sandbox nor docker`}},
 		{"docker without an address", []string{"NEXUS_BENCH=docker"}, []string{"NEXUS_VERIFY_ADDR is needed with NEXUS_BENCH=docker: the bench's internal host:port, e.g. backend:8000"}},
 		{"an address without a port", []string{"NEXUS_HTTP_ADDR=localhost"}, []string{`NEXUS_HTTP_ADDR: "localhost" is not host:port`}},
+		{"no such template", []string{"NEXUS_TEMPLATES=plain,XX"}, []string{`NEXUS_TEMPLATES: there is no template "XX"; write plain, or nothing for none`}},
 		{"no such signup", []string{"NEXUS_SIGNUP=maybe"}, []string{`NEXUS_SIGNUP: "maybe" is none of open, token, closed`}},
 		{"a site's URL without {site}", []string{"NEXUS_SITE_URL=https://example.com"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},
 		{"a site's URL without a host", []string{"NEXUS_SITE_URL=/{site}"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},

@@ -84,7 +84,9 @@ var meanings = map[string]string{ //nolint:gosec // names of secrets
 	"ERP_API_SECRET_FILE": "Or a file that contains it.",
 	"FRAPPE_SITE_NAME": "The master site's name on its bench. No tenant may have it, and nothing removes it.\n" +
 		"Unset: the host of ERP_NEXT_URL.",
-	"NEXUS_APPS":              "Apps of a new site, separated by commas. One with a ? is skipped if the bench lacks it.",
+	"NEXUS_APPS": "Apps of a new site, separated by commas. One with a ? is skipped if the bench lacks it.",
+	"NEXUS_TEMPLATES": "Templates that workers build and renew, separated by commas: plain. New sites are copied\n" +
+		"from them in seconds. Unset: none.",
 	"NEXUS_ADMIN_ROLES":       "Roles of a site's admin, separated by commas. Unset: all enabled ones.",
 	"ADMIN_PASSWORD":          "Password of the Administrator of new sites. Unset: a random one, which is not kept.",
 	"NEXUS_TIME_ZONE":         "Time zone of a site whose signup names none. In single mode: the master site's.",

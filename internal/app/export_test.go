@@ -37,9 +37,14 @@ func AskBench(ctx context.Context, log *slog.Logger, driver nexus.Bench) error {
 	return (&app{log: log}).askBench(ctx, nil, driver)
 }
 
-// OfferTemplates lists the templates of a bench as a worker does until the context ends.
+// OfferTemplates keeps the templates of a bench as a worker does until the context ends.
 func OfferTemplates(ctx context.Context, c Config, log *slog.Logger, st *store.Store, driver nexus.Bench) error {
-	return (&app{c: c, log: log}).offerTemplates(ctx, st, driver)
+	return (&app{c: c, log: log}).keepTemplates(ctx, st, driver)
+}
+
+// Keeper returns one round of a worker that keeps the templates of the bench main.
+func Keeper(c Config, st *store.Store, driver nexus.Bench, install nexus.InstallID) (round func(context.Context) error) {
+	return newKeeper(tools{c: c, install: install, bench: driver, name: "main", store: st}, slog.New(slog.DiscardHandler)).round
 }
 
 // DropTemplateOn drops a template of the bench main.

@@ -14,18 +14,20 @@ import (
 // listEvery is how often a worker lists the templates of its bench.
 const listEvery = time.Minute
 
-// offerTemplates writes the list of the bench's templates to the registry, until the context
-// ends. So a template that became unusable is no longer chosen, and one that a restored
-// registry does not know is chosen again. If the bench cannot be asked, nothing changes.
-func (a *app) offerTemplates(ctx context.Context, st *store.Store, driver nexus.Bench) error {
+// keepTemplates writes the list of the bench's templates to the registry, and builds and drops
+// templates, until the context ends. So a template that became unusable is no longer chosen,
+// and one that a restored registry does not know is chosen again. If the bench cannot be
+// asked, nothing changes.
+func (a *app) keepTemplates(ctx context.Context, st *store.Store, driver nexus.Bench) error {
 	if a.c.single() { // users of the master site are not copied
 		return nil
 	}
-	t, repeats := tools{bench: driver, name: a.c.benchName(), store: st}, nexus.Repeats{}
+	k := newKeeper(tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st}, a.log)
+	var repeats nexus.Repeats
 	tick := time.NewTicker(listEvery)
 	defer tick.Stop()
 	for {
-		if err := t.offerTemplates(ctx); err != nil && ctx.Err() == nil {
+		if err := k.round(ctx); err != nil && ctx.Err() == nil {
 			repeats.Log(ctx, a.log, slog.LevelWarn, "templates", "templates of the bench not listed", nexus.LogErr, err)
 		}
 		select {
@@ -36,14 +38,15 @@ func (a *app) offerTemplates(ctx context.Context, st *store.Store, driver nexus.
 	}
 }
 
-func (t tools) offerTemplates(ctx context.Context) error {
+// offerTemplates writes the list of the bench's templates to the registry, and returns it.
+func (t tools) offerTemplates(ctx context.Context) (list []nexus.Template, known bool, err error) {
 	short, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	list, known, err := t.templates(short)
+	list, known, err = t.templates(short)
 	if err != nil || !known {
-		return err
+		return nil, false, err
 	}
-	return t.store.OfferTemplates(short, t.name, list)
+	return list, true, t.store.OfferTemplates(short, t.name, list)
 }
 
 // templates lists the bench's templates. Known is false if the bench has no such operation:
@@ -101,7 +104,7 @@ func (t tools) dropTemplate(ctx context.Context, name nexus.SiteName, sure func(
 	if err != nil {
 		return err
 	}
-	_ = t.offerTemplates(ctx) // else a worker writes the list within a minute
+	_, _, _ = t.offerTemplates(ctx) // else a worker writes the list within a minute
 	return nil
 }
 

@@ -251,6 +251,9 @@ func (m *model) skipped(t *testing.T, name, why string) {
 	if !result.Skipped || !strings.Contains(result.Note, why) {
 		t.Errorf("%+v, want %q", result, why)
 	}
+	if info := n.run(t, nexus.Inspect{}).Site; info.Folder || info.Database || info.Job != "" {
+		t.Errorf("left: %+v", info)
+	}
 	testDrop(t, n)
 }
 

@@ -20,6 +20,10 @@ type TemplateSpec string
 // TemplatePlain has the apps and no company: its sites meet Frappe's set-up wizard.
 const TemplatePlain TemplateSpec = "plain"
 
+// TemplateVersion is the version of what a template holds. A bench copies templates of its
+// runner's version only. The runner has the same number.
+const TemplateVersion = 1
+
 // TemplateSpecs lists what templates can be built for.
 func TemplateSpecs() []TemplateSpec { return []TemplateSpec{TemplatePlain} }
 
@@ -46,6 +50,20 @@ type Template struct {
 	MadeAt  time.Time    `json:"made_at,omitzero"`
 	Version int          `json:"version,omitempty"` // of the runner's templates
 	Problem string       `json:"problem,omitempty"` // why no site is copied from it, as a sentence; empty: sites are
+}
+
+// NewestTemplates returns, for each key, the newest template without a problem: new sites are
+// copied from it.
+func NewestTemplates(all []Template) map[string]Template {
+	out := map[string]Template{}
+	for _, t := range all {
+		key := t.Spec.Key(t.Apps)
+		other, found := out[key]
+		if t.Problem == "" && (!found || t.MadeAt.After(other.MadeAt) || t.MadeAt.Equal(other.MadeAt) && t.Name > other.Name) {
+			out[key] = t
+		}
+	}
+	return out
 }
 
 // RoomTemplates is the place of templates; see Op.Room.

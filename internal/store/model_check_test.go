@@ -115,7 +115,7 @@ func (r *ref) dump() dumped {
 			"bench", j.bench, "db", j.db, "owner", j.owner, "was", j.was, "giveUpAt", j.giveUp, "createdAt", j.created, "updatedAt", j.updated,
 			"dispatch", j.dispatch, "taken", j.taken, "submitted", j.submitted, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
 			"rev", len(j.events), "cancel", num(j.cancel), "keyID", j.KeyID, "rest", j.Rest.Milliseconds(), "waitingFor", j.wait, "waitNote", j.note,
-			"error", j.failure, "asked", j.asked, "road", j.road, "template", j.template, "build", j.Build)
+			"error", j.failure, "asked", j.asked, "road", j.road, "template", j.template)
 		if j.former != 0 {
 			out.put(key, "former", j.former)
 		}
@@ -124,7 +124,7 @@ func (r *ref) dump() dumped {
 		}
 		if j.state.Terminal() { // fields that only a live job needs
 			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote",
-				"was", "rest", "rescues", "submitted", "build"} {
+				"was", "rest", "rescues", "submitted"} {
 				delete(out[key], field)
 			}
 		}

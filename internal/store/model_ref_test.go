@@ -33,7 +33,7 @@ type ref struct {
 	leases  map[nexus.JobID]int64 // when each expires
 	lanes   map[string]*refLane   // of the bench, by name
 	mode    nexus.BenchMode
-	builds  map[string]nexus.JobID    // the live template job for each key
+	builds  map[string]nexus.JobID    // the last template job for each key
 	offers  map[string]nexus.SiteName // the template of the bench for each key
 	list    string                    // of the bench's templates
 }
@@ -168,7 +168,7 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 	from := map[nexus.Kind][]nexus.TenantState{nexus.KindTeardown: {nexus.TenantActive, nexus.TenantSuspended}, nexus.KindSuspend: {nexus.TenantActive},
 		nexus.KindRestore: {nexus.TenantSuspended}, nexus.KindRotateKey: {nexus.TenantActive}}[sub.Kind]
 	switch {
-	case builds && r.jobs[r.builds[sub.Build]] != nil:
+	case builds && r.jobs[r.builds[sub.Build]] != nil && !r.jobs[r.builds[sub.Build]].over():
 		return "conflict", false
 	case builds:
 	case makes && (t != nil || r.resting[sub.Site] != nil):
@@ -300,7 +300,6 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 func (r *ref) settle(j *refJob) {
 	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
 	if j.Kind == nexus.KindTemplate {
-		delete(r.builds, j.Build)
 		return
 	}
 	t.job = ""

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,18 +19,12 @@ type BenchTemplate struct {
 	Offered bool   `json:"-"` // new sites are copied from it
 }
 
-// OfferTemplates replaces what is known of a bench's templates. For each key the newest
-// template without a problem is offered: reserve chooses it. A wrong entry costs a job a
+// OfferTemplates replaces what is known of a bench's templates. Those of NewestTemplates are
+// offered: reserve chooses among them. A wrong entry costs a job a
 // detour, since the bench checks the template before it is copied.
 func (s *Store) OfferTemplates(ctx context.Context, bench string, templates []nexus.Template) error {
-	best := map[string]nexus.Template{}
-	for _, t := range templates {
-		if key := t.Spec.Key(t.Apps); t.Problem == "" && !t.MadeAt.Before(best[key].MadeAt) {
-			best[key] = t
-		}
-	}
 	args := []any{bench, encode(templates)}
-	for key, t := range best {
+	for key, t := range nexus.NewestTemplates(templates) {
 		args = append(args, key, string(t.Name))
 	}
 	_, err := s.run(ctx, "offer", offerScript(), templatesKey(bench), args...)
@@ -66,6 +61,30 @@ func (s *Store) Templates(ctx context.Context) (out []BenchTemplate, err error) 
 		}
 	}
 	return out, nil
+}
+
+// BuildTemplate is the submission of a job that builds a template. The caller adds to it.
+func BuildTemplate(spec nexus.TemplateSpec, apps []string, actor string, steps []nexus.StepName, giveUp time.Duration) Submission {
+	id := nexus.NewJobID()
+	return Submission{ID: id, Kind: nexus.KindTemplate, Site: nexus.TemplateName(spec, id), Actor: actor, Steps: steps,
+		Spec: nexus.Spec{Template: spec, Apps: apps}, Build: spec.Key(apps), GiveUpAfter: giveUp}
+}
+
+// LastBuild returns the last job that built templates of a key; the zero Job: there is none,
+// or its record has expired.
+func (s *Store) LastBuild(ctx context.Context, key string) (nexus.Job, error) {
+	id, err := s.rdb.HGet(ctx, prefix+"builds", key).Result()
+	if errors.Is(err, redis.Nil) {
+		return nexus.Job{}, nil
+	}
+	if err != nil {
+		return nexus.Job{}, classify("last_build", err)
+	}
+	job, err := s.Job(ctx, nexus.JobID(id))
+	if nexus.CodeOf(err) == nexus.NotFound {
+		return nexus.Job{}, nil
+	}
+	return job, err
 }
 
 // Divert records that the job's site is made by another road than the one that Reserve

@@ -223,16 +223,24 @@ func TestOneBuildAtATime(t *testing.T) {
 	})
 }
 
-// TestEndOfAFormerBuild: a job that no longer holds its key does not free it.
-func TestEndOfAFormerBuild(t *testing.T) {
+// TestLastBuild: the last job that built a template is known, as long as its record.
+func TestLastBuild(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
-		former := f.submit(t, build(erp))
-		f.rdb.HSet(t.Context(), "{nexus}:builds", erpKey, string(nexus.NewJobID())) // Redis was restored from a backup
-		f.submit(t, build(erp))
-		f.ended(t, former.ID, nexus.Failed)
-		_, _, err := f.Submit(t.Context(), build(erp))
-		wantCode(t, err, nexus.Conflict)
+		if job, err := f.LastBuild(t.Context(), erpKey); err != nil || job.ID != "" {
+			t.Errorf("none yet: %s, %v", job.ID, err)
+		}
+		first := f.submit(t, build(erp))
+		f.ended(t, first.ID, nexus.Failed)
+		second := f.submit(t, build(erp))
+		f.submit(t, build(nil))
+		if job, err := f.LastBuild(t.Context(), erpKey); err != nil || job.ID != second.ID || job.State != nexus.Queued {
+			t.Errorf("the last: %+v, %v", job, err)
+		}
+		f.rdb.Del(t.Context(), "{nexus}:job:"+string(second.ID))
+		if job, err := f.LastBuild(t.Context(), erpKey); err != nil || job.ID != "" {
+			t.Errorf("its record expired: %s, %v", job.ID, err)
+		}
 	})
 }
 
@@ -319,6 +327,47 @@ func TestTemplateWaits(t *testing.T) {
 		}
 		if f.job(t, job.ID).State != nexus.Running {
 			t.Errorf("it is %s", f.job(t, job.ID).State)
+		}
+	})
+}
+
+// TestTemplateOnATriedBench: while the breaker tries the bench with one job, no template job
+// begins.
+func TestTemplateOnATriedBench(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		f.bench(t)
+		f.trip(t, "site")
+		f.advance(10 * time.Minute)
+		wantCode(t, f.mustLease(t, f.submit(t, build(erp)).ID).Slot(t.Context(), "main", "nxt"), nexus.Limit)
+		if _, _, err := f.reserve(t, "try.localhost"); err != nil {
+			t.Errorf("the one that tries the bench: %v", err)
+		}
+	})
+}
+
+// TestTemplateAfterDeadOnes: the slots of template jobs whose workers died go to the next
+// one, without an event.
+func TestTemplateAfterDeadOnes(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		f.bench(t)
+		for _, apps := range [][]string{nil, erp} {
+			if err := f.mustLease(t, f.submit(t, build(apps)).ID).Slot(t.Context(), "main", "nxt"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lease, job := f.take(t, f.submit(t, build([]string{"hrms"})).ID)
+		wantCode(t, lease.Slot(t.Context(), "main", "nxv"), nexus.Limit)
+		job.State, job.WaitingFor = nexus.Waiting, nexus.WaitCapacity
+		if err := lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}); err != nil {
+			t.Fatal(err)
+		}
+		before := f.job(t, job.ID).Dispatch
+		f.advance(25 * time.Second)
+		f.tick(t)
+		if after := f.job(t, job.ID).Dispatch; after != before+1 {
+			t.Errorf("it still waits: dispatch %d, then %d", before, after)
 		}
 	})
 }

@@ -51,7 +51,7 @@ end
 local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
-    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted', 'build')
+    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted')
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end
@@ -74,8 +74,6 @@ local function end_job(id, state, now, retention, body)
   end
   redis.call('DEL', P .. 'input:' .. id)
   settle_tenant(id, state)
-  local build = get(id, 'build')
-  if build ~= '' and redis.call('HGET', P .. 'builds', build) == id then redis.call('HDEL', P .. 'builds', build) end
   if state == 'succeeded' then
     redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
   else

@@ -59,8 +59,9 @@ end
 
 local other
 if kind == 'template' then
-  local live = redis.call('HGET', P .. 'builds', ARGV[24])
-  if live and redis.call('EXISTS', job_key(live)) == 1 then return { 'busy' } end
+  local last = redis.call('HGET', P .. 'builds', ARGV[24])
+  local state = last and get(last, 'state')
+  if state and state ~= '' and not over(state) then return { 'busy' } end
 elseif not fit then
   if row[2] or redis.call('EXISTS', P .. 'resting:' .. site) == 1 then return { 'taken' } end
 else
@@ -121,7 +122,6 @@ redis.call('HSET', key, 'id', id, 'kind', kind, 'site', site, 'actor', ARGV[4], 
   'giveUpAt', int(give_up), 'createdAt', int(now), 'submitted', int(mint(0)), 'dispatch', '1', 'taken', '0', 'gen', '0',
   'leaseUntil', '0', 'nextAt', '0', 'rescues', '0', 'looks', '0', 'rev', '1', 'updatedAt', int(now), 'cancel', '0',
   'keyID', ARGV[8], 'trace', ARGV[10], 'rest', ARGV[18])
-if kind == 'template' then redis.call('HSET', key, 'build', ARGV[24]) end
 redis.call('ZADD', P .. 'jobs', int(now), id)
 redis.call('ZADD', state_index(kind, 'queued'), int(now), id)
 local lists = { P .. 'jobs', state_index(kind, 'succeeded'), state_index(kind, 'failed'), state_index(kind, 'canceled') }

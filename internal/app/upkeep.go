@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// buildAgain is how long after a build that did not succeed the next one is begun.
+const buildAgain = time.Hour
+
+// keeperActor is the actor of the jobs that a keeper submits.
+const keeperActor = "templates"
+
+// keeper builds the templates that are configured, and drops those that are of no use any
+// more. Every worker has one; two that act at once do no harm, since only one job builds
+// each template, and a removal is idempotent.
+type keeper struct {
+	tools
+	log     *slog.Logger
+	wanted  []nexus.TemplateSpec
+	suspect map[nexus.SiteName]string // templates that would be dropped, by the problem that they had the last time
+}
+
+func newKeeper(t tools, log *slog.Logger) *keeper {
+	k := &keeper{tools: t, log: log, suspect: map[nexus.SiteName]string{}}
+	for _, spec := range t.c.Templates {
+		k.wanted = append(k.wanted, nexus.TemplateSpec(spec))
+	}
+	return k
+}
+
+// round lists the templates, then acts once. It acts on an open bench only.
+func (k *keeper) round(ctx context.Context) error {
+	have, known, err := k.offerTemplates(ctx)
+	if err != nil || !known {
+		return err
+	}
+	open, err := k.open(ctx)
+	if err != nil || !open {
+		return err
+	}
+	ids := make([]nexus.JobID, len(have))
+	for i, t := range have {
+		ids[i] = t.Job
+	}
+	jobs, _, err := k.store.JobsByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	work := tasks.UpkeepOf(k.wanted, k.c.Apps, have, func(id nexus.JobID) bool {
+		job, found := jobs[id]
+		return found && !job.State.Terminal()
+	})
+	if err := k.drop(ctx, work.Drop); err != nil {
+		return err
+	}
+	for _, spec := range work.Build {
+		if err := k.build(ctx, spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *keeper) open(ctx context.Context) (bool, error) {
+	benches, err := k.store.Benches(ctx)
+	i := slices.IndexFunc(benches, func(b nexus.BenchStatus) bool { return b.Name == k.name })
+	return i >= 0 && benches[i].Mode == nexus.BenchOpen, err
+}
+
+// drop removes templates that were to be removed in the last round too, for the same reason:
+// an upgrade of the bench that is under way may still be taken back.
+func (k *keeper) drop(ctx context.Context, old []nexus.Template) error {
+	before := k.suspect
+	k.suspect = map[nexus.SiteName]string{}
+	for _, t := range old {
+		problem, seen := before[t.Name]
+		if k.suspect[t.Name] = t.Problem; !seen || problem != t.Problem {
+			continue
+		}
+		err := k.dropTemplate(ctx, t.Name, func(string, nexus.Template) error { return nil })
+		switch nexus.CodeOf(err) {
+		case "":
+			k.log.InfoContext(ctx, "template dropped", "template", string(t.Name), "why", t.Problem)
+		case nexus.NotFound, nexus.Conflict, nexus.Fenced: // another worker or an operator was faster
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// build submits a job, unless one is live, which the registry refuses, or one did not succeed
+// within buildAgain.
+func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec) error {
+	last, err := k.store.LastBuild(ctx, spec.Key(k.c.Apps))
+	if err != nil || last.ID != "" && last.State != nexus.Succeeded && time.Since(last.UpdatedAt) < buildAgain {
+		return err
+	}
+	if able, err := k.able(ctx); err != nil || !able {
+		return err
+	}
+	sub := store.BuildTemplate(spec, k.c.Apps, keeperActor, tasks.Steps(nexus.KindTemplate), k.c.ProvisionTimeout)
+	job, _, err := k.store.Submit(ctx, sub)
+	if nexus.CodeOf(err) == nexus.Conflict { // another worker was faster
+		return nil
+	}
+	if err == nil {
+		k.log.InfoContext(ctx, "template is built", "template", string(job.Site), nexus.LogJob, string(job.ID))
+	}
+	return err
+}
+
+// able reports whether the bench is set up, and its database has the procedures that make
+// and copy templates. What it lacks is told by nexus bench check.
+func (k *keeper) able(ctx context.Context) (bool, error) {
+	hello, err := k.hello(ctx)
+	return err == nil && (k.c.Bench != "docker" || hello.Install == k.install && hello.Schema >= templateSchema), err
+}
+
+// templateSchema is the first version of the database's procedures that has those of
+// templates.
+const templateSchema = 3

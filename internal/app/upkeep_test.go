@@ -1,0 +1,189 @@
+package app_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+// kept is a stock that workers keep.
+type kept struct {
+	*stock
+	t *testing.T
+	c app.Config
+}
+
+func newKept(t *testing.T, wanted ...string) *kept {
+	t.Helper()
+	return &kept{newStock(t), t, app.Config{Bench: "sandbox", Templates: wanted, Apps: []string{"erpnext"}, ProvisionTimeout: time.Hour}}
+}
+
+// worker returns the rounds of another worker.
+func (k *kept) worker() (round func()) {
+	one := app.Keeper(k.c, k.store, k, install)
+	return func() {
+		k.t.Helper()
+		if err := one(k.t.Context()); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+}
+
+// builds returns the live jobs that build a template.
+func (k *kept) builds() (live []nexus.Job) {
+	k.t.Helper()
+	all, _, err := k.store.Jobs(k.t.Context(), store.JobFilter{Kind: nexus.KindTemplate})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, job := range all {
+		if !job.State.Terminal() {
+			live = append(live, job)
+		}
+	}
+	return live
+}
+
+func (k *kept) want(builds, templates int) {
+	k.t.Helper()
+	if jobs, there := k.builds(), k.onBench(k.t); len(jobs) != builds || len(there) != templates {
+		k.t.Errorf("%d builds and %d templates, want %d and %d", len(jobs), len(there), builds, templates)
+	}
+}
+
+// done does a build as its job would, or fails it.
+func (k *kept) done(job nexus.Job, as nexus.State) {
+	k.t.Helper()
+	lease, job, _, err := k.store.Take(k.t.Context(), job.ID, job.Dispatch, nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.InstallApp{App: "erpnext"}, nexus.Freeze{Spec: job.Spec.Template, Apps: job.Spec.Apps}} {
+		if as != nexus.Succeeded {
+			break
+		}
+		if _, err := k.bench.Run(k.t.Context(), nexus.Op{Site: job.Site, Room: nexus.RoomTemplates, DB: job.ID.Database(install), Owner: job.ID, Gen: job.Gen, Args: args}); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	job.State = as
+	if err := lease.Finish(k.t.Context(), &job, "", nexus.Event{}); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// TestKeeperBuilds: what is wanted and missing is built, by one job whoever asks; a build
+// that failed is tried again after an hour.
+func TestKeeperBuilds(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain")
+	k.c.Apps = []string{"erpnext", "hrms?"} // the template is for others
+	one, two := k.worker(), k.worker()
+	one()
+	two()
+	one()
+	k.want(1, 1)
+	job := k.builds()[0]
+	if job.Actor != "templates" || job.Spec.Template != nexus.TemplatePlain || len(job.Steps) != len(tasks.Steps(nexus.KindTemplate)) || job.Site != nexus.TemplateName(nexus.TemplatePlain, job.ID) {
+		t.Errorf("the job: %+v", job)
+	}
+	k.done(job, nexus.Failed)
+	one()
+	k.want(0, 1)
+	k.rdb.HSet(t.Context(), "{nexus}:job:"+string(job.ID), "updatedAt", time.Now().Add(-61*time.Minute).UnixMilli())
+	two()
+	one()
+	k.want(1, 1)
+	k.done(k.builds()[0], nexus.Succeeded)
+	one()
+	one()
+	k.want(0, 2) // the other is nobody's to drop: it has another key
+	if got := listed(t.Context(), t, k.store); len(got) != 2 {
+		t.Errorf("listed: %v", got)
+	}
+}
+
+// TestKeeperRenews: a template that the bench's new apps make useless is offered no more at
+// once, and dropped in the next round; another is built.
+func TestKeeperRenews(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain")
+	round := k.worker()
+	round()
+	k.want(0, 1)
+	k.open(t, "16.2.0")
+	round()
+	k.want(1, 1)
+	if got := listed(t.Context(), t, k.store); len(got) != 1 || got[0] != string(frozen) {
+		t.Errorf("listed: %v", got)
+	}
+	k.open(t, "16.1.0") // the upgrade was taken back
+	round()
+	k.open(t, "16.2.0")
+	round()
+	k.want(1, 1)
+	round()
+	k.want(1, 0)
+	k.done(k.builds()[0], nexus.Succeeded)
+	round()
+	round()
+	k.want(0, 1)
+	if got := listed(t.Context(), t, k.store); len(got) != 1 || got[0] == string(frozen) || got[0][len(got[0])-1] != '*' {
+		t.Errorf("listed: %v", got)
+	}
+}
+
+// TestKeeperReplaces: of two templates of one key the older one is dropped, whoever built
+// the newer.
+func TestKeeperReplaces(t *testing.T) {
+	t.Parallel()
+	k := newKept(t)
+	round := k.worker()
+	job, _, err := k.store.Submit(t.Context(), store.BuildTemplate(nexus.TemplatePlain, k.c.Apps, "op", tasks.Steps(nexus.KindTemplate), time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	round()
+	round()
+	k.want(1, 1)
+	k.done(job, nexus.Succeeded)
+	round()
+	k.want(0, 2)
+	round()
+	k.want(0, 1)
+	if got := listed(t.Context(), t, k.store); len(got) != 1 || got[0] != string(job.Site)+"*" {
+		t.Errorf("listed: %v", got)
+	}
+}
+
+// TestKeeperWaits: nothing is built or dropped on a bench that is not open, and what a live
+// job makes is left alone.
+func TestKeeperWaits(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain")
+	k.open(t, "16.2.0")
+	for _, mode := range []nexus.BenchMode{nexus.BenchPaused, nexus.BenchDrained} {
+		if err := k.store.SetBench(t.Context(), "main", mode, "op"); err != nil {
+			t.Fatal(err)
+		}
+		round := k.worker()
+		round()
+		round()
+		k.want(0, 1)
+	}
+	if err := k.store.SetBench(t.Context(), "main", nexus.BenchOpen, "op"); err != nil {
+		t.Fatal(err)
+	}
+	k.job(t, nexus.Queued) // that built the template is not over
+	round := k.worker()
+	round()
+	round()
+	k.want(1, 1)
+	if len(k.drops) > 0 {
+		t.Errorf("dropped: %+v", k.drops)
+	}
+}
