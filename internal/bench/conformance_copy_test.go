@@ -105,7 +105,7 @@ func testCopies(t *testing.T, b *standin.Box, g *target) {
 	t.Run("the bench's apps change", func(t *testing.T) { testChanged(t, b, m) })
 	t.Run("ended in the middle", func(t *testing.T) { testHalfCopied(t, b, m) })
 	t.Run("while it is removed", func(t *testing.T) { testCopyAndDrop(t, b, m) })
-	t.Run("a damaged one", func(t *testing.T) { testDamaged(t, b, m) })
+	t.Run("a damaged one", func(t *testing.T) { testDamaged(t, m) })
 	testDrop(t, one)
 	testDrop(t, two)
 	m.must(t, nexus.DropSite{})
@@ -320,7 +320,7 @@ func testHalfCopied(t *testing.T, b *standin.Box, m *model) {
 
 // testCopyAndDrop removes the template while it is copied: the removal waits.
 func testCopyAndDrop(t *testing.T, b *standin.Box, m *model) {
-	gone, n := m.target.model(t, b, "gone"), m.target.tenant("of-gone")
+	gone, n := m.model(t, b, "gone"), m.target.tenant("of-gone")
 	gone.raw(t)
 	gone.must(t, gone.freeze())
 	_, let := gone.stuck(t, b, n)
@@ -347,7 +347,7 @@ func testCopyAndDrop(t *testing.T, b *standin.Box, m *model) {
 
 // testDamaged removes a table of the template: it must be set aside, and nothing be left
 // of the copy.
-func testDamaged(t *testing.T, b *standin.Box, m *model) {
+func testDamaged(t *testing.T, m *model) {
 	m.ask(t, "DROP TABLE "+m.op(nil).DB+".tabRole")
 	m.skipped(t, "damaged", "damaged")
 	if said := m.problem(t); !strings.Contains(said, "could not be copied") {

@@ -95,7 +95,7 @@ func testForced(t *testing.T, b *standin.Box, m *model, victim *tenant) {
 	if said := copied(s, from, m.tenant, ticket); refusals(said, "31005") != 3 {
 		t.Errorf("over the template: %s", said)
 	}
-	another := m.target.model(t, b, "forced-model") // a template that is being made is no target either
+	another := m.model(t, b, "forced-model") // a template that is being made is no target either
 	made := s.Ask(fmt.Sprintf("CALL nexus.create_template('%s', '%s', '%s', '%d', '%s')", another.op(nil).DB, m.install, another.owner, another.gen, nativeHash(first)))
 	if said := copied(s, from, another.tenant, strings.TrimSpace(made)); refusals(said, "31006") != 3 {
 		t.Errorf("to another template: %s", said)
