@@ -332,14 +332,24 @@ func TestTemplateWaits(t *testing.T) {
 }
 
 // TestTemplateOnATriedBench: while the breaker tries the bench with one job, no template job
-// begins.
+// begins, and none is scheduled at each tick.
 func TestTemplateOnATriedBench(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		f.bench(t)
 		f.trip(t, "site")
 		f.advance(10 * time.Minute)
-		wantCode(t, f.mustLease(t, f.submit(t, build(erp)).ID).Slot(t.Context(), "main", "nxt"), nexus.Limit)
+		lease, job := f.take(t, f.submit(t, build(erp)).ID)
+		wantCode(t, lease.Slot(t.Context(), "main", "nxt"), nexus.Limit)
+		job.State, job.WaitingFor = nexus.Waiting, nexus.WaitBench
+		if err := lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}); err != nil {
+			t.Fatal(err)
+		}
+		f.advance(time.Second)
+		f.tick(t)
+		if after := f.job(t, job.ID); after.Dispatch != 1 {
+			t.Errorf("scheduled although it cannot begin: dispatch %d", after.Dispatch)
+		}
 		if _, _, err := f.reserve(t, "try.localhost"); err != nil {
 			t.Errorf("the one that tries the bench: %v", err)
 		}

@@ -161,8 +161,11 @@ local function tend(lane, now)
   if redis.call('ZCARD', P .. 'waiters:' .. lane) == 0 then return end
   purge_slots(lane, now)
   local is, free = mode(lane, now), room(lane)
-  if is == 'trying' then free = 1 - redis.call('ZCARD', P .. 'slots:' .. lane) end
-  if free <= 0 or is ~= 'open' and is ~= 'trying' then return end
+  local _, machine = bench_of(lane)
+  if is == 'trying' and not machine then -- machine jobs wait until the bench is open
+    is, free = 'open', 1 - redis.call('ZCARD', P .. 'slots:' .. lane)
+  end
+  if free <= 0 or is ~= 'open' then return end
   for _, id in ipairs(first_waiters(lane, now, math.min(LOOKS, free)) or {}) do make_due(lane, id, now) end
 end
 

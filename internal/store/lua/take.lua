@@ -44,7 +44,7 @@ if bench ~= '' and not slot(id, lane, tonumber(ARGV[4]), now) then
   if state ~= 'rolling_back' then move(id, 'waiting') end
   redis.call('HDEL', P .. 'left', id)
   redis.call('HSET', key, 'taken', dispatch, 'waitingFor', open and 'capacity' or 'bench', 'waitNote', open and ARGV[7] or ARGV[9],
-    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that lane former owner does not go on without a slot
+    'nextAt', int(at), 'leaseUntil', '0', 'gen', '0') -- so that its former owner does not go on without a slot
   redis.call('ZADD', DUE, int(at), id)
   redis.call('ZREM', LEASES, id)
   emit_wait(id, now, (open and 'capacity' or 'bench') .. (open and ARGV[6] or ARGV[8]), open and ARGV[6] or ARGV[8])
