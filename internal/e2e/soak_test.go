@@ -46,8 +46,8 @@ type soak struct {
 	faults map[string]int
 }
 
-// TestSoak makes and removes tenants while workers, APIs and Redis are killed, frozen
-// and replaced at random. No job is lost, none is done twice, nothing is left, and the
+// TestSoak makes and removes tenants, and the templates that they are copied from, while
+// workers, APIs and Redis are killed, frozen and replaced at random. No job is lost, none is done twice, nothing is left, and the
 // doctor finds nothing.
 func TestSoak(t *testing.T) {
 	k := newSoak(t)
@@ -56,6 +56,7 @@ func TestSoak(t *testing.T) {
 	for who := range soakPeople {
 		people.Go(func() { k.person(who) })
 	}
+	people.Go(k.builder)
 	people.Wait()
 	chaos.rest()
 	k.settle()
@@ -63,6 +64,7 @@ func TestSoak(t *testing.T) {
 	k.nothingLost()
 	k.nothingTwice()
 	k.nothingLeft()
+	k.noTemplates()
 	k.sound()
 }
 
@@ -141,8 +143,12 @@ func (k *soak) tenancy(name, key string) (gone bool) {
 	switch {
 	case job.State != gen.StateSucceeded:
 		return job.State == gen.StateFailed || job.State == gen.StateCanceled
+	case email == "fail-apps" && job.Road != nil && string(*job.Road) == string(nexus.RoadClone): // its apps came with the template
 	case strings.HasPrefix(email, "fail") || email == "stuck-undo":
 		k.t.Errorf("%s of %s succeeded", name, email)
+	}
+	if job.Road != nil {
+		k.count("road", string(*job.Road))
 	}
 	k.opens(a.Site, a.JobId, a.ClaimToken)
 	for !gone && rand.IntN(5) > 0 && k.more() {
@@ -306,7 +312,8 @@ func (k *soak) report() {
 	if k.most > 0 && len(k.jobs) < k.most {
 		k.t.Errorf("%d jobs were asked for, and %d came about in time", k.most, len(k.jobs))
 	}
-	for _, must := range []string{"provision succeeded", "provision failed", "teardown succeeded", "rotate_key succeeded", "restore succeeded"} {
+	for _, must := range []string{"provision succeeded", "provision failed", "teardown succeeded", "rotate_key succeeded", "restore succeeded",
+		"template succeeded", "road clone", "road new-site"} {
 		if k.ends[must] == 0 {
 			k.t.Errorf("no %s: this showed too little", must)
 		}
