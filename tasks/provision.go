@@ -92,12 +92,11 @@ func refuseOpened(ctx context.Context, k *Kit) error {
 	}
 }
 
+// installApps installs what the site lacks. A copy has the apps already, unless a worker of
+// a former version, which knows no roads, has made the site instead.
 func installApps(ctx context.Context, k *Kit) error {
-	if k.Job.Road == nexus.RoadClone {
-		k.Note("They came with the template.")
-		return nil
-	}
 	var skipped []string
+	copied := k.Job.Road == nexus.RoadClone
 	for _, name := range k.Job.Spec.Apps {
 		app, optional := strings.CutSuffix(name, "?")
 		result, err := k.Run(ctx, nexus.InstallApp{App: app, Optional: optional, Force: k.Again})
@@ -107,9 +106,13 @@ func installApps(ctx context.Context, k *Kit) error {
 		if result.Skipped {
 			skipped = append(skipped, app)
 		}
+		copied = copied && !result.Changed
 	}
-	if len(skipped) > 0 {
+	switch {
+	case len(skipped) > 0:
 		k.Note("This bench does not have " + strings.Join(skipped, ", ") + "; the site goes without.")
+	case copied:
+		k.Note("They came with the template.")
 	}
 	return nil
 }
