@@ -275,8 +275,9 @@ func testChanged(t *testing.T, b *standin.Box, m *model) {
 	}
 }
 
-// stuck starts a copy that waits for a row of the template, and returns once it does.
-func (m *model) stuck(t *testing.T, b *standin.Box, n *tenant) (kill func() error, let func()) {
+// stuck starts a copy that waits for a row of the template, and returns once it does. Wait
+// returns the copy's error, kill ends it before, let frees the row.
+func (m *model) stuck(t *testing.T, b *standin.Box, n *tenant) (wait, kill func() error, let func()) {
 	t.Helper()
 	let = b.Busy(t, "SELECT SLEEP(62) FROM "+m.op(nil).DB+".tabRole WHERE name LIKE 'System Manager' FOR UPDATE")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -289,9 +290,10 @@ func (m *model) stuck(t *testing.T, b *standin.Box, n *tenant) (kill func() erro
 	standin.Await(t, "the copy waits", func() bool {
 		return still(t, done) && b.SQL(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO%"+n.op(nil).DB+"%tabRole%'") == "1"
 	})
-	return func() error {
+	wait = func() error { return <-done }
+	return wait, func() error {
 		cancel(nexus.ErrCanceled)
-		return <-done
+		return wait()
 	}, let
 }
 
@@ -299,7 +301,7 @@ func (m *model) stuck(t *testing.T, b *standin.Box, n *tenant) (kill func() erro
 func testHalfCopied(t *testing.T, b *standin.Box, m *model) {
 	again, never := m.target.tenant("half"), m.target.tenant("half-never")
 	for _, n := range []*tenant{again, never} {
-		kill, let := m.stuck(t, b, n)
+		_, kill, let := m.stuck(t, b, n)
 		if err := kill(); nexus.CodeOf(err) != nexus.CodeCanceled {
 			t.Errorf("ended as %v", err)
 		}
@@ -323,7 +325,7 @@ func testCopyAndDrop(t *testing.T, b *standin.Box, m *model) {
 	gone, n := m.model(t, b, "gone"), m.target.tenant("of-gone")
 	gone.raw(t)
 	gone.must(t, gone.freeze())
-	_, let := gone.stuck(t, b, n)
+	_, _, let := gone.stuck(t, b, n)
 	dropped := make(chan error, 1)
 	go func() {
 		_, err := gone.do(t, nexus.DropSite{})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,6 +85,7 @@ func TestErrorsOfMariaDB(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("a full disk in a copy", func(t *testing.T) { testFullInCopy(t, b, g, filepath.Join(disk, "fill")) })
 	t.Run("no folder for temporary files", func(t *testing.T) {
 		if err := os.Rename(m.Tmp, m.Tmp+".away"); err != nil {
 			t.Fatal(err)
@@ -112,6 +114,31 @@ func TestErrorsOfMariaDB(t *testing.T) {
 		n.run(t, nexus.Mark{State: nexus.TenantActive})
 		testDrop(t, n)
 	})
+}
+
+// testFullInCopy fills the disk in the middle of a copy, so that a table's description has
+// room and its data has none. That is no fault of the template, which is copied again.
+func testFullInCopy(t *testing.T, b *standin.Box, g *target, fill string) {
+	m, n := g.model(t, b, "full"), g.tenant("of-full")
+	m.raw(t)
+	m.must(t, m.freeze())
+	wait, _, let := m.stuck(t, b, n)
+	_ = exec.Command("dd", "if=/dev/zero", "of="+fill, "bs=4k").Run()
+	if err := exec.Command("truncate", "--size=-48K", fill).Run(); err != nil {
+		t.Fatal(err)
+	}
+	let()
+	if err := wait(); nexus.CodeOf(err) != nexus.Unavailable || !strings.Contains(err.Error(), "disk of the database is full") {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	if result := n.run(t, nexus.Clone{Template: m.site}); !result.Changed || m.problem(t) != "" {
+		t.Errorf("with room again: %+v, the template: %s", result, m.problem(t))
+	}
+	testDrop(t, n)
+	m.must(t, nexus.DropSite{})
 }
 
 // says checks the message of an operation on a tenant of its own.

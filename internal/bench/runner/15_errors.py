@@ -53,7 +53,7 @@ SHARED = [
     (re.compile(r"read[-_]only"), DATABASE_READ_ONLY, (1290,)),
     (re.compile(r"strict[-_]password[-_]validation"), POLICY, (1290,)),
     (re.compile(r"\bSSL\b|certificate", re.I), TLS, (2002, 2003, 2006, 2013)),
-    (re.compile(r"(?i)err(?:no:?|or|code:) (?:28|122)\b"), DATABASE_FULL, None),
+    (re.compile(r"(?i)err(?:no:?|or|code:) (?:28|122|135|136)\b"), DATABASE_FULL, None),
     (re.compile(r"(?i)err(?:no:?|or|code:) 30\b"), DATABASE_READ_ONLY, None),
     (re.compile(r"(?i)err(?:no:?|or|code:) 12\b"), NO_MEMORY, None),
     (re.compile(r"(?i)#sql-temptable.*\berr(?:no:?|or|code:) 2\b"), TEMPORARY, None),
