@@ -446,7 +446,7 @@ func (s *simulation) check(ctx context.Context, end nexus.Job) {
 	if due, _ := s.away.redis.ZMembers("{nexus}:due"); slices.Contains(due, string(s.id)) {
 		s.broken("the due index still holds the job")
 	}
-	for _, key := range []string{"{nexus}:slots:main", "{nexus}:waiters:main", "{nexus}:builds"} {
+	for _, key := range []string{"{nexus}:slots:main", "{nexus}:waiters:main", "{nexus}:slots:main machine", "{nexus}:waiters:main machine"} {
 		if s.away.redis.Exists(key) {
 			s.broken("%s is left", key)
 		}
