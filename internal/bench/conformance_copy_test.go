@@ -123,6 +123,11 @@ func testCopies(t *testing.T, b *standin.Box, g *target) {
 // testUnclean tries to freeze a template with what copies must not have.
 func testUnclean(t *testing.T, b *standin.Box, m *model) {
 	use, folder := "USE "+m.op(nil).DB+"; ", "sites/.nexus/templates/"+string(m.site)
+	back := m.changeApp(t, b)
+	if _, err := m.do(t, m.freeze()); nexus.CodeOf(err) != nexus.Conflict || m.problem(t) == "" {
+		t.Errorf("an app that changed since the site was made: %v", err)
+	}
+	back()
 	b.Sh(t, "touch "+folder+"/private/files/left.txt")
 	if _, err := m.do(t, m.freeze()); nexus.CodeOf(err) != nexus.Internal || !strings.Contains(err.Error(), "left.txt") {
 		t.Errorf("a file: %v", err)
@@ -257,14 +262,19 @@ func (m *model) skipped(t *testing.T, name, why string) {
 	testDrop(t, n)
 }
 
-// testChanged changes an app on the disk and back.
-func testChanged(t *testing.T, b *standin.Box, m *model) {
+// changeApp changes the app on the disk; back changes it back.
+func (m *model) changeApp(t *testing.T, b *standin.Box) (back func()) {
 	patches := fmt.Sprintf("apps/%[1]s/%[1]s/patches.txt", m.app)
-	back := func() {
-		b.Sh(t, fmt.Sprintf("if [ -e %[1]s.ct ]; then mv %[1]s.ct %[1]s; else rm -f %[1]s; fi", patches))
-	}
 	b.Sh(t, fmt.Sprintf("if [ -e %[1]s ]; then cp -p %[1]s %[1]s.ct; fi; echo ct.patch >> %[1]s", patches))
 	t.Cleanup(func() { b.Sh(t, "rm -f "+patches+".ct") })
+	return func() {
+		b.Sh(t, fmt.Sprintf("if [ -e %[1]s.ct ]; then mv %[1]s.ct %[1]s; else rm -f %[1]s; fi", patches))
+	}
+}
+
+// testChanged changes an app on the disk and back.
+func testChanged(t *testing.T, b *standin.Box, m *model) {
+	back := m.changeApp(t, b)
 	m.skipped(t, "changed", "have changed")
 	if said := m.problem(t); !strings.Contains(said, "have changed") {
 		t.Errorf("listed as: %q", said)

@@ -218,10 +218,13 @@ func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (nexus.Result, error
 // makeSite makes a site with these apps, unless it is there. Skip says why it cannot be
 // made; empty: it can.
 func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, apps []string, skip string) (result nexus.Result, err error) {
-	room := s.folder.room(op.Room)
+	room, madeOf := s.folder.room(op.Room), []string(nil)
+	if op.Room == nexus.RoomTemplates {
+		madeOf = s.fingerprint()
+	}
 	made := func(*siteState) error {
 		site := &siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install, Made: true,
-			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: apps}
+			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: apps, MadeOf: madeOf}
 		if err := room.saveSite(site); err != nil {
 			return err
 		}

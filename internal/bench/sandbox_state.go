@@ -37,6 +37,7 @@ type siteState struct {
 	Adopted bool     `json:",omitempty"` // made by other means
 	Kept    *keptKey `json:",omitempty"`
 	Frozen  *frozen  `json:",omitempty"` // of a template; nil: it is not frozen
+	MadeOf  []string `json:",omitempty"` // of a template: the bench's apps when it was made; see fingerprint
 }
 
 // userState is the admin user, with digests of password, key and secret.

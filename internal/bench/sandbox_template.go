@@ -64,6 +64,8 @@ func (s *Sandbox) freeze(op nexus.Op, site *siteState) (nexus.Result, error) {
 	case site.User != nil:
 		return nexus.Result{}, &nexus.Error{Code: nexus.Internal, Op: "bench." + string(args.Op()),
 			Msg: "The template is not clean, so no site is copied from it.", Err: errors.New("the site has a user")}
+	case !slices.Equal(site.MadeOf, s.fingerprint()):
+		return nexus.Result{}, fail(nexus.Conflict, args.Op(), "The bench's apps changed while the template was built; build it again.")
 	}
 	site.Frozen = &frozen{Spec: args.Spec, Apps: args.Apps, MadeAt: time.Now().UTC().Truncate(time.Millisecond), Version: templateVersion, Bench: s.fingerprint()}
 	return nexus.Result{Changed: true}, nil

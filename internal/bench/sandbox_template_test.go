@@ -126,6 +126,22 @@ func TestSandboxTemplateMismatch(t *testing.T) {
 	}
 }
 
+// TestSandboxTemplateBuiltDuringUpgrade: a template is not frozen with other apps than its
+// site was made with.
+func TestSandboxTemplateBuiltDuringUpgrade(t *testing.T) {
+	t.Parallel()
+	b := newBuild(t)
+	b.run(t, b.op(nexus.NewSite{}))
+	b.o.Apps["erpnext"] = "16.3.0"
+	if _, err := b.try(t, b.op(nexus.Freeze{Spec: nexus.TemplatePlain})); nexus.CodeOf(err) != nexus.Conflict {
+		t.Errorf("frozen: %v", err)
+	}
+	b.o.Apps["erpnext"] = "16.2.0"
+	if result := b.run(t, b.op(nexus.Freeze{Spec: nexus.TemplatePlain})); !result.Changed {
+		t.Errorf("as it was made: %+v", result)
+	}
+}
+
 // TestSandboxTemplateUnfinished: a build that was ended is listed with its problem, whatever
 // it has left, and nothing is copied from it.
 func TestSandboxTemplateUnfinished(t *testing.T) {

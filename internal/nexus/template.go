@@ -72,7 +72,8 @@ const RoomTemplates Room = "templates"
 // Freeze turns the owner's complete site in RoomTemplates into a template: it deletes logs,
 // refuses what must not be copied (users, sessions, keys, encrypted values, e-mail accounts,
 // scripts, webhooks, files), records the versions of the bench's apps, and locks the
-// database's user. It does nothing if that is done.
+// database's user. It does nothing if that is done. Conflict: the bench's apps have changed
+// since the site was made.
 type Freeze struct {
 	noSecrets
 	Spec TemplateSpec `json:"spec"`

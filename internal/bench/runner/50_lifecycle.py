@@ -5,6 +5,7 @@ def new_site(op):
     site = site_of(op)
     if complete_or_clear(op, site):
         return {"changed": False}
+    made_of = bench_fingerprint() if site.room else ""
     first = password()
     ticket = new_database(op, site, first)
     admin = op.secrets.get("admin_password") or password(32)
@@ -17,7 +18,7 @@ def new_site(op):
     apps = site.apps()
     if apps != ["frappe"]:
         raise Refusal("internal", "The new site is not complete.", f"installed apps: {apps}\n{tail}")
-    complete(op, site, admin, ["frappe"])
+    complete(op, site, admin, ["frappe"], made_of)
     return {"changed": True}
 
 
@@ -46,13 +47,16 @@ def new_database(op, site, secret):
         raise
 
 
-def complete(op, site, admin, apps):
-    """Ends the making of a site: its marker says that it is complete."""
+def complete(op, site, admin, apps, made_of=""):
+    """Ends the making of a site: its marker says that it is complete. made_of is the
+    fingerprint of the bench that a template is made on."""
     site.close_packages()
     set_administrator(site, admin)
     with site_lock(site.key), site.locked_config() as config:
         config["nexus"] = {"install": op.install, "tenant": site.short, "job": op.owner, "state": "making",
                            "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "apps": apps}
+        if made_of:
+            config["nexus"]["madeOf"] = made_of
         if "encryption_key" not in common_config():
             give_encryption_key(config)
     remove(site.intent_path)

@@ -33,9 +33,12 @@ def freeze(op):
     site.ours(op)
     changed = not (our_database(op, op.db) or {}).get("frozen")
     if not site.frozen():
+        made_of = site.marker().get("madeOf")
+        if made_of != bench_fingerprint():  # a part of its schema may be of the former apps
+            raise Refusal("conflict", "The bench's apps changed while the template was built; build it again.")
         tidy(site)
         write_json(record_path(site), {"version": TEMPLATE_VERSION, "db": op.db, "job": op.owner, "spec": op.args["spec"], "apps": op.args.get("apps") or [],
-                                       "installed": site.marker().get("apps"), "fingerprint": bench_fingerprint(),
+                                       "installed": site.marker().get("apps"), "fingerprint": made_of,
                                        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         os.rename(site.config_path, site.resting_path)
         sync_dir(site.folder)
