@@ -103,17 +103,20 @@ func testForced(t *testing.T, b *standin.Box, m *model, victim *tenant) {
 	testDrop(t, another.tenant)
 	half, end := m.target.tenant("half-forced"), "CALL nexus.finish_clone('%s', '%s', '%s', '%s', '%s')"
 	part := half.create(t, s, first)
-	said := s.Ask(fmt.Sprintf("CALL nexus.clone_database('%s', '%s', '%s', '%s', '%s', '1', '2')", from, half.op(nil).DB, half.install, half.owner, part))
+	copyPart := fmt.Sprintf("CALL nexus.clone_database('%s', '%s', '%s', '%s', '%s', '1', '2')", from, half.op(nil).DB, half.install, half.owner, part)
+	said := s.Ask(copyPart)
+	if again := s.Ask(copyPart); refusals(again, "1050") != 1 { // the tables are not replaced
+		t.Errorf("twice: %s", again)
+	}
 	if said += s.Ask(fmt.Sprintf(end, from, half.op(nil).DB, half.install, half.owner, part)); refusals(said, "31010") != 1 {
 		t.Errorf("half a copy: %s", said)
 	}
 	testDrop(t, half)
-	// Twice, or over what is there: the tables are not replaced.
 	if said := copied(s, from, other, ticket); said != "" {
 		t.Fatal(said)
 	}
-	if said := copied(s, from, other, ticket); refusals(said, "1050") != 2 {
-		t.Errorf("twice: %s", said)
+	if said := copied(s, from, other, ticket); refusals(said, "31006") != 3 { // once compared, it stays as it is
+		t.Errorf("to a finished copy: %s", said)
 	}
 	testDrop(t, other)
 }

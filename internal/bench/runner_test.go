@@ -503,3 +503,25 @@ func TestOutageDiskFull(t *testing.T) {
 	half.newer().newer().run(t, nexus.NewSite{})
 	half.newer().newer().run(t, nexus.DropSite{})
 }
+
+// TestSchemaTablesFirst: nexus bench init makes all tables and columns before the procedures
+// that use them, since workers call these meanwhile.
+func TestSchemaTablesFirst(t *testing.T) {
+	t.Parallel()
+	source, err := bench.RunnerSource()
+	if err != nil {
+		t.Fatal(err)
+	}
+	procedures := false
+	for line := range strings.Lines(string(source)) {
+		switch {
+		case strings.HasPrefix(line, "CREATE OR REPLACE PROCEDURE"):
+			procedures = true
+		case procedures && (strings.HasPrefix(line, "ALTER TABLE") || strings.HasPrefix(line, "CREATE TABLE")):
+			t.Errorf("after a procedure: %.60s", line)
+		}
+	}
+	if !procedures {
+		t.Error("no procedures found")
+	}
+}

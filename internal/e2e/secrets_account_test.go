@@ -170,7 +170,8 @@ func direct(db, install, job string) []string {
 		"CALL nexus.drop_database('" + db + "', '" + install + "', '" + nobody + "')", "CALL nexus.drop_database('_nexus_adopted', '" + install + "', '')",
 	}
 	for _, inner := range []string{"check_account('" + install + "')", "check_name('" + db + "', '" + install + "')", "lock_name('" + db + "', '" + install + "')", "free_name('" + db + "')",
-		"check_job('" + db + "', '" + job + "')", "check_open('" + db + "', '" + job + "')", "name_lock('" + db + "', @lock)", "check_bare('" + db + "')",
+		"check_job('" + db + "', '" + job + "')", "check_open('" + db + "', '" + job + "')", "shard_lock('" + db + "', 1, @lock)", "check_bare('" + db + "')", "check_views('" + db + "')", "freeze_named('" + db + "', '" + install + "')",
+		"check_clone('" + db + "', '" + db + "', '" + install + "', '" + job + "', '')",
 		"make_named('" + db + "', '" + install + "', '" + job + "', '1', 'BY ''" + tried + "''')", "seal_named('" + db + "', '" + install + "', 'BY ''" + tried + "''')",
 		"drop_named('" + db + "', '" + install + "', '" + job + "', '1')", "refuse(31001, 'x')", "check_password('x')"} {
 		out = append(out, "CALL nexus."+inner)

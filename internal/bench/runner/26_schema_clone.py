@@ -7,8 +7,9 @@
 #                    CREATE TABLE … LIKE does not copy, and lists its tables in nexus.tables;
 #   clone_database   copies a part of these tables (a shard) into a database that the same
 #                    job has just made: its ticket is needed, and the row is not sealed;
-#   finish_clone     makes the views and compares the two databases. seal_database then
-#                    sets the last password.
+#   finish_clone     makes the views and compares the two databases. Nothing is copied to
+#                    this one any more. seal_database then sets the last password.
+# The tables of these procedures are in 25_schema.py: all are made before any procedure.
 # Several clients copy the shards of one database at once. Each holds a lock of its own
 # (shard_lock) while it writes, since MariaDB goes on with the statements of a dead client:
 # what stops, seals or drops a database waits for the locks of all shards.
@@ -16,18 +17,11 @@
 SHARDS = 8  # the locks of a name: 0 for its own, 1 to 8 for the shards of a copy
 
 CLONE_SCHEMA = """
-ALTER TABLE nexus.register ADD COLUMN IF NOT EXISTS kind VARCHAR(10) NOT NULL DEFAULT 'site', ADD COLUMN IF NOT EXISTS frozen TINYINT NOT NULL DEFAULT 0,
-  ADD COLUMN IF NOT EXISTS source VARCHAR(64) NOT NULL DEFAULT ''
----
-CREATE TABLE IF NOT EXISTS nexus.tables (
-  template VARCHAR(64) NOT NULL, position INT NOT NULL, name VARCHAR(64) CHARACTER SET utf8mb4 NOT NULL, kind VARCHAR(10) NOT NULL, filled TINYINT NOT NULL,
-  PRIMARY KEY (template, position)) ENGINE=InnoDB CHARACTER SET ascii
----
 CREATE OR REPLACE PROCEDURE nexus.check_clone(p_source VARCHAR(128), p_name VARCHAR(128), p_install VARCHAR(64), p_job VARCHAR(64), p_ticket VARCHAR(128))
 SQL SECURITY DEFINER
 BEGIN
   CALL nexus.check_open(p_name, p_job);
-  IF (p_ticket REGEXP BINARY '\\\\A[0-9a-f]{64}\\\\z' AND EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name AND ticket = p_ticket AND kind <> 'template')) IS NOT TRUE THEN
+  IF (p_ticket REGEXP BINARY '\\\\A[0-9a-f]{64}\\\\z' AND EXISTS (SELECT 1 FROM nexus.register WHERE name = p_name AND ticket = p_ticket AND kind <> 'template' AND source = '')) IS NOT TRUE THEN
     CALL nexus.refuse(31006, 'nexus: made by somebody else');
   END IF;
   IF (p_source REGEXP BINARY '\\\\Anx[0-9a-z]{4,62}\\\\z'
