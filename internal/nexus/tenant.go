@@ -60,7 +60,7 @@ type BenchStatus struct {
 	Code     Code      // the code with which it failed
 	Failures int       // the number of jobs in a row that failed so
 	Slots    int       // jobs admitted at once
-	Used     int       // slots in use
+	Used     int       // slots in use, with those that machine jobs have besides
 	Waiting  int       // jobs that wait for a slot
 }
 

@@ -48,16 +48,16 @@ func (s *Store) readBenches(ctx context.Context, names []string) ([]nexus.BenchS
 	}
 	slices.Sort(names)
 	type read struct {
-		fields  *redis.MapStringStringCmd
-		slots   *redis.ZSliceCmd
-		waiting *redis.IntCmd
+		fields         *redis.MapStringStringCmd
+		slots, machine *redis.ZSliceCmd
+		waiting        *redis.IntCmd
 	}
 	pipe := s.rdb.Pipeline()
 	now := pipe.Time(ctx)
 	reads := make([]read, len(names))
 	for i, name := range names {
 		reads[i] = read{fields: pipe.HGetAll(ctx, benchKey(name)), slots: pipe.ZRangeWithScores(ctx, prefix+"slots:"+name, 0, -1),
-			waiting: pipe.ZCard(ctx, prefix+"waiters:"+name)}
+			machine: pipe.ZRangeWithScores(ctx, prefix+"slots:"+name+" machine", 0, -1), waiting: pipe.ZCard(ctx, prefix+"waiters:"+name)}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, classify("benches", err)
@@ -67,7 +67,7 @@ func (s *Store) readBenches(ctx context.Context, names []string) ([]nexus.BenchS
 		f := r.fields.Val()
 		b := nexus.BenchStatus{Name: names[i], Mode: nexus.BenchMode(f["mode"]), By: f["by"], Step: nexus.StepName(f["step"]),
 			Code: nexus.Code(f["code"]), Waiting: int(r.waiting.Val())}
-		for _, slot := range r.slots.Val() { // an expired slot is free
+		for _, slot := range slices.Concat(r.slots.Val(), r.machine.Val()) { // an expired slot is free
 			if int64(slot.Score) > now.Val().UnixMilli() {
 				b.Used++
 			}

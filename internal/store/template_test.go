@@ -290,6 +290,9 @@ func TestTemplateWaits(t *testing.T) {
 		if err := f.mustLease(t, f.submit(t, build(nil)).ID).Slot(t.Context(), "main", "nxt"); err != nil {
 			t.Fatal(err)
 		}
+		if all, err := f.Benches(t.Context()); err != nil || all[0].Used != 1 {
+			t.Errorf("the bench seems idle: %+v, %v", all, err)
+		}
 		undoing, failing := f.take(t, f.submit(t, build(erp)).ID)
 		if err := undoing.Slot(t.Context(), "main", "nxu"); err != nil {
 			t.Errorf("a second one on an idle bench: %v", err)
