@@ -94,9 +94,16 @@ func testCopies(t *testing.T, b *standin.Box, g *target) {
 		"INSERT IGNORE INTO `tabScheduled Job Type` (name, last_execution) VALUES ('ct.old', '2020-01-01'), ('ct.never', NULL)"); said != "" {
 		t.Fatal(said)
 	}
+	b.Frappe(t, nexus.SiteName(".nexus/templates/"+string(m.site)), `execute frappe.utils.background_jobs.enqueue --args "['frappe.ping']"`)
+	if jobs := b.Jobs(t, m.site); len(jobs) == 0 {
+		t.Error("no job is queued: this shows nothing")
+	}
 	t.Run("what must not be copied", func(t *testing.T) { testUnclean(t, b, m) })
 	if !m.must(t, m.freeze()).Changed || m.must(t, m.freeze()).Changed || m.problem(t) != "" {
 		t.Fatalf("it is not frozen: %s", m.problem(t))
+	}
+	if jobs := b.Jobs(t, m.site); len(jobs) > 0 {
+		t.Errorf("jobs of the frozen site are queued: %v", jobs)
 	}
 	one, two := m.from(t, "copy-one"), m.from(t, "copy-two")
 	t.Run("the same in all tables", func(t *testing.T) { testSame(t, b, m, one) })
