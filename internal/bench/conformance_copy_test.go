@@ -305,7 +305,7 @@ func (m *model) stuck(t *testing.T, b *standin.Box, n *tenant) (wait, kill func(
 		done <- err
 	}()
 	standin.Await(t, "the copy waits", func() bool {
-		return still(t, done) && b.SQL(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO%"+n.op(nil).DB+"%tabRole%'") == "1"
+		return still(t, done) && b.SQL(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO%"+n.op(nil).DB+"%tabRole_ SELECT%'") == "1"
 	})
 	wait = func() error { return <-done }
 	return wait, func() error {
