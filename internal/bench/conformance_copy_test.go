@@ -130,7 +130,7 @@ func testCopies(t *testing.T, b *standin.Box, g *target) {
 // testUnclean tries to freeze a template with what copies must not have.
 func testUnclean(t *testing.T, b *standin.Box, m *model) {
 	use, folder := "USE "+m.op(nil).DB+"; ", "sites/.nexus/templates/"+string(m.site)
-	back := m.changeApp(t, b)
+	back := m.changeApp(t, b, "patches.txt", "ct.patch")
 	if _, err := m.do(t, m.freeze()); nexus.CodeOf(err) != nexus.Conflict || m.problem(t) == "" {
 		t.Errorf("an app that changed since the site was made: %v", err)
 	}
@@ -269,26 +269,28 @@ func (m *model) skipped(t *testing.T, name, why string) {
 	testDrop(t, n)
 }
 
-// changeApp changes the app on the disk; back changes it back.
-func (m *model) changeApp(t *testing.T, b *standin.Box) (back func()) {
-	patches := fmt.Sprintf("apps/%[1]s/%[1]s/patches.txt", m.app)
-	b.Sh(t, fmt.Sprintf("if [ -e %[1]s ]; then cp -p %[1]s %[1]s.ct; fi; echo ct.patch >> %[1]s", patches))
-	t.Cleanup(func() { b.Sh(t, "rm -f "+patches+".ct") })
+// changeApp adds a line to a file of the app; back changes it back.
+func (m *model) changeApp(t *testing.T, b *standin.Box, file, line string) (back func()) {
+	path := fmt.Sprintf("apps/%[1]s/%[1]s/%[2]s", m.app, file)
+	b.Sh(t, fmt.Sprintf("if [ -e %[1]s ]; then cp -p %[1]s %[1]s.ct; fi; echo '%[2]s' >> %[1]s", path, line))
+	t.Cleanup(func() { b.Sh(t, "rm -f "+path+".ct") })
 	return func() {
-		b.Sh(t, fmt.Sprintf("if [ -e %[1]s.ct ]; then mv %[1]s.ct %[1]s; else rm -f %[1]s; fi", patches))
+		b.Sh(t, fmt.Sprintf("if [ -e %[1]s.ct ]; then mv %[1]s.ct %[1]s; else rm -f %[1]s; fi", path))
 	}
 }
 
 // testChanged changes an app on the disk and back.
 func testChanged(t *testing.T, b *standin.Box, m *model) {
-	back := m.changeApp(t, b)
-	m.skipped(t, "changed", "have changed")
-	if said := m.problem(t); !strings.Contains(said, "have changed") {
-		t.Errorf("listed as: %q", said)
-	}
-	back()
-	if said := m.problem(t); said != "" {
-		t.Errorf("as it was: %q", said)
+	for file, line := range map[string]string{"patches.txt": "ct.patch", "__init__.py": `__version__ = "99.0.0"`} {
+		back := m.changeApp(t, b, file, line)
+		m.skipped(t, "changed", "have changed")
+		if said := m.problem(t); !strings.Contains(said, "have changed") {
+			t.Errorf("%s: listed as %q", file, said)
+		}
+		back()
+		if said := m.problem(t); said != "" {
+			t.Errorf("%s as it was: %q", file, said)
+		}
 	}
 }
 

@@ -86,15 +86,16 @@ def files_below(folder):
 
 
 def bench_fingerprint():
-    """A digest of the apps on the bench's disk: version, commit and patches of each. A copy
-    of a template with another one would run new code on an old schema."""
+    """A digest of the apps on the bench's disk: commit, patches and the file with the version
+    of each. This process may have imported an app before it was upgraded. A copy of a
+    template with another one would run new code on an old schema."""
     import importlib.util
 
     out = []
-    for app, version in sorted(app_versions().items()):
+    for app in sorted(app_versions()):
         spec = importlib.util.find_spec(app)
         folder = next(iter(spec.submodule_search_locations or []), "") if spec else ""
-        out.append([app, version, commit(os.path.dirname(folder)), digest(os.path.join(folder, "patches.txt"))])
+        out.append([app, commit(os.path.dirname(folder)), *(digest(os.path.join(folder, name)) for name in ("__init__.py", "patches.txt"))])
     return hashlib.sha256(json.dumps(out).encode()).hexdigest()
 
 
