@@ -32,6 +32,7 @@ type stock struct {
 	bench *bench.Sandbox
 	drops []nexus.Op
 	meet  func() error // called before each drop, unless nil
+	then  func()       // called once, after the templates are listed, unless nil
 	bare  bool         // the bench's register is empty
 	lost  bool         // the bench does not know which job made the template
 }
@@ -46,6 +47,11 @@ func (s *stock) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 		}
 	}
 	result, err := s.bench.Run(ctx, op)
+	if _, ok := op.Args.(nexus.Templates); ok && s.then != nil {
+		then := s.then
+		s.then = nil
+		then()
+	}
 	if s.lost && len(result.Templates) > 0 {
 		result.Templates[0].Job = ""
 	}

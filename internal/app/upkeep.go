@@ -37,6 +37,14 @@ func newKeeper(t tools, log *slog.Logger) *keeper {
 
 // round lists the templates, then acts once. It acts on an open bench only.
 func (k *keeper) round(ctx context.Context) error {
+	last := map[nexus.TemplateSpec]nexus.Job{} // read before the bench lists, since a build may end meanwhile
+	for _, spec := range k.wanted {
+		job, err := k.store.LastBuild(ctx, spec.Key(k.c.Apps))
+		if err != nil {
+			return err
+		}
+		last[spec] = job
+	}
 	have, known, err := k.offerTemplates(ctx)
 	if err != nil || !known {
 		return err
@@ -61,7 +69,7 @@ func (k *keeper) round(ctx context.Context) error {
 		return err
 	}
 	for _, spec := range work.Build {
-		if err := k.build(ctx, spec); err != nil {
+		if err := k.build(ctx, spec, last[spec]); err != nil {
 			return err
 		}
 	}
@@ -96,12 +104,10 @@ func (k *keeper) drop(ctx context.Context, old []nexus.Template) error {
 	return nil
 }
 
-// build submits a job, unless one is live, which the registry refuses, or one did not succeed
-// within buildAgain.
-func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec) error {
-	last, err := k.store.LastBuild(ctx, spec.Key(k.c.Apps))
-	if err != nil || last.ID != "" && last.State != nexus.Succeeded && time.Since(last.UpdatedAt) < buildAgain {
-		return err
+// build submits a job, unless the last one is live, or did not succeed within buildAgain.
+func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.Job) error {
+	if last.ID != "" && (!last.State.Terminal() || last.State != nexus.Succeeded && time.Since(last.UpdatedAt) < buildAgain) {
+		return nil
 	}
 	if able, err := k.able(ctx); err != nil || !able {
 		return err

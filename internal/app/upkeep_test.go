@@ -107,6 +107,20 @@ func TestKeeperBuilds(t *testing.T) {
 	}
 }
 
+// TestKeeperBuildsOnce: a build that ends while a keeper looks is not done once more.
+func TestKeeperBuildsOnce(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain")
+	k.c.Apps = []string{"erpnext", "hrms?"} // the template that is there is for others
+	round := k.worker()
+	round()
+	job := k.builds()[0]
+	k.then = func() { k.done(job, nexus.Succeeded) }
+	round()
+	round()
+	k.want(0, 2)
+}
+
 // TestKeeperRenews: a template that the bench's new apps make useless is offered no more at
 // once, and dropped in the next round; another is built.
 func TestKeeperRenews(t *testing.T) {
