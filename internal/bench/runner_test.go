@@ -525,3 +525,12 @@ func TestSchemaTablesFirst(t *testing.T) {
 		t.Error("no procedures found")
 	}
 }
+
+// TestTemplateVersions: Go and the runner agree on the version of templates.
+func TestTemplateVersions(t *testing.T) {
+	t.Parallel()
+	source, err := bench.RunnerSource()
+	if want := fmt.Sprintf("\nTEMPLATE_VERSION = %d ", nexus.TemplateVersion); err != nil || !strings.Contains(string(source), want) {
+		t.Errorf("the runner does not say %q: %v", want, err)
+	}
+}

@@ -13,7 +13,7 @@ import (
 
 // templateVersion is the version of the sandbox's templates. Sites are copied only from
 // templates of this version.
-const templateVersion = 1
+const templateVersion = nexus.TemplateVersion
 
 // cloneSpeed is how many times faster a copy is than other operations.
 const cloneSpeed = 20
