@@ -84,12 +84,13 @@ func cloneSite(ctx context.Context, k *Kit) (made bool, err error) {
 			return true, nil
 		case err == nil:
 			why = result.Note
-			if err := k.Records.Withdraw(ctx, from); err != nil {
-				return false, err
-			}
 		case code == nexus.Internal || code == nexus.Timeout && ctx.Err() == nil:
 			why = nexus.MessageOf(err)
 		default:
+			return false, err
+		}
+		// Until the bench is listed next, no other job tries it.
+		if err := k.Records.Withdraw(ctx, from); err != nil {
 			return false, err
 		}
 	}

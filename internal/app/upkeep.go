@@ -11,8 +11,12 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
-// buildAgain is how long after a build that did not succeed the next one is begun.
-const buildAgain = time.Hour
+// A template that is wanted and missing is built again after a pause, whatever became of the
+// last build: sites may be refused by each template that is built.
+const (
+	buildAgain = time.Hour
+	buildSoon  = 10 * time.Minute // if the bench's apps have changed
+)
 
 // keeperActor is the actor of the jobs that a keeper submits.
 const keeperActor = "templates"
@@ -69,7 +73,7 @@ func (k *keeper) round(ctx context.Context) error {
 		return err
 	}
 	for _, spec := range work.Build {
-		if err := k.build(ctx, spec, last[spec]); err != nil {
+		if err := k.build(ctx, spec, last[spec], have); err != nil {
 			return err
 		}
 	}
@@ -104,9 +108,9 @@ func (k *keeper) drop(ctx context.Context, old []nexus.Template) error {
 	return nil
 }
 
-// build submits a job, unless the last one is live, or did not succeed within buildAgain.
-func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.Job) error {
-	if last.ID != "" && (!last.State.Terminal() || last.State != nexus.Succeeded && time.Since(last.UpdatedAt) < buildAgain) {
+// build submits a job, unless the last one is live, or ended within the pause after it.
+func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.Job, have []nexus.Template) error {
+	if last.ID != "" && (!last.State.Terminal() || time.Since(last.UpdatedAt) < pauseAfter(last, have)) {
 		return nil
 	}
 	if able, err := k.able(ctx); err != nil || !able {
@@ -121,6 +125,16 @@ func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.
 		k.log.InfoContext(ctx, "template is built", "template", string(job.Site), nexus.LogJob, string(job.ID))
 	}
 	return err
+}
+
+// pauseAfter is the time from the end of a build to the next one. It is short if the bench
+// was upgraded since, or meanwhile, which is a conflict.
+func pauseAfter(last nexus.Job, have []nexus.Template) time.Duration {
+	upgraded := slices.ContainsFunc(have, func(t nexus.Template) bool { return t.Name == last.Site && t.Stale })
+	if last.State == nexus.Succeeded && upgraded || last.Error != nil && last.Error.Code == nexus.Conflict {
+		return buildSoon
+	}
+	return buildAgain
 }
 
 // able reports whether the bench is set up, and its database has the procedures that make

@@ -13,13 +13,14 @@ import (
 // kept is a stock that workers keep.
 type kept struct {
 	*stock
-	t *testing.T
-	c app.Config
+	t       *testing.T
+	c       app.Config
+	failing *nexus.Failure // of the next build that is done
 }
 
 func newKept(t *testing.T, wanted ...string) *kept {
 	t.Helper()
-	return &kept{newStock(t), t, app.Config{Bench: "sandbox", Templates: wanted, Apps: []string{"erpnext"}, ProvisionTimeout: time.Hour}}
+	return &kept{stock: newStock(t), t: t, c: app.Config{Bench: "sandbox", Templates: wanted, Apps: []string{"erpnext"}, ProvisionTimeout: time.Hour}}
 }
 
 // worker returns the rounds of another worker.
@@ -70,7 +71,7 @@ func (k *kept) done(job nexus.Job, as nexus.State) {
 			k.t.Fatal(err)
 		}
 	}
-	job.State = as
+	job.State, job.Error = as, k.failing
 	if err := lease.Finish(k.t.Context(), &job, "", nexus.Event{}); err != nil {
 		k.t.Fatal(err)
 	}
@@ -199,5 +200,60 @@ func TestKeeperWaits(t *testing.T) {
 	k.want(1, 1)
 	if len(k.drops) > 0 {
 		t.Errorf("dropped: %+v", k.drops)
+	}
+}
+
+// TestKeeperPauses: after a build, whatever became of it, there is a pause: short if the
+// bench's apps have changed.
+func TestKeeperPauses(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain")
+	round := k.worker()
+	for _, row := range []struct {
+		name  string
+		state nexus.State
+		code  nexus.Code
+		drop  bool // the template is dropped by hand; else the bench is upgraded
+		pause time.Duration
+	}{
+		{"dropped by hand", nexus.Succeeded, "", true, time.Hour},
+		{"upgraded again", nexus.Succeeded, "", false, 10 * time.Minute},
+		{"failed", nexus.Failed, nexus.Internal, false, time.Hour},
+		{"upgraded while it was built", nexus.Failed, nexus.Conflict, false, 10 * time.Minute},
+	} {
+		for _, each := range k.onBench(t) {
+			if err := k.stock.drop(t, each.Name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.rdb.Del(t.Context(), "{nexus}:builds")
+		round()
+		job := k.builds()[0]
+		if k.failing = nil; row.code != "" {
+			k.failing = &nexus.Failure{Code: row.code, Message: "It broke."}
+		}
+		k.done(job, row.state)
+		if row.drop {
+			if err := k.stock.drop(t, job.Site); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			k.open(t, "16."+string(job.ID[:4]))
+		}
+		for _, at := range []struct {
+			ago    time.Duration
+			builds int
+		}{{row.pause - time.Minute, 0}, {row.pause + time.Minute, 1}} {
+			k.rdb.HSet(t.Context(), "{nexus}:job:"+string(job.ID), "updatedAt", time.Now().Add(-at.ago).UnixMilli())
+			round()
+			if n := len(k.builds()); n != at.builds {
+				t.Errorf("%s: %d builds %s after", row.name, n, at.ago)
+			}
+		}
+		for _, live := range k.builds() {
+			if _, err := k.store.Cancel(t.Context(), live.ID, "op"); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

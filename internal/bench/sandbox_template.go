@@ -105,6 +105,7 @@ func (s *Sandbox) templates() (nexus.Result, error) {
 		template := nexus.Template{Name: site.Site, DB: site.DB, Job: site.Job, MadeAt: site.MadeAt, Problem: s.problem(site)}
 		if f := site.Frozen; f != nil {
 			template.Spec, template.Apps, template.MadeAt, template.Version = f.Spec, f.Apps, f.MadeAt, f.Version
+			template.Stale = !slices.Equal(f.Bench, s.fingerprint())
 		}
 		out = append(out, template)
 	}

@@ -24,13 +24,15 @@ func (r *ref) lane(j *refJob) *refLane {
 // size is the number of jobs that a lane does at once: a machine job, and another while no
 // other job is on the bench.
 func (r *ref) size(l *refLane) int {
-	switch {
-	case !l.machine:
+	if !l.machine {
 		return refSlots
-	case len(r.lanes["main"].slots) == 0:
-		return 2
 	}
-	return 1
+	for _, until := range r.lanes["main"].slots {
+		if until > r.now {
+			return 1
+		}
+	}
+	return 2
 }
 
 // cleans tells whether a job is a clean-up or an operator's, which never waits behind signups.

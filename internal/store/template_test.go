@@ -384,3 +384,26 @@ func TestTemplateAfterDeadOnes(t *testing.T) {
 		}
 	})
 }
+
+// TestTemplateBesideDeadSignups: signups whose workers died do not count as jobs on the bench.
+func TestTemplateBesideDeadSignups(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		f.bench(t)
+		if _, _, err := f.reserve(t, "dead.localhost"); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.mustLease(t, f.submit(t, build(nil)).ID).Slot(t.Context(), "main", "nxt"); err != nil {
+			t.Fatal(err)
+		}
+		second := f.mustLease(t, f.submit(t, build(erp)).ID)
+		wantCode(t, second.Slot(t.Context(), "main", "nxu"), nexus.Limit)
+		f.advance(21 * time.Second) // slots last 20 s
+		if err := f.mustLease(t, f.submit(t, build([]string{"hrms"})).ID).Slot(t.Context(), "main", "nxv"); err != nil {
+			t.Errorf("a template job: %v", err)
+		}
+		if err := second.Slot(t.Context(), "main", "nxu"); err != nil {
+			t.Errorf("another, beside a dead signup: %v", err)
+		}
+	})
+}

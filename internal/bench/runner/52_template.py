@@ -155,7 +155,7 @@ def templates(op):
             about["problem"] = "It is not finished."
         if record:
             about |= {"spec": short(record.get("spec")), "version": record.get("version"), "made_at": record.get("made_at"),
-                      "apps": [short(app) for app in record.get("apps") or []]}
+                      "apps": [short(app) for app in record.get("apps") or []], "stale": record.get("fingerprint") != have}
         out.append(about)
     return {"templates": out}
 
@@ -240,7 +240,7 @@ def copy_database(op, source, record, ticket):
     except Refusal as e:
         if e.number in MISSING:
             raise Unusable(unprepared(e).message) from None
-        if e.code == "internal" and e.number not in (31005, 31006):  # those are about the copy
+        if e.code == "internal" and e.number not in (31005, 31006, 1050):  # those are about the copy
             set_aside(source, record, e)
             raise Unusable(f"The template {source.short} is damaged: {e.message}") from None
         raise

@@ -50,7 +50,8 @@ def hello(op):
         answer["schema"] = schema_version(op)
         answer["database"] = server_version(op)
         if answer["schema"] < SCHEMA_VERSION:
-            lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but templates cannot be made or copied, so each new site takes minutes.",
+            less = "new sites' databases are not guarded as well, and templates cannot be made" if answer["schema"] < 2 else "templates cannot be made or copied"
+            lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but {less}.",
                   "Run: nexus bench init")
         if client and (said := try_client(op, client)):
             lacks(f"The MariaDB client program cannot use the server, and new-site needs it ({said}).",

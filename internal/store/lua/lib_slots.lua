@@ -69,7 +69,7 @@ end
 -- machine_slots is the number of machine jobs that a bench does at once: one, and another
 -- while no other job is on it.
 local function machine_slots(bench)
-  return redis.call('ZCARD', P .. 'slots:' .. bench) == 0 and 2 or 1
+  return redis.call('ZCOUNT', P .. 'slots:' .. bench, '(' .. int(now_ms()), '+inf') == 0 and 2 or 1
 end
 
 -- room is the number of free slots of a lane, of those that the bench's workers announced.
