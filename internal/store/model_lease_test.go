@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -88,7 +87,9 @@ func (m *machine) reserved(t *rapid.T, l *store.Lease, j *refJob) {
 		m.want(t, "reserve", []string{string(road), string(template)}, []string{j.road, j.template})
 		if tenant := m.ref.tenants[j.Site]; tenant != nil && tenant.job == j.ID {
 			tenant.bench, tenant.db = "main", "nx1"
-			tenant.road, tenant.template = cmp.Or(j.road, tenant.road), cmp.Or(j.template, tenant.template)
+			if j.road != "" {
+				tenant.road, tenant.template = j.road, j.template
+			}
 		}
 		return ""
 	})
