@@ -222,7 +222,7 @@ func TestKeeperPauses(t *testing.T) {
 		{"upgraded while it was built", nexus.Failed, nexus.Conflict, false, 10 * time.Minute},
 	} {
 		for _, each := range k.onBench(t) {
-			if err := k.stock.drop(t, each.Name); err != nil {
+			if err := k.drop(t, each.Name); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -234,7 +234,7 @@ func TestKeeperPauses(t *testing.T) {
 		}
 		k.done(job, row.state)
 		if row.drop {
-			if err := k.stock.drop(t, job.Site); err != nil {
+			if err := k.drop(t, job.Site); err != nil {
 				t.Fatal(err)
 			}
 		} else {
