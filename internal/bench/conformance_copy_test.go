@@ -94,7 +94,8 @@ func testCopies(t *testing.T, b *standin.Box, g *target) {
 		"INSERT IGNORE INTO `tabScheduled Job Type` (name, last_execution) VALUES ('ct.old', '2020-01-01'), ('ct.never', NULL)"); said != "" {
 		t.Fatal(said)
 	}
-	b.Frappe(t, nexus.SiteName(".nexus/templates/"+string(m.site)), `execute frappe.utils.background_jobs.enqueue --args "['frappe.ping']"`)
+	b.Sh(t, "cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe --site .nexus/templates/"+string(m.site)+
+		` execute frappe.utils.background_jobs.enqueue --args "['frappe.ping']" >/dev/null 2>&1 || true`) // Frappe cannot print what that returns
 	if jobs := b.Jobs(t, m.site); len(jobs) == 0 {
 		t.Error("no job is queued: this shows nothing")
 	}
