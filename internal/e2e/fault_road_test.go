@@ -50,25 +50,9 @@ func (s *dockerStack) unusableTemplates() {
 			s.t.Errorf("left of the template %s: %v", j.Site, left)
 		}
 	}
-	s.worker("NEXUS_TEMPLATES=plain") // builds another one when it starts
-	last := s.newest()
-	s.offered(last)
+	last := s.built()
 	s.copied(last, s.signup("last", "jane@example.com"))
 	s.sound()
-}
-
-// newest waits for a build that a worker has begun by itself.
-func (s *dockerStack) newest() *staged {
-	s.t.Helper()
-	var jobs gen.JobList
-	eventually(s.t, 30*time.Second, "a worker builds a template", func() (begun bool) {
-		var err error
-		if jobs, err = s.client.Jobs(s.t.Context(), "", string(nexus.KindTemplate), "", 1); err != nil {
-			s.t.Fatal(err)
-		}
-		return len(jobs.Jobs) > 0 && value(jobs.Jobs[0].Actor) == "templates"
-	})
-	return &staged{Accepted: gen.Accepted{JobId: jobs.Jobs[0].Id, Site: jobs.Jobs[0].Site}}
 }
 
 // lost removes what Redis knows of the bench's templates, as a backup from before them does.
