@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -54,8 +55,12 @@ func (s *Server) BuildTemplate(c echo.Context, params gen.BuildTemplateParams) e
 	if !slices.Contains(nexus.TemplateSpecs(), spec) {
 		return invalid("template", "There is no such template; there is: "+specNames()+".")
 	}
-	sub := store.BuildTemplate(spec, s.Apps, actor, tasks.Steps(nexus.KindTemplate), s.Timeout)
-	if err := s.idempotent(&sub, actor, params.IdempotencyKey, []byte("template "+string(spec))); err != nil {
+	bench, err := s.templateBench(c.Request().Context(), value(body.Bench))
+	if err != nil {
+		return err
+	}
+	sub := store.BuildTemplate(bench, spec, s.Apps, actor, tasks.Steps(nexus.KindTemplate), s.Timeout)
+	if err := s.idempotent(&sub, actor, params.IdempotencyKey, []byte("template "+string(spec)+" "+bench)); err != nil {
 		return err
 	}
 	job, err := s.record(c.Request().Context(), sub)
@@ -63,6 +68,28 @@ func (s *Server) BuildTemplate(c echo.Context, params gen.BuildTemplateParams) e
 		return err
 	}
 	return s.recorded(c, job, true)
+}
+
+// templateBench returns the bench that a template is built on: the one that was asked for,
+// or the only one. Empty: no worker has served one yet, so any builds it.
+func (s *Server) templateBench(ctx context.Context, asked string) (string, error) {
+	all, err := s.Store.Benches(ctx)
+	if err != nil {
+		return "", err
+	}
+	names := make([]string, len(all))
+	for i, b := range all {
+		names[i] = b.Name
+	}
+	switch {
+	case asked != "" && !slices.Contains(names, asked):
+		return "", invalid("bench", "No worker has served a bench of this name; nexus bench list shows them.")
+	case asked == "" && len(names) > 1:
+		return "", invalid("bench", "There are several benches; name one of: "+strings.Join(names, ", ")+".")
+	case asked == "" && len(names) == 1:
+		return names[0], nil
+	}
+	return asked, nil
 }
 
 func specNames() string {

@@ -121,6 +121,50 @@ func TestBuildTemplate(t *testing.T) {
 	}
 }
 
+// TestBuildTemplateOnABench: a template is built on the bench that is named, or on the only
+// one.
+func TestBuildTemplateOnABench(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	built := func(text string) (bench string) {
+		t.Helper()
+		status, _, body := s.ask("POST", "/templates", text, bearer(operator)...)
+		id, _ := body["jobId"].(string)
+		job, err := s.store.Job(t.Context(), nexus.JobID(id))
+		if status != 202 || err != nil {
+			t.Fatalf("%s: %d %v, %v", text, status, body, err)
+		}
+		return job.Bench
+	}
+	refused := func(text, say string) {
+		t.Helper()
+		status, _, body := s.ask("POST", "/templates", text, bearer(operator)...)
+		if errors := fmt.Sprint(body["errors"]); status != 400 || !strings.Contains(errors, "field:bench") || !strings.Contains(errors, say) {
+			t.Errorf("%s: %d %v", text, status, body)
+		}
+	}
+	announce := func(name string) {
+		t.Helper()
+		if err := s.store.AnnounceBench(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(`{"bench":"main"}`, "No worker")
+	if bench := built("{}"); bench != "" {
+		t.Errorf("without a bench: on %q", bench)
+	}
+	announce("main")
+	if bench := built("{}"); bench != "main" {
+		t.Errorf("on the only bench: on %q", bench)
+	}
+	announce("north")
+	refused("{}", "main, north")
+	refused(`{"bench":"south"}`, "No worker")
+	if bench := built(`{"bench":"north"}`); bench != "north" {
+		t.Errorf("on the bench north: on %q", bench)
+	}
+}
+
 // TestBuildTemplateRefused: a template that is not known, and any in single-tenant mode.
 func TestBuildTemplateRefused(t *testing.T) {
 	t.Parallel()

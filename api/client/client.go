@@ -170,12 +170,16 @@ func (c *Client) Templates(ctx context.Context) (out gen.TemplateList, err error
 	return out, err
 }
 
-// BuildTemplate records a job that builds a template; an empty name is the server's default.
-// The call can be repeated with the same idempotency key.
-func (c *Client) BuildTemplate(ctx context.Context, template, key string) (out gen.Job, err error) {
+// BuildTemplate records a job that builds a template on a bench; an empty template is the
+// server's default, an empty bench the only one. The call can be repeated with the same
+// idempotency key.
+func (c *Client) BuildTemplate(ctx context.Context, template, bench, key string) (out gen.Job, err error) {
 	body := gen.TemplateRequest{}
 	if template != "" {
 		body.Template = &template
+	}
+	if bench != "" {
+		body.Bench = &bench
 	}
 	err = c.do(ctx, call{method: "POST", path: "/templates", body: body, key: key, token: c.token}, &out)
 	return out, err

@@ -686,6 +686,9 @@ type TemplateName = string
 
 // TemplateRequest defines model for TemplateRequest.
 type TemplateRequest struct {
+	// Bench On which bench. It may be left out where workers serve only one.
+	Bench *string `json:"bench,omitempty"`
+
 	// Template What sites the template is for. `plain`: with the apps, and no company; it is the default.
 	Template *WishedTemplate `json:"template,omitempty"`
 }

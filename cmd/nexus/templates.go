@@ -51,7 +51,8 @@ func (s *shared) templateRows(list []gen.Template) [][]string {
 }
 
 func templatesBuild(s *shared) *cobra.Command {
-	return &cobra.Command{
+	var bench string
+	cmd := &cobra.Command{
 		Use: "build [<template>]", Short: "Build a template and wait for its end",
 		Long: `Records a job that makes a site with the apps of new sites and freezes it, and
 follows the job. Signups do not wait for it. It begins on an open bench only. There
@@ -70,7 +71,7 @@ is one <template>, plain, which is also the default: with the apps, and no compa
 				spec = args[0]
 			}
 			ctx := cmd.Context()
-			job, err := c.BuildTemplate(ctx, spec, string(nexus.NewJobID()))
+			job, err := c.BuildTemplate(ctx, spec, bench, string(nexus.NewJobID()))
 			if err != nil {
 				return err
 			}
@@ -80,6 +81,9 @@ is one <template>, plain, which is also the default: with the apps, and no compa
 			return s.print(cmd, job, [][]string{{job.Site + " is built; new sites are copied from it."}})
 		}),
 	}
+	cmd.Flags().StringVar(&bench, "bench", "", "the bench, where there are several (nexus bench list)")
+	_ = cmd.RegisterFlagCompletionFunc("bench", s.completeBench) // the flag exists
+	return cmd
 }
 
 func completeSpec(_ *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {

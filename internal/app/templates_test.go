@@ -122,7 +122,7 @@ func listed(ctx context.Context, t *testing.T, st *store.Store) (out []string) {
 // job records the job that built the template, and ends or parks it.
 func (s *stock) job(t *testing.T, state nexus.State) {
 	t.Helper()
-	job, _, err := s.store.Submit(t.Context(), store.Submission{ID: lost, Kind: nexus.KindTemplate, Site: frozen, Build: "plain erpnext", GiveUpAfter: time.Hour,
+	job, _, err := s.store.Submit(t.Context(), store.Submission{ID: lost, Kind: nexus.KindTemplate, Site: frozen, Build: "plain erpnext", Bench: "main", GiveUpAfter: time.Hour,
 		Steps: tasks.Steps(nexus.KindTemplate)})
 	if err == nil && state != nexus.Queued {
 		var lease *store.Lease

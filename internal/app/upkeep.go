@@ -43,7 +43,7 @@ func newKeeper(t tools, log *slog.Logger) *keeper {
 func (k *keeper) round(ctx context.Context) error {
 	last := map[nexus.TemplateSpec]nexus.Job{} // read before the bench lists, since a build may end meanwhile
 	for _, spec := range k.wanted {
-		job, err := k.store.LastBuild(ctx, spec.Key(k.c.Apps))
+		job, err := k.store.LastBuild(ctx, k.name, spec.Key(k.c.Apps))
 		if err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.
 	if able, err := k.able(ctx); err != nil || !able {
 		return err
 	}
-	sub := store.BuildTemplate(spec, k.c.Apps, keeperActor, tasks.Steps(nexus.KindTemplate), k.c.ProvisionTimeout)
+	sub := store.BuildTemplate(k.name, spec, k.c.Apps, keeperActor, tasks.Steps(nexus.KindTemplate), k.c.ProvisionTimeout)
 	job, _, err := k.store.Submit(ctx, sub)
 	if nexus.CodeOf(err) == nexus.Conflict { // another worker was faster
 		return nil

@@ -158,7 +158,7 @@ func TestKeeperReplaces(t *testing.T) {
 	t.Parallel()
 	k := newKept(t)
 	round := k.worker()
-	job, _, err := k.store.Submit(t.Context(), store.BuildTemplate(nexus.TemplatePlain, k.c.Apps, "op", tasks.Steps(nexus.KindTemplate), time.Hour))
+	job, _, err := k.store.Submit(t.Context(), store.BuildTemplate("main", nexus.TemplatePlain, k.c.Apps, "op", tasks.Steps(nexus.KindTemplate), time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestKeeperPauses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		k.rdb.Del(t.Context(), "{nexus}:builds")
+		k.rdb.Del(t.Context(), "{nexus}:builds:main")
 		round()
 		job := k.builds()[0]
 		if k.failing = nil; row.code != "" {

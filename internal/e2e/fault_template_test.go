@@ -67,7 +67,7 @@ func (s *dockerStack) builtThroughFaults() {
 		j := s.build(hold.step)
 		s.holdBuild(j, hold.table)
 		if i == 0 {
-			if _, err := s.client.BuildTemplate(s.t.Context(), "", ""); nexus.CodeOf(err) != nexus.Conflict {
+			if _, err := s.client.BuildTemplate(s.t.Context(), "", "", ""); nexus.CodeOf(err) != nexus.Conflict {
 				s.t.Errorf("a second build at once: %v", err)
 			}
 		}
@@ -107,7 +107,7 @@ func (s *dockerStack) builtThroughFaults() {
 // build records a job that builds a template, to be held in a step.
 func (s *dockerStack) build(step string) *staged {
 	s.t.Helper()
-	job, err := s.client.BuildTemplate(s.t.Context(), "", "")
+	job, err := s.client.BuildTemplate(s.t.Context(), "", "", "")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // buildTemplate builds a template and returns it, as it is listed.
 func (s *stack) buildTemplate() gen.Template {
 	s.t.Helper()
-	job, err := s.client.BuildTemplate(s.t.Context(), "", string(nexus.NewJobID()))
+	job, err := s.client.BuildTemplate(s.t.Context(), "", "", string(nexus.NewJobID()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestCLITemplates(t *testing.T) {
 func TestCLITemplateBuilt(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=20s")
-	job, err := s.client.BuildTemplate(t.Context(), "", "one")
+	job, err := s.client.BuildTemplate(t.Context(), "", "", "one")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,8 @@ type Submission struct {
 	Spec  nexus.Spec
 	Steps []nexus.StepName
 
-	Build string // of a template job: the key of what it makes; only one live job builds each
+	Build string // of a template job: the key of what it makes; one live job builds each on a bench
+	Bench string // of a template job: where
 
 	Input string // sealed; empty: none
 	KeyID string // id of the key that Input and the claim token are made with
@@ -76,7 +77,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
 		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
 		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
-	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"), sub.Build)
+	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"), sub.Build, sub.Bench)
 	for _, limit := range sub.Limits {
 		args = append(args, limit.Bucket, limit.Max)
 	}

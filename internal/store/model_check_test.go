@@ -181,7 +181,7 @@ func (r *ref) dump() dumped {
 		out.put("{nexus}:leases", id, at)
 	}
 	for key, id := range r.builds {
-		out.put("{nexus}:builds", key, id)
+		out.put("{nexus}:builds:", key, id)
 	}
 	for key, name := range r.offers {
 		out.put("{nexus}:offers:main", key, name)

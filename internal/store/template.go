@@ -63,17 +63,18 @@ func (s *Store) Templates(ctx context.Context) (out []BenchTemplate, err error) 
 	return out, nil
 }
 
-// BuildTemplate is the submission of a job that builds a template. The caller adds to it.
-func BuildTemplate(spec nexus.TemplateSpec, apps []string, actor string, steps []nexus.StepName, giveUp time.Duration) Submission {
+// BuildTemplate is the submission of a job that builds a template on a bench. The caller adds
+// to it.
+func BuildTemplate(bench string, spec nexus.TemplateSpec, apps []string, actor string, steps []nexus.StepName, giveUp time.Duration) Submission {
 	id := nexus.NewJobID()
 	return Submission{ID: id, Kind: nexus.KindTemplate, Site: nexus.TemplateName(spec, id), Actor: actor, Steps: steps,
-		Spec: nexus.Spec{Template: spec, Apps: apps}, Build: spec.Key(apps), GiveUpAfter: giveUp}
+		Spec: nexus.Spec{Template: spec, Apps: apps}, Build: spec.Key(apps), Bench: bench, GiveUpAfter: giveUp}
 }
 
-// LastBuild returns the last job that built templates of a key; the zero Job: there is none,
+// LastBuild returns the last job that built templates of a key on a bench; the zero Job: there is none,
 // or its record has expired.
-func (s *Store) LastBuild(ctx context.Context, key string) (nexus.Job, error) {
-	id, err := s.rdb.HGet(ctx, prefix+"builds", key).Result()
+func (s *Store) LastBuild(ctx context.Context, bench, key string) (nexus.Job, error) {
+	id, err := s.rdb.HGet(ctx, prefix+"builds:"+bench, key).Result()
 	if errors.Is(err, redis.Nil) {
 		return nexus.Job{}, nil
 	}

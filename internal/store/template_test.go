@@ -223,24 +223,40 @@ func TestOneBuildAtATime(t *testing.T) {
 	})
 }
 
-// TestLastBuild: the last job that built a template is known, as long as its record.
+// TestLastBuild: the last job that built a template on a bench is known, as long as its
+// record.
 func TestLastBuild(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
-		if job, err := f.LastBuild(t.Context(), erpKey); err != nil || job.ID != "" {
-			t.Errorf("none yet: %s, %v", job.ID, err)
+		on := func(bench string, apps []string) nexus.Job {
+			t.Helper()
+			sub := build(apps)
+			sub.Bench = bench
+			return f.submit(t, sub)
 		}
-		first := f.submit(t, build(erp))
+		want := func(bench string, id nexus.JobID) {
+			t.Helper()
+			if job, err := f.LastBuild(t.Context(), bench, erpKey); err != nil || job.ID != id {
+				t.Errorf("the last on %s: %s, %v, want %s", bench, job.ID, err, id)
+			}
+		}
+		want("main", "")
+		first := on("main", erp)
+		other := on("north", erp) // each bench has its own
 		f.ended(t, first.ID, nexus.Failed)
-		second := f.submit(t, build(erp))
-		f.submit(t, build(nil))
-		if job, err := f.LastBuild(t.Context(), erpKey); err != nil || job.ID != second.ID || job.State != nexus.Queued {
-			t.Errorf("the last: %+v, %v", job, err)
+		second := on("main", erp)
+		on("main", nil)
+		want("main", second.ID)
+		want("north", other.ID)
+		if second.Bench != "main" {
+			t.Errorf("recorded for the bench %q", second.Bench)
+		}
+		_, _, _, err := f.Take(t.Context(), other.ID, other.Dispatch, &store.Able{Bench: "main", Steps: []string{"template/one", "template/two"}})
+		if foreign, ok := errors.AsType[*store.ForeignError](err); !ok || !strings.Contains(foreign.Why, "north") {
+			t.Errorf("a worker of another bench: %v", err)
 		}
 		f.rdb.Del(t.Context(), "{nexus}:job:"+string(second.ID))
-		if job, err := f.LastBuild(t.Context(), erpKey); err != nil || job.ID != "" {
-			t.Errorf("its record expired: %s, %v", job.ID, err)
-		}
+		want("main", "")
 	})
 }
 
