@@ -83,7 +83,7 @@ func (s *Server) templateBench(ctx context.Context, asked string) (string, error
 	}
 	switch {
 	case asked != "" && !slices.Contains(names, asked):
-		return "", invalid("bench", "No worker has served a bench of this name; nexus bench list shows them.")
+		return "", &nexus.Error{Code: nexus.NotFound, Op: "api.templates", Msg: "No worker has served a bench of this name; nexus bench list shows them."}
 	case asked == "" && len(names) > 1:
 		return "", invalid("bench", "There are several benches; name one of: "+strings.Join(names, ", ")+".")
 	case asked == "" && len(names) == 1:

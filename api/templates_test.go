@@ -24,6 +24,7 @@ func driveTemplates(s *server) {
 	s.ask("POST", "/templates", "{}")
 	s.ask("POST", "/templates", "{}", bearer(reader)...)
 	s.ask("POST", "/templates", `{"template":"gold"}`, bearer(operator)...)
+	s.ask("POST", "/templates", `{"bench":"nowhere"}`, bearer(operator)...)
 	s.ask("POST", "/templates", "{}", append(bearer(operator), "Content-Type", "text/plain")...)
 	s.ask("POST", "/templates", "{}", keyed...)
 	s.ask("POST", "/templates", "{}", bearer(operator)...)                                   // busy
@@ -136,10 +137,10 @@ func TestBuildTemplateOnABench(t *testing.T) {
 		}
 		return job.Bench
 	}
-	refused := func(text, say string) {
+	unknown := func(text string) {
 		t.Helper()
 		status, _, body := s.ask("POST", "/templates", text, bearer(operator)...)
-		if errors := fmt.Sprint(body["errors"]); status != 400 || !strings.Contains(errors, "field:bench") || !strings.Contains(errors, say) {
+		if status != 404 || !strings.Contains(fmt.Sprint(body["detail"]), "No worker has served") {
 			t.Errorf("%s: %d %v", text, status, body)
 		}
 	}
@@ -149,7 +150,7 @@ func TestBuildTemplateOnABench(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused(`{"bench":"main"}`, "No worker")
+	unknown(`{"bench":"main"}`)
 	if bench := built("{}"); bench != "" {
 		t.Errorf("without a bench: on %q", bench)
 	}
@@ -158,8 +159,11 @@ func TestBuildTemplateOnABench(t *testing.T) {
 		t.Errorf("on the only bench: on %q", bench)
 	}
 	announce("north")
-	refused("{}", "main, north")
-	refused(`{"bench":"south"}`, "No worker")
+	unknown(`{"bench":"south"}`)
+	status, _, body := s.ask("POST", "/templates", "{}", bearer(operator)...)
+	if errors := fmt.Sprint(body["errors"]); status != 400 || !strings.Contains(errors, "field:bench") || !strings.Contains(errors, "main, north") {
+		t.Errorf("no bench is named: %d %v", status, body)
+	}
 	if bench := built(`{"bench":"north"}`); bench != "north" {
 		t.Errorf("on the bench north: on %q", bench)
 	}
