@@ -29,7 +29,7 @@ func TestFaultStandIn(t *testing.T) {
 		test func(*dockerStack)
 	}{
 		{"KilledAndStopped", 4 * time.Second, (*dockerStack).killedAndStopped},
-		{"DrainLimit", time.Second, (*dockerStack).drainLimit},
+		{"DrainLimit", 4 * time.Second, (*dockerStack).drainLimit}, // time to change the pace before the apps
 		{"UndoFailsForGood", time.Second, (*dockerStack).undoFailsForGood},
 		{"KilledInShortSteps", time.Second, (*dockerStack).killedInShortSteps},
 	} {
