@@ -89,8 +89,8 @@ func (s *dockerStack) builtThroughFaults() {
 		s.holdBuild(j, hold.table)
 		s.hurt(fmt.Sprintf("killed in %v of a build", hold), []*staged{j}, func() time.Time { return worker.send(syscall.SIGKILL) })
 		worker = next
-		j.let()
 	}
+	j.let()
 	if job := s.end(j.JobId, time.Minute); job.State != gen.StateSucceeded {
 		s.t.Fatalf("the build is %s: %+v", job.State, job.Error)
 	}
@@ -125,18 +125,20 @@ func (s *dockerStack) built() *staged {
 	return j
 }
 
-// holdBuild holds a build in its step; see buildHolds.
+// holdBuild holds a build in its step, then lets it go from where it was held before; see
+// buildHolds.
 func (s *dockerStack) holdBuild(j *staged, table string) {
 	s.t.Helper()
 	if table == "" {
 		s.percent(j, 10)
-		j.let = func() {}
 		return
 	}
 	if r := s.record(j.JobId); r.step("freeze").State != nexus.StepStarted {
 		s.percent(&staged{Accepted: j.Accepted, step: "apps"}, 10)
 	}
+	former := j.let
 	j.let = s.holdLock("LOCK TABLES " + s.dbOf(j) + ".`" + table + "` WRITE")
+	former()
 	s.waitsForStatement("%FROM%" + table + "%")
 }
 
