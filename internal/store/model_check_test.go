@@ -127,6 +127,9 @@ func (r *ref) dump() dumped {
 				"was", "rest", "rescues", "submitted"} {
 				delete(out[key], field)
 			}
+			if !j.cancel {
+				delete(out[key], "cancel")
+			}
 		}
 		out.put(fmt.Sprintf("{nexus}:jobs:%s:%s", j.Kind, j.state), id, j.created)
 		events := "{nexus}:events:" + string(id)

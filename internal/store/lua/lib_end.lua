@@ -52,6 +52,9 @@ local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
     'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted')
+  local cancel, template = unpack(redis.call('HMGET', key, 'cancel', 'template'))
+  if cancel == '0' then redis.call('HDEL', key, 'cancel') end
+  if template == '' then redis.call('HDEL', key, 'template') end
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end
