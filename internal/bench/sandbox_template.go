@@ -11,10 +11,6 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// templateVersion is the version of the sandbox's templates. Sites are copied only from
-// templates of this version.
-const templateVersion = nexus.TemplateVersion
-
 // cloneSpeed is how many times faster a copy is than other operations.
 const cloneSpeed = 20
 
@@ -67,7 +63,7 @@ func (s *Sandbox) freeze(op nexus.Op, site *siteState) (nexus.Result, error) {
 	case !slices.Equal(site.MadeOf, s.fingerprint()):
 		return nexus.Result{}, fail(nexus.Conflict, args.Op(), "The bench's apps changed while the template was built; build it again.")
 	}
-	site.Frozen = &frozen{Spec: args.Spec, Apps: args.Apps, MadeAt: time.Now().UTC().Truncate(time.Millisecond), Version: templateVersion, Bench: s.fingerprint()}
+	site.Frozen = &frozen{Spec: args.Spec, Apps: args.Apps, MadeAt: time.Now().UTC().Truncate(time.Millisecond), Version: nexus.TemplateVersion, Bench: s.fingerprint()}
 	return nexus.Result{Changed: true}, nil
 }
 
@@ -89,7 +85,7 @@ func (s *Sandbox) problem(template *siteState) string {
 	switch {
 	case template.Frozen == nil:
 		return "It is not finished."
-	case template.Frozen.Version != templateVersion:
+	case template.Frozen.Version != nexus.TemplateVersion:
 		return fmt.Sprintf("The template %s was made by another version of Nexus.", template.Site)
 	case !slices.Equal(template.Frozen.Bench, s.fingerprint()):
 		return fmt.Sprintf("The bench's apps have changed since the template %s was made.", template.Site)

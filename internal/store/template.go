@@ -15,13 +15,13 @@ import (
 // BenchTemplate is a template, as a worker of its bench last listed it.
 type BenchTemplate struct {
 	nexus.Template
-	Bench   string `json:"-"`
-	Offered bool   `json:"-"` // new sites are copied from it
+	Bench   string
+	Offered bool // new sites are copied from it
 }
 
 // OfferTemplates replaces what is known of a bench's templates. Those of NewestTemplates are
-// offered: reserve chooses among them. A wrong entry costs a job a
-// detour, since the bench checks the template before it is copied.
+// offered: reserve chooses among them. A wrong entry costs a job a detour, since the bench
+// checks the template before it is copied.
 func (s *Store) OfferTemplates(ctx context.Context, bench string, templates []nexus.Template) error {
 	args := []any{bench, encode(templates)}
 	for key, t := range nexus.NewestTemplates(templates) {
@@ -71,8 +71,8 @@ func BuildTemplate(bench string, spec nexus.TemplateSpec, apps []string, actor s
 		Spec: nexus.Spec{Template: spec, Apps: apps}, Build: spec.Key(apps), Bench: bench, GiveUpAfter: giveUp}
 }
 
-// LastBuild returns the last job that built templates of a key on a bench; the zero Job: there is none,
-// or its record has expired.
+// LastBuild returns the last job that built templates of a key on a bench; the zero Job:
+// there is none, or its record has expired.
 func (s *Store) LastBuild(ctx context.Context, bench, key string) (nexus.Job, error) {
 	id, err := s.rdb.HGet(ctx, prefix+"builds:"+bench, key).Result()
 	if errors.Is(err, redis.Nil) {

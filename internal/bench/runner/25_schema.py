@@ -10,8 +10,8 @@
 #                    the tenant's data comes. No procedure opens a sealed row.
 # If somebody drops and makes the database in between, its ticket is another one. A
 # database with a trigger, event or routine, or a view that is not its template's, is not
-# sealed but refused. Both take
-# a password's hash, since the account sees the statements of its own other sessions.
+# sealed but refused. Both take a password's hash, since the account sees the statements
+# of its own other sessions.
 # Rows that get into the register in any other way are sealed from the start.
 #
 # An attacker with the account's password can call the procedures too. So each check

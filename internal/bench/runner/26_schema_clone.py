@@ -12,9 +12,8 @@
 # The tables of these procedures are in 25_schema.py: all are made before any procedure.
 # Several clients copy the shards of one database at once. Each holds a lock of its own
 # (shard_lock) while it writes, since MariaDB goes on with the statements of a dead client:
-# what stops, seals or drops a database waits for the locks of all shards.
-
-SHARDS = 8  # the locks of a name: 0 for its own, 1 to 8 for the shards of a copy
+# what stops, seals or drops a database waits for the locks of all shards. The locks of a
+# name are 0 for its own and 1 to 8 for the shards of a copy.
 
 CLONE_SCHEMA = """
 CREATE OR REPLACE PROCEDURE nexus.check_clone(p_source VARCHAR(128), p_name VARCHAR(128), p_install VARCHAR(64), p_job VARCHAR(64), p_ticket VARCHAR(128))

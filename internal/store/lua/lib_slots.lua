@@ -45,7 +45,7 @@ local function make_due(lane, id, now)
   redis.call('ZADD', DUE, 'XX', int(now), id)
 end
 
--- first_waiters returns the ids at the head of a bench's queue: at most `limit`, and
+-- first_waiters returns the ids at the head of a lane's queue: at most `limit`, and
 -- only those before `till`, if given. Stale waiters are removed until they ask again.
 -- Nil: there were too many stale ones to look at all of them in one script.
 local function first_waiters(lane, now, limit, till)
