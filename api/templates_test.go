@@ -199,7 +199,7 @@ func TestRoadIsShown(t *testing.T) {
 	if err != nil || taken != store.TakeOK {
 		t.Fatal(taken, err)
 	}
-	if _, _, err := lease.Reserve(t.Context(), "main", "nx1", nexus.TemplatePlain.Key(job.Spec.Apps)); err != nil {
+	if _, err := lease.Reserve(t.Context(), "main", "nx1", nexus.TemplatePlain.Key(job.Spec.Apps)); err != nil {
 		t.Fatal(err)
 	}
 	for path, token := range map[string]string{"/jobs/" + id: reader, "/tenants/copied.example.com": reader} {
@@ -213,8 +213,8 @@ func TestRoadIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if road, _, err := lease.Reserve(t.Context(), "master", "x", nexus.TemplatePlain.Key(nil)); err != nil || road == "" {
-		t.Fatalf("reserved by the road %q, %v", road, err)
+	if way, err := lease.Reserve(t.Context(), "master", "x", nexus.TemplatePlain.Key(nil)); err != nil || way.Road == "" {
+		t.Fatalf("reserved as %+v, %v", way, err)
 	}
 	if _, _, body := single.ask("GET", "/jobs/"+id2, "", bearer(reader)...); body["road"] != nil {
 		t.Errorf("a user of the master site: %v", body)

@@ -22,9 +22,10 @@ type fixture struct {
 	limits []bool                               // whether each operation has a deadline of its own
 	answer func(nexus.Op) (nexus.Result, error) // nil: every operation succeeds
 
-	reserved    [2]string // bench and database
-	keys        []string  // of templates, asked for by reserve
-	diverted    nexus.Road
+	reserved    [2]string  // bench and database
+	keys        []string   // of templates, asked for by reserve
+	diverted    nexus.Way  // what Divert answers
+	diversions  [][]string // what it was asked for: the database, and keys
 	offered     []nexus.Template
 	withdrawn   nexus.SiteName
 	recordsFail error
@@ -146,9 +147,9 @@ type records struct{ f *fixture }
 
 func (r records) Gen() nexus.Gen { return gen }
 
-func (r records) Divert(_ context.Context, road nexus.Road) error {
-	r.f.diverted = road
-	return r.f.recordsFail
+func (r records) Divert(_ context.Context, db string, templates ...string) (nexus.Way, error) {
+	r.f.diversions = append(r.f.diversions, append([]string{db}, templates...))
+	return r.f.diverted, r.f.recordsFail
 }
 
 func (r records) Offer(_ context.Context, templates []nexus.Template) error {

@@ -55,11 +55,13 @@ type Kit struct {
 // token.
 type Records interface {
 	Gen() nexus.Gen
-	// Reserve takes a slot on a bench, and writes bench and database name. The job's road is
-	// clone if one of the keys (TemplateSpec.Key, best first) is offered there.
+	// Reserve takes a slot on a bench, and chooses how the site is made: by standby or clone
+	// if the bench has one for one of the keys (TemplateSpec.Key, best first), else by
+	// new-site, with the given database unless it is a standby.
 	Reserve(ctx context.Context, bench, db string, templates ...string) error
-	// Divert records that the site is made by another road.
-	Divert(ctx context.Context, road nexus.Road) error
+	// Divert chooses a longer road: clone if the bench offers a template for one of the keys,
+	// else new-site, with the given database.
+	Divert(ctx context.Context, db string, templates ...string) (nexus.Way, error)
 	// Offer records what sites of the job's bench can be copied from, as the bench lists it.
 	Offer(ctx context.Context, templates []nexus.Template) error
 	// Withdraw removes a template of the job's bench from what is offered.
@@ -88,7 +90,7 @@ func (k *Kit) Run(ctx context.Context, args nexus.Args) (nexus.Result, error) {
 
 // Processes lists all processes.
 func Processes() []Process {
-	return []Process{provision(), teardown(), suspend(), restore(), rotateKey(), adopt(), template()}
+	return []Process{provision(), teardown(), suspend(), restore(), rotateKey(), adopt(), template(), standby()}
 }
 
 // Steps lists the names of a kind's steps, in order; nil for an unknown kind.

@@ -21,6 +21,7 @@ func provision() Process {
 		{Name: "reserve", Do: reserve, Timeout: 5 * time.Second, Attempts: Forever, RecordOnly: true}, // the end of the job frees the slot
 		{Name: "site", Do: makeSite, Undo: dropSite, Timeout: 10 * time.Minute, Attempts: 3},
 		{Name: "apps", Do: installApps, Timeout: 10 * time.Minute, Attempts: 2},
+		{Name: "company", Do: nameCompany, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "user", Do: makeUser, Timeout: 60 * time.Second, Attempts: 4},
 		{Name: "plan", Do: applyPlan, Timeout: 30 * time.Second, Attempts: 4},
 		{Name: "api_key", Do: issueKey, Seal: newPair, Timeout: 30 * time.Second, Attempts: 4},
@@ -40,22 +41,10 @@ type Credentials struct {
 	APISecret string `json:"apiSecret"`
 }
 
-// reserve takes a slot on the bench and records the database's name before anything is
-// made, so that a cleanup knows it.
+// reserve takes a slot on the bench, and records the road and the database's name before
+// anything is made, so that a cleanup knows it.
 func reserve(ctx context.Context, k *Kit) error {
-	return k.Records.Reserve(ctx, k.Settings.Bench, k.Job.Owner.Database(k.Settings.Install), templateKeys(k.Job)...)
-}
-
-// makeSite makes the site by the road that reserve recorded. A short cut that fails is left
-// for the next longer road, which is recorded before it is taken.
-func makeSite(ctx context.Context, k *Kit) error {
-	if k.Job.Road == nexus.RoadClone {
-		if made, err := cloneSite(ctx, k); made || err != nil {
-			return err
-		}
-	}
-	_, err := k.Run(ctx, nexus.NewSite{AdminPassword: k.Settings.AdminPassword})
-	return err
+	return k.Records.Reserve(ctx, k.Settings.Bench, ownDatabase(k), templateKeys(k.Job)...)
 }
 
 func dropSite(ctx context.Context, k *Kit) error {
@@ -96,7 +85,7 @@ func refuseOpened(ctx context.Context, k *Kit) error {
 // a former version, which knows no roads, has made the site instead.
 func installApps(ctx context.Context, k *Kit) error {
 	var skipped []string
-	copied := k.Job.Road == nexus.RoadClone
+	copied := k.Job.Road == nexus.RoadClone || k.Job.Road == nexus.RoadStandby
 	for _, name := range k.Job.Spec.Apps {
 		app, optional := strings.CutSuffix(name, "?")
 		result, err := k.Run(ctx, nexus.InstallApp{App: app, Optional: optional, Force: k.Again})
@@ -117,6 +106,18 @@ func installApps(ctx context.Context, k *Kit) error {
 	return nil
 }
 
+// nameCompany gives the site the name of its company, which Frappe's set-up wizard suggests
+// at the first login.
+func nameCompany(ctx context.Context, k *Kit) error {
+	name := strings.TrimSpace(k.Job.Spec.Organization)
+	if name == "" {
+		k.Note("No company was named at signup; Frappe's set-up wizard asks for it.")
+		return nil
+	}
+	_, err := k.Run(ctx, nexus.Company{Name: name})
+	return err
+}
+
 func makeUser(ctx context.Context, k *Kit) error {
 	if k.Input == "" {
 		return &nexus.Error{Code: nexus.Invalid, Op: "tasks.user", Msg: "What was entered at signup is no longer kept. Please sign up again."}
@@ -132,18 +133,26 @@ func makeUser(ctx context.Context, k *Kit) error {
 }
 
 func applyPlan(ctx context.Context, k *Kit) error {
+	args, err := planOf(k)
+	if err == nil {
+		_, err = k.Run(ctx, args)
+	}
+	return err
+}
+
+// planOf returns the plan and the regional settings of the job's site.
+func planOf(k *Kit) (nexus.ApplyPlan, error) {
 	spec := k.Job.Spec
 	plan, ok := nexus.FindPlan(spec.Plan)
 	if !ok {
-		return &nexus.Error{Code: nexus.Invalid, Op: "tasks.plan", Msg: fmt.Sprintf("There is no plan %q.", spec.Plan)}
+		return nexus.ApplyPlan{}, &nexus.Error{Code: nexus.Invalid, Op: "tasks.plan", Msg: fmt.Sprintf("There is no plan %q.", spec.Plan)}
 	}
 	args := nexus.ApplyPlan{Plan: plan.Name, Users: plan.Users, StorageBytes: plan.StorageBytes,
 		HostName: spec.URL, Country: spec.Country, Language: spec.Language, TimeZone: timeZone(k)}
 	if k.Job.Kind == nexus.KindProvision { // the undo of an adoption could not restore the former one
 		args.Currency = spec.Currency
 	}
-	_, err := k.Run(ctx, args)
-	return err
+	return args, nil
 }
 
 // timeZone returns the time zone of a new site; Frappe's default would be India's. An

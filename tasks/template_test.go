@@ -167,18 +167,19 @@ func TestClone(t *testing.T) {
 		{name: "a newer job", err: refused(nexus.Fenced), want: []nexus.Args{clone}, code: nexus.Fenced},
 		{name: "canceled", err: refused(nexus.CodeCanceled), want: []nexus.Args{clone}, code: nexus.CodeCanceled},
 		{name: "the third attempt", tries: 2, want: []nexus.Args{long}, diverted: nexus.RoadNewSite,
-			note: "The template plain-1 could not be copied, so this takes longer. Copying a template failed before."},
+			note: "The template plain-1 could not be copied, so this takes longer. It failed before."},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, nexus.KindProvision)
 			f.kit.Job.Road, f.kit.Job.Template, f.recordsFail = nexus.RoadClone, "plain-1", tc.records
+			f.diverted = nexus.Way{Road: nexus.RoadNewSite, DB: job.Database(install)}
 			f.kit.Job.Steps = []nexus.Step{{Name: "reserve"}, {Name: "site", Attempts: tc.tries}}
 			f.answer = func(op nexus.Op) (nexus.Result, error) {
 				if _, ok := op.Args.(nexus.Clone); ok {
 					return tc.answer, tc.err
 				}
-				if f.diverted == "" {
+				if f.diversions == nil {
 					t.Errorf("%s before the detour is recorded", op.Args.Op())
 				}
 				return nexus.Result{Changed: true}, nil
@@ -198,8 +199,12 @@ func TestClone(t *testing.T) {
 					t.Errorf("%s with a deadline of its own: %t, in the room %q", op.Args.Op(), f.limits[i], op.Room)
 				}
 			}
-			if f.diverted != tc.diverted || f.withdrawn != tc.withdrawn {
-				t.Errorf("diverted to %q, withdrawn %q", f.diverted, f.withdrawn)
+			var want [][]string
+			if tc.diverted != "" {
+				want = [][]string{{job.Database(install)}}
+			}
+			if diff := cmp.Diff(want, f.diversions); diff != "" || f.withdrawn != tc.withdrawn {
+				t.Errorf("asked for other roads: %s, withdrawn %q", diff, f.withdrawn)
 			}
 			last := ""
 			if len(f.notes) > 0 {

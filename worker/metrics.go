@@ -56,6 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // since it knows the bench's name.
 func (m *Metrics) start() {
 	m.diverted.WithLabelValues(string(nexus.RoadClone))
+	m.diverted.WithLabelValues(string(nexus.RoadStandby))
 	for _, kind := range nexus.Kinds() {
 		m.jobs.WithLabelValues(string(kind), string(nexus.Succeeded), "ok")
 		for _, code := range nexus.Codes() {

@@ -96,22 +96,23 @@ type records struct {
 
 // Reserve takes a slot on a bench, writes bench and database name, and chooses the road.
 func (s records) Reserve(ctx context.Context, bench, db string, templates ...string) error {
-	road, template, err := s.Lease.Reserve(ctx, bench, db, templates...)
+	way, err := s.Lease.Reserve(ctx, bench, db, templates...)
 	if err == nil {
-		s.r.job.Bench, s.r.job.DB, s.r.job.Road, s.r.job.Template = bench, db, road, template
+		s.r.job.Bench = bench
+		s.r.job.Take(way)
 	}
 	return err
 }
 
-// Divert records that the site is made by another road.
-func (s records) Divert(ctx context.Context, road nexus.Road) error {
-	err := s.Lease.Divert(ctx, road)
+// Divert chooses a longer road to the site.
+func (s records) Divert(ctx context.Context, db string, templates ...string) (nexus.Way, error) {
+	way, err := s.Lease.Divert(ctx, db, templates...)
 	if err == nil {
 		s.r.e.Metrics.diverted.WithLabelValues(string(s.r.job.Road)).Inc()
-		s.r.e.Log.WarnContext(ctx, "site made by another road", "from", string(s.r.job.Road), "to", string(road), "template", string(s.r.job.Template))
-		s.r.job.Road, s.r.job.Template = road, ""
+		s.r.e.Log.WarnContext(ctx, "site made by another road", "from", string(s.r.job.Road), "to", string(way.Road), "template", string(s.r.job.Template))
+		s.r.job.Take(way)
 	}
-	return err
+	return way, err
 }
 
 // Offer records what sites of the job's bench can be copied from.

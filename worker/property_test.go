@@ -165,7 +165,7 @@ func (s *simulation) tenant(ctx context.Context) error {
 		}
 		lease, job, _, err := s.store.Take(ctx, id, job.Dispatch, nil)
 		if err == nil && kind == nexus.KindProvision {
-			_, _, err = lease.Reserve(ctx, "main", "nx1")
+			_, err = lease.Reserve(ctx, "main", "nx1")
 		}
 		if err == nil {
 			job.State = nexus.Succeeded

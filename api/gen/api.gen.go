@@ -60,6 +60,7 @@ const (
 	KindProvision Kind = "provision"
 	KindRestore   Kind = "restore"
 	KindRotateKey Kind = "rotate_key"
+	KindStandby   Kind = "standby"
 	KindSuspend   Kind = "suspend"
 	KindTeardown  Kind = "teardown"
 	KindTemplate  Kind = "template"
@@ -75,6 +76,8 @@ func (e Kind) Valid() bool {
 	case KindRestore:
 		return true
 	case KindRotateKey:
+		return true
+	case KindStandby:
 		return true
 	case KindSuspend:
 		return true
@@ -282,7 +285,7 @@ type Accepted struct {
 	Kind      *Kind  `json:"kind,omitempty"`
 	NextAt    *Time  `json:"nextAt,omitempty"`
 
-	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 	Road *Road `json:"road,omitempty"`
 
 	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
@@ -444,7 +447,7 @@ type Health struct {
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
 
-// Job A job. `nextAt` is when a waiting job continues by itself; `giveUpAt` is when the job is rolled back if it is not over. `error` says why the job failed or was canceled. A job of the kind template has the template's name as `site`; any other whose `road` is clone has the name of its source as `template`.
+// Job A job. `nextAt` is when a waiting job continues by itself; `giveUpAt` is when the job is rolled back if it is not over. `error` says why the job failed or was canceled. A job of the kind template or standby has the name of what it makes as `site`; one whose `road` is clone or standby has the name of its source as `template`.
 type Job struct {
 	// Actor Who made the request: the name of a token, or words such as signup, purge, or the holder of the claim token. Only operators see it.
 	Actor *Actor `json:"actor,omitempty"`
@@ -458,7 +461,7 @@ type Job struct {
 	Kind        Kind      `json:"kind"`
 	NextAt      *Time     `json:"nextAt,omitempty"`
 
-	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 	Road *Road `json:"road,omitempty"`
 
 	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
@@ -559,7 +562,7 @@ type Reason string
 // RequestID defines model for RequestID.
 type RequestID = string
 
-// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 type Road = string
 
 // Sentence A text for people; programs must not depend on it.
@@ -703,7 +706,7 @@ type Tenant struct {
 	Plan      string `json:"plan"`
 	PurgeAt   *Time  `json:"purgeAt,omitempty"`
 
-	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template. Later versions may add roads. Only operators see it.
+	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 	Road *Road `json:"road,omitempty"`
 
 	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.

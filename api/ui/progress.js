@@ -2,7 +2,7 @@
 // without a browser.
 
 const labels = {
-  reserve: "Finding a place", site: "Making the site", apps: "Installing ERPNext", user: "Making you its admin",
+  reserve: "Finding a place", site: "Making the site", apps: "Installing ERPNext", company: "Naming your company", user: "Making you its admin",
   plan: "Setting up your plan", api_key: "Issuing the API key", verify: "Checking that it works", activate: "Opening the site",
 };
 const words = { pending: "not yet", started: "in progress", done: "done", failed: "failed", undone: "removed again" };

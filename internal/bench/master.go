@@ -95,6 +95,8 @@ func (m *Master) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 			note += " Country and currency are the master site's."
 		}
 		return nexus.Result{Note: note}, nil
+	case nexus.Company:
+		return nexus.Result{Skipped: true, Note: "The companies of the master site are its operator's."}, nil
 	case nexus.Stop, nexus.Init: // nothing of ours runs there, and nothing has to be prepared
 		return nexus.Result{}, nil
 	}

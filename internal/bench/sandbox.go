@@ -54,7 +54,7 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
 		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
-		nexus.OpFreeze: (*Sandbox).freeze,
+		nexus.OpFreeze: (*Sandbox).freeze, nexus.OpCompany: (*Sandbox).company,
 	}
 	return s, s.folder.make()
 }

@@ -34,6 +34,7 @@ type siteState struct {
 	Apps    []string
 	User    *userState
 	Plan    nexus.ApplyPlan
+	Company string   `json:",omitempty"`
 	Adopted bool     `json:",omitempty"` // made by other means
 	Kept    *keptKey `json:",omitempty"`
 	Frozen  *frozen  `json:",omitempty"` // of a template; nil: it is not frozen

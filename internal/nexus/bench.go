@@ -23,7 +23,7 @@ type Bench interface {
 // operation's arguments say so.
 type Op struct {
 	Site  SiteName
-	Room  Room   // of a template: RoomTemplates; empty: a site that is served
+	Room  Room   // RoomTemplates or RoomStandby; empty: a site that is served
 	DB    string // name of the database; known before it is made
 	Owner JobID  // the job that made or makes the site
 	Gen   Gen    // fencing token; the bench refuses one that is lower than the highest it has seen
@@ -77,8 +77,9 @@ type InstallApp struct {
 
 // DropSite removes all that belongs to the owner by marker, intent or database comment:
 // MariaDB threads, folder, database, database users at every host, Redis keys, queued
-// jobs, archives; the intent goes last. It succeeds if nothing of the owner's is there,
-// also if the name belongs to somebody else now.
+// jobs, archives; the intent goes last. A standby that the owner began to claim is the
+// owner's. It succeeds if nothing of the owner's is there, also if the name belongs to
+// somebody else now.
 type DropSite struct{ noSecrets }
 
 // EnsureUser makes the admin user, or gives an existing one this password and these
@@ -260,6 +261,7 @@ type Result struct {
 	Inventory *InventoryResult `json:"inventory,omitempty"`
 	Site      *SiteInfo        `json:"site,omitempty"` // inspect
 	Templates []Template       `json:"templates,omitempty"`
+	Standbys  []Standby        `json:"standbys,omitempty"`
 }
 
 // HelloResult is the result of Hello.
@@ -305,16 +307,16 @@ type DatabaseInfo struct {
 	Exists  bool   `json:"exists"`
 	Users   int    `json:"users,omitempty"`   // database users of this name, at any host
 	Adopted bool   `json:"adopted,omitempty"` // Nexus did not make it
-	Kind    string `json:"kind,omitempty"`    // what it was made as: site, or template; empty: site
+	Kind    string `json:"kind,omitempty"`    // what it is: site, template or standby; empty: site
 }
 
-// Room is the place of a folder that is no site that is served; see also RoomTemplates.
+// Room is the place of a folder that is no site that is served; see also RoomTemplates and
+// RoomStandby.
 type Room string
 
 // The rooms.
 const (
 	RoomTrash   Room = "trash"   // being removed
-	RoomStandby Room = "standby" // in reserve
 	RoomArchive Room = "archive" // moved by Frappe's own drop-site
 )
 

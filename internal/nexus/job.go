@@ -65,17 +65,18 @@ const (
 	KindRotateKey Kind = "rotate_key"
 	KindAdopt     Kind = "adopt"
 	KindTemplate  Kind = "template" // makes a template; Site is its name, and no tenant has it
+	KindStandby   Kind = "standby"  // makes a standby; Site is its name, and no tenant has it
 )
 
 // Kinds lists all kinds.
 func Kinds() []Kind {
-	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt, KindTemplate}
+	return []Kind{KindProvision, KindTeardown, KindSuspend, KindRestore, KindRotateKey, KindAdopt, KindTemplate, KindStandby}
 }
 
 // Machine reports whether jobs of a kind are the product's own work, such as templates. They
 // give way to all others: they have slots, a queue and a place in each worker of their own,
 // and begin on an open bench only. Redis' scripts have the same list.
-func (k Kind) Machine() bool { return k == KindTemplate }
+func (k Kind) Machine() bool { return k == KindTemplate || k == KindStandby }
 
 // OneWay reports whether jobs of a kind cannot be rolled back: a removed site is gone,
 // and nobody knows the secret of a replaced key. Once begun, such a job cannot be
@@ -119,11 +120,12 @@ type Job struct {
 	Steps []Step // in the order of the process at Submit
 
 	Bench string // empty until reserved
-	DB    string // database name, empty until reserved
+	DB    string // database name, empty until reserved; by standby that of the standby
 	Owner JobID  // the job that made the site: itself for provision
 
 	Road     Road     // how its site is or was made; empty: new-site, or not reserved yet
-	Template SiteName // by clone: what its site is copied from
+	Template SiteName // by clone and standby: what its site is or was copied from
+	Standby  JobID    // by standby: the job that made it
 
 	WaitingFor Wait   // set while State is waiting, or while an undo waits for a retry
 	WaitNote   string // a sentence for people
@@ -147,7 +149,7 @@ type Job struct {
 	TraceParent string // the id of the request that recorded it, for the log; empty: none
 }
 
-// Spec says what a provision, adopt or template job makes; other kinds have none. It contains
+// Spec says what a provision, adopt, template or standby job makes; other kinds have none. It contains
 // personal data and must not be logged.
 type Spec struct {
 	Email        string   `json:"email,omitempty"`
@@ -163,7 +165,7 @@ type Spec struct {
 	Roles        []string `json:"roles,omitempty"`  // empty: all enabled roles
 	NewKey       bool     `json:"newKey,omitempty"` // adopt: give the admin a new API key
 
-	Template TemplateSpec `json:"template,omitempty"` // of a template job
+	Template TemplateSpec `json:"template,omitempty"` // of a template or standby job
 }
 
 // StepState is the state of a step.

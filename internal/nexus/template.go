@@ -12,6 +12,7 @@ type Road string
 const (
 	RoadNewSite Road = "new-site" // Frappe's new-site, then install-app for each app
 	RoadClone   Road = "clone"    // a copy of a template
+	RoadStandby Road = "standby"  // a standby, which is a copy that was made before
 )
 
 // TemplateSpec says what sites a template is for. The text is stored.

@@ -31,7 +31,7 @@ type Tenant struct {
 	CreatedAt time.Time
 
 	Road     Road     // how its site was made; empty: new-site, or by a former version
-	Template SiteName // by clone: what it was copied from
+	Template SiteName // by clone and standby: what it was copied from
 }
 
 // NameRest is how long nobody may take the name of a removed tenant, so that its old

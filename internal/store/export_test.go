@@ -22,6 +22,6 @@ func (s *Store) WatchedJobs() int { return s.watchedJobs() }
 
 // Slot is Reserve for a job whose road does not matter.
 func (l *Lease) Slot(ctx context.Context, bench, db string) error {
-	_, _, err := l.Reserve(ctx, bench, db)
+	_, err := l.Reserve(ctx, bench, db)
 	return err
 }

@@ -23,8 +23,11 @@ type Submission struct {
 	Spec  nexus.Spec
 	Steps []nexus.StepName
 
-	Build string // of a template job: the key of what it makes; one live job builds each on a bench
-	Bench string // of a template job: where
+	Build    string         // of a machine job: the key of what it makes; one live job builds each template on a bench
+	Bench    string         // of a machine job: where
+	DB       string         // of a standby's job: the database that it makes
+	Template nexus.SiteName // of a standby's job: what it will probably copy
+	Most     int            // of a standby's job: the most standbys that its shelf then has
 
 	Input string // sealed; empty: none
 	KeyID string // id of the key that Input and the claim token are made with
@@ -77,7 +80,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (job nexus.Job, repl
 		sub.GiveUpAfter.Milliseconds(), sub.KeyID, sub.Input, sub.TraceParent, sub.IdempotencyKey,
 		fingerprint, strings.Join(sub.Fingerprints, "|"), sub.Spec.Email, string(sub.Spec.Plan), eventBody(nexus.Event{}),
 		sub.PurgeAfter.Milliseconds(), sub.Rest.Milliseconds()}
-	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"), sub.Build, sub.Bench)
+	args = append(append(args, s.superseding(sub)...), strings.Join(sub.FormerKeys, "\n"), sub.Build, sub.Bench, sub.DB, string(sub.Template), sub.Most)
 	for _, limit := range sub.Limits {
 		args = append(args, limit.Bucket, limit.Max)
 	}
@@ -116,8 +119,11 @@ func refusal(sub Submission, r reply) error {
 	case "taken":
 		return conflict("submit", nexus.ReasonNameTaken, "The address %s is taken.", sub.Site)
 	case "busy":
-		if sub.Kind == nexus.KindTemplate {
+		switch sub.Kind {
+		case nexus.KindTemplate:
 			return conflict("submit", nexus.ReasonBusy, "A job builds this template already; wait for its end, or cancel it first.")
+		case nexus.KindStandby:
+			return conflict("submit", nexus.ReasonBusy, "The shelf has as many standbys as it may.")
 		}
 		return conflict("submit", nexus.ReasonBusy, "Another job works on %s; wait for its end, or cancel it first.", sub.Site)
 	case "unknown":
@@ -335,7 +341,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 	j := nexus.Job{
 		ID: nexus.JobID(f["id"]), Kind: nexus.Kind(f["kind"]), Site: nexus.SiteName(f["site"]), Actor: f["actor"],
 		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(f["owner"]),
-		Road: nexus.Road(f["road"]), Template: nexus.SiteName(f["template"]),
+		Road: nexus.Road(f["road"]), Template: nexus.SiteName(f["template"]), Standby: nexus.JobID(f["standby"]),
 		WaitingFor: nexus.Wait(f["waitingFor"]), WaitNote: f["waitNote"], NextAt: when("nextAt"),
 		CancelAsked: f["cancel"] == "1", GiveUpAt: when("giveUpAt"), CreatedAt: when("createdAt"), UpdatedAt: when("updatedAt"),
 		Dispatch: num("dispatch"), Taken: num("taken"), Submitted: nexus.Gen(num("submitted")), Gen: nexus.Gen(gen), LeaseUntil: when("leaseUntil"),

@@ -186,10 +186,11 @@ func (l *Lease) GiveUp(ctx context.Context) error {
 }
 
 // Reserve takes a slot on a bench, and writes bench, database name and road. The road is
-// clone if the bench offers a template for one of the keys, best first; a repeated call
-// returns the road of the first one. Limit if there is no slot: its Wait is capacity if the
-// bench is full, and bench if it admits no new jobs. The job is in the bench's queue then.
-func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...string) (road nexus.Road, template nexus.SiteName, err error) {
+// standby if the bench has one of the keys (TemplateSpec.Key, best first) on the shelf, else
+// clone if it offers a template for one of them, else new-site. A repeated call returns the
+// way of the first one. Limit if there is no slot: its Wait is capacity if the bench is full,
+// and bench if it admits no new jobs. The job is in the bench's queue then.
+func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...string) (nexus.Way, error) {
 	args := []any{bench, db, l.s.o.Slots}
 	for _, key := range templates {
 		args = append(args, key)
@@ -197,13 +198,29 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...stri
 	r, err := l.run(ctx, "reserve", reserveScript, args...)
 	switch {
 	case err != nil:
-		return "", "", err
+		return nexus.Way{}, err
 	case r.word == "full":
-		return "", "", &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute, Msg: noteFull}
+		return nexus.Way{}, &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitCapacity, RetryAfter: time.Minute, Msg: noteFull}
 	case r.word == "shut":
-		return "", "", &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitBench, RetryAfter: time.Minute, Msg: noteShut}
+		return nexus.Way{}, &nexus.Error{Code: nexus.Limit, Op: "store.reserve", Wait: nexus.WaitBench, RetryAfter: time.Minute, Msg: noteShut}
 	}
-	return nexus.Road(r.text(0)), nexus.SiteName(r.text(1)), nil
+	return wayOf(r), nil
+}
+
+// Divert chooses a longer road to the job's site: clone if the bench offers a template for
+// one of the keys, else new-site. Db is the site's database then. A standby that the job had
+// taken is not claimed any more: a worker drops it.
+func (l *Lease) Divert(ctx context.Context, db string, templates ...string) (nexus.Way, error) {
+	args := []any{db}
+	for _, key := range templates {
+		args = append(args, key)
+	}
+	r, err := l.run(ctx, "divert", divertScript, args...)
+	return wayOf(r), err
+}
+
+func wayOf(r reply) nexus.Way {
+	return nexus.Way{Road: nexus.Road(r.text(0)), Template: nexus.SiteName(r.text(1)), Standby: nexus.JobID(r.text(2)), DB: r.text(3)}
 }
 
 // Finish ends the job in its State, or parks it as rollback_failed. For a provision that

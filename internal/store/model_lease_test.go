@@ -77,14 +77,14 @@ func (m *machine) reserve(t *rapid.T) {
 
 func (m *machine) reserved(t *rapid.T, l *store.Lease, j *refJob) {
 	keys := rapid.SampledFrom([][]string{nil, {erpKey}, {erpKey, bareKey}}).Draw(t, "templates")
-	road, template, err := l.Reserve(t.Context(), "main", "nx1", keys...)
+	way, err := l.Reserve(t.Context(), "main", "nx1", keys...)
 	m.does(t, "reserve", err, j, func() string {
 		if !m.ref.slot(j) {
 			return "limit"
 		}
 		j.bench, j.db = "main", "nx1"
 		m.ref.choose(j, keys)
-		m.want(t, "reserve", []string{string(road), string(template)}, []string{j.road, j.template})
+		m.want(t, "reserve", []string{string(way.Road), string(way.Template)}, []string{j.road, j.template})
 		if tenant := m.ref.tenants[j.Site]; tenant != nil && tenant.job == j.ID {
 			tenant.bench, tenant.db = "main", "nx1"
 			if j.road != "" {

@@ -56,10 +56,11 @@ func (r *ref) choose(j *refJob, keys []string) {
 // divert records another road.
 func (m *machine) divert(t *rapid.T) {
 	l, _, j := m.lease(t)
-	m.does(t, "divert", l.Divert(t.Context(), nexus.RoadNewSite), j, func() string {
-		j.road, j.template = string(nexus.RoadNewSite), ""
+	_, err := l.Divert(t.Context(), "nx1")
+	m.does(t, "divert", err, j, func() string {
+		j.road, j.template, j.db = string(nexus.RoadNewSite), "", "nx1"
 		if tenant := m.ref.tenants[j.Site]; tenant != nil && tenant.job == j.ID {
-			tenant.road, tenant.template = j.road, ""
+			tenant.road, tenant.template, tenant.bench, tenant.db = j.road, "", j.bench, j.db
 		}
 		return ""
 	})

@@ -20,7 +20,7 @@ var sources embed.FS
 func script(name string) func() *redis.Script {
 	return sync.OnceValue(func() *redis.Script {
 		var all strings.Builder
-		for _, part := range []string{"lib", "lib_slots", "lib_end", name} {
+		for _, part := range []string{"lib", "lib_slots", "lib_pool", "lib_end", name} {
 			text, _ := sources.ReadFile("lua/" + part + ".lua") // a missing one fails every test
 			all.Write(append(text, '\n'))
 		}
@@ -39,6 +39,9 @@ var (
 	divertScript      = script("divert")
 	offerScript       = script("offer")
 	withdrawScript    = script("withdraw")
+	reapScript        = script("reap")
+	reapedScript      = script("reaped")
+	reshelveScript    = script("reshelve")
 	finishScript      = script("finish")
 	raiseScript       = script("raise")
 	cancelScript      = script("cancel")

@@ -87,10 +87,3 @@ func (s *Store) LastBuild(ctx context.Context, bench, key string) (nexus.Job, er
 	}
 	return job, err
 }
-
-// Divert records that the job's site is made by another road than the one that Reserve
-// chose.
-func (l *Lease) Divert(ctx context.Context, road nexus.Road) error {
-	_, err := l.run(ctx, "divert", divertScript, string(road))
-	return err
-}

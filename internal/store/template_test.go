@@ -57,7 +57,8 @@ func (f *fixture) offered(t testing.TB) (out []string) {
 func (f *fixture) road(t testing.TB, site nexus.SiteName, bench string, keys ...string) (*store.Lease, [2]string) {
 	t.Helper()
 	lease, job := f.take(t, f.submit(t, submission(site)).ID)
-	road, template, err := lease.Reserve(t.Context(), bench, "nx"+string(site[:1]), keys...)
+	way, err := lease.Reserve(t.Context(), bench, "nx"+string(site[:1]), keys...)
+	road, template := way.Road, way.Template
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +129,8 @@ func TestRoadIsChosenOnce(t *testing.T) {
 		f.offer(t, "main", madeTemplate("erp", erp, 1, ""), madeTemplate("bare", nil, 2, ""))
 		again := func(lease *store.Lease, bench string, want [2]string) {
 			t.Helper()
-			road, template, err := lease.Reserve(t.Context(), bench, "nx1", erpKey, bareKey)
-			if got := [2]string{string(road), string(template)}; err != nil || got != want {
+			way, err := lease.Reserve(t.Context(), bench, "nx1", erpKey, bareKey)
+			if got := [2]string{string(way.Road), string(way.Template)}; err != nil || got != want {
 				t.Errorf("asked again: %q, %v, want %q", got, err, want)
 			}
 		}
@@ -144,7 +145,7 @@ func TestRoadIsChosenOnce(t *testing.T) {
 		again(made, "main", long)
 		unasked, never := f.road(t, "d.localhost", "other") // by a step that knows no templates
 		wantRoad(t, never, "", "")
-		if _, _, err := unasked.Reserve(t.Context(), "other", "nx1"); err != nil {
+		if _, err := unasked.Reserve(t.Context(), "other", "nx1"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -157,15 +158,15 @@ func TestDivert(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		f.offer(t, "main", madeTemplate("erp", erp, 1, ""))
 		lease, _ := f.road(t, "a.localhost", "main", erpKey)
-		if err := lease.Divert(t.Context(), nexus.RoadNewSite); err != nil {
+		if _, err := lease.Divert(t.Context(), "nxa"); err != nil {
 			t.Fatal(err)
 		}
 		row := f.tenant(t, "a.localhost")
 		if job := f.job(t, row.MadeBy); row.Road != nexus.RoadNewSite || row.Template != "" || job.Road != nexus.RoadNewSite || job.Template != "" {
 			t.Errorf("the row has %s %s, the record %s %s", row.Road, row.Template, job.Road, job.Template)
 		}
-		if road, template, err := lease.Reserve(t.Context(), "main", "nxa", erpKey); err != nil || road != nexus.RoadNewSite || template != "" {
-			t.Errorf("reserved again: %s %s, %v", road, template, err)
+		if way, err := lease.Reserve(t.Context(), "main", "nxa", erpKey); err != nil || way != (nexus.Way{Road: nexus.RoadNewSite, DB: "nxa"}) {
+			t.Errorf("reserved again: %+v, %v", way, err)
 		}
 	})
 }

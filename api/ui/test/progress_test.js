@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { progress } from "../progress.js";
 
-const names = ["reserve", "site", "apps", "user", "plan", "api_key", "verify", "activate"];
+const names = ["reserve", "site", "apps", "company", "user", "plan", "api_key", "verify", "activate"];
 
 // job returns a job whose steps have these states, one letter for each.
 function job(state, letters, more = {}) {

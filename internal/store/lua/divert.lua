@@ -1,10 +1,15 @@
--- Records that the site of a job is made by another road than the one that was chosen.
--- KEYS[1] job record; ARGV 1 id, 2 gen, 3 road
--- returns {'ok'} | {'stale'}
-local id = ARGV[1]
-local mine, site = owned(id, ARGV[2], 'site')
+-- Chooses a longer road to the site of a job than the one that was chosen: a copy of a
+-- template, or new-site. A standby that the job had taken is not claimed any more.
+-- KEYS[1] job record; ARGV 1 id, 2 gen, 3 database of the longer road, 4… keys of templates, best first
+-- returns {'ok', road, template or '', '', database} | {'stale'}
+local id, now = ARGV[1], now_ms()
+local mine, site, bench, standby = owned(id, ARGV[2], 'site', 'bench', 'standby')
 if not mine then return { 'stale' } end
-redis.call('HSET', KEYS[1], 'road', ARGV[3], 'template', '')
-local tenant = P .. 'tenant:' .. site
-if redis.call('HGET', tenant, 'job') == id then redis.call('HSET', tenant, 'road', ARGV[3], 'template', '') end
-return { 'ok' }
+if standby and standby ~= '' then
+  local its, key = unpack(redis.call('HMGET', standby_key(standby), 'bench', 'key'))
+  if its then redis.call('HINCRBY', pool_key(its, key), 'detours', 1) end
+  set_standby(standby, 'reaping', now)
+end
+local road, template = offered(bench, { unpack(ARGV, 4) })
+set_way(id, site, road, template, '', ARGV[3], bench)
+return { 'ok', road, template, '', ARGV[3] }

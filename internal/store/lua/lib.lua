@@ -27,6 +27,10 @@ local function get(id, field) return redis.call('HGET', job_key(id), field) or '
 
 local function num(id, field) return tonumber(get(id, field)) or 0 end
 
+local function over(state)
+  return state == 'succeeded' or state == 'failed' or state == 'canceled'
+end
+
 -- Each job is in the index of its kind and state, each tenant in the index of its state;
 -- the lists of the API read them. Only move, move_tenant and submit.lua change a state.
 local function state_index(kind, state) return P .. 'jobs:' .. kind .. ':' .. state end

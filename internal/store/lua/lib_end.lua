@@ -1,4 +1,4 @@
--- Prepended to every script, after lib_slots.lua: the end of a job, and who may write it.
+-- Prepended to every script, after lib_pool.lua: the end of a job, and who may write it.
 
 -- forget_tenant deletes a tenant's row and its timer; after a purge the name is reserved
 -- for the job's `rest` (ms).
@@ -61,7 +61,8 @@ local function condense(id)
 end
 
 -- end_job is common to all ends: it removes timer, lease, slot and sealed input. A
--- terminal job gets its time to live; a failed or canceled signup frees its name.
+-- terminal job gets its time to live; a failed or canceled signup frees its name. What a
+-- standby's job has made is put on its shelf.
 local function end_job(id, state, now, retention, body)
   local key = job_key(id)
   move(id, state)
@@ -77,18 +78,17 @@ local function end_job(id, state, now, retention, body)
   end
   redis.call('DEL', P .. 'input:' .. id)
   settle_tenant(id, state)
+  settle_standby(id, state, now)
   if state == 'succeeded' then
     redis.call('PEXPIRE', P .. 'credentials:' .. id, 86400000)
   else
     redis.call('DEL', P .. 'credentials:' .. id)
   end
   condense(id)
+  -- Nobody looks for a standby's job that went well, and there are as many as signups.
+  if state == 'succeeded' and MACHINE[get(id, 'kind')] then retention = int(math.min(tonumber(retention), 86400000)) end
   redis.call('PEXPIRE', key, retention)
   redis.call('PEXPIRE', P .. 'events:' .. id, retention)
-end
-
-local function over(state)
-  return state == 'succeeded' or state == 'failed' or state == 'canceled'
 end
 
 -- owned tells whether a run may write: its token is the newest, and the job is neither

@@ -9,7 +9,7 @@ local SLOT_TTL = 20000
 
 -- A bench has two lanes, each with slots and waiters of its own: that of its name, and one
 -- for machine jobs, which nobody waits for. So these never take a signup's place.
-local MACHINE = { template = true }
+local MACHINE = { template = true, standby = true }
 
 local function lane_for(bench, kind)
   if MACHINE[kind] then return bench .. ' machine' end

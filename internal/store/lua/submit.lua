@@ -5,8 +5,9 @@
 --      12 fingerprint to store, 13 all fingerprints joined by |, 14 email, 15 plan, 16 first event,
 --      17 ms until a suspended tenant is purged, 18 ms for which a removed name is reserved,
 --      19 event and 20 error of a job that this one supersedes, 21 event of this job in that case ({job}: the other's id),
---      22 retention ms, 23 other names of the idempotency key, one per line, 24 of a template job: the key of what it
---      makes, 25 its bench, 26… pairs: bucket, most jobs per hour
+--      22 retention ms, 23 other names of the idempotency key, one per line, 24 of a machine job: the key of what it
+--      makes, 25 its bench, 26 of a standby's job: its database, 27 its template, 28 the most standbys that the shelf
+--      then has, 29… pairs: bucket, most jobs per hour
 -- A job that suspends or removes a tenant supersedes a parked job on it, or a key job that
 -- waits or was not taken yet: this script ends the other job as canceled.
 -- returns {'ok'|'replay', fields of the record} | {'reused'} | {'taken'} | {'busy'} | {'unknown'}
@@ -62,6 +63,8 @@ if kind == 'template' then
   local last = redis.call('HGET', P .. 'builds:' .. ARGV[25], ARGV[24])
   local state = last and get(last, 'state')
   if state and state ~= '' and not over(state) then return { 'busy' } end
+elseif kind == 'standby' then
+  if stock(ARGV[25], ARGV[24]) >= tonumber(ARGV[28]) then return { 'busy' } end
 elseif not fit then
   if row[2] or redis.call('EXISTS', P .. 'resting:' .. site) == 1 then return { 'taken' } end
 else
@@ -82,20 +85,21 @@ else
 end
 
 -- Fixed windows of an hour. All are checked before any is charged.
-for i = 26, #ARGV, 2 do
+for i = 29, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if tonumber(redis.call('GET', window) or '0') >= tonumber(ARGV[i + 1]) then
     return { 'limited', ARGV[i], int(redis.call('PTTL', window)) }
   end
 end
-for i = 26, #ARGV, 2 do
+for i = 29, #ARGV, 2 do
   local window = P .. 'rate:' .. ARGV[i]
   if redis.call('INCR', window) == 1 then redis.call('PEXPIRE', window, 3600000) end
 end
 
 local owner, bench, db, was = id, '', '', ''
-if kind == 'template' then -- it has no tenant
-  redis.call('HSET', P .. 'builds:' .. ARGV[25], ARGV[24], id)
+if MACHINE[kind] then -- it has no tenant
+  if kind == 'template' then redis.call('HSET', P .. 'builds:' .. ARGV[25], ARGV[24], id) end
+  if kind == 'standby' then add_standby(id, ARGV[25], ARGV[24], ARGV[27], ARGV[26], 'making', now) end
   bench = ARGV[25]
 elseif not fit then
   redis.call('HSET', tenant, 'site', site, 'plan', ARGV[15], 'email', ARGV[14],
