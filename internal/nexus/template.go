@@ -50,6 +50,7 @@ type Template struct {
 	Apps    []string     `json:"apps,omitempty"` // as asked for: with a trailing ? one that is skipped if the bench lacks it
 	MadeAt  time.Time    `json:"made_at,omitzero"`
 	Version int          `json:"version,omitempty"` // of the runner's templates
+	Bytes   int64        `json:"bytes,omitempty"`   // of its database, which a copy takes too; zero: not known
 	Stale   bool         `json:"stale,omitempty"`   // the bench's apps have changed since it was made
 	Problem string       `json:"problem,omitempty"` // why no site is copied from it, as a sentence; empty: sites are
 }
