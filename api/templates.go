@@ -53,7 +53,7 @@ func (s *Server) BuildTemplate(c echo.Context, params gen.BuildTemplateParams) e
 	}
 	spec := nexus.TemplateSpec(cmp.Or(value(body.Template), string(nexus.TemplatePlain)))
 	if !slices.Contains(nexus.TemplateSpecs(), spec) {
-		return invalid("template", "There is no such template; there is: "+specNames()+".")
+		return invalid("template", "There is no such template; there is: "+nexus.TemplateSpecNames()+".")
 	}
 	bench, err := s.templateBench(c.Request().Context(), value(body.Bench))
 	if err != nil {
@@ -90,14 +90,6 @@ func (s *Server) templateBench(ctx context.Context, asked string) (string, error
 		return names[0], nil
 	}
 	return asked, nil
-}
-
-func specNames() string {
-	var names []string
-	for _, spec := range nexus.TemplateSpecs() {
-		names = append(names, string(spec))
-	}
-	return strings.Join(names, ", ")
 }
 
 func template(t store.BenchTemplate) gen.Template {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -229,7 +230,9 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return a.announce(ctx, st, "worker") })
 	a.group.Go(func() error { return a.watchDoctor(ctx, st, driver) })
 	a.group.Go(func() error { return a.askBench(ctx, st, driver) })
-	a.group.Go(func() error { return a.keepTemplates(ctx, st, driver) })
+	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
+	a.group.Go(func() error { return a.keepTemplates(ctx, t) })
+	a.group.Go(func() error { return a.keepPool(ctx, t) })
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -85,6 +86,7 @@ type tools struct {
 	bench   nexus.Bench
 	name    string // the bench's
 	store   *store.Store
+	listed  *atomic.Pointer[[]nexus.Template] // of a worker: the templates that it listed last; nil: it listed none
 }
 
 func (t tools) hello(ctx context.Context) (nexus.HelloResult, error) {

@@ -43,9 +43,11 @@ type Config struct {
 	MasterSite       string       `env:"FRAPPE_SITE_NAME"` // protected; empty: the host of ERP_NEXT_URL
 
 	Apps          []string     `env:"NEXUS_APPS" envDefault:"erpnext,nexus_core?"`
-	Templates     []string     `env:"NEXUS_TEMPLATES"`   // that workers build
-	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"` // empty: all enabled roles
-	AdminPassword nexus.Secret `env:"ADMIN_PASSWORD"`    // Administrator of new sites; empty: random
+	Templates     []string     `env:"NEXUS_TEMPLATES"`                     // that workers build
+	Pool          string       `env:"NEXUS_POOL"`                          // least and most standbys of a shelf; empty: 0 on the sandbox, 2-20 on docker
+	PoolBytes     string       `env:"NEXUS_POOL_BYTES" envDefault:"10GiB"` // that a bench's standbys may take on the database's disk
+	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"`                   // empty: all enabled roles
+	AdminPassword nexus.Secret `env:"ADMIN_PASSWORD"`                      // Administrator of new sites; empty: random
 	TimeZone      string       `env:"NEXUS_TIME_ZONE" envDefault:"UTC"`
 	DBAccount     string       `env:"NEXUS_DB_ACCOUNT" envDefault:"nexus"`
 	DBPassword    nexus.Secret `env:"NEXUS_DB_PASSWORD"`
@@ -89,6 +91,12 @@ func Load(environ []string) (c Config, warnings []string, err error) {
 		c.BenchSlots = 64
 		if c.Bench == "docker" {
 			c.BenchSlots = 4
+		}
+	}
+	if c.Pool == "" {
+		c.Pool = "0"
+		if c.Bench == "docker" {
+			c.Pool = "2-20"
 		}
 	}
 	return c, warnings, errors.Join(append(unread, c.problems()...)...)
@@ -150,8 +158,11 @@ func (c *Config) problems() []error {
 	}
 	for _, spec := range c.Templates {
 		if !slices.Contains(nexus.TemplateSpecs(), nexus.TemplateSpec(spec)) {
-			say("NEXUS_TEMPLATES: there is no template %q; write plain, or nothing for none", spec)
+			say("NEXUS_TEMPLATES: there is no template %q; write %s, or nothing for none", spec, nexus.TemplateSpecNames())
 		}
+	}
+	if _, err := c.shelfLimits(); err != nil {
+		out = append(out, err)
 	}
 	if _, err := c.proxies(); err != nil {
 		say("NEXUS_TRUSTED_PROXIES: %w", err)

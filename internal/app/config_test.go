@@ -26,7 +26,7 @@ func defaults() app.Config {
 		HTTPAddr: "127.0.0.1:8300", SandboxAddr: "127.0.0.1:8301", Bench: "sandbox", BenchSlots: 64, Service: "backend",
 		Domain: "localhost", SiteURL: "http://{site}:8301", VerifyAddr: "127.0.0.1:8301", Apps: []string{"erpnext", "nexus_core?"},
 		DBAccount: "nexus", Signup: "open", ProvisionTimeout: 24 * time.Hour, OutputLimit: 10 << 20, JobRetention: 30 * 24 * time.Hour, DeleteGrace: 7 * 24 * time.Hour,
-		Concurrency: 16, EventStreams: 1000, TimeZone: "UTC",
+		Concurrency: 16, EventStreams: 1000, TimeZone: "UTC", Pool: "0", PoolBytes: "10GiB",
 	}
 }
 
@@ -41,7 +41,7 @@ func TestLoad(t *testing.T) {
 		{"set but empty", []string{"NEXUS_HTTP_ADDR=", "NEXUS_CONCURRENCY=", "NEXUS_LOG_LEVEL="}, func(*app.Config) {}},
 		{"other people's variables", []string{"PATH=/bin", "HOME=/root", "NOT_NEXUS_BENCH=x", "odd"}, func(*app.Config) {}},
 		{"docker", docker, func(c *app.Config) {
-			c.Bench, c.VerifyAddr, c.BenchSlots, c.SiteURL = "docker", "backend:8000", 4, "https://{site}"
+			c.Bench, c.VerifyAddr, c.BenchSlots, c.SiteURL, c.Pool = "docker", "backend:8000", 4, "https://{site}", "2-20"
 		}},
 		{"sites follow the sandbox", []string{"NEXUS_SANDBOX_ADDR=:9000"}, func(c *app.Config) {
 			c.SandboxAddr, c.VerifyAddr, c.SiteURL = ":9000", ":9000", "http://{site}:9000"
@@ -83,7 +83,7 @@ func TestLoadKnows(t *testing.T) {
 		"NEXUS_DB_PASSWORD_FILE": file, "NEXUS_SECRET_KEYS": "k1:x", "NEXUS_SECRET_KEYS_FILE": file, "NEXUS_TOKENS": "a:read:x",
 		"NEXUS_TOKENS_FILE": file, "NEXUS_SIGNUP": "closed", "NEXUS_CORS_ORIGINS": "https://example.com",
 		"NEXUS_RATE_LIMIT": "off", "NEXUS_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1,2001:db8::1", "NEXUS_PROVISION_TIMEOUT": "1h",
-		"NEXUS_OUTPUT_LIMIT": "1000", "NEXUS_JOB_RETENTION": "1h", "NEXUS_DELETE_GRACE": "1h", "NEXUS_CONCURRENCY": "3", "NEXUS_EVENT_STREAMS": "10", "NEXUS_TIME_ZONE": "Europe/Berlin", "NEXUS_LOG_LEVEL": "WARN",
+		"NEXUS_POOL": "3-9", "NEXUS_POOL_BYTES": "2GiB", "NEXUS_OUTPUT_LIMIT": "1000", "NEXUS_JOB_RETENTION": "1h", "NEXUS_DELETE_GRACE": "1h", "NEXUS_CONCURRENCY": "3", "NEXUS_EVENT_STREAMS": "10", "NEXUS_TIME_ZONE": "Europe/Berlin", "NEXUS_LOG_LEVEL": "WARN",
 	}
 	environ := []string{"NEXUS_API_URL=http://127.0.0.1:8300", "NEXUS_API_TOKEN=x", "NEXUS_TEST_BENCH=box"} // read elsewhere
 	for name, value := range values {
@@ -123,6 +123,12 @@ func TestLoadRefuses(t *testing.T) {
 		{"docker without an address", []string{"NEXUS_BENCH=docker"}, []string{"NEXUS_VERIFY_ADDR is needed with NEXUS_BENCH=docker: the bench's internal host:port, e.g. backend:8000"}},
 		{"an address without a port", []string{"NEXUS_HTTP_ADDR=localhost"}, []string{`NEXUS_HTTP_ADDR: "localhost" is not host:port`}},
 		{"no such template", []string{"NEXUS_TEMPLATES=plain,XX"}, []string{`NEXUS_TEMPLATES: there is no template "XX"; write plain, or nothing for none`}},
+		{"a shelf without a size", []string{"NEXUS_POOL=many"}, []string{poolError("many")}},
+		{"a shelf of less than nothing", []string{"NEXUS_POOL=-1"}, []string{poolError("-1")}},
+		{"a shelf with its bounds exchanged", []string{"NEXUS_POOL=9-3"}, []string{poolError("9-3")}},
+		{"a shelf that is too large", []string{"NEXUS_POOL=2-1001"}, []string{poolError("2-1001")}},
+		{"bytes of no number", []string{"NEXUS_POOL_BYTES=lots"}, []string{bytesError("lots")}},
+		{"no bytes", []string{"NEXUS_POOL_BYTES=0"}, []string{bytesError("0")}},
 		{"no such signup", []string{"NEXUS_SIGNUP=maybe"}, []string{`NEXUS_SIGNUP: "maybe" is none of open, token, closed`}},
 		{"a site's URL without {site}", []string{"NEXUS_SITE_URL=https://example.com"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},
 		{"a site's URL without a host", []string{"NEXUS_SITE_URL=/{site}"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},

@@ -87,6 +87,9 @@ var meanings = map[string]string{ //nolint:gosec // names of secrets
 	"NEXUS_APPS": "Apps of a new site, separated by commas. One with a ? is skipped if the bench lacks it.",
 	"NEXUS_TEMPLATES": "Templates that workers build and renew, separated by commas: plain. New sites are copied\n" +
 		"from them in seconds. Unset: none.",
+	"NEXUS_POOL": "How many copies of a template a bench keeps ready for signups: 0, a number such as 4, or\n" +
+		"a range such as 2-20, in which it follows the demand. Unset: 0 on the sandbox, 2-20 on docker.",
+	"NEXUS_POOL_BYTES":        "The most that these copies take on the database's disk, such as 10GiB or 500MiB.",
 	"NEXUS_ADMIN_ROLES":       "Roles of a site's admin, separated by commas. Unset: all enabled ones.",
 	"ADMIN_PASSWORD":          "Password of the Administrator of new sites. Unset: a random one, which is not kept.",
 	"NEXUS_TIME_ZONE":         "Time zone of a site whose signup names none. In single mode: the master site's.",

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/internal/store"
+	"github.com/nexus-erp/provisioner/tasks"
 )
 
 // LogRedis calls logRedis.
@@ -39,7 +41,7 @@ func AskBench(ctx context.Context, log *slog.Logger, driver nexus.Bench) error {
 
 // OfferTemplates keeps the templates of a bench as a worker does until the context ends.
 func OfferTemplates(ctx context.Context, c Config, log *slog.Logger, st *store.Store, driver nexus.Bench) error {
-	return (&app{c: c, log: log}).keepTemplates(ctx, st, driver)
+	return (&app{c: c, log: log}).keepTemplates(ctx, tools{c: c, bench: driver, name: c.benchName(), store: st})
 }
 
 // Keeper returns one round of a worker that keeps the templates of the bench main.
@@ -47,10 +49,31 @@ func Keeper(c Config, st *store.Store, driver nexus.Bench, install nexus.Install
 	return newKeeper(tools{c: c, install: install, bench: driver, name: "main", store: st}, slog.New(slog.DiscardHandler)).round
 }
 
+// Pool returns what a worker does for the shelves of the bench main: compares them with it,
+// and looks at them. Round does what is due; list lists the templates anew.
+func Pool(c Config, st *store.Store, driver nexus.Bench, install nexus.InstallID) (compare, tend, round, list func(context.Context) error) {
+	t := tools{c: c, install: install, bench: driver, name: "main", store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
+	p := newPool(t, slog.New(slog.DiscardHandler))
+	return p.compare, p.tend, p.round, func(ctx context.Context) error {
+		_, _, err := t.offerTemplates(ctx)
+		return err
+	}
+}
+
+// KeepPool keeps the shelves of a bench, whose templates are listed, until the context ends.
+func KeepPool(ctx context.Context, c Config, log *slog.Logger, st *store.Store, driver nexus.Bench, templates ...nexus.Template) error {
+	t := tools{c: c, bench: driver, name: c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
+	t.listed.Store(&templates)
+	return (&app{c: c, log: log}).keepPool(ctx, t)
+}
+
 // DropTemplateOn drops a template of the bench main.
 func DropTemplateOn(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, name nexus.SiteName, sure func(string, nexus.Template) error) error {
 	return tools{install: install, bench: driver, name: "main", store: st}.dropTemplate(ctx, name, sure)
 }
+
+// ShelfLimits calls shelfLimits.
+func ShelfLimits(c Config) (tasks.ShelfLimits, error) { return c.shelfLimits() }
 
 // DoctorOn runs the doctor on a registry and a bench.
 func DoctorOn(ctx context.Context, st *store.Store, driver nexus.Bench, install nexus.InstallID, o DoctorOptions) (DoctorReport, error) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
-	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // listEvery is how often a worker lists the templates of its bench.
@@ -18,11 +17,11 @@ const listEvery = time.Minute
 // templates, until the context ends. So a template that became unusable is no longer chosen,
 // and one that a restored registry does not know is chosen again. If the bench cannot be
 // asked, nothing changes.
-func (a *app) keepTemplates(ctx context.Context, st *store.Store, driver nexus.Bench) error {
+func (a *app) keepTemplates(ctx context.Context, t tools) error {
 	if a.c.single() { // users of the master site are not copied
 		return nil
 	}
-	k := newKeeper(tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st}, a.log)
+	k := newKeeper(t, a.log)
 	var repeats nexus.Repeats
 	tick := time.NewTicker(listEvery)
 	defer tick.Stop()
@@ -45,6 +44,9 @@ func (t tools) offerTemplates(ctx context.Context) (list []nexus.Template, known
 	list, known, err = t.templates(short)
 	if err != nil || !known {
 		return nil, false, err
+	}
+	if t.listed != nil {
+		t.listed.Store(&list)
 	}
 	return list, true, t.store.OfferTemplates(short, t.name, list)
 }

@@ -26,6 +26,7 @@ const frozen nexus.SiteName = "plain-eeeeeeee" // made by the job lost
 
 // stock is a registry, and a sandbox with one template.
 type stock struct {
+	redis *miniredis.Miniredis
 	rdb   *redis.Client
 	store *store.Store
 	dir   string
@@ -73,9 +74,10 @@ func (s *stock) open(t *testing.T, version string) {
 
 func newStock(t *testing.T) *stock {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	s := &stock{rdb: rdb, store: store.New(rdb, store.Options{Embedded: true}), dir: t.TempDir()}
+	s := &stock{redis: server, rdb: rdb, store: store.New(rdb, store.Options{Embedded: true}), dir: t.TempDir()}
 	s.open(t, "16.1.0")
 	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.InstallApp{App: "erpnext"}, nexus.Freeze{Spec: nexus.TemplatePlain, Apps: []string{"erpnext"}}} {
 		if _, err := s.bench.Run(t.Context(), nexus.Op{Site: frozen, Room: nexus.RoomTemplates, DB: lost.Database(install), Owner: lost, Gen: 1, Args: args}); err != nil {

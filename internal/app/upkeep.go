@@ -80,9 +80,10 @@ func (k *keeper) round(ctx context.Context) error {
 	return nil
 }
 
-func (k *keeper) open(ctx context.Context) (bool, error) {
-	benches, err := k.store.Benches(ctx)
-	i := slices.IndexFunc(benches, func(b nexus.BenchStatus) bool { return b.Name == k.name })
+// open reports whether the bench admits new jobs.
+func (t tools) open(ctx context.Context) (bool, error) {
+	benches, err := t.store.Benches(ctx)
+	i := slices.IndexFunc(benches, func(b nexus.BenchStatus) bool { return b.Name == t.name })
 	return i >= 0 && benches[i].Mode == nexus.BenchOpen, err
 }
 
@@ -113,7 +114,7 @@ func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.
 	if last.ID != "" && (!last.State.Terminal() || time.Since(last.UpdatedAt) < pauseAfter(last, have)) {
 		return nil
 	}
-	if able, err := k.able(ctx); err != nil || !able {
+	if able, err := k.able(ctx, templateSchema); err != nil || !able {
 		return err
 	}
 	sub := store.BuildTemplate(k.name, spec, k.c.Apps, keeperActor, tasks.Steps(nexus.KindTemplate), k.c.ProvisionTimeout)
@@ -137,13 +138,16 @@ func pauseAfter(last nexus.Job, have []nexus.Template) time.Duration {
 	return buildAgain
 }
 
-// able reports whether the bench is set up, and its database has the procedures that make
-// and copy templates. What it lacks is told by nexus bench check.
-func (k *keeper) able(ctx context.Context) (bool, error) {
-	hello, err := k.hello(ctx)
-	return err == nil && (k.c.Bench != "docker" || hello.Install == k.install && hello.Schema >= templateSchema), err
+// able reports whether the bench is set up, and its database has this version of the
+// procedures. What it lacks is told by nexus bench check.
+func (t tools) able(ctx context.Context, schema int) (bool, error) {
+	hello, err := t.hello(ctx)
+	return err == nil && (t.c.Bench != "docker" || hello.Install == t.install && hello.Schema >= schema), err
 }
 
-// templateSchema is the first version of the database's procedures that has those of
-// templates.
-const templateSchema = 3
+// The first versions of the database's procedures that have those of templates, and those
+// of standbys.
+const (
+	templateSchema = 3
+	poolSchema     = 4
+)

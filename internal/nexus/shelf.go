@@ -10,6 +10,7 @@ type Shelf struct {
 	Bench    string
 	Key      string         // TemplateSpec.Key
 	Standbys []ShelfStandby // oldest state first
+	Kept     bool           // a worker keeps it
 	Target   int            // how many it is to hold, as a worker computed it last
 	Demand   Demand
 

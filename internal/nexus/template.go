@@ -28,6 +28,15 @@ const TemplateVersion = 1
 // TemplateSpecs lists what templates can be built for.
 func TemplateSpecs() []TemplateSpec { return []TemplateSpec{TemplatePlain} }
 
+// TemplateSpecNames are the specs for a sentence: separated by commas.
+func TemplateSpecNames() string {
+	var names []string
+	for _, spec := range TemplateSpecs() {
+		names = append(names, string(spec))
+	}
+	return strings.Join(names, ", ")
+}
+
 // Key says for which signups a template is: its spec, and the apps as a signup's Spec lists
 // them.
 func (s TemplateSpec) Key(apps []string) string {

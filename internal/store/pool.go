@@ -65,7 +65,7 @@ func decodeShelf(bench, key string, f map[string]string, now time.Time) nexus.Sh
 		x, _ := strconv.ParseFloat(f[name], 64) // absent: 0
 		return x
 	}
-	shelf := nexus.Shelf{Bench: bench, Key: key, Target: int(number("target")), Hits: number("hits"), Misses: number("misses"),
+	shelf := nexus.Shelf{Bench: bench, Key: key, Kept: f["target"] != "", Target: int(number("target")), Hits: number("hits"), Misses: number("misses"),
 		Detours: number("detours"), Failures: int(number("failures")), FailedAt: millis(f["failedAt"]), EmptyAt: millis(f["emptyAt"]), Now: now.UTC(),
 		Drained: f["drained"] == "1", AtLeast: int(number("atLeast")), Until: millis(f["until"]),
 		Demand: nexus.Demand{Build: time.Duration(number("build")) * time.Millisecond}}
@@ -101,6 +101,14 @@ func (s *Store) SetTarget(ctx context.Context, bench, key string, target int) er
 	pipe.HSet(ctx, poolKey(bench, key), "target", target)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return classify("set_target", err)
+	}
+	return nil
+}
+
+// LeaveShelf says that no worker keeps a shelf any more, so its signups are not counted.
+func (s *Store) LeaveShelf(ctx context.Context, bench, key string) error {
+	if err := s.rdb.HDel(ctx, poolKey(bench, key), "target").Err(); err != nil {
+		return classify("leave_shelf", err)
 	}
 	return nil
 }

@@ -1,0 +1,45 @@
+package app_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/tasks"
+)
+
+func poolError(given string) string {
+	return fmt.Sprintf("NEXUS_POOL: %q is no size of a shelf; write 0 for none, a number up to 1000 such as 4, or a range such as 2-20", given)
+}
+
+func bytesError(given string) string {
+	return fmt.Sprintf("NEXUS_POOL_BYTES: %q is no number of bytes; write one such as 10GiB, 500MiB or 10737418240", given)
+}
+
+func TestShelfLimits(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		pool, bytes string
+		want        tasks.ShelfLimits
+	}{
+		{"", "", tasks.ShelfLimits{Bytes: 10 << 30}},
+		{"0", "", tasks.ShelfLimits{Bytes: 10 << 30}},
+		{"4", "1000", tasks.ShelfLimits{Least: 4, Most: 4, Bytes: 1000}},
+		{"2-50", "2GiB", tasks.ShelfLimits{Least: 2, Most: 50, Bytes: 2 << 30}},
+		{" 0 - 1000 ", "3 MiB", tasks.ShelfLimits{Most: 1000, Bytes: 3 << 20}},
+		{"5", "7KiB", tasks.ShelfLimits{Least: 5, Most: 5, Bytes: 7 << 10}},
+		{"5", "1TiB", tasks.ShelfLimits{Least: 5, Most: 5, Bytes: 1 << 40}},
+	} {
+		c, _, err := app.Load([]string{"NEXUS_POOL=" + tc.pool, "NEXUS_POOL_BYTES=" + tc.bytes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := app.ShelfLimits(c); err != nil || got != tc.want {
+			t.Errorf("%q, %q: %+v, %v", tc.pool, tc.bytes, got, err)
+		}
+	}
+	c, _, err := app.Load([]string{"NEXUS_MODE=single", "ERP_NEXT_URL=https://erp.example.com", "FRAPPE_SITE_NAME=erp.example.com", "ERP_API_KEY=x", "ERP_API_SECRET=y", "NEXUS_POOL=many"})
+	if limits, also := app.ShelfLimits(c); err != nil || also != nil || limits.Most != 0 {
+		t.Errorf("in single-tenant mode: %+v, %v, %v", limits, err, also)
+	}
+}
