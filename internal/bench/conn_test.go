@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -114,26 +115,46 @@ var inspect = nexus.Op{Site: "acme.localhost", DB: "nx9f3c", Owner: "job", Gen: 
 
 func TestConnRequest(t *testing.T) {
 	t.Parallel()
-	onRunner(t, true, func(r *runner) {
-		ctx, cancel := context.WithTimeout(r.t.Context(), 90*time.Second)
-		defer cancel()
-		op := nexus.Op{Site: "acme.localhost", DB: "nx9f3c", Owner: "0123", Gen: 1_795_451_262_824_428, Submitted: 1_795_451_262_824_427, Email: "jane@example.com",
-			Args: nexus.EnsureUser{Email: "jane@example.com", FullName: "Jane \n Doe", Password: "Secret-Horse-7"}}
-		done := make(chan outcome, 1)
-		go func() {
-			result, err := r.driver.Run(ctx, op)
-			done <- outcome{result: result, err: err}
-		}()
-		want := map[string]any{"id": "1", "op": "ensure_user", "install": "9f3c", "site": "acme.localhost", "db": "nx9f3c", "owner": "0123",
-			"gen": "1795451262824428", "submitted": "1795451262824427", "timeout_s": 90.0, "output_limit": 1000.0,
-			"args":    map[string]any{"email": "jane@example.com", "full_name": "Jane \n Doe"},
-			"secrets": map[string]any{"db_account": "nexus", "db_password": "db-pass", "password": "Secret-Horse-7"}}
-		if diff := cmp.Diff(want, <-r.asked); diff != "" {
-			r.t.Error(diff)
-		}
-		r.say(`{"id":"1","ok":true}` + "\n")
-		r.want(done, "", "")
-	})
+	for _, tc := range []struct {
+		args    nexus.Args
+		room    nexus.Room
+		want    map[string]any // of the arguments
+		secrets map[string]any // besides the account's
+	}{
+		{nexus.EnsureUser{Email: "jane@example.com", FullName: "Jane \n Doe", Password: "Secret-Horse-7"}, "",
+			map[string]any{"email": "jane@example.com", "full_name": "Jane \n Doe"}, map[string]any{"password": "Secret-Horse-7"}},
+		{nexus.Claim{Standby: "standby-4567", Maker: "4567", Plan: nexus.ApplyPlan{Plan: "free", StorageBytes: 1 << 30, HostName: "https://acme.example.com", TimeZone: "Europe/Berlin"}}, "",
+			map[string]any{"standby": "standby-4567", "maker": "4567",
+				"plan": map[string]any{"plan": "free", "users": 0.0, "storage_bytes": float64(1 << 30), "host_name": "https://acme.example.com", "time_zone": "Europe/Berlin"}}, nil},
+		{nexus.Shelve{}, nexus.RoomStandby, map[string]any{}, nil},
+		{nexus.Company{Name: "Wood & \"Sons\""}, "", map[string]any{"name": "Wood & \"Sons\""}, nil},
+	} {
+		t.Run(string(tc.args.Op()), func(t *testing.T) {
+			t.Parallel()
+			onRunner(t, true, func(r *runner) {
+				ctx, cancel := context.WithTimeout(r.t.Context(), 90*time.Second)
+				defer cancel()
+				op := nexus.Op{Site: "acme.localhost", Room: tc.room, DB: "nx9f3c", Owner: "0123", Gen: 1_795_451_262_824_428, Submitted: 1_795_451_262_824_427, Email: "jane@example.com", Args: tc.args}
+				done := make(chan outcome, 1)
+				go func() {
+					result, err := r.driver.Run(ctx, op)
+					done <- outcome{result: result, err: err}
+				}()
+				want := map[string]any{"id": "1", "op": string(tc.args.Op()), "install": "9f3c", "site": "acme.localhost", "db": "nx9f3c", "owner": "0123",
+					"gen": "1795451262824428", "submitted": "1795451262824427", "timeout_s": 90.0, "output_limit": 1000.0, "args": tc.want,
+					"secrets": map[string]any{"db_account": "nexus", "db_password": "db-pass"}}
+				if tc.room != "" {
+					want["room"] = string(tc.room)
+				}
+				maps.Copy(want["secrets"].(map[string]any), tc.secrets) //nolint:forcetypeassert // as just made
+				if diff := cmp.Diff(want, <-r.asked); diff != "" {
+					r.t.Error(diff)
+				}
+				r.say(`{"id":"1","ok":true}` + "\n")
+				r.want(done, "", "")
+			})
+		})
+	}
 }
 
 func TestConnHello(t *testing.T) {

@@ -32,7 +32,7 @@ func (p protected) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	// Host names ignore case and a last dot.
 	if strings.EqualFold(strings.TrimSuffix(string(op.Site), "."), string(p.master)) {
 		switch op.Args.(type) {
-		case nexus.Hello, nexus.Inventory, nexus.Inspect, nexus.Verify, nexus.Templates:
+		case nexus.Hello, nexus.Inventory, nexus.Inspect, nexus.Verify, nexus.Templates, nexus.Standbys:
 		default:
 			return nexus.Result{}, &nexus.Error{Code: nexus.Forbidden, Op: "bench." + string(op.Args.Op()),
 				Msg: fmt.Sprintf("%s is the master site; nothing here makes, changes or removes it.", p.master)}

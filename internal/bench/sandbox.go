@@ -54,7 +54,7 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
 		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
-		nexus.OpFreeze: (*Sandbox).freeze, nexus.OpCompany: (*Sandbox).company,
+		nexus.OpFreeze: (*Sandbox).freeze, nexus.OpShelve: (*Sandbox).shelve, nexus.OpCompany: (*Sandbox).company,
 	}
 	return s, s.folder.make()
 }
@@ -84,10 +84,14 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 		result, err = s.newSite(ctx, op)
 	case nexus.Clone:
 		result, err = s.clone(ctx, op, args)
+	case nexus.Claim:
+		result, err = s.claim(ctx, op, args)
 	case nexus.DropSite:
 		result, err = s.dropSite(ctx, op)
 	case nexus.Templates:
 		result, err = s.templates()
+	case nexus.Standbys:
+		result, err = s.standbys()
 	case nexus.Register:
 		result, err = s.register(op)
 	case nexus.Adopt:
@@ -110,35 +114,31 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 }
 
 // fenced runs a short function on a site, nil if there is none, under the site's lock. It
-// refuses a token lower than the highest seen, and an outdated job. No lock is held during a delay, since a stopped
-// process would never release it.
+// refuses a token lower than the highest seen, and an outdated job. No lock is held during a
+// delay, since a stopped process would never release it.
 func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 	if err := implausible(op); err != nil {
 		return err
 	}
 	room := s.folder.room(op.Room)
 	return room.locked(op.Site, func() error {
-		seen, length, err := room.gen(op.DB)
-		if err != nil {
-			return err
-		}
-		if op.Gen < seen {
-			return &nexus.Error{Code: nexus.Fenced, Op: "sandbox." + string(op.Args.Op()), Seen: seen,
-				Msg: "A newer run works on this site.", Err: fmt.Errorf("gen %d below %d", op.Gen, seen)}
-		}
 		site, err := room.site(op.Site)
 		if err != nil {
 			return err
 		}
+		var late error
 		if site != nil && site.Job == op.Owner {
-			if err := outdated(op, site.Gen); err != nil {
-				return err
-			}
+			late = outdated(op, site.Gen)
 		}
-		if op.Gen > seen {
-			if err := room.setGen(op.DB, op.Gen, length); err != nil {
-				return err
-			}
+		seen, err := room.fence(op.DB, op.Gen, late == nil)
+		switch {
+		case err != nil:
+			return err
+		case op.Gen < seen:
+			return &nexus.Error{Code: nexus.Fenced, Op: "sandbox." + string(op.Args.Op()), Seen: seen,
+				Msg: "A newer run works on this site.", Err: fmt.Errorf("gen %d below %d", op.Gen, seen)}
+		case late != nil:
+			return late
 		}
 		return do(site)
 	})
@@ -147,8 +147,11 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 // delay is the time that an operation takes.
 func (s *Sandbox) delay(op nexus.Op) time.Duration {
 	delay := s.o.Delay
-	if op.Args.Op() == nexus.OpClone {
+	switch op.Args.Op() {
+	case nexus.OpClone, nexus.OpShelve:
 		delay /= cloneSpeed
+	case nexus.OpClaim:
+		delay /= claimSpeed
 	}
 	if faultOp(op) == nexus.OpNewSite && local(op.Email) == "slow-site" {
 		delay += 5 * time.Second
@@ -209,86 +212,6 @@ func own(op nexus.Op, site *siteState) error {
 		return foreign(op)
 	}
 	return nil
-}
-
-func (s *Sandbox) newSite(ctx context.Context, op nexus.Op) (nexus.Result, error) {
-	return s.makeSite(ctx, op, []string{"frappe"}, "")
-}
-
-// makeSite makes a site with these apps, unless it is there. Skip says why it cannot be
-// made; empty: it can.
-func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, apps []string, skip string) (result nexus.Result, err error) {
-	room, madeOf := s.folder.room(op.Room), []string(nil)
-	if op.Room == nexus.RoomTemplates {
-		madeOf = s.fingerprint()
-	}
-	made := func(*siteState) error {
-		site := &siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install, Made: true,
-			State: string(nexus.TenantMaking), MadeAt: time.Now().UTC().Truncate(time.Second), Apps: apps, MadeOf: madeOf}
-		if err := room.saveSite(site); err != nil {
-			return err
-		}
-		return room.removeIntent(op.Site)
-	}
-	atOnce := s.delay(op) <= 0 // nothing comes between the two halves
-	begun := func(site *siteState) error {
-		intent, err := room.intent(op.Site)
-		if err != nil {
-			return err
-		}
-		if (site != nil && (site.Job != op.Owner || site.DB != op.DB)) || (intent != nil && intent.Job != op.Owner) {
-			return foreign(op)
-		}
-		if site != nil && site.Made {
-			// Made by a former attempt, which may have been killed before it removed the
-			// intent; a half-made site is simply made again.
-			return room.removeIntent(op.Site)
-		}
-		if skip != "" {
-			result.Skipped, result.Note = true, skip
-			return nil
-		}
-		result.Changed = true
-		if atOnce {
-			return made(site)
-		}
-		if err := room.saveIntent(nexus.Intent{Site: op.Site, Job: op.Owner, DB: op.DB}); err != nil {
-			return err
-		}
-		return room.saveSite(&siteState{Site: op.Site, DB: op.DB, Job: op.Owner, Install: s.o.Install})
-	}
-	if err := s.fenced(op, begun); err != nil || !result.Changed || atOnce {
-		return result, err
-	}
-	if err := s.pause(ctx, op); err != nil {
-		return result, err
-	}
-	return result, s.fenced(op, made)
-}
-
-// dropSite removes what the owner has under this name, and no other owner's.
-func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Result, err error) {
-	if err := s.fenced(op, func(*siteState) error { return nil }); err != nil {
-		return result, err
-	}
-	if err := s.pause(ctx, op); err != nil {
-		return result, err
-	}
-	room := s.folder.room(op.Room)
-	return result, s.fenced(op, func(site *siteState) error {
-		if site == nil || site.Job == op.Owner {
-			result.Changed = site != nil
-			if err := room.removeSite(op.Site); err != nil {
-				return err
-			}
-		}
-		intent, err := room.intent(op.Site)
-		if err == nil && (intent == nil || intent.Job == op.Owner) {
-			result.Changed = result.Changed || intent != nil
-			err = room.removeIntent(op.Site)
-		}
-		return err
-	})
 }
 
 func (s *Sandbox) installApp(op nexus.Op, site *siteState) (nexus.Result, error) {

@@ -68,21 +68,24 @@ func (s *Sandbox) faults(ctx context.Context, op nexus.Op, hook func(nexus.Op) e
 	return err
 }
 
-// faultOp returns the operation whose faults an operation has. Clone has those of NewSite,
-// since people who ask for a site that fails do not choose how it is made.
+// faultOp returns the operation whose faults an operation has. Clone and Claim have those of
+// NewSite, since people who ask for a site that fails do not choose how it is made.
 func faultOp(op nexus.Op) nexus.OpName {
-	if op.Args.Op() == nexus.OpClone {
+	switch name := op.Args.Op(); name {
+	case nexus.OpClone, nexus.OpClaim:
 		return nexus.OpNewSite
+	default:
+		return name
 	}
-	return op.Args.Op()
 }
 
-// spent counts a fault that happens only a few times, and reports whether it is over.
+// spent counts a fault that happens only a few times, and reports whether it is over. It
+// counts by owner, since a job's database is another one after a claim has failed.
 func (s *Sandbox) spent(op nexus.Op, f fault) (over bool, err error) {
 	if f.only == 0 {
 		return false, nil
 	}
-	path := s.folder.path("faults", op.DB+"."+string(f.op))
+	path := s.folder.path("faults", string(op.Owner)+"."+string(f.op))
 	err = s.folder.locked(op.Site, func() error {
 		count, err := read[int](path)
 		if err != nil {

@@ -32,6 +32,9 @@ func TestFaultsOnDemand(t *testing.T) {
 		{"fail-site@example.com", nexus.Clone{}, -1, nexus.Invalid, ""},
 		{"flaky-site@example.com", nexus.Clone{Template: "none"}, 2, nexus.Unavailable, ""},
 		{"full-bench@example.com", nexus.Clone{Template: "none"}, 2, nexus.Limit, nexus.WaitCapacity},
+		{"fail-site@example.com", nexus.Claim{}, -1, nexus.Invalid, ""},
+		{"flaky-site@example.com", nexus.Claim{Standby: "none"}, 2, nexus.Unavailable, ""},
+		{"full-bench@example.com", nexus.Claim{Standby: "none"}, 2, nexus.Limit, nexus.WaitCapacity},
 		{"stuck-undo@example.com", nexus.DropSite{}, 8, nexus.Unavailable, ""},
 		{"flaky-apps@example.com", nexus.NewSite{}, 0, "", ""},
 		{"jane@example.com", nexus.NewSite{}, 0, "", ""},
@@ -118,6 +121,27 @@ func TestNewSiteAfterAKill(t *testing.T) {
 		}
 		if err := os.WriteFile(note, []byte(`{"site":"acme.localhost","job":"`+string(owner)+`","db":"`+op.DB+`"}`), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestFaultsOfAllRoads: a fault that happens twice happens twice to a job, not to each of the
+// databases that it tries.
+func TestFaultsOfAllRoads(t *testing.T) {
+	t.Parallel()
+	sandbox, err := bench.NewSandbox(bench.SandboxOptions{Dir: t.TempDir(), Install: "5a4d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sandbox.Close() //nolint:errcheck // nothing to lose
+	owner, maker := nexus.NewJobID(), nexus.NewJobID()
+	for i, args := range []nexus.Args{nexus.Claim{Standby: "none", Maker: maker}, nexus.Clone{Template: "none"}, nexus.NewSite{}} {
+		op := nexus.Op{Site: "acme.localhost", DB: owner.Database("5a4d"), Owner: owner, Gen: 1, Email: "flaky-site@example.com", Args: args}
+		if i == 0 {
+			op.DB = maker.Database("5a4d")
+		}
+		if _, err := sandbox.Run(t.Context(), op); (nexus.CodeOf(err) == nexus.Unavailable) != (i < 2) {
+			t.Errorf("%s: %v", args.Op(), err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,20 @@ func open(path string, flags int) (fd int, err error) {
 	return fd, pathError("open", path, err)
 }
 
+// openLocked opens a file, making it if needed, and waits for its lock, which holds across
+// processes. Closing unlocks it.
+func openLocked(path string) (fd int, err error) {
+	fd, err = open(path, unix.O_RDWR|unix.O_CREAT)
+	if err != nil {
+		return 0, err
+	}
+	if err := again(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
+		_ = unix.Close(fd) // it was not used
+		return 0, pathError("flock", path, err)
+	}
+	return fd, nil
+}
+
 // pathError names the call and the file of an error; nil stays nil.
 func pathError(call, path string, err error) error {
 	if err == nil {
@@ -45,6 +60,11 @@ func readFile(path string, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd) //nolint:errcheck // it was only read
+	return readAll(fd, path, buf)
+}
+
+// readAll is readFile for a file that is open.
+func readAll(fd int, path string, buf []byte) ([]byte, error) {
 	for size := 0; ; {
 		if size == len(buf) {
 			buf = append(buf, make([]byte, max(size, 1<<10))...) // most are smaller than that
@@ -63,10 +83,9 @@ func readFile(path string, buf []byte) ([]byte, error) {
 	}
 }
 
-// writeFile writes text over the beginning of a file, making it if needed. With
-// unix.O_TRUNC the file ends after it.
-func writeFile(path string, flags int, text []byte) error {
-	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT|flags)
+// writeFile makes text the content of a file, making it if needed.
+func writeFile(path string, text []byte) error {
+	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -81,10 +100,28 @@ func writeFile(path string, flags int, text []byte) error {
 	return pathError("write", path, cmp.Or(err, unix.Close(fd)))
 }
 
+// writeOver writes a short text over the beginning of an open file of this length, which is
+// then its whole content. A kill does not tear one short write. A longer text is removed
+// first; Nexus writes none.
+func writeOver(fd int, path string, text []byte, length int) error {
+	if len(text) < length {
+		if err := again(func() error { return unix.Ftruncate(fd, 0) }); err != nil {
+			return pathError("truncate", path, err)
+		}
+	}
+	return pathError("write", path, again(func() error {
+		n, err := unix.Pwrite(fd, text, 0)
+		if err == nil && n < len(text) {
+			err = io.ErrShortWrite
+		}
+		return err
+	}))
+}
+
 // replace writes a file atomically. The caller holds the site's lock, so nobody else
 // uses the temporary name.
 func replace(path string, text []byte) error {
-	if err := writeFile(path+".new", unix.O_TRUNC, text); err != nil {
+	if err := writeFile(path+".new", text); err != nil {
 		return broken(err)
 	}
 	if err := again(func() error { return unix.Rename(path+".new", path) }); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,5 +122,51 @@ func TestSandboxBrokenFiles(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestSandboxFenceOfTwoNames: a database that is reached under two names, as that of a standby
+// and of the site that it becomes, has one fence: who reads it while another one raises it
+// waits, and is then refused.
+func TestSandboxFenceOfTwoNames(t *testing.T) {
+	t.Parallel()
+	sandbox, dir, op := newFolder(t)
+	fence, err := os.Create(filepath.Join(dir, "fence", op.DB))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fence.Close() //nolint:errcheck // closing unlocks
+	if err := syscall.Flock(int(fence.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	info, err := fence.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		op.Args = nexus.Stop{}
+		_, err := sandbox.Run(t.Context(), op)
+		done <- err
+	}()
+	waiter := regexp.MustCompile(fmt.Sprintf(`-> FLOCK.*:%d `, info.Sys().(*syscall.Stat_t).Ino)) //nolint:errcheck,forcetypeassert // it is one on Linux
+	for locks := ""; !waiter.MatchString(locks); {
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+			text, err := os.ReadFile("/proc/locks")
+			if err != nil {
+				t.Fatal(err)
+			}
+			locks = string(text)
+		}
+	}
+	if _, err := fmt.Fprint(fence, op.Gen+1); err != nil {
+		t.Fatal(err)
+	}
+	_ = fence.Close()
+	if err := <-done; nexus.CodeOf(err) != nexus.Fenced {
+		t.Errorf("ended as %v", err)
 	}
 }

@@ -34,11 +34,14 @@ type siteState struct {
 	Apps    []string
 	User    *userState
 	Plan    nexus.ApplyPlan
-	Company string   `json:",omitempty"`
-	Adopted bool     `json:",omitempty"` // made by other means
-	Kept    *keptKey `json:",omitempty"`
-	Frozen  *frozen  `json:",omitempty"` // of a template; nil: it is not frozen
-	MadeOf  []string `json:",omitempty"` // of a template: the bench's apps when it was made; see fingerprint
+	Company string      `json:",omitempty"`
+	Adopted bool        `json:",omitempty"` // made by other means
+	Kept    *keptKey    `json:",omitempty"`
+	Frozen  *frozen     `json:",omitempty"` // of a template; nil: it is not frozen
+	MadeOf  []string    `json:",omitempty"` // of a template: the bench's apps when it was made; see fingerprint
+	Copied  *copied     `json:",omitempty"` // of a standby: what it was copied from
+	Shelved bool        `json:",omitempty"` // of a standby
+	Maker   nexus.JobID `json:",omitempty"` // of a standby that was handed over: the job that made it
 }
 
 // userState is the admin user, with digests of password, key and secret.
@@ -101,7 +104,8 @@ func (f folder) room(name nexus.Room) folder {
 }
 
 func (f folder) make() error {
-	for _, name := range []string{"sites", "documents", "intent", "fence", "locks", "faults", "templates/sites", "templates/intent", "templates/locks"} {
+	for _, name := range []string{"sites", "documents", "intent", "fence", "locks", "faults", "templates/sites", "templates/intent", "templates/locks",
+		"standby/sites", "standby/intent", "standby/locks"} {
 		if err := os.MkdirAll(filepath.Join(f.root, name), 0o700); err != nil {
 			return err
 		}
@@ -115,15 +119,11 @@ func (f folder) path(parts ...string) string {
 
 // locked runs a short function under a site's lock, which holds across processes.
 func (f folder) locked(site nexus.SiteName, do func() error) error {
-	path := f.path("locks", string(site))
-	fd, err := open(path, unix.O_RDWR|unix.O_CREAT)
+	fd, err := openLocked(f.path("locks", string(site)))
 	if err != nil {
 		return broken(err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // closing unlocks
-	if err := again(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
-		return broken(pathError("flock", path, err))
-	}
 	return do()
 }
 
@@ -140,11 +140,18 @@ func (f folder) removeSite(name nexus.SiteName) error {
 	return remove(f.path("sites", string(name)))
 }
 
-func (f folder) intent(site nexus.SiteName) (*nexus.Intent, error) {
-	return read[nexus.Intent](f.path("intent", string(site)))
+// intent is an intent as stored.
+type intent struct {
+	nexus.Intent
+	Standby nexus.SiteName `json:"standby,omitempty"` // that the job began to claim
+	Maker   nexus.JobID    `json:"maker,omitempty"`   // of that standby
 }
 
-func (f folder) saveIntent(i nexus.Intent) error { return write(f.path("intent", string(i.Site)), i) }
+func (f folder) intent(site nexus.SiteName) (*intent, error) {
+	return read[intent](f.path("intent", string(site)))
+}
+
+func (f folder) saveIntent(i intent) error { return write(f.path("intent", string(i.Site)), i) }
 
 func (f folder) removeIntent(site nexus.SiteName) error {
 	return remove(f.path("intent", string(site)))
@@ -160,37 +167,36 @@ func (f folder) install() (nexus.InstallID, error) {
 
 func (f folder) setInstall(id nexus.InstallID) error { return write(f.path("install"), id) }
 
-func (f folder) fence(db string) string { return f.fences + "/" + db }
-
-// gen returns the highest fencing token seen for a database, and its length in the file.
-// It is kept when the database is dropped, so that a late operation is still refused.
-func (f folder) gen(db string) (seen nexus.Gen, length int, err error) {
+// fence returns the highest fencing token seen for a database and, if raise is set, keeps
+// gen if that is higher. The file's own lock covers both: a database can be reached under two
+// names, a standby's and a tenant's. It is kept when the database is dropped, so that a late
+// operation is still refused.
+func (f folder) fence(db string, gen nexus.Gen, raise bool) (seen nexus.Gen, err error) {
+	path := f.fences + "/" + db
+	fd, err := openLocked(path)
+	if err != nil {
+		return 0, broken(err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // closing unlocks
 	var buf [32]byte
-	text, err := readFile(f.fence(db), buf[:])
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 { // killed before it wrote
-		return 0, 0, nil
-	}
+	text, err := readAll(fd, path, buf[:])
 	if err != nil {
-		return 0, 0, broken(err)
+		return 0, broken(err)
 	}
-	gen, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return 0, 0, broken(err)
+	if len(text) > 0 { // else it is new, or its writer was killed
+		kept, err := strconv.ParseInt(string(text), 10, 64)
+		if err != nil {
+			return 0, broken(err)
+		}
+		seen = plausibleGen(nexus.Gen(kept))
 	}
-	return plausibleGen(nexus.Gen(gen)), len(text), nil
-}
-
-// setGen writes a higher token. A kill does not tear one short write, so it goes over the
-// former token. A longer text, which is no token of Nexus', is replaced as a whole.
-func (f folder) setGen(db string, gen nexus.Gen, length int) error {
-	path, text := f.fence(db), strconv.AppendInt(nil, int64(gen), 10)
-	if len(text) < length {
-		return replace(path, text)
+	if !raise || gen <= seen {
+		return seen, nil
 	}
-	if err := writeFile(path, 0, text); err != nil {
-		return broken(err)
+	if err := writeOver(fd, path, strconv.AppendInt(nil, int64(gen), 10), len(text)); err != nil {
+		return 0, broken(err)
 	}
-	return nil
+	return seen, nil
 }
 
 func (f folder) list(kind string) ([]string, error) {
@@ -271,19 +277,13 @@ func (s *Sandbox) inventory(args nexus.Inventory) (nexus.Result, error) {
 			out.Databases = append(out.Databases, site.database(""))
 		}
 	}
-	templates, err := s.templateSites()
-	if err != nil {
+	if err := s.addRooms(out); err != nil {
 		return nexus.Result{}, err
-	}
-	for _, site := range templates {
-		if site.Install == s.o.Install {
-			out.Databases = append(out.Databases, site.database("template"))
-		}
 	}
 	intents, err := s.folder.list("intent")
 	for _, name := range intents {
 		if intent, _ := s.folder.intent(nexus.SiteName(name)); intent != nil {
-			out.Intents = append(out.Intents, *intent)
+			out.Intents = append(out.Intents, intent.Intent)
 		}
 	}
 	return nexus.Result{Inventory: out}, err

@@ -14,6 +14,9 @@ import (
 // cloneSpeed is how many times faster a copy is than other operations.
 const cloneSpeed = 20
 
+// templateBytes is what a template's database is said to take.
+const templateBytes = 1 << 20
+
 // frozen is what Freeze keeps with a template.
 type frozen struct {
 	Spec    nexus.TemplateSpec
@@ -23,22 +26,35 @@ type frozen struct {
 	Bench   []string // the apps that the bench had; see fingerprint
 }
 
-// admit refuses an operation in a room where it is not done. The list for templates is of
-// operations that may pass, so a new one is refused until it is added.
+// admit refuses an operation in a room where it is not done. The lists are of operations that
+// may pass, so a new one is refused until it is added.
 func admit(op nexus.Op) error {
 	name := op.Args.Op()
+	switch op.Args.(type) {
+	case nexus.Hello, nexus.Inventory, nexus.Templates, nexus.Standbys: // of the whole bench
+		return nil
+	}
 	switch op.Room {
 	case "":
-		if name == nexus.OpFreeze {
+		switch name {
+		case nexus.OpFreeze:
 			return fail(nexus.Invalid, name, "The site %s was not made as a template, so it cannot become one.", op.Site)
+		case nexus.OpShelve:
+			return fail(nexus.Invalid, name, "The site %s was not made as a standby, so it cannot become one.", op.Site)
 		}
 		return nil
 	case nexus.RoomTemplates:
 		switch op.Args.(type) {
-		case nexus.NewSite, nexus.InstallApp, nexus.Freeze, nexus.DropSite, nexus.Inspect, nexus.Stop, nexus.Templates, nexus.Hello, nexus.Inventory:
+		case nexus.NewSite, nexus.InstallApp, nexus.Freeze, nexus.DropSite, nexus.Inspect, nexus.Stop:
 			return nil
 		}
 		return fail(nexus.Invalid, name, "This cannot be done with the template %s.", op.Site)
+	case nexus.RoomStandby:
+		switch op.Args.(type) {
+		case nexus.Clone, nexus.Shelve, nexus.DropSite, nexus.Inspect, nexus.Stop:
+			return nil
+		}
+		return fail(nexus.Invalid, name, "This cannot be done with the standby %s.", op.Site)
 	}
 	return fail(nexus.Invalid, name, "The sandbox has no place for sites that is named %s.", op.Room)
 }
@@ -75,20 +91,33 @@ func (s *Sandbox) clone(ctx context.Context, op nexus.Op, args nexus.Clone) (nex
 		return nexus.Result{}, err
 	}
 	if template == nil || template.Frozen == nil {
-		return s.makeSite(ctx, op, nil, fmt.Sprintf("There is no template %s on this bench.", args.Template))
+		return s.makeSite(ctx, op, siteState{}, fmt.Sprintf("There is no template %s on this bench.", args.Template))
 	}
-	return s.makeSite(ctx, op, template.Apps, s.problem(template))
+	site := siteState{Apps: template.Apps}
+	if op.Room == nexus.RoomStandby {
+		site.Copied = &copied{Template: template.Site, frozen: *template.Frozen}
+	}
+	return s.makeSite(ctx, op, site, s.problem(template))
 }
 
 // problem says why no site is copied from a template; empty: sites are.
 func (s *Sandbox) problem(template *siteState) string {
+	if template.Frozen == nil {
+		return unfinished
+	}
+	return s.outOfDate("template", template.Site, *template.Frozen)
+}
+
+// unfinished is the problem of a template or standby that is not frozen or shelved.
+const unfinished = "It is not finished."
+
+// outOfDate says why a template or standby is not used any more; empty: it is used.
+func (s *Sandbox) outOfDate(what string, name nexus.SiteName, f frozen) string {
 	switch {
-	case template.Frozen == nil:
-		return "It is not finished."
-	case template.Frozen.Version != nexus.TemplateVersion:
-		return fmt.Sprintf("The template %s was made by another version of Nexus.", template.Site)
-	case !slices.Equal(template.Frozen.Bench, s.fingerprint()):
-		return fmt.Sprintf("The bench's apps have changed since the template %s was made.", template.Site)
+	case f.Version != nexus.TemplateVersion:
+		return fmt.Sprintf("The %s %s was made by another version of Nexus.", what, name)
+	case !slices.Equal(f.Bench, s.fingerprint()):
+		return fmt.Sprintf("The bench's apps have changed since the %s %s was made.", what, name)
 	}
 	return ""
 }
@@ -96,22 +125,21 @@ func (s *Sandbox) problem(template *siteState) string {
 // templates lists what is in the room of templates.
 func (s *Sandbox) templates() (nexus.Result, error) {
 	var out []nexus.Template
-	sites, err := s.templateSites()
+	sites, err := s.sitesIn(nexus.RoomTemplates)
 	for _, site := range sites {
 		template := nexus.Template{Name: site.Site, DB: site.DB, Job: site.Job, MadeAt: site.MadeAt, Problem: s.problem(site)}
 		if f := site.Frozen; f != nil {
 			template.Spec, template.Apps, template.MadeAt, template.Version = f.Spec, f.Apps, f.MadeAt, f.Version
-			template.Stale = !slices.Equal(f.Bench, s.fingerprint())
+			template.Stale, template.Bytes = !slices.Equal(f.Bench, s.fingerprint()), templateBytes
 		}
 		out = append(out, template)
 	}
 	return nexus.Result{Templates: out}, err
 }
 
-// templateSites returns the sites in the room of templates, and those of which there is
-// only the intent.
-func (s *Sandbox) templateSites() (sites []*siteState, err error) {
-	room := s.folder.room(nexus.RoomTemplates)
+// sitesIn returns the sites in a room, and those of which there is only the intent.
+func (s *Sandbox) sitesIn(name nexus.Room) (sites []*siteState, err error) {
+	room := s.folder.room(name)
 	made, err := room.list("sites")
 	if err != nil {
 		return nil, err
