@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -340,7 +341,7 @@ func decodeJob(f map[string]string) (nexus.Job, error) {
 	}
 	j := nexus.Job{
 		ID: nexus.JobID(f["id"]), Kind: nexus.Kind(f["kind"]), Site: nexus.SiteName(f["site"]), Actor: f["actor"],
-		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(f["owner"]),
+		State: nexus.State(f["state"]), Bench: f["bench"], DB: f["db"], Owner: nexus.JobID(cmp.Or(f["owner"], f["id"])),
 		Road: nexus.Road(f["road"]), Template: nexus.SiteName(f["template"]), Standby: nexus.JobID(f["standby"]),
 		WaitingFor: nexus.Wait(f["waitingFor"]), WaitNote: f["waitNote"], NextAt: when("nextAt"),
 		CancelAsked: f["cancel"] == "1", GiveUpAt: when("giveUpAt"), CreatedAt: when("createdAt"), UpdatedAt: when("updatedAt"),

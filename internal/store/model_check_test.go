@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,7 +76,7 @@ func (m *machine) read(t *rapid.T) dumped {
 		case *redis.StringCmd:
 			out.put(key, "", v.Val())
 		case *redis.StringSliceCmd:
-			out.put(key, "", strings.Join(v.Val(), " "))
+			out.put(key, "", strings.Join(slices.Sorted(slices.Values(v.Val())), " "))
 		case *redis.ZSliceCmd:
 			for _, z := range v.Val() {
 				out.put(key, z.Member, strconv.FormatFloat(z.Score, 'f', 0, 64))
@@ -115,7 +116,7 @@ func (r *ref) dump() dumped {
 			"bench", j.bench, "db", j.db, "owner", j.owner, "was", j.was, "giveUpAt", j.giveUp, "createdAt", j.created, "updatedAt", j.updated,
 			"dispatch", j.dispatch, "taken", j.taken, "submitted", j.submitted, "gen", j.gen, "leaseUntil", j.lease, "nextAt", j.next, "rescues", j.rescues, "looks", j.looks,
 			"rev", len(j.events), "cancel", num(j.cancel), "keyID", j.KeyID, "rest", j.Rest.Milliseconds(), "waitingFor", j.wait, "waitNote", j.note,
-			"error", j.failure, "asked", j.asked, "road", j.road, "template", j.template)
+			"error", j.failure, "asked", j.asked, "road", j.road, "template", j.template, "standby", j.standby)
 		if j.former != 0 {
 			out.put(key, "former", j.former)
 		}
@@ -129,6 +130,9 @@ func (r *ref) dump() dumped {
 			}
 			if !j.cancel {
 				delete(out[key], "cancel")
+			}
+			if j.owner == id {
+				delete(out[key], "owner")
 			}
 		}
 		out.put(fmt.Sprintf("{nexus}:jobs:%s:%s", j.Kind, j.state), id, j.created)
@@ -190,6 +194,7 @@ func (r *ref) dump() dumped {
 		out.put("{nexus}:offers:main", key, name)
 	}
 	out.put("{nexus}:templates:main", "", r.list)
+	r.dumpShelves(out)
 	out.put("{nexus}:benches", "", "main")
 	if out.put("{nexus}:bench:main", "slots", refSlots); r.mode != nexus.BenchOpen {
 		out.put("{nexus}:bench:main", "mode", r.mode, "by", "op")
@@ -204,6 +209,7 @@ func (m *machine) check(t *rapid.T) {
 	if m.real {
 		m.align(want, got)
 	}
+	m.checkShelves(t)
 	if !maps.EqualFunc(want, got, maps.Equal[map[string]string, map[string]string]) { // faster than a diff of equal maps
 		t.Fatalf("Redis holds something else (- model, + store):\n%s", cmp.Diff(want, got))
 	}
@@ -220,6 +226,9 @@ func (m *machine) align(want, got dumped) {
 	const near = int64(15 * time.Second / time.Millisecond)
 	for key, fields := range got {
 		for field, have := range fields {
+			if m.alignDemand(field, have, want[key][field]) {
+				fields[field] = want[key][field]
+			}
 			at, err := strconv.ParseInt(have, 10, 64)
 			if err != nil || at < 1e12 || at > 1e14 {
 				continue

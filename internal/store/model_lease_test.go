@@ -31,6 +31,10 @@ func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
 	job := nexus.Job{ID: id, State: nexus.Running, Steps: []nexus.Step{{Name: "one", State: nexus.StepStarted, Note: strconv.Itoa(m.writes)}, {Name: "two"}}}
 	m.writes++
 	if j := m.ref.jobs[id]; j != nil {
+		job.Steps[0].Name = j.Steps[0]
+		for i, name := range j.Steps[1:] {
+			job.Steps = append(job.Steps[:i+1], nexus.Step{Name: name})
+		}
 		job.Kind, job.State = j.Kind, j.state
 		if job.State == nexus.Waiting { // only for a run that no longer owns the job
 			job.State = nexus.Running
@@ -82,11 +86,13 @@ func (m *machine) reserved(t *rapid.T, l *store.Lease, j *refJob) {
 		if !m.ref.slot(j) {
 			return "limit"
 		}
-		j.bench, j.db = "main", "nx1"
+		if j.bench = "main"; j.standby == "" {
+			j.db = "nx1"
+		}
 		m.ref.choose(j, keys)
-		m.want(t, "reserve", []string{string(way.Road), string(way.Template)}, []string{j.road, j.template})
+		m.want(t, "reserve", way, j.way())
 		if tenant := m.ref.tenants[j.Site]; tenant != nil && tenant.job == j.ID {
-			tenant.bench, tenant.db = "main", "nx1"
+			tenant.bench, tenant.db = "main", j.db
 			if j.road != "" {
 				tenant.road, tenant.template = j.road, j.template
 			}
@@ -167,6 +173,7 @@ func (m *machine) finish(t *rapid.T) {
 		ends = append(ends, nexus.RollbackFailed)
 	}
 	job.State = rapid.SampledFrom(ends).Draw(t, "end")
+	m.timed(t, &job)
 	told := rapid.SampledFrom([][]nexus.Event{nil, {{Note: "a"}, {Note: "b"}}}).Draw(t, "told")
 	m.finished(t, l, job, j, told)
 }

@@ -15,7 +15,7 @@ func newLane(name string) *refLane {
 
 // lane returns the lane of a job.
 func (r *ref) lane(j *refJob) *refLane {
-	if j.Kind == nexus.KindTemplate {
+	if j.Kind.Machine() {
 		return r.lanes["main machine"]
 	}
 	return r.lanes["main"]
@@ -38,7 +38,7 @@ func (r *ref) size(l *refLane) int {
 // cleans tells whether a job is a clean-up or an operator's, which never waits behind signups.
 func (r *ref) cleans(id nexus.JobID) bool {
 	j := r.jobs[id]
-	return j.Kind != nexus.KindProvision && j.Kind != nexus.KindTemplate || j.state == nexus.RollingBack || j.cancel || j.giveUp < r.now
+	return j.Kind != nexus.KindProvision && !j.Kind.Machine() || j.state == nexus.RollingBack || j.cancel || j.giveUp < r.now
 }
 
 // queue returns the waiters in their order.

@@ -36,6 +36,7 @@ type ref struct {
 	builds  map[string]nexus.JobID    // the last template job for each key
 	offers  map[string]nexus.SiteName // the template of the bench for each key
 	list    string                    // of the bench's templates
+	shelves refShelves
 }
 
 // refLane is a lane of the bench.
@@ -58,6 +59,7 @@ type refJob struct {
 	state                                        nexus.State
 	owner                                        nexus.JobID
 	bench, db, was, asked, road, template        string
+	standby                                      nexus.JobID
 	wait, note, steps, failure                   string
 	dispatch, taken, gen, lease, next, askedAt   int64
 	rescues, looks, giveUp, created, updated, to int64 // to: when the record expires; 0: never
@@ -93,7 +95,7 @@ func newRef() *ref {
 		rates: map[string]*lived[int64]{}, resting: map[nexus.SiteName]*lived[nexus.JobID]{}, inputs: map[nexus.JobID]*lived[string]{},
 		pairs: map[nexus.JobID]*lived[string]{}, pickups: map[nexus.JobID]*lived[string]{}, tasks: map[string]bool{}, due: map[string]int64{}, leases: map[nexus.JobID]int64{},
 		lanes: map[string]*refLane{"main": newLane("main"), "main machine": newLane("main machine")}, mode: nexus.BenchOpen,
-		builds: map[string]nexus.JobID{}, offers: map[string]nexus.SiteName{}}
+		builds: map[string]nexus.JobID{}, offers: map[string]nexus.SiteName{}, shelves: newRefShelves()}
 }
 
 func text(v any) string {
@@ -164,11 +166,12 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 		}
 		return "", true
 	}
-	t, makes, builds := r.tenants[sub.Site], sub.Kind == nexus.KindProvision || sub.Kind == nexus.KindAdopt, sub.Kind == nexus.KindTemplate
+	t, makes, builds := r.tenants[sub.Site], sub.Kind == nexus.KindProvision || sub.Kind == nexus.KindAdopt, sub.Kind.Machine()
 	from := map[nexus.Kind][]nexus.TenantState{nexus.KindTeardown: {nexus.TenantActive, nexus.TenantSuspended}, nexus.KindSuspend: {nexus.TenantActive},
 		nexus.KindRestore: {nexus.TenantSuspended}, nexus.KindRotateKey: {nexus.TenantActive}}[sub.Kind]
 	switch {
-	case builds && r.jobs[r.builds[sub.Build]] != nil && !r.jobs[r.builds[sub.Build]].over():
+	case sub.Kind == nexus.KindStandby && r.stock(sub.Build) >= sub.Most,
+		sub.Kind == nexus.KindTemplate && r.jobs[r.builds[sub.Build]] != nil && !r.jobs[r.builds[sub.Build]].over():
 		return "conflict", false
 	case builds:
 	case makes && (t != nil || r.resting[sub.Site] != nil):
@@ -204,7 +207,11 @@ func (r *ref) submit(sub store.Submission) (answer string, replay bool) {
 	switch {
 	case builds:
 		t = &refTenant{} // nobody's
-		r.builds[sub.Build] = sub.ID
+		if j.bench = sub.Bench; sub.Kind == nexus.KindTemplate {
+			r.builds[sub.Build] = sub.ID
+		} else {
+			r.addStandby(sub.ID, sub.Build, sub.Template, sub.DB, nexus.StandbyMaking)
+		}
 	case makes:
 		t = &refTenant{state: nexus.TenantMaking, madeBy: sub.ID, created: r.now, email: sub.Spec.Email, plan: string(sub.Spec.Plan), site: string(sub.Site)}
 		r.tenants[sub.Site] = t
@@ -283,6 +290,7 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 	delete(r.lane(j).asking, j.ID)
 	r.leaveSlot(j)
 	tell(j, note)
+	r.settleStandby(j)
 	if state == nexus.RollbackFailed {
 		return
 	}
@@ -299,7 +307,7 @@ func (r *ref) end(j *refJob, state nexus.State, note string, tell func(*refJob, 
 // settle updates the tenant at the end of its job.
 func (r *ref) settle(j *refJob) {
 	t, done := r.tenants[j.Site], j.state == nexus.Succeeded
-	if j.Kind == nexus.KindTemplate {
+	if j.Kind.Machine() {
 		return
 	}
 	t.job = ""

@@ -41,26 +41,35 @@ func (m *machine) templates(t *rapid.T) {
 
 // choose chooses the road of a job, once.
 func (r *ref) choose(j *refJob, keys []string) {
-	if j.road != "" || len(keys) == 0 {
+	if j.road != "" || len(keys) == 0 || r.popFor(j, keys) {
 		return
 	}
+	r.offered(j, keys)
+}
+
+// offered is the road of a job without a standby.
+func (r *ref) offered(j *refJob, keys []string) {
 	for _, key := range keys {
-		if name, ok := r.offers[key]; ok {
+		if name, ok := r.offers[key]; ok && j.bench != "" {
 			j.road, j.template = string(nexus.RoadClone), string(name)
 			return
 		}
 	}
-	j.road = string(nexus.RoadNewSite)
+	j.road, j.template = string(nexus.RoadNewSite), ""
 }
 
 // divert records another road.
 func (m *machine) divert(t *rapid.T) {
 	l, _, j := m.lease(t)
-	_, err := l.Divert(t.Context(), "nx1")
+	keys := rapid.SampledFrom([][]string{nil, {erpKey}, {erpKey, bareKey}}).Draw(t, "templates")
+	way, err := l.Divert(t.Context(), "nx1", keys...)
 	m.does(t, "divert", err, j, func() string {
-		j.road, j.template, j.db = string(nexus.RoadNewSite), "", "nx1"
+		m.ref.detour(j)
+		m.ref.offered(j, keys)
+		j.db = "nx1"
+		m.want(t, "divert", way, j.way())
 		if tenant := m.ref.tenants[j.Site]; tenant != nil && tenant.job == j.ID {
-			tenant.road, tenant.template, tenant.bench, tenant.db = j.road, "", j.bench, j.db
+			tenant.road, tenant.template, tenant.bench, tenant.db = j.road, j.template, j.bench, j.db
 		}
 		return ""
 	})

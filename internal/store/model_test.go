@@ -81,6 +81,8 @@ func (m *machine) ask(t *rapid.T, site nexus.SiteName) {
 	sub.ID, sub.Kind = nexus.JobID(fmt.Sprintf("000%029x", len(m.subs))), rapid.SampledFrom(fit).Draw(t, "kind")
 	if sub.Kind != nexus.KindProvision {
 		sub.Input = ""
+	} else if rapid.IntRange(0, 3).Draw(t, "company") > 0 {
+		sub.Steps = []nexus.StepName{"one", "company"} // such a job gets a standby
 	}
 	sub.GiveUpAfter = time.Duration(rapid.IntRange(1, 48).Draw(t, "give up")) * time.Hour
 	sub.PurgeAfter = time.Duration(rapid.SampledFrom([]int{0, 1, 1, 60}).Draw(t, "purge")) * time.Minute
@@ -266,7 +268,7 @@ func (m *machine) lose(t *rapid.T) {
 	}
 	queue := store.QueueResume
 	switch {
-	case j.Kind == nexus.KindTemplate:
+	case j.Kind.Machine():
 		queue = store.QueueMachine
 	case j.dispatch == 1 && j.Kind == nexus.KindProvision:
 		queue = store.QueueProvision
@@ -360,6 +362,7 @@ func newMachine(t *rapid.T, f *fixture, isReal bool) *machine {
 
 // prepare makes tenants and jobs (parked, running and waiting) before the random operations.
 func (m *machine) prepare(t *rapid.T) {
+	m.stockUp(t)
 	crowd := rapid.IntRange(0, 3).Draw(t, "crowd") == 3
 	for _, site := range sites[:rapid.IntRange(0, len(sites)).Draw(t, "sites")] {
 		m.forward(time.Second)
@@ -405,6 +408,7 @@ func (m *machine) end(t *rapid.T, id nexus.JobID) {
 		t.Fatal(err)
 	}
 	job.State = rapid.SampledFrom([]nexus.State{nexus.Succeeded, nexus.Succeeded, nexus.Failed, nexus.RollbackFailed}).Draw(t, "end")
+	m.timed(t, &job)
 	m.finished(t, l, job, j, nil)
 }
 
@@ -418,7 +422,7 @@ func (m *machine) play(t *rapid.T) {
 	actions := map[string]func(*rapid.T){
 		"submit": m.submit, "submit more": m.submit, "resend": m.resend, "purge": m.purge, "take": m.take, "take more": m.take, "take on": m.take,
 		"renew": m.renew, "revive": m.revive, "reserve": m.reserve, "reserve more": m.reserve, "checkpoint": m.checkpoint, "wait": m.wait, "give up": m.giveUp,
-		"finish": m.finish, "finish more": m.finish, "build": m.build, "templates": m.templates, "divert": m.divert, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
+		"finish": m.finish, "finish more": m.finish, "build": m.build, "templates": m.templates, "divert": m.divert, "standby": m.standby, "standby more": m.standby, "shelf": m.shelf, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
 		"tick": m.tick, "tick more": m.tick, "tick on": m.tick, "lose": m.lose, "clock": m.clock, "clock more": m.clock, "": m.check,
 	}
 	t.Repeat(actions)

@@ -166,8 +166,8 @@ func (s *Store) Reaped(ctx context.Context, id nexus.JobID) error {
 	return err
 }
 
-// Reshelve puts a standby of a bench on its shelf, unless the registry knows it or a job
-// makes it; then it does nothing.
+// Reshelve puts a standby of a bench on its shelf, unless the registry has it in a state after
+// making or a job makes it; then it does nothing.
 func (s *Store) Reshelve(ctx context.Context, bench string, standby nexus.Standby) error {
 	_, err := s.run(ctx, "reshelve", reshelveScript(), standbyKey(standby.Job), string(standby.Job), bench,
 		standby.Spec.Key(standby.Apps), string(standby.Template), standby.DB)

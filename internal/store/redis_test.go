@@ -116,7 +116,7 @@ func shift(t testing.TB, rdb *redis.Client, d time.Duration) {
 	must(err)
 	for _, key := range keys {
 		switch name := strings.TrimPrefix(key, "{nexus}:"); {
-		case name == "due" || name == "leases" || strings.HasPrefix(name, "slots:") || strings.HasPrefix(name, "waiters:"):
+		case name == "due" || name == "leases" || strings.HasPrefix(name, "slots:") || strings.HasPrefix(name, "waiters:") || strings.HasPrefix(name, "shelf:"):
 			members, err := rdb.ZRange(ctx, key, 0, -1).Result()
 			must(err)
 			for _, member := range members {
@@ -128,8 +128,8 @@ func shift(t testing.TB, rdb *redis.Client, d time.Duration) {
 					must(rdb.HIncrBy(ctx, key, field, ms).Err())
 				}
 			}
-		case strings.HasPrefix(name, "tenant:") || strings.HasPrefix(name, "bench:"):
-			for _, field := range []string{"purgeAt", "until"} {
+		case strings.HasPrefix(name, "tenant:") || strings.HasPrefix(name, "bench:") || strings.HasPrefix(name, "standby:") || strings.HasPrefix(name, "pool:"):
+			for _, field := range []string{"purgeAt", "until", "at", "emptyAt", "failedAt"} {
 				if rdb.HExists(ctx, key, field).Val() {
 					must(rdb.HIncrBy(ctx, key, field, ms).Err())
 				}

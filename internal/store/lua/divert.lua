@@ -8,7 +8,7 @@ if not mine then return { 'stale' } end
 if standby and standby ~= '' then
   local its, key = unpack(redis.call('HMGET', standby_key(standby), 'bench', 'key'))
   if its then redis.call('HINCRBY', pool_key(its, key), 'detours', 1) end
-  set_standby(standby, 'reaping', now)
+  leave_standby(standby, id, 'reaping', now)
 end
 local road, template = offered(bench, { unpack(ARGV, 4) })
 set_way(id, site, road, template, '', ARGV[3], bench)

@@ -52,9 +52,10 @@ local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
     'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted')
-  local cancel, template = unpack(redis.call('HMGET', key, 'cancel', 'template'))
+  local cancel, template, owner = unpack(redis.call('HMGET', key, 'cancel', 'template', 'owner'))
   if cancel == '0' then redis.call('HDEL', key, 'cancel') end
   if template == '' then redis.call('HDEL', key, 'template') end
+  if owner == id then redis.call('HDEL', key, 'owner') end -- without one the owner is the job itself
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end
@@ -74,6 +75,7 @@ local function end_job(id, state, now, retention, body)
   if state == 'rollback_failed' then
     redis.call('HSET', key, 'leaseUntil', '0', 'nextAt', '0', 'waitingFor', '', 'waitNote', '')
     redis.call('HDEL', key, 'waitKey', 'waitFrom')
+    settle_standby(id, state, now)
     return
   end
   redis.call('DEL', P .. 'input:' .. id)

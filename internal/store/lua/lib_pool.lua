@@ -50,6 +50,7 @@ local function stock(bench, key)
   for _, id in ipairs(redis.call('SMEMBERS', P .. 'standbys:' .. bench)) do
     local its, state = unpack(redis.call('HMGET', standby_key(id), 'key', 'state'))
     if its == key and state == 'making' then n = n + 1 end
+    if not its then redis.call('SREM', P .. 'standbys:' .. bench, id) end -- the row was lost
   end
   return n
 end
@@ -120,23 +121,46 @@ local function set_way(id, site, road, template, standby, db, bench)
   if redis.call('HGET', tenant, 'job') == id then redis.call('HSET', tenant, unpack(fields)) end
 end
 
+-- leave_standby gives a state to a standby that a job had popped. If its row was lost and
+-- written anew, another job may have popped it too; then its state is that job's.
+local function leave_standby(standby, id, state, now)
+  local by = redis.call('HGET', standby_key(standby), 'job')
+  if not by or by == id then set_standby(standby, state, now) end
+end
+
+-- build_time is how long the steps after reserve took, in ms. Nil: one of them was started
+-- again, so its time has a wait in it.
+local function build_time(steps)
+  local took = 0
+  for _, step in ipairs(cjson.decode(steps)) do -- name, state, attempts, starts, start, duration
+    if step[1] ~= 'reserve' then
+      if step[4] ~= 1 or (step[6] or -1) < 0 then return nil end
+      took = took + step[6]
+    end
+  end
+  if took > 0 then return took end
+end
+
 -- settle_standby is the end of a job for the standby that it has made or claimed. One that a
--- job gave back is not shelved again: it may have been changed.
+-- job gave back is not shelved again: it may have been changed. A parked job keeps what it
+-- claimed. What a parked job has made is no part of the shelf any more.
 local function settle_standby(id, state, now)
   local kind, claimed, steps = unpack(redis.call('HMGET', job_key(id), 'kind', 'standby', 'steps'))
-  if claimed and claimed ~= '' then set_standby(claimed, state == 'succeeded' and 'gone' or 'reaping', now) end
+  if claimed and claimed ~= '' and state ~= 'rollback_failed' then
+    leave_standby(claimed, id, state == 'succeeded' and 'gone' or 'reaping', now)
+  end
   if kind ~= 'standby' then return end
   local its, bench, key = unpack(redis.call('HMGET', standby_key(id), 'state', 'bench', 'key'))
   if its ~= 'making' then return end
   local pool = pool_key(bench, key)
   if state == 'succeeded' then
     set_standby(id, 'shelved', now)
-    local began, former = cjson.decode(steps)[2][5], tonumber(redis.call('HGET', pool, 'build'))
-    local took = now - began
-    redis.call('HSET', pool, 'build', int(former and 0.7 * former + 0.3 * took or took), 'failures', '0')
+    local took, former = build_time(steps), tonumber(redis.call('HGET', pool, 'build'))
+    if took then redis.call('HSET', pool, 'build', int(former and 0.7 * former + 0.3 * took or took)) end
+    redis.call('HDEL', pool, 'failures')
   else
     set_standby(id, 'gone', now)
-    if state == 'failed' then
+    if state ~= 'canceled' then
       redis.call('HINCRBY', pool, 'failures', 1)
       redis.call('HSET', pool, 'failedAt', int(now))
     end
