@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,9 +23,11 @@ type fixture struct {
 	limits []bool                               // whether each operation has a deadline of its own
 	answer func(nexus.Op) (nexus.Result, error) // nil: every operation succeeds
 
-	reserved    [2]string  // bench and database
-	keys        []string   // of templates, asked for by reserve
-	diverted    nexus.Way  // what Divert answers
+	reserved    [2]string // bench and database
+	keys        []string  // of templates, asked for by reserve
+	diverted    nexus.Way // what Divert answers, but for the first calls
+	ways        []nexus.Way
+	log         []string   // operations with their database, and writes of the road, in order
 	diversions  [][]string // what it was asked for: the database, and keys
 	offered     []nexus.Template
 	withdrawn   nexus.SiteName
@@ -50,7 +53,7 @@ func newFixture(t *testing.T, kind nexus.Kind) *fixture {
 		Note:     func(text string) { f.notes = append(f.notes, text) },
 		Progress: func(string, int) {},
 	}
-	if kind != nexus.KindProvision && kind != nexus.KindAdopt && kind != nexus.KindTemplate {
+	if kind != nexus.KindProvision && kind != nexus.KindAdopt && !kind.Machine() {
 		f.kit.Job.Owner, f.kit.Job.DB = maker, maker.Database(install)
 	}
 	if kind == nexus.KindTeardown {
@@ -135,7 +138,7 @@ func (f *fixture) wantArgs(want ...nexus.Args) {
 // Run implements nexus.Bench.
 func (f *fixture) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	_, limited := ctx.Deadline()
-	f.ops, f.limits = append(f.ops, op), append(f.limits, limited)
+	f.ops, f.limits, f.log = append(f.ops, op), append(f.limits, limited), append(f.log, string(op.Args.Op())+" "+op.DB)
 	if f.answer == nil {
 		return nexus.Result{Changed: true}, nil
 	}
@@ -149,6 +152,12 @@ func (r records) Gen() nexus.Gen { return gen }
 
 func (r records) Divert(_ context.Context, db string, templates ...string) (nexus.Way, error) {
 	r.f.diversions = append(r.f.diversions, append([]string{db}, templates...))
+	r.f.log = append(r.f.log, strings.Join(append([]string{"divert", db}, templates...), " "))
+	if len(r.f.ways) > 0 {
+		way := r.f.ways[0]
+		r.f.ways = r.f.ways[1:]
+		return way, r.f.recordsFail
+	}
 	return r.f.diverted, r.f.recordsFail
 }
 
@@ -159,6 +168,7 @@ func (r records) Offer(_ context.Context, templates []nexus.Template) error {
 
 func (r records) Withdraw(_ context.Context, template nexus.SiteName) error {
 	r.f.withdrawn = template
+	r.f.log = append(r.f.log, "withdraw "+string(template))
 	return r.f.recordsFail
 }
 

@@ -63,11 +63,14 @@ func makeSite(ctx context.Context, k *Kit) error {
 		if err != nil {
 			return err
 		}
-		what := "The template " + string(k.Job.Template) + " could not be copied"
-		if k.Job.Road == nexus.RoadStandby {
-			what = "A site that was kept ready could not be used"
+		switch {
+		case k.Job.Road == nexus.RoadStandby:
+			note("A site that was kept ready could not be used, so this takes longer. %s", why)
+		case len(notes) > 0:
+			note("The template %s could not be copied either. %s", k.Job.Template, why)
+		default:
+			note("The template %s could not be copied, so this takes longer. %s", k.Job.Template, why)
 		}
-		note("%s, so this takes longer. %s", what, why)
 		if err := detour(ctx, k); err != nil {
 			return err
 		}
@@ -108,7 +111,7 @@ type attempt struct {
 
 // shortCut tries an operation that makes the site. An error is one that the step ends with.
 func shortCut(ctx context.Context, k *Kit, most time.Duration, args nexus.Args) (attempt, error) {
-	if entry := k.Job.Step("site"); entry != nil && entry.Attempts >= shortTries {
+	if failedOften(k) {
 		return attempt{why: "It failed before.", begun: true}, nil
 	}
 	short, stop := context.WithTimeout(ctx, most)
@@ -126,10 +129,16 @@ func shortCut(ctx context.Context, k *Kit, most time.Duration, args nexus.Args) 
 	return attempt{}, err
 }
 
+// failedOften tells whether the step has to take the longest road.
+func failedOften(k *Kit) bool {
+	entry := k.Job.Step("site")
+	return entry != nil && entry.Attempts >= shortTries
+}
+
 // detour records the next longer road.
 func detour(ctx context.Context, k *Kit) error {
 	var keys []string
-	if k.Job.Road == nexus.RoadStandby {
+	if k.Job.Road == nexus.RoadStandby && !failedOften(k) {
 		keys = templateKeys(k.Job)
 	}
 	way, err := k.Records.Divert(ctx, ownDatabase(k), keys...)

@@ -1,8 +1,8 @@
 package tasks
 
 import (
-	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -23,14 +23,25 @@ const usualBuild = 5 * time.Second
 // standard deviations of a Poisson process above their mean. It lies between the limits; of
 // Bytes and Least the smaller one counts.
 func Size(d nexus.Demand, l ShelfLimits) int {
-	perSecond := max(d.Hour/time.Hour.Seconds(), d.Minutes/(5*time.Minute).Seconds(), 0)
-	during := perSecond * max(cmp.Or(d.Build, usualBuild), 0).Seconds()
-	want := math.Ceil(during + 2*math.Sqrt(during) + max(d.Minutes, 0) - 0.05) // an old signup counts for nothing in the end
+	hour, minutes, build := count(d.Hour), count(d.Minutes), d.Build
+	if build <= 0 {
+		build = usualBuild
+	}
+	during := max(hour/time.Hour.Seconds(), minutes/(5*time.Minute).Seconds()) * build.Seconds()
+	want := math.Ceil(during + 2*math.Sqrt(during) + minutes - 0.05) // an old signup counts for nothing in the end
 	size := max(int(min(want, 1e6)), l.Least)
 	if l.Each > 0 {
 		size = min(size, int(min(l.Bytes/l.Each, 1e6)))
 	}
 	return max(min(size, l.Most), 0)
+}
+
+// count reads a count of signups; what is no count is none.
+func count(n float64) float64 {
+	if n > 0 { // not NaN
+		return n
+	}
+	return 0
 }
 
 const (
@@ -49,7 +60,7 @@ type ShelfWork struct {
 }
 
 // ShelfWorkOf decides on a shelf by what the registry has of it. Size is how many standbys it
-// is to hold. After jobs that failed in a row it makes none for a while.
+// is to hold. After jobs that failed in a row it makes none for a while, and renews none.
 func ShelfWorkOf(s nexus.Shelf, size int) (w ShelfWork) {
 	if s.AtLeast > size && s.Now.Before(s.Until) {
 		size = s.AtLeast
@@ -63,9 +74,10 @@ func ShelfWorkOf(s nexus.Shelf, size int) (w ShelfWork) {
 			w.Drop = append(w.Drop, each)
 		}
 	}
-	if s.Failures == 0 || s.Now.Sub(s.FailedAt) >= makePause(s.Failures) {
-		w.Make = max(min(size-making-shelved, makingAtOnce-making), 0)
+	if s.Failures > 0 && s.Now.Sub(s.FailedAt) < makePause(s.Failures) {
+		return w
 	}
+	w.Make = max(min(size-making-shelved, makingAtOnce-making), 0)
 	if len(w.Drop) > 0 || making > 0 || w.Make > 0 {
 		return w
 	}
@@ -80,16 +92,18 @@ func ShelfWorkOf(s nexus.Shelf, size int) (w ShelfWork) {
 
 // makePause is how long no standby is made after this many failures in a row.
 func makePause(failures int) time.Duration {
-	return min(15*time.Second<<min(failures, 10), 30*time.Minute)
+	return min(15*time.Second<<min(max(failures, 0), 10), 30*time.Minute)
 }
 
-// CompareShelves compares what the bench lists in RoomStandby with the registry. Reshelve are
-// standbys that the registry does not know, as after it was restored. Drop are those that no
-// signup can get any more: they have a problem, or are gone from the bench, or their job is
-// over without an end for them. Live tells whether a job is not over; what such a job works
-// on is left alone.
+// CompareShelves compares what the bench lists in RoomStandby with the registry, which has to
+// be read first: a standby that is claimed in between would come back. Reshelve are standbys
+// that the registry does not know, as after it was restored, or takes for ones that are still
+// made. Drop are those that no signup can get any more: they have a problem, or are gone from
+// the bench, or their job is over without an end for them. Live tells whether a job is not
+// over; what such a job works on is left alone.
 func CompareShelves(listed []nexus.Standby, shelves []nexus.Shelf, live func(nexus.JobID) bool) (reshelve, drop []nexus.Standby) {
-	known, there := map[nexus.JobID]nexus.ShelfStandby{}, map[nexus.JobID]bool{}
+	known, there, dropped := map[nexus.JobID]nexus.ShelfStandby{}, map[nexus.JobID]bool{}, map[nexus.JobID]bool{}
+	busy := func(maker, taker nexus.JobID) bool { return live(maker) || taker != "" && live(taker) }
 	for _, shelf := range shelves {
 		for _, each := range shelf.Standbys {
 			known[each.Job] = each
@@ -99,17 +113,20 @@ func CompareShelves(listed []nexus.Standby, shelves []nexus.Shelf, live func(nex
 		there[each.Job] = true
 		row, found := known[each.Job]
 		switch {
-		case !each.Job.Valid() || live(each.Job) || live(row.Taker):
-		case each.Problem != "" || found && row.State != nexus.StandbyShelved:
-			drop = append(drop, each)
-		case !found:
+		case !each.Job.Valid() || busy(each.Job, row.Taker):
+		case each.Problem != "" || row.State == nexus.StandbyPopped || row.State == nexus.StandbyReaping:
+			drop, dropped[each.Job] = append(drop, each), true
+		case !found || row.State == nexus.StandbyMaking:
 			reshelve = append(reshelve, each)
 		}
 	}
-	for id, row := range known {
-		if !there[id] && !live(id) && !live(row.Taker) {
-			drop = append(drop, nexus.Standby{Name: nexus.StandbyName(id), Job: id, DB: row.DB, Template: row.Template})
+	for _, shelf := range shelves {
+		for _, row := range shelf.Standbys {
+			if !there[row.Job] && row.Job.Valid() && !busy(row.Job, row.Taker) {
+				drop = append(drop, nexus.Standby{Name: nexus.StandbyName(row.Job), Job: row.Job, DB: row.DB, Template: row.Template})
+			}
 		}
 	}
-	return reshelve, drop
+	// A copy of a folder names the same job.
+	return slices.DeleteFunc(reshelve, func(s nexus.Standby) bool { return dropped[s.Job] }), drop
 }

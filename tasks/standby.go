@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -29,7 +30,7 @@ func copyTemplate(ctx context.Context, k *Kit) error {
 	if err := k.Records.Withdraw(ctx, k.Job.Template); err != nil {
 		return err
 	}
-	return &nexus.Error{Code: nexus.Conflict, Op: "tasks.standby", Msg: "The template cannot be copied. " + result.Note}
+	return &nexus.Error{Code: nexus.Conflict, Op: "tasks.standby", Msg: strings.TrimSpace("The template cannot be copied. " + result.Note)}
 }
 
 func shelve(ctx context.Context, k *Kit) error {

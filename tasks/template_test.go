@@ -228,6 +228,7 @@ func TestAppsOfAClone(t *testing.T) {
 		note   string
 	}{
 		{name: "a copy", road: nexus.RoadClone, note: "They came with the template."},
+		{name: "a standby", road: nexus.RoadStandby, note: "They came with the template."},
 		{name: "made by a former version", road: nexus.RoadClone, answer: nexus.Result{Changed: true}},
 		{name: "a bench without them", road: nexus.RoadClone, answer: nexus.Result{Skipped: true}, note: "This bench does not have erpnext, nexus_core; the site goes without."},
 		{name: "another attempt after a detour", road: nexus.RoadNewSite},

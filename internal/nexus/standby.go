@@ -22,7 +22,7 @@ const RoomStandby Room = "standby"
 
 // StandbyName is the name of the standby that a job makes: its folder below
 // sites/.nexus/standby, and the job's Site. It has no dot, so no tenant has such a name.
-func StandbyName(job JobID) SiteName { return SiteName("standby-" + string(job[:8])) }
+func StandbyName(job JobID) SiteName { return SiteName("standby-" + string(job[:min(8, len(job))])) }
 
 // Way is how a job's site is made.
 type Way struct {
