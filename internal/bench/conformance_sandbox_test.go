@@ -42,7 +42,7 @@ func TestConformanceSandbox(t *testing.T) {
 			}
 		},
 		left: func(_ *testing.T, site nexus.SiteName, _ string) (left []string) {
-			for _, room := range []string{"sites", "intent", "templates/sites", "templates/intent"} {
+			for _, room := range []string{"sites", "intent", "templates/sites", "templates/intent", "standby/sites", "standby/intent"} {
 				if _, err := os.Stat(filepath.Join(dir, room, string(site))); err == nil {
 					left = append(left, room)
 				}

@@ -32,6 +32,7 @@ func testTemplates(t *testing.T, g *target, served *tenant) {
 	t.Run("fence", func(t *testing.T) { testCloneFence(t, template, g.tenant("clone-fence")) })
 	t.Run("ended in the middle", func(t *testing.T) { testCloneEnded(t, template, g.tenant("clone-mid")) })
 	t.Run("rooms", func(t *testing.T) { testRooms(t, template, two) })
+	t.Run("standbys", func(t *testing.T) { testStandbys(t, template) })
 	t.Run("a clone is dropped", func(t *testing.T) {
 		testDrop(t, two)
 		one.run(t, one.verify())
@@ -103,14 +104,16 @@ func testBuilt(t *testing.T, n *tenant) {
 	}
 }
 
-// testNotServed checks that a template is none of the sites, and that no request reaches it.
+// testNotServed checks that a template or standby is none of the sites, and that no request
+// reaches it.
 func testNotServed(t *testing.T, n *tenant) {
+	kind := map[nexus.Room]string{nexus.RoomTemplates: "template", nexus.RoomStandby: "standby"}[n.room]
 	list := n.run(t, nexus.Inventory{}).Inventory
 	if slices.ContainsFunc(list.Sites, func(s nexus.SiteInfo) bool { return strings.Contains(string(s.Site), string(n.site)) }) {
 		t.Errorf("sites: %+v", list.Sites)
 	}
 	i := slices.IndexFunc(list.Databases, func(d nexus.DatabaseInfo) bool { return d.Name == n.op(nil).DB })
-	if i < 0 || list.Databases[i].Kind != "template" || list.Databases[i].Job != n.owner || !list.Databases[i].Exists {
+	if i < 0 || list.Databases[i].Kind != kind || list.Databases[i].Job != n.owner || !list.Databases[i].Exists {
 		t.Errorf("databases: %+v", list.Databases)
 	}
 	site := *n
@@ -119,7 +122,7 @@ func testNotServed(t *testing.T, n *tenant) {
 	if info := site.run(t, nexus.Inspect{}).Site; info.Folder || info.State != "" {
 		t.Errorf("it is found as a site: %+v", info)
 	}
-	for _, header := range []string{"", string(n.site), ".nexus/templates/" + string(n.site), "../sites/.nexus/templates/" + string(n.site)} {
+	for _, header := range []string{"", string(n.site), ".nexus/" + string(n.room) + "/" + string(n.site), "../sites/.nexus/" + string(n.room) + "/" + string(n.site)} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.addr+"/api/method/ping", nil)
 		if err != nil {
 			t.Fatal(err)

@@ -216,10 +216,11 @@ func (s *Sandbox) handedOver(op nexus.Op) (bool, error) {
 // company keeps the name for the wizard, which nobody has done on a sandbox's site.
 func (s *Sandbox) company(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.Company)
-	if nexus.DataLength(args.Name) > nexus.MaxData {
-		return nexus.Result{}, fail(nexus.Invalid, args.Op(), "Frappe refused the company's name.")
+	name := []rune(strings.TrimSpace(args.Name))
+	fit := strings.TrimSpace(string(name[:min(len(name), nexus.MaxData)]))
+	if fit == "" || site.Company == fit {
+		return nexus.Result{}, nil
 	}
-	changed := site.Company != args.Name
-	site.Company = args.Name
-	return nexus.Result{Changed: changed}, nil
+	site.Company = fit
+	return nexus.Result{Changed: true}, nil
 }

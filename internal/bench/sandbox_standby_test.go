@@ -15,17 +15,17 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// shelf is a sandbox's folder with a template, a standby of one job, and another job that
+// sandboxClaim is a sandbox's folder with a template, a standby of one job, and another job that
 // claims it.
-type shelf struct {
+type sandboxClaim struct {
 	*build
 	maker, taker nexus.JobID
 	site         string // of the taker
 }
 
-func newShelf(t *testing.T) *shelf {
+func newSandboxClaim(t *testing.T) *sandboxClaim {
 	t.Helper()
-	s := &shelf{build: newBuild(t), maker: nexus.NewJobID(), taker: nexus.NewJobID(), site: "acme.localhost"}
+	s := &sandboxClaim{build: newBuild(t), maker: nexus.NewJobID(), taker: nexus.NewJobID(), site: "acme.localhost"}
 	s.frozen(t)
 	for _, args := range []nexus.Args{nexus.Clone{Template: "plain"}, nexus.Shelve{}} {
 		if result := s.run(t, s.made(args)); !result.Changed {
@@ -36,21 +36,21 @@ func newShelf(t *testing.T) *shelf {
 }
 
 // made is an operation of the job that made the standby.
-func (s *shelf) made(args nexus.Args) nexus.Op {
+func (s *sandboxClaim) made(args nexus.Args) nexus.Op {
 	return nexus.Op{Site: nexus.StandbyName(s.maker), Room: nexus.RoomStandby, DB: s.maker.Database("5a4d"), Owner: s.maker, Gen: 1, Args: args}
 }
 
 // take is an operation of the job that claims it, with the standby's database.
-func (s *shelf) take(args nexus.Args) nexus.Op {
+func (s *sandboxClaim) take(args nexus.Args) nexus.Op {
 	return nexus.Op{Site: nexus.SiteName(s.site), DB: s.maker.Database("5a4d"), Owner: s.taker, Gen: 2, Args: args}
 }
 
-func (s *shelf) claim() nexus.Op {
+func (s *sandboxClaim) claim() nexus.Op {
 	return s.take(nexus.Claim{Standby: nexus.StandbyName(s.maker), Maker: s.maker, Plan: nexus.ApplyPlan{Plan: "starter", Users: 3, HostName: "http://acme", Country: "Germany"}})
 }
 
 // files are those of sites, standbys and intents, by their path.
-func (s *shelf) files(t *testing.T) map[string]string {
+func (s *sandboxClaim) files(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, room := range []string{"sites", "intent", "standby/sites", "standby/intent"} {
@@ -70,7 +70,7 @@ func (s *shelf) files(t *testing.T) map[string]string {
 }
 
 // put makes these the files.
-func (s *shelf) put(t *testing.T, files map[string]string) {
+func (s *sandboxClaim) put(t *testing.T, files map[string]string) {
 	t.Helper()
 	for path := range s.files(t) {
 		if err := os.Remove(filepath.Join(s.o.Dir, path)); err != nil {
@@ -85,7 +85,7 @@ func (s *shelf) put(t *testing.T, files map[string]string) {
 }
 
 // half is a claim that is ended in its middle.
-func (s *shelf) half(t *testing.T) {
+func (s *sandboxClaim) half(t *testing.T) {
 	t.Helper()
 	slow := s.o
 	slow.Delay = time.Hour
@@ -105,7 +105,7 @@ func (s *shelf) half(t *testing.T) {
 
 // killedAt makes the files that a claim leaves whose process was killed before each of its
 // changes, from the files before it, in its middle, and after it.
-func killedAt(t *testing.T, s *shelf, n int) {
+func killedAt(t *testing.T, s *sandboxClaim, n int) {
 	t.Helper()
 	standby, note, site := "standby/sites/"+string(nexus.StandbyName(s.maker)), "intent/"+s.site, "sites/"+s.site
 	before := s.files(t)
@@ -138,9 +138,9 @@ func TestSandboxClaimKilled(t *testing.T) {
 			handed := n >= 2
 			for _, tc := range []struct {
 				name string
-				do   func(t *testing.T, s *shelf)
+				do   func(t *testing.T, s *sandboxClaim)
 			}{
-				{"claimed again", func(t *testing.T, s *shelf) {
+				{"claimed again", func(t *testing.T, s *sandboxClaim) {
 					if result := s.run(t, s.claim()); result.Skipped || result.Changed != (n < 4) {
 						t.Errorf("%+v", result)
 					}
@@ -151,7 +151,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 						t.Errorf("left: %v", files)
 					}
 				}},
-				{"dropped by its owner", func(t *testing.T, s *shelf) {
+				{"dropped by its owner", func(t *testing.T, s *sandboxClaim) {
 					want := 0
 					if n == 0 { // the bench does not know that this job wanted it
 						want = 1
@@ -163,7 +163,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 						t.Errorf("left: %v", files)
 					}
 				}},
-				{"dropped by its maker", func(t *testing.T, s *shelf) {
+				{"dropped by its maker", func(t *testing.T, s *sandboxClaim) {
 					before := s.files(t)
 					op := s.made(nexus.DropSite{})
 					op.Gen = 2 // the claim's
@@ -181,7 +181,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 						t.Errorf("left: %v", files)
 					}
 				}},
-				{"wanted by another job", func(t *testing.T, s *shelf) {
+				{"wanted by another job", func(t *testing.T, s *sandboxClaim) {
 					before, op := s.files(t), s.claim()
 					op.Site, op.Owner = "other.localhost", nexus.NewJobID()
 					if result := s.run(t, op); result.Skipped != handed || result.Changed == handed || handed && len(result.Note) < 10 {
@@ -191,7 +191,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 						t.Errorf("%v, before: %v", files, before)
 					}
 				}},
-				{"begun by another job", func(t *testing.T, s *shelf) {
+				{"begun by another job", func(t *testing.T, s *sandboxClaim) {
 					other := *s
 					other.taker, other.site = nexus.NewJobID(), "other.localhost"
 					if handed {
@@ -209,7 +209,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 						}
 					}
 				}},
-				{"made by another road", func(t *testing.T, s *shelf) { // as by a worker that knows no standbys
+				{"made by another road", func(t *testing.T, s *sandboxClaim) { // as by a worker that knows no standbys
 					if result := s.run(t, s.take(nexus.NewSite{})); result.Changed != (n < 4) {
 						t.Errorf("%+v", result)
 					}
@@ -217,7 +217,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 						t.Errorf("left: %v", files)
 					}
 				}},
-				{"listed", func(t *testing.T, s *shelf) {
+				{"listed", func(t *testing.T, s *sandboxClaim) {
 					list := s.run(t, s.made(nexus.Standbys{})).Standbys
 					if n < 5 && (len(list) != 1 || list[0].Job != s.maker || list[0].DB != s.claim().DB || (list[0].Problem != "") != handed) || n >= 5 && len(list) > 0 {
 						t.Errorf("%+v", list)
@@ -236,7 +236,7 @@ func TestSandboxClaimKilled(t *testing.T) {
 			} {
 				t.Run(tc.name, func(t *testing.T) {
 					t.Parallel()
-					s := newShelf(t)
+					s := newSandboxClaim(t)
 					killedAt(t, s, n)
 					tc.do(t, s)
 				})
@@ -252,10 +252,10 @@ func TestSandboxClaimMismatch(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, says string
-		change     func(t *testing.T, s *shelf)
+		change     func(t *testing.T, s *sandboxClaim)
 	}{
-		{"a version", "The bench's apps have changed since the standby ", func(_ *testing.T, s *shelf) { s.o.Apps["frappe"] = "16.1.1" }},
-		{"the template's version", " was made by another version of Nexus.", func(t *testing.T, s *shelf) {
+		{"a version", "The bench's apps have changed since the standby ", func(_ *testing.T, s *sandboxClaim) { s.o.Apps["frappe"] = "16.1.1" }},
+		{"the template's version", " was made by another version of Nexus.", func(t *testing.T, s *sandboxClaim) {
 			files := s.files(t)
 			for path, text := range files {
 				files[path] = strings.Replace(text, `"Version":1`, `"Version":2`, 1)
@@ -266,7 +266,7 @@ func TestSandboxClaimMismatch(t *testing.T) {
 		for _, taken := range []bool{false, true} {
 			t.Run(tc.name, func(t *testing.T) {
 				t.Parallel()
-				s := newShelf(t)
+				s := newSandboxClaim(t)
 				if taken {
 					s.half(t)
 				}
@@ -296,7 +296,7 @@ func TestSandboxClaimMismatch(t *testing.T) {
 // was made with.
 func TestSandboxShelveDuringUpgrade(t *testing.T) {
 	t.Parallel()
-	s := newShelf(t)
+	s := newSandboxClaim(t)
 	s.run(t, s.made(nexus.DropSite{}))
 	s.run(t, s.made(nexus.Clone{Template: "plain"}))
 	s.o.Apps["erpnext"] = "16.3.0"
@@ -314,7 +314,7 @@ func TestSandboxShelveDuringUpgrade(t *testing.T) {
 func TestSandboxClaimOther(t *testing.T) {
 	t.Parallel()
 	for _, name := range []nexus.SiteName{"", "-", ".", "..", "../../sites/acme.localhost", "../../templates/sites/plain", "standby-00000000"} {
-		s := newShelf(t)
+		s := newSandboxClaim(t)
 		s.half(t)
 		op := s.claim()
 		args, _ := op.Args.(nexus.Claim)
@@ -334,7 +334,7 @@ func TestSandboxClaimOther(t *testing.T) {
 func TestSandboxClaimTime(t *testing.T) {
 	t.Parallel()
 	for email, want := range map[string]time.Duration{"": 200 * time.Millisecond, "slow-site@example.com": 5200 * time.Millisecond} {
-		s := newShelf(t)
+		s := newSandboxClaim(t)
 		s.o.Delay = 20 * time.Second
 		synctest.Test(t, func(t *testing.T) {
 			op, began := s.claim(), time.Now()
