@@ -57,3 +57,10 @@ func TestCopiesBench(t *testing.T) {
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	testCopies(t, b, g)
 }
+
+// TestShelfBench checks standbys and claims on a real bench.
+func TestShelfBench(t *testing.T) {
+	b, g := realBench(t)
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	testShelf(t, b, g)
+}

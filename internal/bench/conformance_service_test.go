@@ -149,3 +149,17 @@ func TestCopiesStandin(t *testing.T) {
 		})
 	}
 }
+
+// TestShelfStandin checks standbys and claims on a stand-in of each release.
+func TestShelfStandin(t *testing.T) {
+	for _, release := range []string{"15", "16"} {
+		t.Run(release, func(t *testing.T) {
+			t.Setenv("STANDIN_FRAPPE", release)
+			s := standin.Start(t, 100*time.Millisecond)
+			b := standin.NewBox(t, s.Name, s.RootPassword)
+			g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+			t.Run("hello", func(t *testing.T) { testHello(t, g) })
+			testShelf(t, b, g)
+		})
+	}
+}

@@ -30,7 +30,7 @@
 # since information_schema and global_priv have no index: one lookup per row took 24 s
 # beside 4,000 databases.
 
-SCHEMA_VERSION = 3  # stored in nexus.facts; 1: from before there was that table; 3: with 26_schema_clone.py
+SCHEMA_VERSION = 4  # stored in nexus.facts; 1: from before there was that table; 3: with 26_schema_clone.py; 4: with 27_schema_standby.py
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS nexus
@@ -375,7 +375,7 @@ END
 
 GRANTED = ("version", "stop_threads", "create_database", "seal_database", "remove_database", "make_database", "set_password", "drop_database",
            "list_databases", "look_database", "take_database", "release_database",
-           "create_template", "freeze_database", "clone_database", "finish_clone")
+           "create_template", "freeze_database", "clone_database", "finish_clone", "create_standby", "hand_over", "find_database")
 
 
 def install_schema(cursor):
@@ -383,7 +383,7 @@ def install_schema(cursor):
     cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")  # a procedure runs in the mode it was made in
     if installed_version(cursor) > SCHEMA_VERSION:
         return
-    for statement in (SCHEMA + "---" + CLONE_SCHEMA).split("---"):
+    for statement in "---".join((SCHEMA, CLONE_SCHEMA, STANDBY_SCHEMA)).split("---"):
         cursor.execute(statement)
         if "EXISTS nexus.facts" in statement:  # before the procedures that need it
             cursor.execute("INSERT IGNORE INTO nexus.facts (id, version, secret) VALUES (1, 1, %s)", (random_source.token_hex(32),))

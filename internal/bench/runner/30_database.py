@@ -92,7 +92,7 @@ MISSING = (1305, 1370)  # no such procedure, or no EXECUTE on it: nexus bench in
 def unprepared(e):
     """The Refusal for procedures that the database lacks; unlike SET_UP it does not make a
     job wait, since sites can be made without them."""
-    return Refusal("invalid", "The bench's database is not prepared for templates; run: nexus bench init", e.detail)
+    return Refusal("invalid", "The bench's database is not prepared for templates and standbys; run: nexus bench init", e.detail)
 
 
 def call_either(op, new, old):
@@ -126,6 +126,17 @@ def our_database(op, name):
     return next((row for row in rows if row["name"] == name), None)
 
 
+def databases_of(op, job):
+    """The names of a job's databases in the register, the oldest first; none where root has
+    not run nexus bench init since there is such a list."""
+    try:
+        return [row["name"] for row in call(op, "find_database", op.install, job)]
+    except Refusal as e:
+        if e.number not in MISSING:
+            raise
+    return []
+
+
 def native_hash(secret):
     """A password as MariaDB stores it. It is sent hashed, since statements show in the
     process list."""
@@ -138,7 +149,7 @@ def make_database(op, secret):
     name = op.db, op.install, op.owner, str(op.gen)
     if op.room:
         try:
-            return call(op, "create_template", *name, native_hash(secret))[0]["ticket"]
+            return call(op, {TEMPLATES: "create_template", STANDBY: "create_standby"}[op.room], *name, native_hash(secret))[0]["ticket"]
         except Refusal as e:
             raise unprepared(e) if e.number in MISSING else e from None
     rows = call_either(op, ("create_database", *name, native_hash(secret)), ("make_database", *name, secret))

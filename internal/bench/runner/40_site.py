@@ -5,7 +5,7 @@
 KEPT_PACKAGES = "packages.before-nexus"
 
 
-ROOMS = ("templates",)  # folders of sites/.nexus with sites that are not served
+TEMPLATES, STANDBY = ROOMS = ("templates", "standby")  # folders of sites/.nexus with sites that are not served
 
 
 def site_of(op):
@@ -34,7 +34,7 @@ class Site:
 
     @property
     def resting_path(self):
-        """The config of a frozen site. Frappe does not find it, so that no request reaches
+        """The config of a frozen template or a shelved standby. Frappe does not find it, so that no request reaches
         the site, whatever its headers say."""
         return os.path.join(self.folder, "resting_config.json")
 
@@ -69,9 +69,10 @@ class Site:
         if marker:
             return self.is_whole(op) or (marker.get("job") == op.owner or config.get("db_name") == op.db) and registered(op)
         if config.get("db_name"):
-            # A name of ours is derived from the job; another maker's proves nothing.
-            return config["db_name"] == op.db and bool(DB_NAME.match(op.db))
-        return intent.get("job") == op.owner and intent.get("db") == op.db
+            # The database of a site that we made is its job's; another maker's proves nothing.
+            return config["db_name"] == op.db and bool(DB_NAME.match(op.db)) and (our_database(op, op.db) or {}).get("job") in (None, op.owner)
+        # A claim moves a whole folder to the site's name, with its config.
+        return intent.get("job") == op.owner and intent.get("db") == op.db and "standby" not in intent
 
     def ours(self, op, to_close=False):
         """Returns the site if it is this owner's and complete; else not_found or conflict.

@@ -3,6 +3,8 @@
 
 def new_site(op):
     site = site_of(op)
+    if site.room == STANDBY:
+        raise Refusal("invalid", f"{site.name} is a standby; it is copied from a template.")
     if complete_or_clear(op, site):
         return {"changed": False}
     made_of = bench_fingerprint() if site.room else ""
@@ -151,7 +153,9 @@ def past_time(value):
 
 
 def drop_site(op):
-    changed = sweep(op, site_of(op), last=True)
+    site = site_of(op)
+    settle_claim(op, site)
+    changed = sweep(op, site, last=True)
     return {"changed": changed, "gone": our_database(op, op.db) is None}
 
 
@@ -161,6 +165,8 @@ def sweep(op, site, last=False):
     will not be made anew."""
     row, derived = our_database(op, op.db), bool(DB_NAME.match(op.db))
     found = row is not None and row["job"] == op.owner
+    if row and not found and (site.room == STANDBY or not (site.exists() and site.belongs_to(op))):
+        return last and forget_intent(op, site)  # the database is another job's, and so is all that has it
     other = shared_with(site, op.db) if found or derived else ""
     if other:  # a copy or a new name of the folder: its data must not be removed
         raise Refusal("conflict", f"The site {other} uses the database of {site.name} too; nothing was removed.", op.db)
@@ -180,17 +186,16 @@ def sweep(op, site, last=False):
                 with contextlib.suppress(Refusal, OSError), site.locked_config() as config:
                     if config:
                         config["maintenance_mode"] = 1
-            trash = os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}")
-            os.rename(site.folder, trash)
-            sync_dir(os.path.dirname(site.folder))
+            throw_away(op, site)
         elif found and os.path.lexists(site.config_path) and not isinstance(read_json(site.config_path), dict):
             # Only the database tells whose folder it is, so it must not be dropped alone.
             raise Refusal("unavailable", f"The config of {site.name} holds nothing that can be read; nothing was removed. "
                           "Put site_config.json back, or move the folder away, and try again.", site.config_path)
         elif site.config().get("db_name") == op.db:
             return found  # another owner's site uses this database now
-    if row and row["job"] != op.owner:
-        return found  # the database is another job's, and so is all with its name
+    standbys = taken_standbys(op, site) if row and row["job"] == op.owner else []
+    for standby in standbys:
+        throw_away(op, standby)
     # A request by a kept config would find no database; a thread of Frappe 16 to which
     # that happens fails the next new sites (its frappe.local.db stays set).
     if not site.room:
@@ -200,12 +205,20 @@ def sweep(op, site, last=False):
     found = forget_in_redis(op, site) or found
     for folder in trashed(op):
         remove(folder)
+    for standby in standbys:
+        forget_site_lock(standby.key)
     for folder in archived(op, site):
         found = True
         remove(folder)
     if our_database(op, op.db) or (site.exists() and site.belongs_to(op)):
         raise Refusal("unavailable", "Something of the site is still there.", site.name)
     return last and forget_intent(op, site) or found
+
+
+def throw_away(op, site):
+    """Moves a site's folder to the trash, whose folders are named after their database."""
+    os.rename(site.folder, os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}{'-' * bool(site.room)}{site.room}"))
+    sync_dir(os.path.dirname(site.folder))
 
 
 def forget_intent(op, site):
@@ -267,7 +280,7 @@ JOB_KEYS = ("job", "results", "execution", "executions")
 JOB_SETS = (b"rq:finished:*", b"rq:failed:*", b"rq:wip:*", b"rq:deferred:*", b"rq:scheduled:*", b"rq:canceled:*")
 
 
-def forget_in_redis(op, site, frozen=False):
+def forget_in_redis(op, site, frozen=False, caches=True):
     """Deletes cached keys (prefix db|) and, of a site that is gone or frozen, queued jobs
     (SITE::id, from Frappe 16 on SITE||id). No command of Frappe does; a job of a dropped
     site would fail for ever, or run on the next site of that name."""
@@ -275,7 +288,7 @@ def forget_in_redis(op, site, frozen=False):
 
     named = frozen or not site.exists()  # else the jobs of that name are the new owner's
     ids = (f"{site.name}::", f"{site.name}||")
-    patterns = [f"{op.db}|*", *(f"rq:{kind}:{each}*" for each in ids for kind in JOB_KEYS if named)]
+    patterns = [f"{op.db}|*"] * caches + [f"rq:{kind}:{each}*" for each in ids for kind in JOB_KEYS if named]
     found, prefix = False, tuple(each.encode() for each in ids)
     try:
         for server in redis_servers():

@@ -23,12 +23,13 @@ OWN = ("nexus", "nexus_plan", "db_name", "db_user", "db_password", "encryption_k
 
 
 def record_path(site):
-    return os.path.join(site.folder, "template.json")
+    """The record of a template or a standby."""
+    return os.path.join(site.folder, "template.json" if site.room == TEMPLATES else "standby.json")
 
 
 def freeze(op):
     site = site_of(op)
-    if not site.room:
+    if site.room != TEMPLATES:
         raise Refusal("invalid", f"{site.name} was not made as a template.")
     site.ours(op)
     changed = not (our_database(op, op.db) or {}).get("frozen")
@@ -36,9 +37,9 @@ def freeze(op):
         made_of = site.marker().get("madeOf")
         if made_of != bench_fingerprint():  # a part of its schema may be of the former apps
             raise Refusal("conflict", "The bench's apps changed while the template was built; build it again.")
-        tidy(site)
+        size = tidy(site)
         write_json(record_path(site), {"version": TEMPLATE_VERSION, "db": op.db, "job": op.owner, "spec": op.args["spec"], "apps": op.args.get("apps") or [],
-                                       "installed": site.marker().get("apps"), "fingerprint": made_of,
+                                       "installed": site.marker().get("apps"), "fingerprint": made_of, "bytes": size,
                                        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         os.rename(site.config_path, site.resting_path)
         sync_dir(site.folder)
@@ -51,7 +52,8 @@ def freeze(op):
 
 
 def tidy(site):
-    """Empties the logs, and refuses what must not be copied."""
+    """Empties the logs, refuses what must not be copied, and returns the size of the database
+    in bytes."""
     import pymysql
 
     found = [f"the file {path}" for path in files_below(site.folder)]
@@ -67,12 +69,15 @@ def tidy(site):
             for what, look in looks.items():
                 cursor.execute(look)
                 found += [what] if cursor.fetchall() else []
+            cursor.execute("SELECT SUM(data_length + index_length) AS size FROM information_schema.tables WHERE table_schema = DATABASE()")
+            size = int(cursor.fetchone()["size"] or 0)
     except pymysql.err.MySQLError as e:
         raise database_error(e) from None
     finally:
         db.close()
     if found:
         raise Refusal("internal", "The template is not clean, so no site is copied from it.", ", ".join(found))
+    return size
 
 
 def files_below(folder):
@@ -127,34 +132,47 @@ def digest(path):
 def problem_of(site, record, have):
     """Why no site is copied from a template, as a sentence; empty if sites are. have is
     the bench's fingerprint."""
-    if not record or not site.frozen():
-        return "It is not finished."
+    return outdated(record, have) or short(record.get("problem")) if record and site.frozen() else "It is not finished."
+
+
+def outdated(record, have):
+    """Why a template or standby is of no use any more, as a sentence; empty: it is."""
     if record.get("version") != TEMPLATE_VERSION:
         return "It was made by another version of Nexus."
     if record.get("fingerprint") != have:
         return "The bench's apps have changed since it was made."
-    return short(record.get("problem"))
+    return ""
+
+
+def in_room(op, room):
+    """Yields the sites of a room, also those of which there is no more than the intent, with
+    their records and what a list tells of each. The register knows the job of a standby
+    whose files were lost."""
+    keys = [name.partition(":")[2] for name in os.listdir(our_folder("intent")) if name.startswith(room + ":")]
+    lost = None
+    for name in filter(SITE_NAME.match, sorted({*os.listdir(our_folder(room)), *keys})):
+        site = Site(name, room)
+        record, intent, config = read_object(record_path(site)), site.intent(), site.config()
+        about = {"name": name, "db": short(record.get("db")) or short(config.get("db_name")) or short(intent.get("db")),
+                 "job": short(record.get("job")) or short(mapping(config.get("nexus")).get("job")) or short(intent.get("job"))}
+        if not about["job"]:
+            lost = our_databases(op) if lost is None else lost
+            about |= next(({"db": db, "job": row["job"]} for db, row in lost.items() if row["job"] and name.endswith("-" + row["job"][:8])), {})
+        yield site, record, about
 
 
 def templates(op):
     """Lists the templates, and sites of their room that are not frozen."""
-    keys = [name.partition(":")[2] for name in os.listdir(our_folder("intent")) if name.startswith("templates:")]
     out, have = [], bench_fingerprint()
-    for name in sorted({*os.listdir(our_folder("templates")), *keys}):
-        if not SITE_NAME.match(name):
-            continue
-        site = Site(name, "templates")
-        record, intent, config = read_object(record_path(site)), site.intent(), site.config()
-        about = {"name": name, "db": short(record.get("db")) or short(config.get("db_name")) or short(intent.get("db")),
-                 "job": short(record.get("job")) or short(mapping(config.get("nexus")).get("job")) or short(intent.get("job")),
-                 "problem": problem_of(site, record, have)}
+    for site, record, about in in_room(op, TEMPLATES):
+        about["problem"] = problem_of(site, record, have)
         row = our_database(op, about["db"]) if not about["problem"] else {}
         if row is None or row and not row["present"]:
             about["problem"] = "Its database is gone."
         elif row and not row.get("frozen"):
             about["problem"] = "It is not finished."
         if record:
-            about |= {"spec": short(record.get("spec")), "version": record.get("version"), "made_at": record.get("made_at"),
+            about |= {"spec": short(record.get("spec")), "version": record.get("version"), "made_at": record.get("made_at"), "bytes": record.get("bytes"),
                       "apps": [short(app) for app in record.get("apps") or []], "stale": record.get("fingerprint") != have}
         out.append(about)
     return {"templates": out}
@@ -164,7 +182,9 @@ def templates(op):
 
 
 def clone(op):
-    site, source = site_of(op), Site(op.args["template"], "templates")
+    site, source = site_of(op), Site(op.args["template"], TEMPLATES)
+    if site.room == TEMPLATES:
+        raise Refusal("invalid", f"{site.name} is a template; it is not copied from one.")
     if complete_or_clear(op, site):
         return {"changed": False}
     with held(source) as (record, why):
@@ -215,6 +235,8 @@ def copy(op, source, record, site):
     if "db_user" in resting:
         config["db_user"] = op.db
     write_json(site.config_path, config, 0o644)
+    if site.room == STANDBY:
+        keep_record(op, site, source, record)
     complete(op, site, op.secrets.get("admin_password") or password(32), [text(app) for app in record["installed"]])
 
 

@@ -37,7 +37,7 @@ def register(op):
         raise database_error(e) from None
     finally:
         root.close()
-    return {"changed": changed, "site": describe(op, site, {}.get)}
+    return {"changed": changed, "site": describe(op, site, {}.get, lambda job: [])}
 
 
 def registrable(op, site):

@@ -102,9 +102,7 @@ def apply_plan(op):
     site, args = site_of(op).ours(op), op.args
     with site.locked_config() as config:
         before = json.dumps(config, sort_keys=True)
-        config["nexus_plan"] = {"name": args["plan"], "users": args["users"], "storage_bytes": args["storage_bytes"]}
-        config["host_name"] = args["host_name"]
-        config["monitor"] = 1
+        config.update(plan_config(args))
         changed = json.dumps(config, sort_keys=True) != before
     with frappe_site(site) as frappe:
         region, notes = fitting(frappe, args)
@@ -125,6 +123,10 @@ def apply_plan(op):
         if wrong:
             raise Refusal("internal", "The site's settings were not stored.", f"{wrong}")
     return {"changed": changed, "note": " ".join(notes)}
+
+
+def plan_config(args):
+    return {"nexus_plan": {"name": args["plan"], "users": args["users"], "storage_bytes": args["storage_bytes"]}, "host_name": args["host_name"], "monitor": 1}
 
 
 DEFAULT_ZONE = "Asia/Kolkata"  # Frappe's, for a site without one

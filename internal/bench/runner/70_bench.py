@@ -50,7 +50,7 @@ def hello(op):
         answer["schema"] = schema_version(op)
         answer["database"] = server_version(op)
         if answer["schema"] < SCHEMA_VERSION:
-            less = "new sites' databases are not guarded as well, and templates cannot be made" if answer["schema"] < 2 else "templates cannot be made or copied"
+            less = {1: "new sites' databases are not guarded as well, and there are no templates and standbys", 2: "there are no templates and standbys", 3: "there are no standbys"}[answer["schema"]]
             lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but {less}.",
                   "Run: nexus bench init")
         if client and (said := try_client(op, client)):
@@ -128,16 +128,20 @@ def server_version(op):
         db.close()
 
 
-def describe(op, site, look):
-    """Returns what is known of a site; look maps a database's name to its register row."""
+def describe(op, site, look, owned):
+    """Returns what is known of a site; look maps a database's name to its register row, and
+    owned a job to the names of its databases."""
     config, intent = site.config(), site.intent()
     marker = mapping(config.get("nexus"))
     db = short(config.get("db_name")) or short(intent.get("db"))
     row = look(db or op.db) or {}
     job = short(marker.get("job"))
     if db and job and row.get("job") not in (None, "", job):  # another job's: the config was changed
-        db = derived_database(op, job)
+        names = owned(job)
+        db = derived_database(op, job) if not names or derived_database(op, job) in names else names[0]
         row = look(db) or {}
+    if not db and op.owner and row.get("job") != op.owner:
+        row = {}
     info = {"site": site.short, "folder": site.exists(), "db": db, "database": bool(row.get("present")),
             "install": short(marker.get("install")), "job": short(marker.get("job")) or short(intent.get("job")) or (row.get("job") if not db or row else "") or "",
             "state": short(marker.get("state")), "plan": short(mapping(config.get("nexus_plan")).get("name")),
@@ -156,7 +160,7 @@ def derived_database(op, job):
 
 
 def inspect(op):
-    info = describe(op, site_of(op), lambda name: our_database(op, name) if OTHER_DB_NAME.fullmatch(name) else None)
+    info = describe(op, site_of(op), lambda name: our_database(op, name) if OTHER_DB_NAME.fullmatch(name) else None, lambda job: databases_of(op, job))
     if info["state"] and info["database"] and info["db"] and not site_of(op).frozen():
         try:
             rows = site_of(op).query("SELECT name FROM `tabUser` WHERE enabled = 1 AND user_type = 'System User'"
@@ -181,8 +185,11 @@ PAGE = 1000  # entries at most: an answer must fit into one line (LINE_LIMIT)
 def inventory(op):
     """Lists what is on the bench, page by page: what follows the entry args["after"]."""
     databases = our_databases(op)
+    owned = {}
+    for name, row in databases.items():
+        owned.setdefault(row["job"], []).append(name)
     sweep_fences({*databases, *os.listdir(SITES), *os.listdir(our_folder("intent")), *(f"{room}:{name}" for room in ROOMS for name in os.listdir(our_folder(room)))})
-    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, Site(name), databases.get)) for name in os.listdir(SITES)
+    entries = {f"site/{name}": ("sites", lambda name=name: describe(op, Site(name), databases.get, lambda job: owned.get(job, []))) for name in os.listdir(SITES)
                if SITE_NAME.match(name) and os.path.isfile(os.path.join(SITES, name, "site_config.json"))}
     for name in filter(SITE_NAME.match, os.listdir(our_folder("intent"))):
         entries[f"intent/{name}"] = ("intents", lambda name=name: intended(name))
@@ -212,8 +219,8 @@ def intended(site):
 
 
 def folders(op, databases):
-    """Lists folders that are no sites: those being removed, standbys, and those that
-    Frappe's own drop-site archived. A folder in the trash is named after its database."""
+    """Lists folders that are no sites: those being removed, and those that Frappe's own
+    drop-site archived. A folder in the trash is named after its database."""
     out = []
 
     def note(room, name, config, db):
@@ -221,10 +228,9 @@ def folders(op, databases):
         out.append({"room": room, "name": name, "db": db, "site": short(marker.get("tenant")),
                     "job": short(marker.get("job")) or (databases.get(db) or {}).get("job", "")})
 
-    for room in ("trash", "standby"):
-        for name in sorted(os.listdir(our_folder(room))):
-            config = read_object(os.path.join(OURS, room, name, "site_config.json"))
-            note(room, name, config, short(config.get("db_name")) or (name.split("-")[0] if room == "trash" else ""))
+    for name in sorted(os.listdir(our_folder("trash"))):
+        config = read_object(os.path.join(OURS, "trash", name, "site_config.json"))
+        note("trash", name, config, short(config.get("db_name")) or name.split("-")[0])
     for path, config in archives():
         marker, db = config.get("nexus"), short(config.get("db_name"))
         if isinstance(marker, dict) and marker.get("install") == op.install or db.startswith("nx" + op.install):
@@ -255,9 +261,10 @@ def stop(op):
     return {"changed": False}
 
 
-READS = {"hello": hello, "templates": templates, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
+READS = {"hello": hello, "templates": templates, "standbys": standbys, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
 WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
-          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown, "freeze": freeze, "clone": clone}
+          "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown, "freeze": freeze, "clone": clone,
+          "shelve": shelve, "claim": claim, "company": company}
 # These tell or set which install the bench belongs to, so they run on any.
 ANYWHERE = {"hello", "init", "register"}
 SLOW = {"new_site", "install_app", "drop_site"}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,22 +152,35 @@ func (b *Box) Password(t testing.TB, site nexus.SiteName) string {
 	return config.Password
 }
 
-// Left lists what is left of a site or template and its database: folder, intent, trash,
+// Left lists what is left of a site, template or standby and its database: folder, intent, trash,
 // fence, archive, database, users, register, threads, Redis keys, processes.
 func (b *Box) Left(t testing.TB, site nexus.SiteName, db string) (left []string) {
 	t.Helper()
 	files := b.Sh(t, fmt.Sprintf("ls -d sites/%[1]s sites/.nexus/intent/%[1]s sites/.nexus/trash/%[2]s* sites/.nexus/fence/%[2]s.* sites/.nexus/fence/site-%[1]s.lock archived/sites/%[1]s* "+
-		"sites/.nexus/templates/%[1]s sites/.nexus/intent/templates:%[1]s sites/.nexus/fence/site-templates:%[1]s.lock 2>/dev/null || true", site, db))
+		"sites/.nexus/templates/%[1]s sites/.nexus/intent/templates:%[1]s sites/.nexus/fence/site-templates:%[1]s.lock "+
+		"sites/.nexus/standby/%[1]s sites/.nexus/intent/standby:%[1]s sites/.nexus/fence/site-standby:%[1]s.lock 2>/dev/null || true", site, db))
 	rows := b.SQL(t, fmt.Sprintf("SELECT schema_name FROM information_schema.schemata WHERE schema_name='%[1]s' UNION ALL "+
 		"SELECT CONCAT('user@', Host) FROM mysql.global_priv WHERE User='%[1]s' UNION ALL SELECT CONCAT('registered ', name) FROM nexus.register WHERE name='%[1]s' "+
 		"UNION ALL SELECT CONCAT('tables of ', template) FROM nexus.tables WHERE template='%[1]s' GROUP BY template "+
 		"UNION ALL SELECT CONCAT('thread ', id) FROM information_schema.processlist WHERE user='%[1]s' OR db='%[1]s'", db))
-	redis := b.redis(t, fmt.Sprintf(`--scan --pattern '%s|*'`, db))
+	caches := b.Caches(t, db)
 	processes := b.Sh(t, fmt.Sprintf("ps -eo args | grep -F -e %s -e %s | grep -v -e grep -e 'sh -c' || true", site, db))
-	for _, text := range []string{files, rows, redis, processes} {
+	for _, text := range []string{files, rows, processes} {
 		left = append(left, strings.Fields(text)...)
 	}
-	return append(left, b.Jobs(t, site)...)
+	return append(append(left, caches...), b.Jobs(t, site)...)
+}
+
+// Caches lists the keys that Frappe caches a database's values under, sorted.
+func (b *Box) Caches(t testing.TB, db string) []string {
+	t.Helper()
+	return b.Keys(t, db+"|")
+}
+
+// Keys lists the keys in Redis with this text in their names, sorted.
+func (b *Box) Keys(t testing.TB, text string) []string {
+	t.Helper()
+	return slices.Sorted(strings.FieldsFuncSeq(b.redis(t, fmt.Sprintf(`--scan --pattern '*%s*'`, text)), func(r rune) bool { return r == '\n' }))
 }
 
 // Jobs lists the keys and queue entries of a site's background jobs, under the ids
