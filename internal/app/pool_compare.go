@@ -49,7 +49,6 @@ func (p *pool) compare(ctx context.Context) error {
 		if err := p.store.Reshelve(ctx, p.name, each); err != nil {
 			return err
 		}
-		p.stocked = true
 		p.log.InfoContext(ctx, "standby shelved again", nexus.LogJob, string(each.Job))
 	}
 	return p.take(ctx, drop, shelves)

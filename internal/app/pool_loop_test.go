@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -22,12 +24,15 @@ import (
 type shelfBench struct {
 	schema        int
 	hellos, lists int
+	hello         func() // called with each Hello, unless nil
 }
 
 func (b *shelfBench) Run(_ context.Context, op nexus.Op) (nexus.Result, error) {
 	switch op.Args.(type) {
 	case nexus.Hello:
-		b.hellos++
+		if b.hellos++; b.hello != nil {
+			b.hello()
+		}
 		return nexus.Result{Hello: &nexus.HelloResult{Schema: b.schema}}, nil
 	case nexus.Standbys:
 		b.lists++
@@ -37,9 +42,8 @@ func (b *shelfBench) Run(_ context.Context, op nexus.Op) (nexus.Result, error) {
 
 // keptFor keeps the shelves of a bench for a time, and returns the jobs that were submitted,
 // and the log.
-func keptFor(t *testing.T, d time.Duration, driver *shelfBench) (jobs int, log string) {
+func keptFor(t *testing.T, d time.Duration, m *miniredis.Miniredis, driver *shelfBench) (jobs int, log string) {
 	t.Helper()
-	m := miniredis.RunT(t)
 	synctest.Test(t, func(t *testing.T) {
 		rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), ReadTimeout: -1, WriteTimeout: -1})
 		defer rdb.Close() //nolint:errcheck // only a test
@@ -60,6 +64,7 @@ func keptFor(t *testing.T, d time.Duration, driver *shelfBench) (jobs int, log s
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+		m.SetError("")
 		all, _, err := st.Jobs(t.Context(), store.JobFilter{Kind: nexus.KindStandby})
 		if err != nil {
 			t.Error(err)
@@ -74,7 +79,7 @@ func keptFor(t *testing.T, d time.Duration, driver *shelfBench) (jobs int, log s
 func TestKeepPoolDead(t *testing.T) {
 	t.Parallel()
 	driver := &shelfBench{schema: 4}
-	jobs, log := keptFor(t, 10*time.Minute, driver)
+	jobs, log := keptFor(t, 10*time.Minute, miniredis.RunT(t), driver)
 	if said := strings.Count(log, "standbys of the bench not kept"); driver.lists < 5 || driver.lists > 11 || said < 1 || said > driver.lists {
 		t.Errorf("listed %d times, logged %d times", driver.lists, said)
 	}
@@ -87,7 +92,24 @@ func TestKeepPoolDead(t *testing.T) {
 func TestKeepPoolOld(t *testing.T) {
 	t.Parallel()
 	driver := &shelfBench{schema: 3}
-	if jobs, log := keptFor(t, 3*time.Minute, driver); jobs > 0 || driver.lists > 0 || driver.hellos < 3 || driver.hellos > 4 || log != "" {
+	if jobs, log := keptFor(t, 3*time.Minute, miniredis.RunT(t), driver); jobs > 0 || driver.lists > 0 || driver.hellos < 3 || driver.hellos > 4 || log != "" {
 		t.Errorf("%d jobs, listed %d times, %d hellos, logged %q", jobs, driver.lists, driver.hellos, log)
+	}
+}
+
+// TestKeepPoolWithoutRedis: a registry that is away is asked less and less often.
+func TestKeepPoolWithoutRedis(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	driver := &shelfBench{schema: 4}
+	driver.hello = func() { m.SetError("LOADING") }
+	_, log := keptFor(t, 10*time.Minute, m, driver)
+	errors := strings.Count(log, "standbys of the bench not kept")
+	for _, left := range regexp.MustCompile(`left_out=(\d+)`).FindAllStringSubmatch(log, -1) {
+		n, _ := strconv.Atoi(left[1]) // digits
+		errors += n
+	}
+	if errors < 5 || errors > 20 {
+		t.Errorf("%d errors in ten minutes: %s", errors, log)
 	}
 }
