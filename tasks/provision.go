@@ -82,10 +82,16 @@ func refuseOpened(ctx context.Context, k *Kit) error {
 }
 
 // installApps installs what the site lacks. A copy has the apps already, unless a worker of
-// a former version, which knows no roads, has made the site instead.
+// a former version, which knows no roads, has made the site instead. Such a worker leaves a
+// job that takes a standby alone, so nothing is asked then.
 func installApps(ctx context.Context, k *Kit) error {
+	const came = "They came with the template."
+	if k.Job.Road == nexus.RoadStandby {
+		k.Note(came)
+		return nil
+	}
 	var skipped []string
-	copied := k.Job.Road == nexus.RoadClone || k.Job.Road == nexus.RoadStandby
+	copied := k.Job.Road == nexus.RoadClone
 	for _, name := range k.Job.Spec.Apps {
 		app, optional := strings.CutSuffix(name, "?")
 		result, err := k.Run(ctx, nexus.InstallApp{App: app, Optional: optional, Force: k.Again})
@@ -101,7 +107,7 @@ func installApps(ctx context.Context, k *Kit) error {
 	case len(skipped) > 0:
 		k.Note("This bench does not have " + strings.Join(skipped, ", ") + "; the site goes without.")
 	case copied:
-		k.Note("They came with the template.")
+		k.Note(came)
 	}
 	return nil
 }

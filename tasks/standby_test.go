@@ -170,7 +170,7 @@ func TestDatabaseOfLaterSteps(t *testing.T) {
 			if err := f.step("site").Undo(t.Context(), &f.kit); err != nil {
 				t.Fatal(err)
 			}
-			if len(f.log) < 8 || slices.ContainsFunc(f.said(), func(s string) bool { return !strings.HasSuffix(s, " "+tc.want) }) {
+			if len(f.log) < 7 || slices.ContainsFunc(f.said(), func(s string) bool { return !strings.HasSuffix(s, " "+tc.want) }) {
 				t.Errorf("asked %q, want the database %q", f.said(), tc.want)
 			}
 		})
