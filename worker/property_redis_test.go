@@ -205,7 +205,7 @@ func (a *away) look(n *node, cmd redis.Cmder) {
 	if from, to := was.state(), is.state(); from != to && !slices.Contains(from.Next(), to) && !parked {
 		a.sim.broken("from %s to %s there is no way", from, to)
 	}
-	if is.num("rev") < was.num("rev") || is.num("dispatch") < was.num("dispatch") {
+	if is.num("rev") < was.num("rev") || is.num("dispatch") < was.num("dispatch") && !is.state().Terminal() {
 		a.sim.broken("rev or dispatch went back")
 	}
 	if gen := is.gen(); gen != was.gen() && gen != 0 {

@@ -149,6 +149,9 @@ func (s *shop) made(as nexus.State) {
 				s.t.Fatal(err)
 			}
 		}
+		for i := range job.Steps[1:] { // a build takes 20 ms
+			job.Steps[1+i].Starts, job.Steps[1+i].StartedAt, job.Steps[1+i].EndedAt = 1, &began, new(began.Add(10*time.Millisecond))
+		}
 		s.finish(lease, job, as)
 	}
 }

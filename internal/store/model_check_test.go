@@ -125,11 +125,14 @@ func (r *ref) dump() dumped {
 		}
 		if j.state.Terminal() { // fields that only a live job needs
 			for _, field := range []string{"former", "looks", "askedAt", "asked", "nextAt", "leaseUntil", "waitingFor", "waitNote",
-				"was", "rest", "rescues", "submitted"} {
+				"was", "rest", "rescues", "submitted", "dispatch", "taken", "standby"} {
 				delete(out[key], field)
 			}
 			if !j.cancel {
 				delete(out[key], "cancel")
+			}
+			if j.state == nexus.Succeeded {
+				delete(out[key], "spec")
 			}
 			if j.owner == id {
 				delete(out[key], "owner")

@@ -51,11 +51,12 @@ end
 local function condense(id)
   local key, events = job_key(id), P .. 'events:' .. id
   redis.call('HDEL', key, 'wrote', 'seq', 'former', 'looks', 'askedAt', 'asked', 'nextAt', 'leaseUntil', 'waitingFor',
-    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted')
-  local cancel, template, owner = unpack(redis.call('HMGET', key, 'cancel', 'template', 'owner'))
+    'waitNote', 'waitKey', 'waitFrom', 'was', 'rest', 'rescues', 'submitted', 'dispatch', 'taken', 'standby', 'trace')
+  local state, cancel, template, owner = unpack(redis.call('HMGET', key, 'state', 'cancel', 'template', 'owner'))
   if cancel == '0' then redis.call('HDEL', key, 'cancel') end
   if template == '' then redis.call('HDEL', key, 'template') end
   if owner == id then redis.call('HDEL', key, 'owner') end -- without one the owner is the job itself
+  if state == 'succeeded' then redis.call('HDEL', key, 'spec') end -- what it made has it, as long as it is there
   for _, whole in ipairs({ key, events }) do
     if redis.call('COPY', whole, P .. 'copy:' .. id, 'REPLACE') == 1 then redis.call('RENAME', P .. 'copy:' .. id, whole) end
   end
