@@ -32,19 +32,22 @@ const (
 	BenchProblem    Trouble = "bench_problem"    // a Problem of the bench's Hello
 
 	UnusableTemplate Trouble = "unusable_template" // a template that no site is copied from
+	UnusableStandby  Trouble = "unusable_standby"  // a standby that no signup gets
+	MissingStandby   Trouble = "missing_standby"   // a standby in the registry that is not on the bench
 )
 
 // Troubles lists all kinds.
 func Troubles() []Trouble {
 	return []Trouble{MissingSite, MissingDatabase, OtherOwner, OtherState, StuckTenant, ParkedJob, UnseenJob, OrphanSite,
-		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive, BenchProblem, UnusableTemplate}
+		OrphanAdoption, UnrecordedSite, HalfMadeSite, StaleIntent, OrphanDatabase, StaleTrash, OldArchive, BenchProblem, UnusableTemplate,
+		UnusableStandby, MissingStandby}
 }
 
 // Finding is one difference between the registry and the bench, or a problem of the bench.
 type Finding struct {
 	Kind Trouble        `json:"kind"`
 	Site nexus.SiteName `json:"site,omitempty"`
-	Room nexus.Room     `json:"room,omitempty"` // of a template: RoomTemplates, and Site is its name
+	Room nexus.Room     `json:"room,omitempty"` // of a template or a standby: its place, and Site is its name
 	DB   string         `json:"db,omitempty"`
 	Job  nexus.JobID    `json:"job,omitempty"`
 	What string         `json:"what"` // a sentence
@@ -54,6 +57,8 @@ type Finding struct {
 	State   nexus.TenantState `json:"-"` // of the tenant's row; without one, of the site
 	PurgeAt time.Time         `json:"-"` // of the tenant's row
 	Want    nexus.TenantState `json:"-"` // of a safe other_state: the state to set on both sides
+	Made    bool              `json:"-"` // by name and register, Nexus made DB for Job; false: it may have been adopted
+	Shelve  bool              `json:"-"` // of a standby: it can be put on its shelf
 }
 
 // Survey is the input of Diagnose.
@@ -63,6 +68,8 @@ type Survey struct {
 	Unseen    []nexus.JobID             // the jobs among them that are not over and not in the due index
 	Inventory nexus.InventoryResult
 	Templates []nexus.Template // of the bench
+	Standbys  []nexus.Standby  // of the bench
+	Shelves   []nexus.Shelf    // of the bench, in the registry
 	Install   nexus.InstallID
 	Master    nexus.SiteName // the master site, which is ignored; empty: none
 }
@@ -89,6 +96,7 @@ func Diagnose(s Survey) []Finding {
 	for _, template := range s.Templates {
 		d.template(template)
 	}
+	d.standbys()
 	for _, job := range s.Jobs {
 		if job.State == nexus.RollbackFailed {
 			d.add(Finding{Kind: ParkedJob, Site: job.Site, DB: job.DB, Job: job.ID, Mend: fmt.Sprintf("Mend the cause, then: nexus jobs resume %s", job.ID),
@@ -108,8 +116,12 @@ func Diagnose(s Survey) []Finding {
 
 // jobWords names a job by what it does.
 func jobWords(job nexus.Job) string {
-	if job.Kind == nexus.KindTemplate {
+	switch job.Kind {
+	case nexus.KindTemplate:
 		return fmt.Sprintf("build of the template %s", job.Site)
+	case nexus.KindStandby:
+		return fmt.Sprintf("making of the standby %s", job.Site)
+	default:
 	}
 	return fmt.Sprintf("%s of %s", job.Kind, job.Site)
 }
@@ -127,25 +139,39 @@ func (s Survey) Foreign() (n int) {
 // diagnosis is a survey with indexes.
 type diagnosis struct {
 	Survey
-	rows  map[nexus.SiteName]nexus.Tenant
-	sites map[nexus.SiteName]nexus.SiteInfo
-	busy  map[any]bool                       // site names, database names and owners of live jobs
-	used  map[string]any                     // the row, site, intent, folder or template that names a database
-	names map[string]map[nexus.SiteName]bool // of rows and sites, by database
-	found []Finding
+	rows     map[nexus.SiteName]nexus.Tenant
+	sites    map[nexus.SiteName]nexus.SiteInfo
+	busy     map[any]bool                       // site names, database names and owners of live jobs
+	used     map[string]any                     // the row, site, intent, folder, template or standby that names a database
+	names    map[string]map[nexus.SiteName]bool // of rows and sites, by database
+	shelf    map[nexus.JobID]shelved
+	register map[string]nexus.DatabaseInfo
+	found    []Finding
 }
 
 func newDiagnosis(s Survey) *diagnosis {
 	d := &diagnosis{Survey: s, rows: map[nexus.SiteName]nexus.Tenant{}, sites: map[nexus.SiteName]nexus.SiteInfo{},
-		busy: map[any]bool{}, used: map[string]any{}, names: map[string]map[nexus.SiteName]bool{}}
+		busy: map[any]bool{}, used: map[string]any{}, names: map[string]map[nexus.SiteName]bool{}, shelf: map[nexus.JobID]shelved{},
+		register: map[string]nexus.DatabaseInfo{}}
 	for _, job := range s.Jobs {
 		if !job.State.Terminal() {
 			d.busy[job.Site], d.busy[job.DB], d.busy[job.Owner] = true, true, true
 		}
 	}
 	delete(d.busy, "")
+	for _, db := range s.Inventory.Databases {
+		d.register[db.Name] = db
+	}
 	for _, template := range s.Templates {
 		d.used[template.DB] = template
+	}
+	for _, standby := range s.Standbys {
+		d.used[standby.DB] = standby
+	}
+	for _, shelf := range s.Shelves {
+		for _, each := range shelf.Standbys {
+			d.used[each.DB], d.shelf[each.Job] = each, shelved{each, shelf.Now.Sub(each.At)}
+		}
 	}
 	for _, folder := range s.Inventory.Folders {
 		d.used[folder.DB] = folder
@@ -168,6 +194,7 @@ func newDiagnosis(s Survey) *diagnosis {
 func (d *diagnosis) add(f Finding) {
 	if f.Site != d.Master || f.Site == "" {
 		// An operation on the bench needs all three.
+		f.Made = d.made(f.DB, f.Job)
 		f.Safe = f.Safe && f.Site != "" && (f.Kind == StuckTenant || f.Kind == UnseenJob || f.DB != "" && f.Job.Valid())
 		d.found = append(d.found, f)
 	}
@@ -179,8 +206,8 @@ func (d *diagnosis) failed(id nexus.JobID) bool {
 	return state == nexus.Failed || state == nexus.Canceled
 }
 
-// derived reports whether a database has the name that is derived from its job. An adopted
-// one has another name.
+// derived reports whether a database has the name that is derived from its job, as templates
+// and standbys have.
 func (d *diagnosis) derived(job nexus.JobID, db string) bool { return db == job.Database(d.Install) }
 
 // tenant compares a row with the bench.
@@ -250,15 +277,17 @@ func (d *diagnosis) site(site nexus.SiteInfo) {
 		f.Kind = OtherOwner
 		f.What = fmt.Sprintf("%s and another site have the same database %s: one folder is a copy of the other, or was renamed.", site.Site, site.DB)
 		f.Mend = "Remove the copy by hand, or rename the folder back; Nexus changes neither."
-	case d.failed(site.Job) && !opened && (site.Adopted || !d.derived(site.Job, site.DB)):
+	case d.failed(site.Job) && !opened && d.adopted(site):
 		f.Kind, f.Safe = OrphanAdoption, true
 		f.What = fmt.Sprintf("%s still has the marker of an adoption that failed.", site.Site)
 		f.Mend = "nexus doctor --fix removes the marker and leaves the site."
 	case d.failed(site.Job) && !opened: // an outdated job fails and leaves an open site
-		f.Kind, f.Safe = OrphanSite, true
+		f.Kind, f.Safe = OrphanSite, d.made(site.DB, site.Job)
 		f.What = fmt.Sprintf("%s was left behind by a job that failed.", site.Site)
-		f.Mend = "nexus doctor --fix removes it."
-	case !known && site.State == string(nexus.TenantMaking) && site.Adopted:
+		if f.Mend = "nexus doctor --fix removes it."; !f.Safe {
+			f.Mend = fmt.Sprintf("By the register its database %s is another job's: find out whose it is; Nexus changes neither.", site.DB)
+		}
+	case !known && site.State == string(nexus.TenantMaking) && d.adopted(site):
 		f.Kind, f.Safe = OrphanAdoption, true
 		f.What = fmt.Sprintf("The adoption of %s was never finished, and the registry does not know its job.", site.Site)
 		f.Mend = "nexus doctor --fix removes the marker and leaves the site."
@@ -305,7 +334,7 @@ func (d *diagnosis) intent(intent nexus.Intent) {
 		return // there is a finding for the row or the site
 	default:
 		i := slices.IndexFunc(d.Inventory.Databases, func(db nexus.DatabaseInfo) bool { return db.Name == intent.DB && db.Exists })
-		f.Safe = d.derived(intent.Job, intent.DB) && (i < 0 || d.Jobs[intent.Job].State != nexus.Succeeded)
+		f.Safe = d.made(intent.DB, intent.Job) && (i < 0 || d.Jobs[intent.Job].State != nexus.Succeeded)
 		if !f.Safe {
 			f.Mend = fmt.Sprintf("Its database %s may contain data; look at it, then: nexus cleanup %s", intent.DB, intent.Site)
 		}
@@ -327,9 +356,12 @@ func (d *diagnosis) database(db nexus.DatabaseInfo) {
 	case !db.Exists:
 		f.What = fmt.Sprintf("The register has %s, and there is no such database.", db.Name)
 	}
-	f.Safe = d.failed(db.Job) && !db.Adopted && d.derived(db.Job, db.Name)
-	if db.Kind == kindTemplate {
+	f.Safe = d.failed(db.Job) && d.made(db.Name, db.Job)
+	switch db.Kind {
+	case kindTemplate:
 		d.ofTemplate(&f, db)
+	case kindStandby:
+		d.ofStandby(&f, db)
 	}
 	if !f.Safe {
 		f.Mend = "It may contain the data of a tenant whose folder is lost: restore the folder from a backup, or drop the database by hand."

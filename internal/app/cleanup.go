@@ -155,7 +155,7 @@ func (p *planner) take(item CleanupItem) {
 
 // leftover plans what to do about a finding of the doctor. What may be in use is kept.
 func (p *planner) leftover(f tasks.Finding) {
-	if f.Room != "" || !p.o.matches(f.Site, p.domain) { // templates are no sites
+	if f.Room != "" || !p.o.matches(f.Site, p.domain) { // templates and standbys are no sites
 		return
 	}
 	switch f.Kind {
@@ -173,7 +173,7 @@ func (p *planner) leftover(f tasks.Finding) {
 		}
 		p.take(CleanupItem{Site: f.Site, What: "a tenant whose job is over", finding: f})
 	case tasks.OrphanSite, tasks.HalfMadeSite, tasks.StaleIntent, tasks.OrphanDatabase, tasks.StaleTrash:
-		if f.State != "" && f.Kind == tasks.StaleIntent || f.DB != f.Job.Database(p.Install) || !f.Job.Valid() {
+		if f.State != "" && f.Kind == tasks.StaleIntent || !f.Made || !f.Job.Valid() {
 			return
 		}
 		item := CleanupItem{Site: f.Site, What: strings.ReplaceAll(string(f.Kind), "_", " "), finding: f}

@@ -84,6 +84,25 @@ func TestPlanCleanup(t *testing.T) {
 			s.Inventory.Databases = []nexus.DatabaseInfo{{Name: lost.Database(install), Job: lost, Exists: true, Kind: "template"}}
 			s.Inventory.Sites = slices.DeleteFunc(s.Inventory.Sites, func(site nexus.SiteInfo) bool { return site.Job == lost || site.Job == dead })
 		}, want: tests[:1]},
+		{name: "what was a standby goes", o: app.CleanupOptions{Globs: []string{"test-1", "test-dead"}}, edit: func(s *tasks.Survey) {
+			for i, site := range s.Inventory.Sites {
+				if site.Job == dead || site.Site == "test-1.example.com" {
+					s.Inventory.Sites[i].DB = nexus.JobID("standby of " + site.Job).Database(install)
+					s.Inventory.Databases = append(s.Inventory.Databases, nexus.DatabaseInfo{Name: s.Inventory.Sites[i].DB, Job: site.Job, Exists: true})
+				}
+			}
+			s.Tenants[30].DB = s.Inventory.Sites[30].DB
+		}, want: []string{tests[0], tests[2]}},
+		{name: "what was adopted by the register stays", o: app.CleanupOptions{Globs: []string{"test-dead"}}, edit: func(s *tasks.Survey) {
+			s.Inventory.Databases = []nexus.DatabaseInfo{{Name: dead.Database(install), Job: dead, Exists: true, Adopted: true}}
+		}, spared: []string{"test-dead"}},
+		{name: "what is another job's by the register is left", o: app.CleanupOptions{Globs: []string{"test-dead"}}, edit: func(s *tasks.Survey) {
+			s.Inventory.Databases = []nexus.DatabaseInfo{{Name: dead.Database(install), Job: lost, Exists: true}}
+		}},
+		{name: "standbys are no sites", o: app.CleanupOptions{Globs: []string{"standby-*", "test-1"}}, edit: func(s *tasks.Survey) {
+			s.Standbys = []nexus.Standby{{Name: nexus.StandbyName(lost), DB: lost.Database(install), Job: lost, Problem: "It is old."}}
+			s.Inventory.Databases = []nexus.DatabaseInfo{{Name: parked.Database(install), Job: parked, Exists: true, Kind: "standby"}}
+		}, want: tests[:1]},
 		{name: "an adopted tenant goes, an adoption that failed stays", o: app.CleanupOptions{Globs: []string{"test-1", "test-dead"}},
 			edit: func(s *tasks.Survey) {
 				s.Inventory.Sites[len(s.Inventory.Sites)-1].DB, s.Inventory.Sites[len(s.Inventory.Sites)-1].Adopted = "_dead", true

@@ -126,6 +126,12 @@ func (t tools) survey(ctx context.Context) (tasks.Survey, error) {
 	if s.Templates, _, err = t.templates(ctx); err != nil {
 		return s, err
 	}
+	if s.Standbys, _, err = t.standbys(ctx); err != nil {
+		return s, err
+	}
+	if s.Shelves, err = t.store.Shelves(ctx, t.name); err != nil {
+		return s, err
+	}
 	if s.Tenants, err = t.store.TenantRows(ctx); err != nil {
 		return s, err
 	}
@@ -177,6 +183,9 @@ func namedJobs(s tasks.Survey) []nexus.JobID {
 	}
 	for _, template := range s.Templates {
 		ids[template.Job] = true
+	}
+	for _, id := range slices.Concat(standbyJobs(s.Standbys), shelfJobs(s.Shelves)) {
+		ids[id] = true
 	}
 	delete(ids, "")
 	return slices.Collect(maps.Keys(ids))

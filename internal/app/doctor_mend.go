@@ -13,8 +13,11 @@ import (
 
 // mend mends a safe finding. The bench checks the owner again before it changes anything.
 func (t tools) mend(ctx context.Context, f tasks.Finding) error {
-	adopted := f.DB != f.Job.Database(t.install)
 	switch {
+	case f.Shelve:
+		return t.shelve(ctx, f)
+	case f.Kind == tasks.UnusableStandby || f.Kind == tasks.MissingStandby:
+		return t.dropStandby(ctx, f.Job, f.DB)
 	case f.Kind == tasks.OtherState:
 		return t.decide(ctx, f, f.Want)
 	case f.Kind == tasks.StaleIntent && f.State != "":
@@ -28,7 +31,7 @@ func (t tools) mend(ctx context.Context, f tasks.Finding) error {
 		return t.store.Look(ctx, f.Job)
 	case f.Kind == tasks.StuckTenant:
 		if f.State == nexus.TenantMaking && f.DB != "" {
-			if err := t.onBench(ctx, f, remover(adopted)); err != nil {
+			if err := t.onBench(ctx, f, remover(!f.Made)); err != nil {
 				return err
 			}
 		}
@@ -36,6 +39,19 @@ func (t tools) mend(ctx context.Context, f tasks.Finding) error {
 	default:
 		return t.onBench(ctx, f, remover(f.Kind == tasks.OrphanAdoption))
 	}
+}
+
+// shelve puts a standby that the registry does not know on its shelf.
+func (t tools) shelve(ctx context.Context, f tasks.Finding) error {
+	list, _, err := t.standbys(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(s nexus.Standby) bool { return s.Job == f.Job })
+	if i < 0 || list[i].Problem != "" {
+		return errChanged
+	}
+	return t.store.Reshelve(ctx, t.name, list[i])
 }
 
 // remover is the operation that removes a job's site: an adopted one is given back.

@@ -194,21 +194,30 @@ func (p *pool) drop(ctx context.Context, standby nexus.ShelfStandby) error {
 	if err != nil || !mine {
 		return err
 	}
-	reap := func() error { return p.store.Reap(ctx, standby.Job) }
-	if err := reap(); err != nil {
-		if nexus.CodeOf(err) == nexus.Conflict { // a job has it now
-			return nil
-		}
+	switch err := p.dropStandby(ctx, standby.Job, standby.DB); nexus.CodeOf(err) {
+	case "":
+		p.log.InfoContext(ctx, "standby dropped", nexus.LogJob, string(standby.Job))
+	case nexus.Conflict: // a job has it now
+	default:
 		return err
 	}
-	err = p.fencedWhile(ctx, reap, func(gen nexus.Gen) error {
-		_, err := p.bench.Run(ctx, nexus.Op{Site: nexus.StandbyName(standby.Job), Room: nexus.RoomStandby, DB: standby.DB, Owner: standby.Job,
-			Gen: gen, Submitted: gen, Args: nexus.DropSite{}})
-		return err
-	})
+	return nil
+}
+
+// dropStandby takes a standby from its shelf, removes it from the bench, and forgets it. If a
+// signup has got its database, nothing is removed. Conflict: a job has it now.
+func (t tools) dropStandby(ctx context.Context, id nexus.JobID, db string) error {
+	reap := func() error { return t.store.Reap(ctx, id) }
+	err := reap()
+	if err == nil {
+		err = t.fencedWhile(ctx, reap, func(gen nexus.Gen) error {
+			_, err := t.bench.Run(ctx, nexus.Op{Site: nexus.StandbyName(id), Room: nexus.RoomStandby, DB: db, Owner: id,
+				Gen: gen, Submitted: gen, Args: nexus.DropSite{}})
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}
-	p.log.InfoContext(ctx, "standby dropped", nexus.LogJob, string(standby.Job))
-	return p.store.Reaped(ctx, standby.Job)
+	return t.store.Reaped(ctx, id)
 }

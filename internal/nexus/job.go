@@ -42,6 +42,13 @@ func (id JobID) Database(install InstallID) string {
 	return "nx" + string(install) + hex.EncodeToString(sum[:10])
 }
 
+// Named reports whether a database has such a name: Nexus made it in this install, for some
+// job, unless a site with it was adopted again.
+func (i InstallID) Named(db string) bool {
+	digits, ours := strings.CutPrefix(db, "nx"+string(i))
+	return ours && len(digits) == 20 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
 // InstallID distinguishes the control planes that share a bench: four lower-case hex
 // digits, made once, stored in Redis and in sites/.nexus/install.
 type InstallID string

@@ -182,3 +182,14 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 }
+
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	good := nexus.JobID("0123456789abcdef0123456789abcdef").Database("9f3c")
+	for name, want := range map[string]bool{good: true, "": false, "_erp": false, good[:len(good)-1]: false, good + "0": false, good[:len(good)-1] + "G": false,
+		"nx9f3d" + good[6:]: false, "xx9f3c" + good[6:]: false} {
+		if got := nexus.InstallID("9f3c").Named(name); got != want {
+			t.Errorf("%q: %t", name, got)
+		}
+	}
+}
