@@ -48,6 +48,11 @@ func TestSizes(t *testing.T) {
 		{"a size that is not known", steady(1500), tasks.ShelfLimits{Least: 2, Most: 20, Bytes: 1 << 30}, 20},
 		{"a floor above the ceiling", nexus.Demand{}, tasks.ShelfLimits{Least: 9, Most: 4}, 4},
 		{"none at all", steady(1500), tasks.ShelfLimits{}, 0},
+		{"no count of five minutes", nexus.Demand{Hour: 1500, Minutes: math.NaN(), Build: build}, wide, 3},
+		{"no count of an hour", nexus.Demand{Hour: math.NaN(), Minutes: 125, Build: build}, wide, 128},
+		{"a count below zero", nexus.Demand{Hour: 1500, Minutes: -100, Build: build}, wide, 3},
+		{"a build time that is not known", nexus.Demand{Hour: 1500, Minutes: 125}, wide, 130},
+		{"a build time below zero", nexus.Demand{Hour: 1500, Minutes: 125, Build: -time.Hour}, wide, 130},
 	} {
 		if got := tasks.Size(tc.demand, tc.limits); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)

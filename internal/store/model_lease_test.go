@@ -15,6 +15,9 @@ import (
 
 // lease picks a lease, the newest one or a lost one.
 func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
+	if m.only != "" {
+		return m.leaseOf(t, m.only)
+	}
 	all := m.living(func(j *refJob) bool {
 		return len(m.leases[j.ID]) > 0 && m.ref.owned(j.ID, m.leases[j.ID][len(m.leases[j.ID])-1].Gen()) != nil
 	})
@@ -24,7 +27,11 @@ func (m *machine) lease(t *rapid.T) (*store.Lease, nexus.Job, *refJob) {
 	if len(all) == 0 {
 		t.Skip("none is held")
 	}
-	id := rapid.SampledFrom(all).Draw(t, "job")
+	return m.leaseOf(t, rapid.SampledFrom(all).Draw(t, "job"))
+}
+
+// leaseOf picks a lease of a job, mostly the newest one.
+func (m *machine) leaseOf(t *rapid.T, id nexus.JobID) (*store.Lease, nexus.Job, *refJob) {
 	back := rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "lease")
 	l := m.leases[id][max(0, len(m.leases[id])-1-back)]
 	// A run writes the state that it knows, which may be out of date.
@@ -221,6 +228,7 @@ func (m *machine) poison(t *rapid.T) {
 		t.Fatal(err)
 	}
 	m.ref.forget()
+	m.forward(time.Millisecond) // else the next token may be one that was minted before
 }
 
 // emitWait appends the event of a wait. If the job waited for the same reason before, the

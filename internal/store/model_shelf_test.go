@@ -254,6 +254,11 @@ func (m *machine) checkShelves(t *rapid.T) {
 		t.Fatal(err)
 	}
 	for _, shelf := range all {
+		pool := m.ref.shelves.pool(shelf.Key)
+		if shelf.Kept != pool.kept || shelf.Target != pool.target || shelf.Hits != pool.hits || shelf.Misses != pool.misses || shelf.Detours != pool.detours ||
+			shelf.Failures != int(pool.failures) || shelf.Drained != pool.drained || shelf.AtLeast != pool.atLeast {
+			t.Fatalf("the shelf is read as %+v, it is %+v", shelf, pool)
+		}
 		for i, each := range shelf.Standbys {
 			switch row := m.ref.shelves.rows[each.Job]; {
 			case row == nil || row.state != each.State || row.job != each.Taker || row.db != each.DB || row.template != each.Template || row.key != shelf.Key:
@@ -295,6 +300,24 @@ func (m *machine) standby(t *rapid.T) {
 	m.record(t, sub)
 }
 
+// taker does something with a job that has popped a standby, or that may.
+func (m *machine) taker(t *rapid.T) {
+	fit := m.living(func(j *refJob) bool {
+		leases := m.leases[j.ID]
+		return len(leases) > 0 && (j.standby != "" || j.road == "" && strings.Contains(j.steps, `"company"`)) && m.ref.owned(j.ID, leases[len(leases)-1].Gen()) != nil
+	})
+	if len(fit) == 0 {
+		t.Skip("there is none")
+	}
+	m.only = rapid.SampledFrom(fit).Draw(t, "taker")
+	defer func() { m.only = "" }()
+	do := []func(*rapid.T){m.reserve, m.reserve, m.divert, m.finish, m.checkpoint}
+	if m.ref.jobs[m.only].standby == "" {
+		do = do[:1]
+	}
+	rapid.SampledFrom(do).Draw(t, "do")(t)
+}
+
 // stockUp makes standbys before the random operations.
 func (m *machine) stockUp(t *rapid.T) {
 	if rapid.Bool().Draw(t, "kept") {
@@ -312,6 +335,11 @@ func (m *machine) stockUp(t *rapid.T) {
 func (m *machine) target(t *rapid.T) {
 	key := rapid.SampledFrom([]string{erpKey, erpKey, bareKey}).Draw(t, "key")
 	pool := m.ref.shelves.pool(key)
+	if rapid.IntRange(0, 3).Draw(t, "leave") == 0 {
+		pool.kept, pool.target = false, 0
+		m.want(t, "leave", answer(m.f.LeaveShelf(t.Context(), "main", key)), "")
+		return
+	}
 	pool.kept, pool.target, m.ref.shelves.keys[key] = true, rapid.IntRange(0, 5).Draw(t, "target"), true
 	m.want(t, "target", answer(m.f.SetTarget(t.Context(), "main", key, pool.target)), "")
 }

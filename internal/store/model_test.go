@@ -29,6 +29,7 @@ type machine struct {
 	leases map[nexus.JobID][]*store.Lease // all leases of a job, the newest last
 	purges []store.Purge
 	writes int
+	only   nexus.JobID // the job whose lease is picked; empty: any
 	asynq  *asynq.Inspector
 }
 
@@ -422,7 +423,7 @@ func (m *machine) play(t *rapid.T) {
 	actions := map[string]func(*rapid.T){
 		"submit": m.submit, "submit more": m.submit, "resend": m.resend, "purge": m.purge, "take": m.take, "take more": m.take, "take on": m.take,
 		"renew": m.renew, "revive": m.revive, "reserve": m.reserve, "reserve more": m.reserve, "checkpoint": m.checkpoint, "wait": m.wait, "give up": m.giveUp,
-		"finish": m.finish, "finish more": m.finish, "build": m.build, "templates": m.templates, "divert": m.divert, "standby": m.standby, "standby more": m.standby, "shelf": m.shelf, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
+		"finish": m.finish, "finish more": m.finish, "build": m.build, "templates": m.templates, "divert": m.divert, "standby": m.standby, "standby more": m.standby, "shelf": m.shelf, "taker": m.taker, "taker more": m.taker, "raise": m.raise, "poison": m.poison, "people": m.people, "people more": m.people,
 		"tick": m.tick, "tick more": m.tick, "tick on": m.tick, "lose": m.lose, "clock": m.clock, "clock more": m.clock, "": m.check,
 	}
 	t.Repeat(actions)
