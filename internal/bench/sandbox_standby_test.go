@@ -350,3 +350,24 @@ func TestSandboxClaimTime(t *testing.T) {
 		})
 	}
 }
+
+// TestSandboxCompany: a site keeps as much of the name as Frappe takes, without spaces
+// around it.
+func TestSandboxCompany(t *testing.T) {
+	t.Parallel()
+	s := newSandboxClaim(t)
+	s.run(t, s.claim())
+	for _, tc := range []struct{ name, want string }{
+		{" Acme ", "Acme"},
+		{"  ", "Acme"}, // none was given
+		{strings.Repeat("é", 139) + " Ltd", strings.Repeat("é", 139)},
+		{" " + strings.Repeat("é", 140), strings.Repeat("é", 140)},
+	} {
+		before := s.files(t)
+		changed := s.run(t, s.take(nexus.Company{Name: tc.name})).Changed
+		after := s.files(t)
+		if changed == cmp.Equal(before, after) || !strings.Contains(after["sites/"+s.site], `"Company":"`+tc.want+`"`) {
+			t.Errorf("%q: %t, %v", tc.name, changed, after)
+		}
+	}
+}

@@ -3,8 +3,6 @@
 
 def new_site(op):
     site = site_of(op)
-    if site.room == STANDBY:
-        raise Refusal("invalid", f"{site.name} is a standby; it is copied from a template.")
     if complete_or_clear(op, site):
         return {"changed": False}
     made_of = bench_fingerprint() if site.room else ""

@@ -183,8 +183,6 @@ def templates(op):
 
 def clone(op):
     site, source = site_of(op), Site(op.args["template"], TEMPLATES)
-    if site.room == TEMPLATES:
-        raise Refusal("invalid", f"{site.name} is a template; it is not copied from one.")
     if complete_or_clear(op, site):
         return {"changed": False}
     with held(source) as (record, why):

@@ -82,7 +82,7 @@ def standbys(op):
 
 def claim(op):
     site, source = site_of(op), Site(op.args["standby"], STANDBY)
-    if site.room or not re.fullmatch(r"[0-9a-f]{32}", text(op.args["maker"])):
+    if not re.fullmatch(r"[0-9a-f]{32}", text(op.args["maker"])):
         raise Refusal("invalid", f"{site.name} cannot be made from a standby.")
     if claimed(op, site):
         end_claim(op, site, source)

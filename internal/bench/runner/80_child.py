@@ -41,6 +41,8 @@ def perform(op):
         raise Refusal("invalid", "This runner does not know the operation.", op.name)
     if op.room and op.room not in ROOMS:
         raise Refusal("invalid", f"There is no room {op.room} for sites on a bench.")
+    if op.room and op.name not in IN_ROOM[op.room] | WHOLE_BENCH:
+        raise Refusal("invalid", f"This cannot be done with the {'template' if op.room == TEMPLATES else 'standby'} {op.site}.", op.name)
     if op.name in WRITES and not (OTHER_DB_NAME.fullmatch(op.db) and re.fullmatch(r"[0-9a-f]{32}", op.owner) and op.gen > 0):
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if op.name not in ANYWHERE:
