@@ -132,6 +132,14 @@ func TestClaimArgs(t *testing.T) {
 	plan, _ := nexus.FindPlan("starter")
 	f.wantArgs(nexus.Claim{Standby: "standby-fedcba98", Maker: maker, Plan: nexus.ApplyPlan{Plan: "starter", Users: plan.Users, StorageBytes: plan.StorageBytes,
 		HostName: "https://acme.example.com", Country: "Germany", Language: "de", TimeZone: "Europe/Berlin", Currency: "EUR"}})
+	none := newClaimFixture(t) // a record that somebody changed: the bench has no such standby
+	none.kit.Job.Standby = ""
+	if err := none.do("site"); err != nil {
+		t.Fatal(err)
+	}
+	if args, _ := none.ops[0].Args.(nexus.Claim); args.Standby != "standby-" || args.Maker != "" {
+		t.Errorf("asked for %+v", args)
+	}
 	bad := newClaimFixture(t)
 	bad.kit.Job.Spec.Plan = "none"
 	if err := bad.do("site"); nexus.CodeOf(err) != nexus.Invalid || len(bad.log) > 0 {
