@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -169,4 +170,24 @@ func TestSandboxFenceOfTwoNames(t *testing.T) {
 	if err := <-done; nexus.CodeOf(err) != nexus.Fenced {
 		t.Errorf("ended as %v", err)
 	}
+}
+
+// TestSandboxProbes asks a sandbox at once from several places whether it can write. None of
+// them is in the way of another.
+func TestSandboxProbes(t *testing.T) {
+	t.Parallel()
+	sandbox, _, _ := newFolder(t)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 50 {
+				result, err := sandbox.Run(t.Context(), nexus.Op{Args: nexus.Hello{}})
+				if err != nil || result.Hello == nil || len(result.Hello.Problems) > 0 {
+					t.Errorf("%+v, %v", result.Hello, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }

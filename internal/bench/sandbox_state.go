@@ -302,7 +302,10 @@ func broken(err error) error {
 // problems tries to write a file, as every operation needs to.
 func (f folder) problems() []nexus.Problem {
 	path := f.path("probe")
-	err := replace(path, make([]byte, 64<<10))
+	err := writeFile(path, make([]byte, 64<<10)) // not with a rename: another process may remove the file at once
+	if err != nil {
+		err = broken(err)
+	}
 	if err = errors.Join(err, remove(path)); err == nil {
 		return nil
 	}

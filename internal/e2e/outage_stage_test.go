@@ -99,7 +99,7 @@ func (s *stack) onStandin(t *testing.T, pace time.Duration, env ...string) *dock
 	b := standin.Start(t, pace)
 	d := &dockerStack{stack: s, box: standin.NewBox(t, b.Name, b.RootPassword)}
 	s.sites = b.Addr
-	s.env = append(s.env, "NEXUS_BENCH=docker", "DOCKER_SERVICE="+b.Name, "NEXUS_VERIFY_ADDR="+b.Addr,
+	s.env = append(s.env, "NEXUS_BENCH=docker", "NEXUS_POOL=0", "DOCKER_SERVICE="+b.Name, "NEXUS_VERIFY_ADDR="+b.Addr,
 		"NEXUS_DB_ACCOUNT=nexus_e2e", "NEXUS_DB_PASSWORD="+workerPassword,
 		"NEXUS_SITE_URL=http://{site}:"+b.Addr[strings.LastIndex(b.Addr, ":")+1:])
 	s.env = append(s.env, env...)

@@ -28,7 +28,7 @@ type dockerStack struct {
 func newDockerStack(t *testing.T, workers int, pace time.Duration, env ...string) *dockerStack {
 	t.Helper()
 	b := standin.Start(t, pace)
-	s := &dockerStack{box: standin.NewBox(t, b.Name, b.RootPassword), stack: bareStack(t, append([]string{"NEXUS_BENCH=docker",
+	s := &dockerStack{box: standin.NewBox(t, b.Name, b.RootPassword), stack: bareStack(t, append([]string{"NEXUS_BENCH=docker", "NEXUS_POOL=0",
 		"DOCKER_SERVICE=" + b.Name, "NEXUS_VERIFY_ADDR=" + b.Addr, "NEXUS_DB_ACCOUNT=nexus_e2e", "NEXUS_DB_PASSWORD=WorkerPassw0rdOfE2E",
 		"NEXUS_SITE_URL=http://{site}:" + b.Addr[strings.LastIndex(b.Addr, ":")+1:]}, env...)...)}
 	s.sites = b.Addr
