@@ -203,7 +203,7 @@ func (s *Server) job(j nexus.Job, operator bool) gen.Job {
 		out.Steps[i] = gen.Step{Name: string(step.Name), State: gen.StepState(step.State), Attempts: step.Attempts,
 			StartedAt: millis(step.StartedAt), EndedAt: millis(step.EndedAt), Note: optional(step.Note), Percent: optional(step.Percent)}
 	}
-	if j.Kind == nexus.KindTemplate { // no request reaches a template
+	if j.Kind.Machine() { // no request reaches a template or a standby
 		out.Url = ""
 	}
 	if operator {

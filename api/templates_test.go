@@ -223,3 +223,16 @@ func TestRoadIsShown(t *testing.T) {
 		t.Errorf("without a token: %v", body)
 	}
 }
+
+// TestStandbyJobHasNoAddress: no request reaches what a standby's job makes.
+func TestStandbyJobHasNoAddress(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	sub := store.MakeStandby("main", frozen("plain-1", time.Hour, ""), "9f3c", 1, "pool", tasks.Steps(nexus.KindStandby), time.Hour)
+	if _, _, err := s.store.Submit(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, body := s.ask("GET", "/jobs/"+string(sub.ID), "", bearer(reader)...); body["kind"] != "standby" || body["site"] != string(sub.Site) || body["url"] != "" {
+		t.Errorf("%v", body)
+	}
+}

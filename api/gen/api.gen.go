@@ -288,7 +288,7 @@ type Accepted struct {
 	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 	Road *Road `json:"road,omitempty"`
 
-	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
+	// Site The name of the site, which is the host of its URL. Of a job of the kind template or standby it is the name of what it makes.
 	Site  SiteName `json:"site"`
 	State *State   `json:"state,omitempty"`
 
@@ -300,7 +300,7 @@ type Accepted struct {
 	Template  *TemplateName `json:"template,omitempty"`
 	UpdatedAt *Time         `json:"updatedAt,omitempty"`
 
-	// Url The address of the site; empty for a template job, since a template has none.
+	// Url The address of the site; empty for a job of the kind template or standby, since what it makes has none.
 	Url SiteURL `json:"url"`
 
 	// WaitingFor What a waiting job waits for.
@@ -394,7 +394,7 @@ type Credentials struct {
 	ApiKey    string `json:"apiKey"`
 	ApiSecret string `json:"apiSecret"`
 
-	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
+	// Site The name of the site, which is the host of its URL. Of a job of the kind template or standby it is the name of what it makes.
 	Site SiteName `json:"site"`
 	Url  URL      `json:"url"`
 }
@@ -464,7 +464,7 @@ type Job struct {
 	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 	Road *Road `json:"road,omitempty"`
 
-	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
+	// Site The name of the site, which is the host of its URL. Of a job of the kind template or standby it is the name of what it makes.
 	Site  SiteName `json:"site"`
 	State State    `json:"state"`
 	Steps []Step   `json:"steps"`
@@ -473,7 +473,7 @@ type Job struct {
 	Template  *TemplateName `json:"template,omitempty"`
 	UpdatedAt Time          `json:"updatedAt"`
 
-	// Url The address of the site; empty for a template job, since a template has none.
+	// Url The address of the site; empty for a job of the kind template or standby, since what it makes has none.
 	Url SiteURL `json:"url"`
 
 	// WaitingFor What a waiting job waits for.
@@ -607,10 +607,10 @@ type SignupRequest struct {
 	Timezone *WishedTimeZone `json:"timezone,omitempty"`
 }
 
-// SiteName The name of the site, which is the host of its URL. Of a template job it is the name of the template.
+// SiteName The name of the site, which is the host of its URL. Of a job of the kind template or standby it is the name of what it makes.
 type SiteName = string
 
-// SiteURL The address of the site; empty for a template job, since a template has none.
+// SiteURL The address of the site; empty for a job of the kind template or standby, since what it makes has none.
 type SiteURL = string
 
 // State defines model for State.
@@ -709,7 +709,7 @@ type Tenant struct {
 	// Road How a site is or was made. `new-site`: by Frappe's new-site; `clone`: as a copy of a template; `standby`: from a copy that was kept ready. Later versions may add roads. Only operators see it.
 	Road *Road `json:"road,omitempty"`
 
-	// Site The name of the site, which is the host of its URL. Of a template job it is the name of the template.
+	// Site The name of the site, which is the host of its URL. Of a job of the kind template or standby it is the name of what it makes.
 	Site  SiteName    `json:"site"`
 	State TenantState `json:"state"`
 
