@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -20,12 +21,16 @@ type shelved struct {
 	age time.Duration // since its last change of state
 }
 
-// made reports whether Nexus made a database for a job, by its name and by the register. The
-// name does not tell the job: the database of a standby is derived from the job that made it.
-// One that is a standby's still contains nobody's data, whichever job was to get it.
+// made reports whether Nexus made a database for a job, by its name, by the register, and by
+// the markers of sites that have it. The name does not tell the job: the database of a standby
+// is derived from the job that made it. One that is a standby's still contains nobody's data,
+// whichever job was to get it. A database that is not in the register cannot be dropped.
 func (d *diagnosis) made(db string, job nexus.JobID) bool {
 	row, found := d.register[db]
-	return d.Install.Named(db) && (!found || !row.Adopted && (row.Job == job || row.Kind == kindStandby))
+	if !d.Install.Named(db) || slices.ContainsFunc(d.Inventory.Sites, func(s nexus.SiteInfo) bool { return s.DB == db && s.Adopted }) {
+		return false
+	}
+	return !found || !row.Adopted && (row.Job == job || row.Kind == kindStandby)
 }
 
 // adopted reports whether a site was not made by Nexus, by its marker and by the register.

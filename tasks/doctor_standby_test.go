@@ -155,7 +155,12 @@ func TestDiagnoseClaimed(t *testing.T) {
 		{name: "a site of a job that failed, adopted by its marker", edit: func(s *tasks.Survey) {
 			claimed(s, dead, nexus.TenantMaking)
 			s.Inventory.Sites[len(s.Inventory.Sites)-1].Adopted = true
-		}, want: finding(tasks.OrphanAdoption, nexus.TenantMaking, true, true)},
+		}, want: finding(tasks.OrphanAdoption, nexus.TenantMaking, true, false)},
+		{name: "a row in the making of an adoption, by the marker", edit: func(s *tasks.Survey) {
+			s.Tenants = append(s.Tenants, nexus.Tenant{Site: "dead.example.com", State: nexus.TenantMaking, DB: db, MadeBy: dead, Job: dead})
+			claimed(s, dead, nexus.TenantMaking)
+			s.Inventory.Sites[len(s.Inventory.Sites)-1].Adopted = true
+		}, want: finding(tasks.StuckTenant, nexus.TenantMaking, true, false)},
 		{name: "a site of a job that failed, with a name that Nexus gives no database", edit: func(s *tasks.Survey) {
 			claimed(s, dead, nexus.TenantMaking)
 			s.Inventory.Sites[len(s.Inventory.Sites)-1].DB = "_dead"
