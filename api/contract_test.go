@@ -212,6 +212,7 @@ func TestContract(t *testing.T) {
 	driveLife(s)
 	driveBenches(s)
 	driveTemplates(s)
+	drivePool(s)
 	driveUnknown(s)
 	s.ask("GET", "/healthz", "")
 	s.ask("GET", "/readyz", "")
@@ -227,7 +228,7 @@ func TestContract(t *testing.T) {
 	limited.ask("POST", "/signup", signupBody(`{"subdomain":"second"}`))
 	slow := newServer(t, func(o *api.Options) { o.Slowest = 50 * time.Millisecond })
 	slow.seen = s.seen
-	for _, path := range []string{"/signup", "/tenants", "/tenants/a.example.com/adopt", "/templates"} {
+	for _, path := range []string{"/signup", "/tenants", "/tenants/a.example.com/adopt", "/templates", "/benches/main/pool/fill"} {
 		if status := slow.askHalf("POST", path, bearer(operator)...); status != http.StatusRequestTimeout {
 			t.Errorf("half a request to %s: %d", path, status)
 		}
@@ -260,13 +261,13 @@ func driveBroken(s *server, answer string, want int) {
 		"POST /signup", "GET /subdomains/acme", "GET /jobs/" + strings.Repeat("a", 32), "GET /jobs/" + strings.Repeat("a", 32) + "/events", "POST /jobs/" + strings.Repeat("a", 32) + "/cancel",
 		"POST /jobs/" + strings.Repeat("a", 32) + "/resume", "POST /jobs/" + strings.Repeat("a", 32) + "/credentials",
 		"POST /tenants/a.example.com/restore", "POST /tenants/a.example.com/keys", "POST /tenants/a.example.com/adopt",
-		"GET /benches", "POST /benches/main/pause", "GET /templates", "POST /templates"} {
+		"GET /benches", "POST /benches/main/pause", "GET /templates", "POST /templates", "POST /benches/main/pool/fill"} {
 		method, path, _ := strings.Cut(call, " ")
 		body := ""
 		if strings.HasSuffix(path, "/adopt") {
 			body = `{"email":"jane@example.com"}`
 		}
-		if path == "/templates" && method == "POST" {
+		if (path == "/templates" || strings.HasSuffix(path, "/fill")) && method == "POST" {
 			body = "{}"
 		}
 		if path == "/signup" || path == "/tenants" && method == "POST" {

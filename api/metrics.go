@@ -16,6 +16,8 @@ type gauges struct {
 	due, dueAge, workers, parked                    *prometheus.GaugeVec // without labels; a vector, so that they can be removed while Redis is away
 	pending, active, age                            *prometheus.GaugeVec // by queue
 	mode, slots, used, waiting, failures, trippedTo *prometheus.GaugeVec // by bench
+	standbys, target                                *prometheus.GaugeVec // by bench and template
+	hits, misses                                    *prometheus.CounterVec
 }
 
 func newGauges(reg prometheus.Registerer) *gauges {
@@ -28,6 +30,11 @@ func newGauges(reg prometheus.Registerer) *gauges {
 		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 		reg.MustRegister(g)
 		return g
+	}
+	count := func(name, help string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"bench", "template"})
+		reg.MustRegister(c)
+		return c
 	}
 	return &gauges{
 		redis:     one("nexus_redis_up", "1 if the registry answered this scrape."),
@@ -44,15 +51,21 @@ func newGauges(reg prometheus.Registerer) *gauges {
 		waiting:   by("nexus_bench_waiting_jobs", "Jobs that wait for a slot of a bench.", "bench"),
 		failures:  by("nexus_bench_failures_in_a_row", "Failures of one step with one code in a row.", "bench"),
 		trippedTo: by("nexus_bench_tripped_until_timestamp_seconds", "When the breaker of a tripped bench admits a job again; 0 if it is not tripped.", "bench"),
+		standbys:  by("nexus_pool_standbys", "Copies of a template that are kept for signups, by state: making, shelved, popped or reaping.", "bench", "template", "state"),
+		target:    by("nexus_pool_target", "Copies of a template that are to be kept ready.", "bench", "template"),
+		hits:      count("nexus_pool_hits_total", "Signups that got a copy that was kept ready."),
+		misses:    count("nexus_pool_misses_total", "Signups that found no copy ready, and took longer."),
 	}
 }
 
 // read sets the gauges. If Redis does not answer, the scrape has none of them.
 func (s *Server) read(ctx context.Context) {
 	g := s.gauges
-	for _, v := range []*prometheus.GaugeVec{g.due, g.dueAge, g.workers, g.parked, g.pending, g.active, g.age, g.mode, g.slots, g.used, g.waiting, g.failures, g.trippedTo} {
+	for _, v := range []*prometheus.GaugeVec{g.due, g.dueAge, g.workers, g.parked, g.pending, g.active, g.age, g.mode, g.slots, g.used, g.waiting, g.failures, g.trippedTo, g.standbys, g.target} {
 		v.Reset()
 	}
+	g.hits.Reset()
+	g.misses.Reset()
 	g.redis.Set(0)
 	stats, err := s.Store.Stats(ctx)
 	if err != nil {
@@ -86,6 +99,25 @@ func (s *Server) read(ctx context.Context) {
 			until = float64(b.Until.Unix())
 		}
 		g.trippedTo.WithLabelValues(b.Name).Set(until)
+		s.readPool(ctx, b.Name)
+	}
+}
+
+// readPool sets the metrics of a bench's shelves. Those of several lists of apps are added.
+func (s *Server) readPool(ctx context.Context, bench string) {
+	shelves, err := s.shelves(ctx, bench)
+	if err != nil {
+		s.Log.WarnContext(ctx, "metrics not read", nexus.LogErr, err)
+		return
+	}
+	for _, shelf := range shelves {
+		spec := string(specOf(shelf))
+		for _, state := range []nexus.StandbyState{nexus.StandbyMaking, nexus.StandbyShelved, nexus.StandbyPopped, nexus.StandbyReaping} {
+			s.gauges.standbys.WithLabelValues(bench, spec, string(state)).Add(float64(shelf.Count(state)))
+		}
+		s.gauges.target.WithLabelValues(bench, spec).Add(float64(shelf.Target))
+		s.gauges.hits.WithLabelValues(bench, spec).Add(float64(shelf.Hits))
+		s.gauges.misses.WithLabelValues(bench, spec).Add(float64(shelf.Misses))
 	}
 }
 

@@ -16,8 +16,9 @@ func TestGaugesGoWithTheRegistry(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
 	s.signup("counted")
-	shown := regexp.MustCompile(`(?m)^nexus_(due_jobs|due_age_seconds|workers|jobs_parked|queue_\w+|bench_\w+)[ {].*`)
-	if _, _, text := s.text("GET", "/metrics", "", ""); len(shown.FindAllString(text, -1)) < 3 {
+	s.keep("main", plainShelf, 2)
+	shown := regexp.MustCompile(`(?m)^nexus_(due_jobs|due_age_seconds|workers|jobs_parked|queue_\w+|bench_\w+|pool_\w+)[ {].*`)
+	if _, _, text := s.text("GET", "/metrics", "", ""); len(shown.FindAllString(text, -1)) < 3 || !strings.Contains(text, "nexus_pool_target") {
 		t.Fatalf("with the registry: %s", text)
 	}
 	s.redis.SetError("LOADING the server starts")

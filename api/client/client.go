@@ -164,6 +164,12 @@ func (c *Client) SetBench(ctx context.Context, name, verb string) (out gen.Bench
 	return out, err
 }
 
+// SetPool fills or drains the shelves of a bench.
+func (c *Client) SetPool(ctx context.Context, bench, verb string, request gen.PoolRequest) (out gen.Bench, err error) {
+	err = c.do(ctx, call{method: "POST", path: "/benches/" + url.PathEscape(bench) + "/pool/" + verb, body: request, token: c.token}, &out)
+	return out, err
+}
+
 // Templates lists the templates that new sites are copied from, newest first.
 func (c *Client) Templates(ctx context.Context) (out gen.TemplateList, err error) {
 	err = c.do(ctx, call{method: "GET", path: "/templates", token: c.token}, &out)

@@ -341,6 +341,9 @@ type Bench struct {
 	Mode     BenchMode `json:"mode"`
 	Name     string    `json:"name"`
 
+	// Pool The bench's shelves, which hold copies of templates that are ready for signups.
+	Pool []Shelf `json:"pool"`
+
 	// Slots How many operations may run at once.
 	Slots int       `json:"slots"`
 	Step  *StepName `json:"step,omitempty"`
@@ -531,6 +534,21 @@ type Password = string
 // Path A path on this server.
 type Path = string
 
+// PoolRequest defines model for PoolRequest.
+type PoolRequest struct {
+	// For For `fill`, how long to hold them: from 1m to 168h; 1h if it is left out.
+	For *PoolTime `json:"for,omitempty"`
+
+	// Members For `fill`, how many copies to hold at least. Twice the target if it is left out, and 4 or more.
+	Members *int `json:"members,omitempty"`
+
+	// Template What sites the template is for. All shelves of the bench if it is left out.
+	Template *ShelfTemplate `json:"template,omitempty"`
+}
+
+// PoolTime For `fill`, how long to hold them: from 1m to 168h; 1h if it is left out.
+type PoolTime = string
+
 // Problem defines model for Problem.
 type Problem struct {
 	// Action What to do, from the error of the job. It is also the end of detail.
@@ -567,6 +585,53 @@ type Road = string
 
 // Sentence A text for people; programs must not depend on it.
 type Sentence = string
+
+// Shelf defines model for Shelf.
+type Shelf struct {
+	Apps []string `json:"apps"`
+
+	// AtLeast How many an operator wants at least.
+	AtLeast *int `json:"atLeast,omitempty"`
+
+	// Drained Whether an operator wants none.
+	Drained bool `json:"drained"`
+
+	// Failures How many jobs in a row failed to make one.
+	Failures int `json:"failures"`
+
+	// Hits How many signups got one.
+	Hits int64 `json:"hits"`
+
+	// Kept Whether workers keep the shelf; if not, no copies are made for it.
+	Kept bool `json:"kept"`
+
+	// Making How many are being made.
+	Making int `json:"making"`
+
+	// Misses How many signups found none.
+	Misses int64 `json:"misses"`
+
+	// Popped How many a signup is about to become.
+	Popped int `json:"popped"`
+
+	// Reaping How many are being dropped.
+	Reaping int `json:"reaping"`
+
+	// Shelved How many copies are ready.
+	Shelved int `json:"shelved"`
+
+	// Target How many copies it is to hold, by the demand.
+	Target int `json:"target"`
+
+	// Template What sites its template is for.
+	Template string `json:"template"`
+
+	// Until How long the operator wants them.
+	Until *time.Time `json:"until,omitempty"`
+}
+
+// ShelfTemplate What sites the template is for. All shelves of the bench if it is left out.
+type ShelfTemplate = string
 
 // SignupRequest An optional field that is empty or null counts as left out.
 type SignupRequest struct {
@@ -979,6 +1044,9 @@ type RestoreTenantParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// SetPoolJSONRequestBody defines body for SetPool for application/json ContentType.
+type SetPoolJSONRequestBody = PoolRequest
+
 // SignupJSONRequestBody defines body for Signup for application/json ContentType.
 type SignupJSONRequestBody = SignupRequest
 
@@ -996,6 +1064,9 @@ type ServerInterface interface {
 	// ListBenches List the benches and what they admit
 	// (GET /benches)
 	ListBenches(ctx echo.Context) error
+	// SetPool Fill or drain the shelves of a bench
+	// (POST /benches/{name}/pool/{verb})
+	SetPool(ctx echo.Context, name string, verb string) error
 	// SetBench Pause, drain or resume a bench
 	// (POST /benches/{name}/{verb})
 	SetBench(ctx echo.Context, name string, verb string) error
@@ -1078,6 +1149,30 @@ func (w *ServerInterfaceWrapper) ListBenches(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListBenches(ctx)
+	return err
+}
+
+// SetPool converts echo context to params.
+func (w *ServerInterfaceWrapper) SetPool(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// ------------- Path parameter "verb" -------------
+	var verb string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "verb", ctx.Param("verb"), &verb, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter verb: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetPool(ctx, name, verb)
 	return err
 }
 
@@ -1727,6 +1822,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/tenants/:site/adopt", wrapper.AdoptTenant, options.OperationMiddlewares["adoptTenant"]...)
 	router.GET(options.BaseURL+"/benches", wrapper.ListBenches, options.OperationMiddlewares["listBenches"]...)
 	router.POST(options.BaseURL+"/benches/:name/:verb", wrapper.SetBench, options.OperationMiddlewares["setBench"]...)
+	router.POST(options.BaseURL+"/benches/:name/pool/:verb", wrapper.SetPool, options.OperationMiddlewares["setPool"]...)
 	router.GET(options.BaseURL+"/templates", wrapper.ListTemplates, options.OperationMiddlewares["listTemplates"]...)
 	router.POST(options.BaseURL+"/templates", wrapper.BuildTemplate, options.OperationMiddlewares["buildTemplate"]...)
 	router.GET(options.BaseURL+"/healthz", wrapper.Healthz, options.OperationMiddlewares["healthz"]...)

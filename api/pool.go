@@ -1,0 +1,132 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/nexus"
+)
+
+const (
+	fewest    = 4    // copies that a fill asks for at least, unless it says how many
+	mostAsked = 1000 // copies that a fill may ask for
+	usualFill = time.Hour
+	shortFill = time.Minute
+	longFill  = 7 * 24 * time.Hour
+
+	emptyLong  = time.Minute // a shelf may be empty for
+	manyFailed = 3           // jobs in a row that failed to make a standby are worth a warning
+)
+
+// SetPool fills or drains shelves of a bench.
+func (s *Server) SetPool(c echo.Context, name string, verb string) error {
+	if _, err := s.need(c, ScopeOperate); err != nil {
+		return err
+	}
+	if s.Single {
+		return &nexus.Error{Code: nexus.Forbidden, Op: "api.pool", Msg: "Here signups become users of one site, so no sites are kept ready."}
+	}
+	if verb != "fill" && verb != "drain" {
+		return invalid("verb", "Shelves can be told to fill or drain.")
+	}
+	var body gen.PoolRequest
+	if err := readJSON(c, &body); err != nil {
+		return err
+	}
+	spec, members := nexus.TemplateSpec(value(body.Template)), value(body.Members)
+	d, err := time.ParseDuration(cmp.Or(value(body.For), usualFill.String()))
+	switch {
+	case spec != "" && !slices.Contains(nexus.TemplateSpecs(), spec):
+		return invalid("template", "There is no such template; there is: "+nexus.TemplateSpecNames()+".")
+	case body.Members != nil && (members < 1 || members > mostAsked):
+		return invalid("members", fmt.Sprintf("Ask for 1 to %d copies.", mostAsked))
+	case err != nil || d < shortFill || d > longFill:
+		return invalid("for", "Give a time such as 2h, from 1m to 168h.")
+	}
+	ctx := c.Request().Context()
+	if _, err := s.findBench(ctx, name); err != nil {
+		return err
+	}
+	shelves, err := s.shelves(ctx, name)
+	if err != nil {
+		return err
+	}
+	shelves = slices.DeleteFunc(shelves, func(shelf nexus.Shelf) bool {
+		return spec != "" && specOf(shelf) != spec || verb == "fill" && !shelf.Kept
+	})
+	if len(shelves) == 0 {
+		return &nexus.Error{Code: nexus.NotFound, Op: "api.pool", Msg: "No worker keeps a shelf there; set NEXUS_POOL on its workers and build a template."}
+	}
+	for _, shelf := range shelves {
+		if verb == "drain" {
+			err = s.Store.DrainShelf(ctx, name, shelf.Key)
+		} else {
+			err = s.Store.FillShelf(ctx, name, shelf.Key, cmp.Or(members, max(fewest, 2*shelf.Target)), d)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.answerBench(c, name)
+}
+
+// shelves reads the shelves of a bench that workers keep, or that still hold something.
+func (s *Server) shelves(ctx context.Context, bench string) ([]nexus.Shelf, error) {
+	all, err := s.Store.Shelves(ctx, bench)
+	return slices.DeleteFunc(all, func(shelf nexus.Shelf) bool { return !shelf.Kept && len(shelf.Standbys) == 0 }), err
+}
+
+func specOf(shelf nexus.Shelf) nexus.TemplateSpec {
+	spec, _, _ := strings.Cut(shelf.Key, " ")
+	return nexus.TemplateSpec(spec)
+}
+
+func shelfOf(shelf nexus.Shelf) gen.Shelf {
+	out := gen.Shelf{Template: string(specOf(shelf)), Apps: append([]string{}, strings.Fields(shelf.Key)[1:]...), Kept: shelf.Kept, Target: shelf.Target,
+		Shelved: shelf.Count(nexus.StandbyShelved), Making: shelf.Count(nexus.StandbyMaking), Popped: shelf.Count(nexus.StandbyPopped),
+		Reaping: shelf.Count(nexus.StandbyReaping), Hits: shelf.Hits, Misses: shelf.Misses, Failures: shelf.Failures, Drained: shelf.Drained}
+	if shelf.Now.Before(shelf.Until) {
+		out.AtLeast, out.Until = &shelf.AtLeast, &shelf.Until
+	}
+	return out
+}
+
+// shelfWarnings are sentences on shelves that hold nothing although they should. Of a bench
+// that is not open there is another warning.
+func (s *Server) shelfWarnings(ctx context.Context) (out []string) {
+	benches, err := s.Store.Benches(ctx)
+	if err != nil { // the health says so in other words
+		return nil
+	}
+	for _, b := range benches {
+		shelves, err := s.shelves(ctx, b.Name)
+		if err != nil || b.Mode != nexus.BenchOpen {
+			continue
+		}
+		for _, shelf := range shelves {
+			out = append(out, shelfWarning(shelf)...)
+		}
+	}
+	return out
+}
+
+func shelfWarning(shelf nexus.Shelf) []string {
+	wants := shelf.Kept && !shelf.Drained && (shelf.Target > 0 || shelf.Now.Before(shelf.Until))
+	switch {
+	case !wants:
+	case shelf.Failures >= manyFailed:
+		return []string{fmt.Sprintf("The last %d jobs that make copies of the template %s on the bench %s failed, so too few are kept ready; nexus jobs list --kind standby --state failed shows them.",
+			shelf.Failures, specOf(shelf), shelf.Bench)}
+	case !shelf.EmptyAt.IsZero() && shelf.Now.Sub(shelf.EmptyAt) > emptyLong:
+		return []string{fmt.Sprintf("No copy of the template %s has been ready on the bench %s since %s, so signups take longer; nexus pool show tells more.",
+			specOf(shelf), shelf.Bench, shelf.EmptyAt.Format(time.RFC3339))}
+	}
+	return nil
+}
