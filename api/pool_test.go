@@ -120,6 +120,7 @@ func TestSetPool(t *testing.T) {
 	s := newServer(t, nil)
 	s.keep("main", plainShelf, 3)
 	s.keep("main", "plain hrms", 0)
+	s.keep("main", "other hrms", 0) // of a newer version
 	set := func(verb, text string) (pool []any) {
 		t.Helper()
 		status, _, body := s.ask("POST", "/benches/main/pool/"+verb, text, bearer(operator)...)
@@ -140,11 +141,11 @@ func TestSetPool(t *testing.T) {
 		verb, text string
 		want       []string
 	}{
-		{"fill", "{}", []string{"[erpnext] false 6 " + at(time.Hour), "[hrms] false 4 " + at(time.Hour)}},
-		{"fill", `{"members":20,"for":"90m","template":"plain"}`, []string{"[erpnext] false 20 " + at(90*time.Minute), "[hrms] false 20 " + at(90*time.Minute)}},
-		{"drain", "{}", []string{"[erpnext] true <nil> <nil>", "[hrms] true <nil> <nil>"}},
-		{"drain", `{"template":null,"members":null,"for":null}`, []string{"[erpnext] true <nil> <nil>", "[hrms] true <nil> <nil>"}},
-		{"fill", `{"members":1,"for":"168h"}`, []string{"[erpnext] false 1 " + at(168*time.Hour), "[hrms] false 1 " + at(168*time.Hour)}},
+		{"fill", "{}", []string{"[hrms] false 4 " + at(time.Hour), "[erpnext] false 6 " + at(time.Hour), "[hrms] false 4 " + at(time.Hour)}},
+		{"fill", `{"members":20,"for":"90m","template":"plain"}`, []string{"[hrms] false 4 " + at(time.Hour), "[erpnext] false 20 " + at(90*time.Minute), "[hrms] false 20 " + at(90*time.Minute)}},
+		{"drain", "{}", []string{"[hrms] true <nil> <nil>", "[erpnext] true <nil> <nil>", "[hrms] true <nil> <nil>"}},
+		{"drain", `{"template":null,"members":null,"for":null}`, []string{"[hrms] true <nil> <nil>", "[erpnext] true <nil> <nil>", "[hrms] true <nil> <nil>"}},
+		{"fill", `{"members":1,"for":"168h"}`, []string{"[hrms] false 1 " + at(168*time.Hour), "[erpnext] false 1 " + at(168*time.Hour), "[hrms] false 1 " + at(168*time.Hour)}},
 	} {
 		if diff := cmp.Diff(tc.want, is(set(tc.verb, tc.text))); diff != "" {
 			t.Errorf("%s %s: %s", tc.verb, tc.text, diff)
@@ -238,6 +239,10 @@ func TestShelfWarnings(t *testing.T) {
 	}
 	s.ask("POST", "/benches/main/resume", "", bearer(operator)...)
 	if err := s.store.LeaveShelf(t.Context(), "main", plainShelf); err != nil {
+		t.Fatal(err)
+	}
+	s.shelve("main", []string{"erpnext"}, "a")
+	if err := s.store.Reap(t.Context(), nexus.JobID(strings.Repeat("a", 32))); err != nil {
 		t.Fatal(err)
 	}
 	want("when nobody keeps it", "<nil>")

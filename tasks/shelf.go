@@ -30,10 +30,15 @@ func Size(d nexus.Demand, l ShelfLimits) int {
 	during := max(hour/time.Hour.Seconds(), minutes/(5*time.Minute).Seconds()) * build.Seconds()
 	want := math.Ceil(during + 2*math.Sqrt(during) + minutes - 0.05) // an old signup counts for nothing in the end
 	size := max(int(min(want, 1e6)), l.Least)
-	if l.Each > 0 {
-		size = min(size, int(min(l.Bytes/l.Each, 1e6)))
+	return max(min(size, l.Most, l.Room()), 0)
+}
+
+// Room is how many standbys the bytes are enough for.
+func (l ShelfLimits) Room() int {
+	if l.Each <= 0 {
+		return 1e6
 	}
-	return max(min(size, l.Most), 0)
+	return int(min(l.Bytes/l.Each, 1e6))
 }
 
 // count reads a count of signups; what is no count is none.

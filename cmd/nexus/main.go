@@ -97,7 +97,7 @@ colors (unless NO_COLOR is set), and times are shown as "3m ago".`,
 	bench := benchCommand(s)
 	bench.AddCommand(benchVerbs(s)...)
 	group(root, "make", "Make sites:", provisionCommand(s), adoptCommand(s), testCommand(s), canaryCommand(s))
-	group(root, "look", "Look after them:", jobsCommand(s), tenantsCommand(s), bench, templatesCommand(s), cleanupCommand(s), doctorCommand(s))
+	group(root, "look", "Look after them:", jobsCommand(s), tenantsCommand(s), bench, templatesCommand(s), poolCommand(s), cleanupCommand(s), doctorCommand(s))
 	group(root, "run", "Run the product:", devCommand(), initCommand(s), sandboxCommand())
 	root.AddCommand(versionCommand(s))
 	return root

@@ -118,6 +118,7 @@ func (p *pool) tend(ctx context.Context) error {
 		if keeps {
 			limits := p.limits
 			limits.Bytes, limits.Each = limits.Bytes/int64(len(kept)), template.Bytes
+			shelf.AtLeast = min(shelf.AtLeast, limits.Room())
 			if size = tasks.Size(shelf.Demand, limits); !shelf.Kept || shelf.Target != size {
 				if err := p.store.SetTarget(ctx, p.name, shelf.Key, size); err != nil {
 					return err

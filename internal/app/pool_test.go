@@ -256,6 +256,11 @@ func TestPoolBytes(t *testing.T) {
 	w.tend()
 	w.tend()
 	s.want("of 10 MiB", 2, 0, 0)
+	if err := s.store.FillShelf(t.Context(), "main", plainKey, 5, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	w.tend()
+	s.want("when an operator wants more", 2, 0, 0)
 }
 
 // TestPoolWaits: on a bench that is not open nothing is made and nothing dropped.
