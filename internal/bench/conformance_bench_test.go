@@ -64,3 +64,12 @@ func TestShelfBench(t *testing.T) {
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
 	testShelf(t, b, g)
 }
+
+// TestClaimKilledBench kills claims and their undos on a real bench.
+func TestClaimKilledBench(t *testing.T) {
+	b, g := realBench(t)
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	shelf := g.shelf(t, b)
+	testClaimKilled(t, b, shelf)
+	shelf.end(t, b)
+}

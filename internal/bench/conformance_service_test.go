@@ -163,3 +163,14 @@ func TestShelfStandin(t *testing.T) {
 		})
 	}
 }
+
+// TestClaimKilledStandin kills claims and their undos on a stand-in.
+func TestClaimKilledStandin(t *testing.T) {
+	s := standin.Start(t, 100*time.Millisecond)
+	b := standin.NewBox(t, s.Name, s.RootPassword)
+	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	shelf := g.shelf(t, b)
+	testClaimKilled(t, b, shelf)
+	shelf.end(t, b)
+}

@@ -28,6 +28,14 @@ type kept struct {
 	shelf *shelf
 }
 
+func (g *target) shelf(t *testing.T, b *standin.Box) *shelf {
+	t.Helper()
+	s := &shelf{g.model(t, b, "shelf")}
+	s.raw(t)
+	s.must(t, s.freeze())
+	return s
+}
+
 // copy makes a standby that is not shelved yet.
 func (s *shelf) copy(t *testing.T) *kept {
 	t.Helper()
@@ -96,9 +104,7 @@ func (k *kept) gone(t *testing.T, n *tenant) {
 
 // testShelf checks of standbys what only a look into database, folders and Redis shows.
 func testShelf(t *testing.T, b *standin.Box, g *target) {
-	s := &shelf{g.model(t, b, "shelf")}
-	s.raw(t)
-	s.must(t, s.freeze())
+	s := g.shelf(t, b)
 	if found := s.find(t); found == nil || found.Bytes < 1<<20 {
 		t.Errorf("the template is listed as %+v", found)
 	}
@@ -109,6 +115,13 @@ func testShelf(t *testing.T, b *standin.Box, g *target) {
 	t.Run("claimed and reaped at once", func(t *testing.T) { testClaimAndReap(t, s) })
 	t.Run("of no use", func(t *testing.T) { testUseless(t, b, s) })
 	t.Run("reaped after a claim", func(t *testing.T) { testReapedLate(t, b, s) })
+	t.Run("its company", func(t *testing.T) { testCompanyOf(t, b, s) })
+	s.end(t, b)
+}
+
+// end drops the template, and checks that nothing is left of the standbys.
+func (s *shelf) end(t *testing.T, b *standin.Box) {
+	t.Helper()
 	s.must(t, nexus.DropSite{})
 	if left := b.Sh(t, "ls -A sites/.nexus/standby sites/.nexus/trash; find sites/.nexus -name '*standby-*'"); strings.Contains(left, "standby-") {
 		t.Errorf("left: %s", left)
@@ -476,4 +489,59 @@ func testReapedLate(t *testing.T, b *standin.Box, s *shelf) {
 	}
 	testDrop(t, n)
 	k.gone(t, n)
+}
+
+// testCompanyOf names the company of a claimed site: the wizard finds the name as it is, and
+// an abbreviation. A site that has a company keeps what it has.
+func testCompanyOf(t *testing.T, b *standin.Box, s *shelf) {
+	k := s.keep(t)
+	n := k.taker("company")
+	n.run(t, k.claim(n))
+	have := func(key string) string {
+		return strings.TrimSpace(s.ask(t, "SELECT HEX(defvalue) FROM "+n.db+".tabDefaultValue WHERE parent = '__default' AND defkey = '"+key+"'"))
+	}
+	for _, row := range []struct{ name, abbr, stored string }{
+		{"Acme", "ACME", ""},
+		{"Acme Steel & Sons", "ASS", ""},
+		{"Müller/Söhne-Werke GmbH & Co. KG, Ulm", "MSWGC", ""},
+		{`O'Neill "100%" \_x\\ %s {0} <b>`, "O1XS0", ""},
+		{"  東京 製作所 ", "東製", "東京 製作所"},
+		{"ελλάς", "ΕΛΛΆΣ", ""},
+		{"हिन्दी कंपनी", "हक", ""},
+		{"Straße", "STRAS", ""},
+		{"4", "4", ""},
+		{"🚀 Rocket", "ROCKE", ""},
+		{strings.Repeat("🚀", 150), "", strings.Repeat("🚀", 140)},
+		{strings.Repeat("Long ", 40), "LLLLL", strings.TrimSpace(strings.Repeat("Long ", 28))},
+	} {
+		if row.stored == "" {
+			row.stored = row.name
+		}
+		n.again(t, nexus.Company{Name: row.name})
+		if got := have("company_name"); got != fmt.Sprintf("%X", row.stored) {
+			t.Errorf("%q is stored as %q", row.name, unhex(t, got))
+		}
+		if got := have("company_abbr"); row.abbr != "" && got != fmt.Sprintf("%X", row.abbr) {
+			t.Errorf("the abbreviation of %q is %q, want %q", row.name, unhex(t, got), row.abbr)
+		}
+	}
+	said := b.Sh(t, "cd sites && ../env/bin/python -m frappe.utils.bench_helper frappe --site "+string(n.site)+` execute frappe.db.get_default --args "['company_abbr']"`)
+	if !strings.Contains(said, "LLLLL") {
+		t.Errorf("Frappe tells the abbreviation %s", said)
+	}
+	if said := s.ask(t, "INSERT INTO "+n.db+".tabCompany (name) VALUES ('Real')"); said != "" {
+		t.Fatal(said)
+	}
+	before := have("company_name")
+	if result := n.run(t, nexus.Company{Name: "Other"}); result.Changed || have("company_name") != before {
+		t.Errorf("a site with a company: %+v", result)
+	}
+	testDrop(t, n)
+	bare := s.target.tenant("bare")
+	bare.run(t, nexus.NewSite{})
+	if result := bare.run(t, nexus.Company{Name: "Acme"}); !result.Skipped || result.Changed {
+		t.Errorf("a site without companies: %+v", result)
+	}
+	bare.stranger().refused(t, nexus.Company{Name: "Acme"}, nexus.Conflict)
+	testDrop(t, bare)
 }

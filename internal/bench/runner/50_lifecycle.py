@@ -191,8 +191,7 @@ def sweep(op, site, last=False):
                           "Put site_config.json back, or move the folder away, and try again.", site.config_path)
         elif site.config().get("db_name") == op.db:
             return found  # another owner's site uses this database now
-    standbys = taken_standbys(op, site) if row and row["job"] == op.owner else []
-    for standby in standbys:
+    for standby in taken_standbys(op, site) if found and row else ():
         throw_away(op, standby)
     # A request by a kept config would find no database; a thread of Frappe 16 to which
     # that happens fails the next new sites (its frappe.local.db stays set).
@@ -203,8 +202,6 @@ def sweep(op, site, last=False):
     found = forget_in_redis(op, site) or found
     for folder in trashed(op):
         remove(folder)
-    for standby in standbys:
-        forget_site_lock(standby.key)
     for folder in archived(op, site):
         found = True
         remove(folder)
@@ -221,8 +218,11 @@ def throw_away(op, site):
 
 def forget_intent(op, site):
     forget_unfinished(site.intent_path)
-    if site.intent().get("job") != op.owner:
+    intent = site.intent()
+    if intent.get("job") != op.owner:
         return False
+    if "standby" in intent:
+        forget_site_lock(Site(intent["standby"], STANDBY).key)
     remove(site.intent_path)
     return True
 

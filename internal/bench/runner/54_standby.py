@@ -204,7 +204,6 @@ def end_claim(op, site, source):
     forget_unfinished(site.config_path)
     clear_logs(site)
     forget_intent(op, site)
-    forget_site_lock(source.key)
 
 
 def settle_claim(op, site):

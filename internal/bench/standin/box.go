@@ -90,6 +90,9 @@ func (b *Box) Python(t testing.TB, program string) *Session {
 	return b.start(t, "", "exec env/bin/python -u -c '"+program+"'")
 }
 
+// Send writes a line of input.
+func (s *Session) Send(line string) { _, _ = io.WriteString(s.in, line+"\n") }
+
 // Line returns the next line of output.
 func (s *Session) Line() string {
 	line, _ := s.out.ReadString('\n')
