@@ -171,7 +171,10 @@ func testClaimKilled(t *testing.T, b *standin.Box, s *shelf) {
 	if len(states) < 8 || begun < 0 || handed <= begun {
 		t.Fatalf("these are not all states: %s", strings.Join(states, "\n"))
 	}
-	for i := range states {
+	for i, state := range states {
+		if i > 0 && strings.Contains(state, ".new") { // half a file: the same as before it, but for that
+			continue
+		}
 		reached := func(name string) (*kept, *tenant) {
 			k := s.keep(t)
 			n := k.taker(name)

@@ -164,7 +164,7 @@ def sweep(op, site, last=False):
     row, derived = our_database(op, op.db), bool(DB_NAME.match(op.db))
     found = row is not None and row["job"] == op.owner
     if row and not found and (site.room == STANDBY or not (site.exists() and site.belongs_to(op))):
-        return last and forget_intent(op, site)  # the database is another job's, and so is all that has it
+        return last and forget_name(op, site)  # the database is another job's, and so is all that has it
     other = shared_with(site, op.db) if found or derived else ""
     if other:  # a copy or a new name of the folder: its data must not be removed
         raise Refusal("conflict", f"The site {other} uses the database of {site.name} too; nothing was removed.", op.db)
@@ -214,6 +214,13 @@ def throw_away(op, site):
     """Moves a site's folder to the trash, whose folders are named after their database."""
     os.rename(site.folder, os.path.join(our_folder("trash"), f"{op.db}-{op.gen}-{os.getpid()}{'-' * bool(site.room)}{site.room}"))
     sync_dir(os.path.dirname(site.folder))
+
+
+def forget_name(op, site):
+    """Removes the intent, and what its lock left if the name is free now."""
+    found = forget_intent(op, site)
+    forget_site_lock(site.key)
+    return found
 
 
 def forget_intent(op, site):

@@ -141,7 +141,7 @@ def turn_down(op, site, why):
     drop_site removes it."""
     if registered(op):
         raise Refusal("internal", f"The site was made from a standby in part. {why}", op.db)
-    forget_intent(op, site)
+    forget_name(op, site)
     return {"skipped": True, "note": why}
 
 
