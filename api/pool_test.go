@@ -245,6 +245,7 @@ func TestShelfWarnings(t *testing.T) {
 	if err := s.store.Reap(t.Context(), nexus.JobID(strings.Repeat("a", 32))); err != nil {
 		t.Fatal(err)
 	}
+	s.rdb.HSet(t.Context(), key, "failures", 0, "emptyAt", fixed.Add(-time.Hour).UnixMilli())
 	want("when nobody keeps it", "<nil>")
 	s.keep("main", plainShelf, 2)
 	if err := s.store.DrainShelf(t.Context(), "main", plainShelf); err != nil {

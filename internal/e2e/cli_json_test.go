@@ -15,7 +15,7 @@ func TestCLIJSON(t *testing.T) {
 	id := s.signup("acme", "jane@example.com").JobId
 	for _, line := range []string{"version", "jobs list", "jobs show " + id, "jobs watch " + id, "tenants list", "tenants show acme", "bench list", "bench check",
 		"bench pause sandbox", "bench resume sandbox", "doctor", "cleanup none-* --dry-run", "init", "test-provisioning", "tenants rm acme --yes", "tenants restore acme",
-		"tenants keys rotate acme", "templates build", "templates list", "canary"} {
+		"tenants keys rotate acme", "templates build", "templates list", "pool show", "canary"} {
 		out, errs, code := s.cli(call{args: append(words(line), "-o", "json"), env: append([]string{"NEXUS_VERIFY_ADDR=" + s.sites}, s.env...)})
 		last := out[strings.LastIndexByte(strings.TrimSpace(out), '\n')+1:] // watch and canary print a record in each line
 		if !json.Valid([]byte(out)) && !json.Valid([]byte(last)) || out == "" || code != 0 {

@@ -75,6 +75,37 @@ func TestCLIOperate(t *testing.T) {
 	)
 }
 
+// TestCLIPool shows, drains and fills a shelf that a worker keeps.
+func TestCLIPool(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 1, "NEXUS_TEMPLATES=plain", "NEXUS_POOL=2")
+	shelved := func(want string) {
+		t.Helper()
+		eventually(t, 2*time.Minute, want+" copies are ready", func() bool {
+			out, _, _ := s.cli(call{args: words("pool show --jq .shelves[]|[.shelved,.making,.reaping]")})
+			return out == "["+want+",0,0]\n"
+		})
+	}
+	shelved("2")
+	s.golden("pool",
+		call{args: words("pool show")},
+		call{args: words("pool show -o json")},
+		call{args: words("pool fill --members 0"), code: 1},
+		call{args: words("pool fill --for 1s"), code: 1},
+		call{args: words("pool fill --bench nowhere"), code: 1},
+		call{args: words("pool fill all"), code: 2},
+		call{args: words("__complete pool fill --template ")},
+	)
+	if out, errs, code := s.cli(call{args: words("pool drain")}); code != 0 || !strings.Contains(out, "drained by an operator") {
+		t.Errorf("drain: exit %d\n%s%s", code, out, errs)
+	}
+	shelved("0")
+	if out, errs, code := s.cli(call{args: words("pool fill --members 3")}); code != 0 || !strings.Contains(out, "at least 3 until") {
+		t.Errorf("fill: exit %d\n%s%s", code, out, errs)
+	}
+	shelved("3")
+}
+
 // TestCLICancel cancels a job while another command watches it.
 func TestCLICancel(t *testing.T) {
 	t.Parallel()
