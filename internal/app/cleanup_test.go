@@ -87,7 +87,7 @@ func TestPlanCleanup(t *testing.T) {
 		{name: "what was a standby goes", o: app.CleanupOptions{Globs: []string{"test-1", "test-dead"}}, edit: func(s *tasks.Survey) {
 			for i, site := range s.Inventory.Sites {
 				if site.Job == dead || site.Site == "test-1.example.com" {
-					s.Inventory.Sites[i].DB = nexus.JobID("standby of " + site.Job).Database(install)
+					s.Inventory.Sites[i].DB = ("standby of " + site.Job).Database(install)
 					s.Inventory.Databases = append(s.Inventory.Databases, nexus.DatabaseInfo{Name: s.Inventory.Sites[i].DB, Job: site.Job, Exists: true})
 				}
 			}

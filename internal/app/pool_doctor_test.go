@@ -98,7 +98,7 @@ func TestDoctorStandbysUpgraded(t *testing.T) {
 	t.Parallel()
 	s, _ := full(t, "1")
 	for _, each := range s.onBench(t) {
-		if err := s.stock.drop(t, each.Name); err != nil {
+		if err := s.drop(t, each.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
