@@ -115,6 +115,8 @@ func testShelf(t *testing.T, b *standin.Box, g *target) {
 	t.Run("claimed and reaped at once", func(t *testing.T) { testClaimAndReap(t, s) })
 	t.Run("of no use", func(t *testing.T) { testUseless(t, b, s) })
 	t.Run("reaped after a claim", func(t *testing.T) { testReapedLate(t, b, s) })
+	t.Run("the name is taken meanwhile", func(t *testing.T) { testNameTaken(t, b, s) })
+	t.Run("names", func(t *testing.T) { testRename(t, b) })
 	t.Run("its company", func(t *testing.T) { testCompanyOf(t, b, s) })
 	s.end(t, b)
 }

@@ -78,6 +78,14 @@ type killer struct{ session *standin.Session }
 
 func newKiller(t *testing.T, b *standin.Box) *killer {
 	t.Helper()
+	k := &killer{b.Python(t, killing)}
+	k.session.Send(sourceText(t))
+	return k
+}
+
+// sourceText is the runner's source as a line of JSON.
+func sourceText(t *testing.T) string {
+	t.Helper()
 	source, err := bench.RunnerSource()
 	if err != nil {
 		t.Fatal(err)
@@ -86,9 +94,7 @@ func newKiller(t *testing.T, b *standin.Box) *killer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &killer{b.Python(t, killing)}
-	k.session.Send(string(text))
-	return k
+	return string(text)
 }
 
 type fate struct {
@@ -228,5 +234,67 @@ func testWholeClaim(t *testing.T, b *standin.Box, k *kept, n *tenant) {
 	}
 	if left := b.Sh(t, "find sites/.nexus -name '*"+string(k.site)+"*' -o -name '"+string(n.site)+"' -o -path '*/standby/*' -name '*.new'"); left != "" {
 		t.Errorf("left: %s", left)
+	}
+}
+
+// renaming gives names with the runner's own function, on the file system of the bench, and
+// as if that could not rename without replacing.
+const renaming = `
+import errno, json, os, sys, types
+space = {"__name__": "runner"}
+exec(compile(json.loads(sys.stdin.readline()).rsplit("main()", 1)[0], "runner.py", "exec"), space)
+libc = space["ctypes"].CDLL(None, use_errno=True)
+fakes = {"its own": libc, "EINVAL": types.SimpleNamespace(renameat2=lambda *_: space["ctypes"].set_errno(errno.EINVAL) or -1), "no call": types.SimpleNamespace()}
+for number, (name, fake) in enumerate(fakes.items()):
+    space["ctypes"].CDLL = lambda *_, **__: fake
+    for taken in (False, True):
+        source, site = space["Site"](f"standby-ct{number}{int(taken)}", "standby"), space["Site"](f"ct-rename-{number}-{int(taken)}.localhost")
+        os.makedirs(os.path.join(source.folder, "private"))
+        if taken:
+            os.mkdir(site.folder)
+        try:
+            space["give_name"](source, site)
+            said = "moved"
+        except space["Refusal"] as e:
+            said = e.code
+        print(name, taken, said, os.path.isdir(os.path.join(site.folder, "private")), os.path.isdir(source.folder))
+        space["remove"](source.folder)
+        space["remove"](site.folder)
+        for each in (source, site):
+            space["forget_site_lock"](each.key)
+print("over")
+`
+
+// testRename checks that a claim replaces no folder, on any file system.
+func testRename(t *testing.T, b *standin.Box) {
+	python := b.Python(t, renaming)
+	python.Send(sourceText(t))
+	for _, name := range []string{"its own", "EINVAL", "no call"} {
+		for _, want := range []string{name + " False moved True False\n", name + " True conflict False True\n"} {
+			if got := python.Line(); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+	if got := python.Line(); got != "over\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// testNameTaken lets somebody else make a folder of the site's name in the middle of a claim:
+// the claim is refused, and its undo leaves that folder alone.
+func testNameTaken(t *testing.T, b *standin.Box, s *shelf) {
+	killer := newKiller(t, b)
+	for _, row := range []struct{ name, make string }{{"empty", "mkdir sites/%[1]s"}, {"theirs", `mkdir sites/%[1]s && echo '{"db_name": "_theirs"}' > sites/%[1]s/site_config.json`}} {
+		k := s.keep(t)
+		n := k.taker(row.name)
+		killer.steps(t, n, k.claim(n), func(_ int, state string) bool { return !strings.Contains(state, `"`+string(n.owner)+`", "site"]`) })
+		b.Sh(t, fmt.Sprintf(row.make, n.site))
+		n.gen++
+		n.refused(t, k.claim(n), nexus.Conflict)
+		n.run(t, nexus.DropSite{})
+		b.Sh(t, "test -d sites/"+string(n.site)+" && rm -r sites/"+string(n.site))
+		testDrop(t, n)
+		k.gone(t, n)
 	}
 }
