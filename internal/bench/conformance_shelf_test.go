@@ -506,7 +506,7 @@ func testCompanyOf(t *testing.T, b *standin.Box, s *shelf) {
 		{"Acme", "ACME", ""},
 		{"Acme Steel & Sons", "ASS", ""},
 		{"Müller/Söhne-Werke GmbH & Co. KG, Ulm", "MSWGC", ""},
-		{`O'Neill "100%" \_x\\ %s {0} <b>`, "O1XS0", ""},
+		{`O'Neill "100%" \_x\\ %s {0} &amp; <b>`, "O1XS0", `O'Neill "100%" \_x\\ %s {0} &amp; b`},
 		{"  東京 製作所 ", "東製", "東京 製作所"},
 		{"ελλάς", "ΕΛΛΆΣ", ""},
 		{"हिन्दी कंपनी", "हक", ""},

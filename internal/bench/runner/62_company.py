@@ -4,7 +4,7 @@
 
 
 def company(op):
-    site, name = site_of(op).ours(op), op.args["name"].strip()[:140].strip()
+    site, name = site_of(op).ours(op), re.sub("[<>]", "", op.args["name"]).strip()[:140].strip()  # Frappe would store these as HTML
     with frappe_site(site) as frappe:
         if not frappe.db.sql("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'tabCompany'"):
             return {"skipped": True}
