@@ -145,12 +145,31 @@ def begin_schedule(frappe, zone):
     frappe.db.sql("UPDATE `tabScheduled Job Type` SET last_execution = %s", (now,))
 
 
+def set_defaults(frappe, values):
+    """Sets defaults of the site and returns the names of those that were different. Unlike
+    frappe.db.set_default it does not empty all caches of the site, which would take a second,
+    and as long again to fill them."""
+    have = {}
+    for key, value in frappe.db.sql("SELECT defkey, defvalue FROM tabDefaultValue WHERE parent = '__default'"):
+        have.setdefault(key, []).append(value)
+    missing = [key for key, value in values.items() if have.get(key) != [value]]
+    for key in missing:
+        frappe.db.sql("DELETE FROM tabDefaultValue WHERE parent = '__default' AND defkey = %s", (key,))
+        frappe.db.sql("INSERT INTO tabDefaultValue (name, creation, modified, owner, modified_by, parent, parenttype, parentfield, defkey, defvalue) "
+                      "VALUES (%s, NOW(6), NOW(6), 'Administrator', 'Administrator', '__default', '__default', 'system_defaults', %s, %s)", (frappe.generate_hash(length=10), key, values[key]))
+    if missing:
+        from frappe.cache_manager import clear_defaults_cache
+
+        frappe.db.commit()  # a request may read them again as soon as they are not cached
+        clear_defaults_cache("__default")
+    return missing
+
+
 def set_currency(frappe, currency):
     """Sets the default currency, which amounts without a currency are shown in, and
     enables it, so that forms offer it. Saving the System Settings and ERPNext's Global
     Defaults does the same."""
-    if frappe.db.get_default("currency") != currency:
-        frappe.db.set_default("currency", currency)
+    set_defaults(frappe, {"currency": currency})
     if not frappe.db.sql("SELECT name FROM `tabCurrency` WHERE name = %s AND enabled = 1", currency):
         frappe.db.set_value("Currency", currency, "enabled", 1)
 

@@ -11,10 +11,7 @@ def company(op):
         if not name or frappe.db.sql("SELECT 1 FROM tabCompany LIMIT 1"):
             return {"changed": False}
         wanted = {"company_name": name, "company_abbr": abbreviation(name)}
-        missing = [key for key, value in wanted.items() if value and site_default(frappe, key) != [value]]
-        for key in missing:
-            frappe.db.set_default(key, wanted[key])
-        frappe.db.commit()
+        missing = set_defaults(frappe, {key: value for key, value in wanted.items() if value})
         wrong = [key for key in missing if site_default(frappe, key) != [wanted[key]]]
         if wrong:
             raise Refusal("internal", "The company's name was not stored.", f"{wrong}")
