@@ -228,7 +228,7 @@ func TestRoadIsShown(t *testing.T) {
 func TestStandbyJobHasNoAddress(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
-	sub := store.MakeStandby("main", frozen("plain-1", time.Hour, ""), "9f3c", 1, "pool", tasks.Steps(nexus.KindStandby), time.Hour)
+	sub := store.MakeStandby("main", frozen("plain-1", time.Hour, ""), "9f3c", 1, tasks.Steps(nexus.KindStandby), time.Hour)
 	if _, _, err := s.store.Submit(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}

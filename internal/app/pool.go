@@ -162,7 +162,8 @@ func (p *pool) shelves(ctx context.Context) ([]nexus.Shelf, error) {
 func (p *pool) make(ctx context.Context, shelf nexus.Shelf, template nexus.Template, count int) error {
 	most := shelf.Count(nexus.StandbyMaking) + shelf.Count(nexus.StandbyShelved) + count
 	for range count {
-		sub := store.MakeStandby(p.name, template, p.install, most, poolActor, tasks.Steps(nexus.KindStandby), p.c.ProvisionTimeout)
+		sub := store.MakeStandby(p.name, template, p.install, most, tasks.Steps(nexus.KindStandby), p.c.ProvisionTimeout)
+		sub.Actor = poolActor
 		_, _, err := p.store.Submit(ctx, sub)
 		if nexus.CodeOf(err) == nexus.Conflict { // another worker was faster
 			return nil

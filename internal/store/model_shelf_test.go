@@ -170,8 +170,8 @@ func (r *ref) settleStandby(j *refJob) {
 		return
 	}
 	pool := r.shelves.pool(row.key)
-	switch {
-	case j.state == nexus.Succeeded:
+	switch j.state {
+	case nexus.Succeeded:
 		r.setStandby(j.ID, nexus.StandbyShelved)
 		if took := buildTime(j); took > 0 && pool.build > 0 {
 			pool.build, _ = strconv.ParseInt(fmt.Sprintf("%.0f", 0.7*float64(pool.build)+0.3*float64(took)), 10, 64)
@@ -179,7 +179,7 @@ func (r *ref) settleStandby(j *refJob) {
 			pool.build = took
 		}
 		pool.failures = 0
-	case j.state == nexus.Canceled:
+	case nexus.Canceled:
 		r.setStandby(j.ID, "")
 	default:
 		r.setStandby(j.ID, "")
@@ -294,7 +294,7 @@ func (m *machine) timed(t *rapid.T, job *nexus.Job) {
 func (m *machine) standby(t *rapid.T) {
 	apps := rapid.SampledFrom([][]string{erp, erp, nil}).Draw(t, "apps")
 	most := rapid.SampledFrom([]int{3, 3, 2, 1}).Draw(t, "most")
-	sub := store.MakeStandby("main", nexus.Template{Name: "plain-1", Spec: nexus.TemplatePlain, Apps: apps}, "9f3c", most, "pool", []nexus.StepName{"reserve", "site", "shelve"}, 2*time.Hour)
+	sub := store.MakeStandby("main", nexus.Template{Name: "plain-1", Spec: nexus.TemplatePlain, Apps: apps}, "9f3c", most, []nexus.StepName{"reserve", "site", "shelve"}, 2*time.Hour)
 	sub.ID = nexus.JobID(fmt.Sprintf("000%029x", len(m.subs)))
 	sub.Site, sub.DB = nexus.StandbyName(sub.ID), "nx-"+string(sub.ID)
 	m.record(t, sub)

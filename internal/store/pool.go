@@ -85,10 +85,10 @@ func millis(text string) time.Time {
 }
 
 // MakeStandby is the submission of a job that makes a standby for a shelf of a bench, unless
-// the shelf has as many as that. The caller adds to it.
-func MakeStandby(bench string, template nexus.Template, install nexus.InstallID, most int, actor string, steps []nexus.StepName, giveUp time.Duration) Submission {
+// the shelf has as many as most. The caller adds the actor.
+func MakeStandby(bench string, template nexus.Template, install nexus.InstallID, most int, steps []nexus.StepName, giveUp time.Duration) Submission {
 	id := nexus.NewJobID()
-	return Submission{ID: id, Kind: nexus.KindStandby, Site: nexus.StandbyName(id), Actor: actor, Steps: steps,
+	return Submission{ID: id, Kind: nexus.KindStandby, Site: nexus.StandbyName(id), Steps: steps,
 		Spec: nexus.Spec{Template: template.Spec, Apps: template.Apps}, Build: template.Spec.Key(template.Apps), Bench: bench,
 		DB: id.Database(install), Template: template.Name, Most: most, GiveUpAfter: giveUp}
 }

@@ -20,7 +20,7 @@ var standbySteps = []nexus.StepName{"reserve", "site", "shelve"}
 // making submits a job that makes a standby for a shelf of at most ten.
 func (f *fixture) making(t testing.TB, apps []string) nexus.Job {
 	t.Helper()
-	return f.submit(t, store.MakeStandby("main", madeTemplate("plain-1", apps, 1, ""), "9f3c", 10, "pool", standbySteps, time.Hour))
+	return f.submit(t, store.MakeStandby("main", madeTemplate("plain-1", apps, 1, ""), "9f3c", 10, standbySteps, time.Hour))
 }
 
 // made ends a new job that makes a standby. Its steps took these times, and were started as
@@ -93,7 +93,7 @@ func TestStandbyRecord(t *testing.T) {
 		}
 		job := f.making(t, erp)
 		if job.Kind != nexus.KindStandby || job.Site != nexus.StandbyName(job.ID) || job.Owner != job.ID || job.Bench != "main" || job.Spec.Template != nexus.TemplatePlain ||
-			!slices.Equal(job.Spec.Apps, erp) || job.Actor != "pool" || job.Standby != "" || job.Road != "" {
+			!slices.Equal(job.Spec.Apps, erp) || job.Standby != "" || job.Road != "" {
 			t.Errorf("recorded %+v", job)
 		}
 		shelf := f.shelf(t, erpKey)
@@ -113,7 +113,7 @@ func TestMost(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fixture) {
 		submit := func() error {
-			_, _, err := f.Submit(t.Context(), store.MakeStandby("main", madeTemplate("plain-1", erp, 1, ""), "9f3c", 2, "pool", standbySteps, time.Hour))
+			_, _, err := f.Submit(t.Context(), store.MakeStandby("main", madeTemplate("plain-1", erp, 1, ""), "9f3c", 2, standbySteps, time.Hour))
 			return err
 		}
 		f.made(t, erp, nexus.Succeeded, 1)
