@@ -153,8 +153,11 @@ def past_time(value):
 def drop_site(op):
     site = site_of(op)
     settle_claim(op, site)
-    changed = sweep(op, site, last=True)
-    return {"changed": changed, "gone": our_database(op, op.db) is None}
+    changed, gone = sweep(op, site, last=True), our_database(op, op.db) is None
+    if not gone:  # a standby that this owner has not got; its name's lock goes all the same
+        with contextlib.suppress(OSError, Refusal):
+            forget_site_lock(site.key)
+    return {"changed": changed, "gone": gone}
 
 
 def sweep(op, site, last=False):

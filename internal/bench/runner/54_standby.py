@@ -145,6 +145,18 @@ def turn_down(op, site, why):
     return {"skipped": True, "note": why}
 
 
+def other_jobs(op):
+    """The answer to a job that wants a standby, or gives one back, which is another job's site
+    by now and was changed by it: Redis was restored from a backup. None if it wants anything
+    else, or the site is its own."""
+    site = site_of(op)
+    if op.name not in ("claim", "drop_site") or site.room or site.exists() or registered(op):
+        return None
+    if op.name == "drop_site":
+        return {"changed": forget_intent(op, site)}
+    return turn_down(op, site, f"Another job has taken the standby {op.args['standby']}.")
+
+
 def write_claim(op, site, source):
     """Writes the intent to disk before anything is changed, if the name is free still."""
     wanted = {"job": op.owner, "db": op.db, "standby": source.short, "maker": op.args["maker"]}

@@ -53,7 +53,12 @@ def perform(op):
         known = bool(DB_NAME.match(op.db)) or bool(our_database(op, op.db))
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
             raise unregistered(op)
-        fence(op, known=known)
+        try:
+            fence(op, known=known)
+        except Refusal as e:
+            if e.outdated and (left := other_jobs(op)):
+                return left
+            raise
         # An unreachable database server is noticed before the operation begins, as is a
         # disk without room for the fence.
         connect(op.secrets["db_account"], op.secrets["db_password"]).close()
