@@ -22,7 +22,7 @@ import (
 func (s *stack) tasks() (live, kept int) {
 	s.t.Helper()
 	look := asynq.NewInspectorFromRedisClient(s.rdb)
-	for _, name := range []string{"resume", "provision"} {
+	for _, name := range []string{"resume", "provision", "machine"} {
 		if info, err := look.GetQueueInfo(name); err == nil { // asynq does not know a queue that was never used
 			live += info.Pending + info.Active + info.Scheduled + info.Retry
 			kept += info.Completed + info.Archived

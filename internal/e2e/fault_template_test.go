@@ -216,7 +216,7 @@ func (s *dockerStack) copied(from *staged, all ...gen.Accepted) {
 func (s *dockerStack) hasApps(all ...gen.Accepted) {
 	s.t.Helper()
 	for _, a := range all {
-		if n := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='"+s.db(a.JobId)+"' AND table_name='tabCustomer'"); n != "1" {
+		if n := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='"+s.dbOf(&staged{Accepted: a})+"' AND table_name='tabCustomer'"); n != "1" {
 			s.t.Errorf("%s lacks its apps", a.Site)
 		}
 	}

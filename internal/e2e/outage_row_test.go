@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -69,10 +70,12 @@ func (s *dockerStack) atRest(findings ...string) {
 	s.sound(findings...)
 }
 
-// dbOf is the database of a job's site.
+// dbOf is the database of a job's site: that of a standby, or the one that is named after the
+// job that made the site.
 func (s *dockerStack) dbOf(j *staged) string {
 	s.t.Helper()
-	return s.db(s.record(j.JobId).Fields["owner"])
+	fields := s.record(j.JobId).Fields
+	return cmp.Or(fields["db"], s.db(fields["owner"]))
 }
 
 // begun records a job that is to be held in a step. A lock of another session holds a

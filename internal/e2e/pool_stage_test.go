@@ -71,13 +71,21 @@ func (s *stack) filled(bench string, n int) (all []reserved) {
 	return all
 }
 
-// drained has the shelf of a bench emptied, and waits until it is.
-func (s *stack) drained(bench string) {
+// drained has the shelves emptied, and waits until they are.
+func (s *stack) drained() {
 	s.t.Helper()
-	if err := s.rdb.HSet(s.t.Context(), "{nexus}:pool:"+bench+" "+plainKey, "drained", "1").Err(); err != nil {
-		s.t.Fatal(err)
-	}
+	s.pool("drain")
 	s.shelved(0)
+}
+
+// pool runs a command on the shelves.
+func (s *stack) pool(args ...string) (stdout string) {
+	s.t.Helper()
+	out, errs, code := s.nexus("", append([]string{"pool"}, args...)...)
+	if code != 0 {
+		s.t.Fatalf("nexus pool %v: exit %d\n%s%s", args, code, out, errs)
+	}
+	return out
 }
 
 // takes checks that a site was made from one of these standbys, and returns which. Its job, its
@@ -163,12 +171,4 @@ func withoutSteps(t testing.TB, s *stack, id string, names ...nexus.StepName) {
 	if err := s.rdb.HSet(t.Context(), "{nexus}:job:"+id, "steps", string(text)).Err(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// refilled ends a drain, and has the shelf hold at least n standbys.
-func (s *stack) refilled(bench string, n int) {
-	s.t.Helper()
-	key := "{nexus}:pool:" + bench + " " + plainKey
-	s.rdb.HDel(s.t.Context(), key, "drained")
-	s.rdb.HSet(s.t.Context(), key, "atLeast", n, "until", time.Now().Add(time.Hour).UnixMilli())
 }

@@ -3,8 +3,10 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"syscall"
@@ -33,13 +35,15 @@ func TestPool(t *testing.T) {
 	worker.end(syscall.SIGTERM)
 	accepted = append(accepted, s.moreThanShelved()...)
 
-	s.drained("sandbox")
+	s.drained()
 	s.noShelf()
 	s.noStandbyFiles()
+	s.shown("0 ready, kept: true")
 	drained := s.signup("drained", "jane@example.com")
 	s.onClone(drained)
-	s.refilled("sandbox", 3)
-	all := s.filled("sandbox", 3)
+	s.pool("fill", "--members", "5", "--for", "1h")
+	all := s.shelved(5)
+	s.shown(`5 ready, kept: true`)
 	s.workers[len(s.workers)-1].end(syscall.SIGTERM)
 
 	s.startWorkers(1) // on the sandbox it keeps none
@@ -109,6 +113,23 @@ func (s *stack) moreThanShelved() (accepted []gen.Accepted) {
 		s.t.Errorf("%d standbys after many signups, of 4 at most", len(full))
 	}
 	return accepted
+}
+
+// shown checks that the command and the API tell the same of the only shelf.
+func (s *stack) shown(want string) {
+	s.t.Helper()
+	benches, err := s.client.Benches(s.t.Context())
+	if err != nil || len(benches.Benches) != 1 || len(benches.Benches[0].Pool) != 1 {
+		s.t.Fatalf("%+v, %v", benches, err)
+	}
+	var list struct{ Shelves []gen.Shelf }
+	if err := json.Unmarshal([]byte(s.pool("show", "-o", "json")), &list); err != nil || !reflect.DeepEqual(list.Shelves, benches.Benches[0].Pool) {
+		s.t.Errorf("nexus pool show: %+v, GET /benches: %+v, %v", list, benches.Benches[0].Pool, err)
+	}
+	its := benches.Benches[0].Pool[0]
+	if got := fmt.Sprintf("%d ready, kept: %t", its.Shelved, its.Kept); got != want || its.Making+its.Popped+its.Reaping > 0 {
+		s.t.Errorf("the shelf is shown as %+v, want %s", its, want)
+	}
 }
 
 // ownDatabases checks that no two sites of the sandbox have the same database.
