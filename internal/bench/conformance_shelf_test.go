@@ -274,7 +274,7 @@ func testClaimedRegion(t *testing.T, b *standin.Box, n *tenant) {
 // testChangedDatabase writes another database's name into the config: the register tells
 // which one is the site's, although its name is derived from another job.
 func testChangedDatabase(t *testing.T, b *standin.Box, n *tenant) {
-	other := n.target.tenant("other")
+	other := n.tenant("other")
 	other.run(t, nexus.NewSite{})
 	path := "sites/" + string(n.site) + "/site_config.json"
 	b.Sh(t, "sed -i 's/\"db_name\": \".*\"/\"db_name\": \""+other.op(nil).DB+"\"/' "+path)
