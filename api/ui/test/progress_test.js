@@ -20,19 +20,19 @@ const stuck = { code: "undo_failed", step: "site", message: "The site cannot be 
 
 test("each state has its heading, marks, note and buttons", () => {
   const rows = [
-    ["queued", job("queued", "pppppppp"), "Making your site", "pppppppp", { cancelable: true }],
-    ["running", job("running", "ddsppppp"), "Making your site", "ddsppppp", { cancelable: true }],
-    ["waiting", job("waiting", "ddfppppp", { waitingFor: "retry" }), "Making your site", "ddfppppp", { cancelable: true, note: /tried again/ }],
-    ["stopping", job("running", "ddsppppp", { cancelAsked: true }), "Stopping", "ddsppppp", { note: /removed.*address is free/ }],
-    ["stopping while it waits", job("waiting", "ddfppppp", { cancelAsked: true, waitingFor: "bench" }), "Stopping", "ddfppppp", { note: /^It stops.*free again\.$/ }],
-    ["rolling back after a cancel", job("rolling_back", "dduppppp", { error: canceled, cancelAsked: true }), "Removing what was made", "dsu-----", { note: /removed/ }],
-    ["rolling back after a failure", job("rolling_back", "ddfppppp", { error: refused }), "Removing what was made", "ddf-----", { note: /removed/, alert: 1 }],
-    ["failed, another try is useless", job("failed", "uuuppppp", { error: refused }), "Your site could not be made", "uuf-----", { ended: true, over: true, again: "quiet", alert: 2 }],
-    ["failed, another try may help", job("failed", "uupppppp", { error: away }), "Your site could not be made", "uf------", { ended: true, over: true, again: "primary", alert: 2 }],
-    ["failed, without an error", job("failed", "uupppppp"), "Your site could not be made", "uu------", { ended: true, over: true, again: "primary" }],
-    ["canceled", job("canceled", "uuuppppp", { error: canceled }), "Canceled", "uuu-----", { ended: true, over: true, again: "primary", remark: 2 }],
-    ["parked", job("rollback_failed", "dduppppp", { error: stuck }), "Our operator has to finish this", "dfu-----", { ended: true, again: "quiet", alert: 2 }],
-    ["succeeded", job("succeeded", "dddddddd"), "Making your site", "dddddddd", { ended: true, over: true }],
+    ["queued", job("queued", "ppppppppp"), "Making your site", "ppppppppp", { cancelable: true }],
+    ["running", job("running", "ddspppppp"), "Making your site", "ddspppppp", { cancelable: true }],
+    ["waiting", job("waiting", "ddfpppppp", { waitingFor: "retry" }), "Making your site", "ddfpppppp", { cancelable: true, note: /tried again/ }],
+    ["stopping", job("running", "ddspppppp", { cancelAsked: true }), "Stopping", "ddspppppp", { note: /removed.*address is free/ }],
+    ["stopping while it waits", job("waiting", "ddfpppppp", { cancelAsked: true, waitingFor: "bench" }), "Stopping", "ddfpppppp", { note: /^It stops.*free again\.$/ }],
+    ["rolling back after a cancel", job("rolling_back", "ddupppppp", { error: canceled, cancelAsked: true }), "Removing what was made", "dsu------", { note: /removed/ }],
+    ["rolling back after a failure", job("rolling_back", "ddfpppppp", { error: refused }), "Removing what was made", "ddf------", { note: /removed/, alert: 1 }],
+    ["failed, another try is useless", job("failed", "uuupppppp", { error: refused }), "Your site could not be made", "uuf------", { ended: true, over: true, again: "quiet", alert: 2 }],
+    ["failed, another try may help", job("failed", "uuppppppp", { error: away }), "Your site could not be made", "uf-------", { ended: true, over: true, again: "primary", alert: 2 }],
+    ["failed, without an error", job("failed", "uuppppppp"), "Your site could not be made", "uu-------", { ended: true, over: true, again: "primary" }],
+    ["canceled", job("canceled", "uuupppppp", { error: canceled }), "Canceled", "uuu------", { ended: true, over: true, again: "primary", remark: 2 }],
+    ["parked", job("rollback_failed", "ddupppppp", { error: stuck }), "Our operator has to finish this", "dfu------", { ended: true, again: "quiet", alert: 2 }],
+    ["succeeded", job("succeeded", "ddddddddd"), "Making your site", "ddddddddd", { ended: true, over: true }],
   ];
   for (const [name, given, heading, states, want] of rows) {
     const got = progress(given);
@@ -47,28 +47,28 @@ test("each state has its heading, marks, note and buttons", () => {
 });
 
 test("a failed step has a word for screen readers", () => {
-  const row = progress(job("failed", "uuuppppp", { error: refused })).rows[2];
+  const row = progress(job("failed", "uuupppppp", { error: refused })).rows[2];
   assert.deepEqual(row, { state: "failed", label: "Installing ERPNext", word: "failed", detail: "" });
-  assert.equal(progress(job("rolling_back", "ddfppppp", { error: refused })).rows[2].detail, "Being removed");
-  assert.equal(progress(job("rollback_failed", "dduppppp", { error: stuck })).rows[1].detail, "Could not be removed");
-  assert.deepEqual(progress(job("failed", "uuuppppp", { error: refused })).reason.lines, [refused.message, refused.action]);
-  assert.match(progress(job("rollback_failed", "dduppppp", { error: stuck })).reason.lines[1], /You need not wait/, "the action is for the operator, not for the person");
+  assert.equal(progress(job("rolling_back", "ddfpppppp", { error: refused })).rows[2].detail, "Being removed");
+  assert.equal(progress(job("rollback_failed", "ddupppppp", { error: stuck })).rows[1].detail, "Could not be removed");
+  assert.deepEqual(progress(job("failed", "uuupppppp", { error: refused })).reason.lines, [refused.message, refused.action]);
+  assert.match(progress(job("rollback_failed", "ddupppppp", { error: stuck })).reason.lines[1], /You need not wait/, "the action is for the operator, not for the person");
 });
 
 test("what screen readers announce", () => {
   const rows = [
-    [job("running", "ddsppppp"), "2 of 8 steps done."],
-    [job("running", "ddsppppp", { cancelAsked: true }), "Stopping."],
-    [job("rolling_back", "dduppppp", { error: canceled }), "Removing what was made."],
-    [job("waiting", "ddfppppp", { waitingFor: "capacity" }), ""],
-    [job("failed", "uuuppppp", { error: refused }), "Your site could not be made. The app is missing."],
-    [job("failed", "uuuppppp"), "Your site could not be made."],
+    [job("running", "ddspppppp"), "2 of 9 steps done."],
+    [job("running", "ddspppppp", { cancelAsked: true }), "Stopping."],
+    [job("rolling_back", "ddupppppp", { error: canceled }), "Removing what was made."],
+    [job("waiting", "ddfpppppp", { waitingFor: "capacity" }), ""],
+    [job("failed", "uuupppppp", { error: refused }), "Your site could not be made. The app is missing."],
+    [job("failed", "uuupppppp"), "Your site could not be made."],
   ];
   for (const [given, want] of rows) assert.equal(progress(given).said, want);
 });
 
 test("a wait shows its reason, in the server's sentence if there is one", () => {
-  const note = (more) => progress(job("waiting", "ddfppppp", more)).note;
+  const note = (more) => progress(job("waiting", "ddfpppppp", more)).note;
   assert.equal(note({ waitingFor: "capacity", waitingNote: "Three are before you." }), "Three are before you.");
   assert.equal(note({ waitingFor: "retry", waitingNote: "The disk is full." }), "A step failed and is tried again. The disk is full.");
   assert.equal(note({ waitingFor: "new" }), "Your site waits.");
@@ -76,7 +76,7 @@ test("a wait shows its reason, in the server's sentence if there is one", () => 
 });
 
 test("a step shows its percentage and its note", () => {
-  const given = job("running", "dspppppp");
+  const given = job("running", "dsppppppp");
   Object.assign(given.steps[1], { percent: 40, note: "Tables" });
   assert.equal(progress(given).rows[1].detail, "40% · Tables");
   Object.assign(given.steps[1], { state: "undone" });
