@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ const (
 	fewest    = 4    // copies that a fill asks for at least, unless it says how many
 	mostAsked = 1000 // copies that a fill may ask for
 	usualFill = time.Hour
-	shortFill = time.Minute
-	longFill  = 7 * 24 * time.Hour
+
+	mostMinutes, mostHours = 9999, 168 // about a week
 
 	emptyLong  = time.Minute // a shelf may be empty for
 	manyFailed = 3           // jobs in a row that failed to make a standby are worth a warning
@@ -41,14 +42,14 @@ func (s *Server) SetPool(c echo.Context, name string, verb string) error {
 		return err
 	}
 	spec, members := nexus.TemplateSpec(value(body.Template)), value(body.Members)
-	d, err := time.ParseDuration(cmp.Or(value(body.For), usualFill.String()))
+	d, ok := fillTime(value(body.For))
 	switch {
 	case spec != "" && !slices.Contains(nexus.TemplateSpecs(), spec):
 		return invalid("template", "There is no such template; there is: "+nexus.TemplateSpecNames()+".")
 	case body.Members != nil && (members < 1 || members > mostAsked):
 		return invalid("members", fmt.Sprintf("Ask for 1 to %d copies.", mostAsked))
-	case err != nil || d < shortFill || d > longFill:
-		return invalid("for", "Give a time such as 2h, from 1m to 168h.")
+	case !ok:
+		return invalid("for", "Give a time such as 90m or 2h, from 1m to 168h.")
 	}
 	ctx := c.Request().Context()
 	if _, err := s.findBench(ctx, name); err != nil {
@@ -75,6 +76,21 @@ func (s *Server) SetPool(c echo.Context, name string, verb string) error {
 		}
 	}
 	return s.answerBench(c, name)
+}
+
+// fillTime reads a number of minutes or hours; empty: the usual time.
+func fillTime(text string) (d time.Duration, ok bool) {
+	if text == "" {
+		return usualFill, true
+	}
+	n, err := strconv.Atoi(text[:len(text)-1])
+	switch {
+	case err != nil || n < 1 || strconv.Itoa(n) != text[:len(text)-1]:
+		return 0, false
+	case text[len(text)-1] == 'm':
+		return time.Duration(n) * time.Minute, n <= mostMinutes
+	}
+	return time.Duration(n) * time.Hour, text[len(text)-1] == 'h' && n <= mostHours
 }
 
 // shelves reads the shelves of a bench that workers keep, or that still hold something.

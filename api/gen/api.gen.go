@@ -536,7 +536,7 @@ type Path = string
 
 // PoolRequest defines model for PoolRequest.
 type PoolRequest struct {
-	// For For `fill`, how long to hold them: from 1m to 168h; 1h if it is left out.
+	// For For `fill`, how long to hold them: whole minutes or hours, from 1m to 168h; 1h if it is left out.
 	For *PoolTime `json:"for,omitempty"`
 
 	// Members For `fill`, how many copies to hold at least. Twice the target if it is left out, and 4 or more.
@@ -546,7 +546,7 @@ type PoolRequest struct {
 	Template *ShelfTemplate `json:"template,omitempty"`
 }
 
-// PoolTime For `fill`, how long to hold them: from 1m to 168h; 1h if it is left out.
+// PoolTime For `fill`, how long to hold them: whole minutes or hours, from 1m to 168h; 1h if it is left out.
 type PoolTime = string
 
 // Problem defines model for Problem.

@@ -113,7 +113,7 @@ It ends a drain. Copies that are left when the time is over stay until signups t
 them, or until they are a day old.`,
 		Example: "  nexus pool fill\n  nexus pool fill --members 50 --for 2h", Args: exactly(),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
-			request := gen.PoolRequest{Template: given(template), For: new(d.String())}
+			request := gen.PoolRequest{Template: given(template), For: new(fmt.Sprintf("%.0fm", d.Minutes()))}
 			if cmd.Flags().Changed("members") {
 				request.Members = &members
 			}
@@ -121,7 +121,7 @@ them, or until they are a day old.`,
 		}),
 	}
 	cmd.Flags().IntVar(&members, "members", 0, "how many to keep ready (default: twice the target, and 4 or more)")
-	cmd.Flags().DurationVar(&d, "for", time.Hour, "for how long, up to 168h")
+	cmd.Flags().DurationVar(&d, "for", time.Hour, "for how long, in whole minutes, up to 168h")
 	s.poolFlags(cmd, &bench, &template)
 	return cmd
 }

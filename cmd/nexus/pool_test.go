@@ -98,9 +98,9 @@ func TestPoolSet(t *testing.T) {
 		sent    string
 		code    int
 	}{
-		{args: "fill", benches: one, sent: `/benches/main/pool/fill {"for":"1h0m0s"}`},
-		{args: "fill --members 50 --for 2h --template plain", benches: one, sent: `/benches/main/pool/fill {"for":"2h0m0s","members":50,"template":"plain"}`},
-		{args: "fill --members 0", benches: one, sent: `/benches/main/pool/fill {"for":"1h0m0s","members":0}`}, // the API refuses it
+		{args: "fill", benches: one, sent: `/benches/main/pool/fill {"for":"60m"}`},
+		{args: "fill --members 50 --for 2h --template plain", benches: one, sent: `/benches/main/pool/fill {"for":"120m","members":50,"template":"plain"}`},
+		{args: "fill --members 0", benches: one, sent: `/benches/main/pool/fill {"for":"60m","members":0}`}, // the API refuses it
 		{args: "drain", benches: one, sent: `/benches/main/pool/drain {}`},
 		{args: "drain --bench other --template plain", benches: two, sent: `/benches/other/pool/drain {"template":"plain"}`},
 		{args: "drain", benches: two, code: exitUsage},
