@@ -107,6 +107,10 @@ func (s *dockerStack) builtThroughFaults() {
 // build records a job that builds a template, to be held in a step.
 func (s *dockerStack) build(step string) *staged {
 	s.t.Helper()
+	eventually(s.t, 30*time.Second, "the bench is known", func() bool { // else the job is for any bench
+		benches, err := s.client.Benches(s.t.Context())
+		return err == nil && len(benches.Benches) > 0
+	})
 	job, err := s.client.BuildTemplate(s.t.Context(), "", "", "")
 	if err != nil {
 		s.t.Fatal(err)

@@ -251,7 +251,8 @@ func (s *stack) asked(jobs ...gen.Accepted) []byte {
 	return out.Bytes()
 }
 
-// TestSecretsNowhere signs up with a recognizable password, lets one job succeed and one
+// TestSecretsNowhere signs up with a recognizable password, lets three jobs succeed, two of them
+// with standbys, and one
 // fail with an exception that quotes it, picks up the key, and looks for password, key
 // and secret in every place that may have stored them.
 func TestSecretsNowhere(t *testing.T) {
@@ -272,6 +273,7 @@ func TestSecretsNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kept, standbys := d.keptCanaries(password)
 	worker.end(os.Interrupt)
 	d.breakPasswords()
 	worker = s.worker("NEXUS_METRICS_ADDR=" + metrics)
@@ -311,6 +313,15 @@ func TestSecretsNowhere(t *testing.T) {
 	seen.free(t, "the password", core)
 	seen.free(t, "the API key", pair.ApiKey)
 	seen.free(t, "the API secret", pair.ApiSecret)
+	d.nameless(seen, standbys)
+	for _, a := range kept {
+		key, err := s.client.Credentials(t.Context(), a.JobId, nexus.Secret(a.ClaimToken), "pick-up") // as hasApps did
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen.free(t, "the API key of "+a.Site, key.ApiKey)
+		seen.free(t, "the API secret of "+a.Site, key.ApiSecret)
+	}
 	s.configured(t, seen, d.box.Password(t, nexus.SiteName(accepted.Site)))
 	t.Run("database account", func(t *testing.T) { d.accountIsPowerless(t, accepted) })
 }
