@@ -35,7 +35,7 @@ func (s *Server) SetPool(c echo.Context, name string, verb string) error {
 		return &nexus.Error{Code: nexus.Forbidden, Op: "api.pool", Msg: "Here signups become users of one site, so no sites are kept ready."}
 	}
 	if verb != "fill" && verb != "drain" {
-		return invalid("verb", "Shelves can be told to fill or drain.")
+		return &nexus.Error{Code: nexus.NotFound, Op: "api.pool", Msg: "There is no such call; shelves can be told to fill or drain."}
 	}
 	var body gen.PoolRequest
 	if err := readJSON(c, &body); err != nil {

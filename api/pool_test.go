@@ -170,7 +170,7 @@ func TestSetPoolRefused(t *testing.T) {
 		status            int
 		says              string
 	}{
-		{"main", "empty", "{}", 400, "Shelves can be told to fill or drain."},
+		{"main", "empty", "{}", 404, "There is no such call; shelves can be told to fill or drain."},
 		{"main", "fill", `{"template":"gold"}`, 400, "There is no such template; there is: plain."},
 		{"main", "fill", `{"members":0}`, 400, "Ask for 1 to 1000 copies."},
 		{"main", "fill", `{"members":1001}`, 400, "Ask for 1 to 1000 copies."},
