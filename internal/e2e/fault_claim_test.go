@@ -24,7 +24,8 @@ func (s *dockerStack) claimedThroughFaults() {
 	}}})
 	s.claimsCanceled(shelf)
 	worker.end(syscall.SIGTERM)
-	s.twoJobsOneStandby(s.restocked(4))
+	s.handedOverBefore(s.restocked(3))
+	s.twoJobsOneStandby(s.restocked(3))
 	s.shelfLost(s.restocked(3))
 	s.formerVersions(from, s.restocked(2))
 	s.ghosts(s.restocked(5))
@@ -215,6 +216,34 @@ func (s *stack) backup() (restore func()) {
 			s.rdb.Del(ctx, key) // as after a minute
 		}
 	}
+}
+
+// handedOverBefore kills a worker in a hand-over, which MariaDB carries out for it, and restores
+// what the registry had of the standby before. It stays the first job's, although a second one
+// claims it before that goes on.
+func (s *dockerStack) handedOverBefore(shelf []reserved) {
+	s.t.Helper()
+	worker := s.worker()
+	r := s.next(shelf)
+	restore := s.backup()
+	first := s.claiming(r)
+	worker.end(syscall.SIGKILL)
+	first.let()
+	eventually(s.t, 10*time.Second, "the database is the job's", func() bool {
+		return s.box.SQL(s.t, "SELECT job FROM nexus.register WHERE name = '"+r.db+"'") == first.JobId
+	})
+	restore()
+	second := s.wanted("site")
+	worker = s.worker()
+	if note := stepNote(s.onClone(second.Accepted), "site"); !strings.Contains(note, "another job has taken it") {
+		s.t.Errorf("the second job: %s", note)
+	}
+	s.onceOnly(first)
+	if got := s.claimed(first.Accepted, shelf); got.id != r.id {
+		s.t.Errorf("the first job has %s, want %s", got.name(), r.name())
+	}
+	s.apart([]*staged{first, second})
+	worker.end(syscall.SIGTERM)
 }
 
 // twoJobsOneStandby restores what the registry had of a standby before a job took it: while
