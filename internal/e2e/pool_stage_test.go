@@ -39,11 +39,17 @@ func (s *stack) standbys() (out []reserved) {
 	return out
 }
 
-// shelved waits until a shelf has n standbys, and nothing else is made, taken or dropped.
+// shelved waits until a shelf has n standbys, and nothing else is made, taken or dropped. It
+// does not wait for the minute for which a drop that failed is left to the worker that began.
 func (s *stack) shelved(n int) (all []reserved) {
 	s.t.Helper()
 	eventually(s.t, 90*time.Second, "the shelf is filled, and at rest", func() bool {
 		all = s.standbys()
+		for _, r := range all {
+			if r.state == string(nexus.StandbyReaping) {
+				s.rdb.Del(s.t.Context(), "{nexus}:reap:"+r.id)
+			}
+		}
 		return len(all) == n && !slices.ContainsFunc(all, func(r reserved) bool { return r.state != string(nexus.StandbyShelved) })
 	})
 	return all
