@@ -81,7 +81,7 @@ func TestCLIPool(t *testing.T) {
 	s := newStack(t, 1, "NEXUS_TEMPLATES=plain", "NEXUS_POOL=2")
 	shelved := func(want string) {
 		t.Helper()
-		eventually(t, 2*time.Minute, want+" copies are ready", func() bool {
+		eventually(t, 5*time.Minute, want+" copies are ready", func() bool {
 			out, _, _ := s.cli(call{args: words("pool show --jq .shelves[]|[.shelved,.making,.reaping]")})
 			return out == "["+want+",0,0]\n"
 		})
