@@ -20,9 +20,7 @@ func (s *Server) Healthz(c echo.Context) error {
 // Readyz reports whether the system works, and in sentences why not. A paused bench is
 // only a warning: jobs for it wait, and a load balancer must not remove the API for it.
 func (s *Server) Readyz(c echo.Context) error {
-	ctx := c.Request().Context()
-	ready := s.Store.Ready(ctx)
-	ready.Warnings = append(ready.Warnings, s.shelfWarnings(ctx)...)
+	ready := s.Store.Ready(c.Request().Context())
 	answer, status := gen.Health{Status: gen.Ok, Workers: ready.Workers}, http.StatusOK
 	if len(ready.Problems) > 0 {
 		answer.Status, answer.Problems, status = gen.Unready, &ready.Problems, http.StatusServiceUnavailable

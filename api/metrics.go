@@ -111,7 +111,7 @@ func (s *Server) readPool(ctx context.Context, bench string) {
 		return
 	}
 	for _, shelf := range shelves {
-		spec := string(specOf(shelf))
+		spec := string(shelf.Spec())
 		for _, state := range []nexus.StandbyState{nexus.StandbyMaking, nexus.StandbyShelved, nexus.StandbyPopped, nexus.StandbyReaping} {
 			s.gauges.standbys.WithLabelValues(bench, spec, string(state)).Add(float64(shelf.Count(state)))
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -21,9 +20,6 @@ const (
 	usualFill = time.Hour
 
 	mostMinutes, mostHours = 9999, 168 // about a week
-
-	emptyLong  = time.Minute // a shelf may be empty for
-	manyFailed = 3           // jobs in a row that failed to make a standby are worth a warning
 )
 
 // SetPool fills or drains shelves of a bench.
@@ -60,7 +56,7 @@ func (s *Server) SetPool(c echo.Context, name string, verb string) error {
 		return err
 	}
 	shelves = slices.DeleteFunc(shelves, func(shelf nexus.Shelf) bool {
-		return spec != "" && specOf(shelf) != spec || verb == "fill" && !shelf.Kept
+		return spec != "" && shelf.Spec() != spec || verb == "fill" && !shelf.Kept
 	})
 	if len(shelves) == 0 {
 		return &nexus.Error{Code: nexus.NotFound, Op: "api.pool", Msg: "No worker keeps a shelf there; set NEXUS_POOL on its workers and build a template."}
@@ -99,50 +95,12 @@ func (s *Server) shelves(ctx context.Context, bench string) ([]nexus.Shelf, erro
 	return slices.DeleteFunc(all, func(shelf nexus.Shelf) bool { return !shelf.Kept && len(shelf.Standbys) == 0 }), err
 }
 
-func specOf(shelf nexus.Shelf) nexus.TemplateSpec {
-	spec, _, _ := strings.Cut(shelf.Key, " ")
-	return nexus.TemplateSpec(spec)
-}
-
 func shelfOf(shelf nexus.Shelf) gen.Shelf {
-	out := gen.Shelf{Template: string(specOf(shelf)), Apps: append([]string{}, strings.Fields(shelf.Key)[1:]...), Kept: shelf.Kept, Target: shelf.Target,
+	out := gen.Shelf{Template: string(shelf.Spec()), Apps: append([]string{}, shelf.Apps()...), Kept: shelf.Kept, Target: shelf.Target,
 		Shelved: shelf.Count(nexus.StandbyShelved), Making: shelf.Count(nexus.StandbyMaking), Popped: shelf.Count(nexus.StandbyPopped),
 		Reaping: shelf.Count(nexus.StandbyReaping), Hits: shelf.Hits, Misses: shelf.Misses, Failures: shelf.Failures, Drained: shelf.Drained}
 	if shelf.Now.Before(shelf.Until) {
 		out.AtLeast, out.Until = &shelf.AtLeast, &shelf.Until
 	}
 	return out
-}
-
-// shelfWarnings are sentences on shelves that hold nothing although they should. Of a bench
-// that is not open there is another warning.
-func (s *Server) shelfWarnings(ctx context.Context) (out []string) {
-	benches, err := s.Store.Benches(ctx)
-	if err != nil { // the health says so in other words
-		return nil
-	}
-	for _, b := range benches {
-		shelves, err := s.shelves(ctx, b.Name)
-		if err != nil || b.Mode != nexus.BenchOpen {
-			continue
-		}
-		for _, shelf := range shelves {
-			out = append(out, shelfWarning(shelf)...)
-		}
-	}
-	return out
-}
-
-func shelfWarning(shelf nexus.Shelf) []string {
-	wants := shelf.Kept && !shelf.Drained && (shelf.Target > 0 || shelf.Now.Before(shelf.Until))
-	switch {
-	case !wants:
-	case shelf.Failures >= manyFailed:
-		return []string{fmt.Sprintf("The last %d jobs that make copies of the template %s on the bench %s failed, so too few are kept ready; nexus jobs list --kind standby --state failed shows them.",
-			shelf.Failures, specOf(shelf), shelf.Bench)}
-	case !shelf.EmptyAt.IsZero() && shelf.Now.Sub(shelf.EmptyAt) > emptyLong:
-		return []string{fmt.Sprintf("No copy of the template %s has been ready on the bench %s since %s, so signups take longer; nexus pool show tells more.",
-			specOf(shelf), shelf.Bench, shelf.EmptyAt.Format(time.RFC3339))}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package nexus
 
 import (
 	"math"
+	"strings"
 	"time"
 )
 
@@ -27,6 +28,15 @@ type Shelf struct {
 	AtLeast int       // an operator wants this many, until Until
 	Until   time.Time // zero: no operator asked for more
 }
+
+// Spec says what sites the templates of the shelf are for.
+func (s Shelf) Spec() TemplateSpec {
+	spec, _, _ := strings.Cut(s.Key, " ")
+	return TemplateSpec(spec)
+}
+
+// Apps are the apps of the templates, as a signup's Spec lists them.
+func (s Shelf) Apps() []string { return strings.Fields(s.Key)[1:] }
 
 // ShelfStandby is one standby in the registry.
 type ShelfStandby struct {

@@ -77,9 +77,7 @@ func (s *Store) readBenches(ctx context.Context, names []string) ([]nexus.BenchS
 		}
 		b.Slots, _ = strconv.Atoi(f["slots"])       // absent: 0
 		b.Failures, _ = strconv.Atoi(f["failures"]) // absent: 0
-		if until, _ := strconv.ParseInt(f["until"], 10, 64); until > 0 {
-			b.Until = time.UnixMilli(until).UTC()
-		}
+		b.Until = millis(f["until"])
 		out[i] = b
 	}
 	return out, nil
@@ -101,8 +99,7 @@ func (l *Lease) BenchFailed(ctx context.Context, step nexus.StepName, code nexus
 	r, err := l.run(ctx, "bench_failed", failedScript, string(step), string(code), tripAfter,
 		firstPause.Milliseconds(), longestPause.Milliseconds())
 	if err == nil && r.word == "tripped" {
-		until, _ := strconv.ParseInt(r.text(0), 10, 64) // written by the script: a number
-		tripped = time.UnixMilli(until).UTC()
+		tripped = millis(r.text(0))
 	}
 	return tripped, err
 }

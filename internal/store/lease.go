@@ -191,11 +191,7 @@ func (l *Lease) GiveUp(ctx context.Context) error {
 // way of the first one. Limit if there is no slot: its Wait is capacity if the bench is full,
 // and bench if it admits no new jobs. The job is in the bench's queue then.
 func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...string) (nexus.Way, error) {
-	args := []any{bench, db, l.s.o.Slots}
-	for _, key := range templates {
-		args = append(args, key)
-	}
-	r, err := l.run(ctx, "reserve", reserveScript, args...)
+	r, err := l.run(ctx, "reserve", reserveScript, with(templates, bench, db, l.s.o.Slots)...)
 	switch {
 	case err != nil:
 		return nexus.Way{}, err
@@ -211,12 +207,16 @@ func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...stri
 // one of the keys, else new-site. Db is the site's database then. A standby that the job had
 // taken is not claimed any more: a worker drops it.
 func (l *Lease) Divert(ctx context.Context, db string, templates ...string) (nexus.Way, error) {
-	args := []any{db}
+	r, err := l.run(ctx, "divert", divertScript, with(templates, db)...)
+	return wayOf(r), err
+}
+
+// with returns a script's arguments with keys of templates after them.
+func with(templates []string, args ...any) []any {
 	for _, key := range templates {
 		args = append(args, key)
 	}
-	r, err := l.run(ctx, "divert", divertScript, args...)
-	return wayOf(r), err
+	return args
 }
 
 func wayOf(r reply) nexus.Way {

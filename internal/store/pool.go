@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -93,16 +94,21 @@ func MakeStandby(bench string, template nexus.Template, install nexus.InstallID,
 		DB: id.Database(install), Template: template.Name, Most: most, GiveUpAfter: giveUp}
 }
 
+// editShelf changes fields of a shelf, which is listed from then on.
+func (s *Store) editShelf(ctx context.Context, op, bench, key string, edit func(pipe redis.Pipeliner, pool string)) error {
+	pipe := s.rdb.TxPipeline()
+	pipe.SAdd(ctx, poolsKey(bench), key)
+	edit(pipe, poolKey(bench, key))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return classify(op, err)
+	}
+	return nil
+}
+
 // SetTarget writes how many standbys a shelf is to hold. The first call for a shelf begins to
 // count its signups.
 func (s *Store) SetTarget(ctx context.Context, bench, key string, target int) error {
-	pipe := s.rdb.TxPipeline()
-	pipe.SAdd(ctx, poolsKey(bench), key)
-	pipe.HSet(ctx, poolKey(bench, key), "target", target)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return classify("set_target", err)
-	}
-	return nil
+	return s.editShelf(ctx, "set_target", bench, key, func(pipe redis.Pipeliner, pool string) { pipe.HSet(ctx, pool, "target", target) })
 }
 
 // LeaveShelf says that no worker keeps a shelf any more, so its signups are not counted.
@@ -116,29 +122,21 @@ func (s *Store) LeaveShelf(ctx context.Context, bench, key string) error {
 // FillShelf ends a drain of a shelf, and has it hold this many standbys at least for a time.
 func (s *Store) FillShelf(ctx context.Context, bench, key string, atLeast int, d time.Duration) error {
 	now, err := s.rdb.Time(ctx).Result()
-	if err == nil {
-		pipe := s.rdb.TxPipeline()
-		pipe.SAdd(ctx, poolsKey(bench), key)
-		pipe.HSet(ctx, poolKey(bench, key), "atLeast", atLeast, "until", now.Add(d).UnixMilli())
-		pipe.HDel(ctx, poolKey(bench, key), "drained", "failures")
-		_, err = pipe.Exec(ctx)
-	}
 	if err != nil {
 		return classify("fill_shelf", err)
 	}
-	return nil
+	return s.editShelf(ctx, "fill_shelf", bench, key, func(pipe redis.Pipeliner, pool string) {
+		pipe.HSet(ctx, pool, "atLeast", atLeast, "until", now.Add(d).UnixMilli())
+		pipe.HDel(ctx, pool, "drained", "failures")
+	})
 }
 
 // DrainShelf has workers drop the standbys of a shelf and make none, until FillShelf.
 func (s *Store) DrainShelf(ctx context.Context, bench, key string) error {
-	pipe := s.rdb.TxPipeline()
-	pipe.SAdd(ctx, poolsKey(bench), key)
-	pipe.HSet(ctx, poolKey(bench, key), "drained", "1")
-	pipe.HDel(ctx, poolKey(bench, key), "atLeast", "until")
-	if _, err := pipe.Exec(ctx); err != nil {
-		return classify("drain_shelf", err)
-	}
-	return nil
+	return s.editShelf(ctx, "drain_shelf", bench, key, func(pipe redis.Pipeliner, pool string) {
+		pipe.HSet(ctx, pool, "drained", "1")
+		pipe.HDel(ctx, pool, "atLeast", "until")
+	})
 }
 
 // ForgiveDetours sets the count of a shelf's detours to zero, before bench and registry are
@@ -172,4 +170,24 @@ func (s *Store) Reshelve(ctx context.Context, bench string, standby nexus.Standb
 	_, err := s.run(ctx, "reshelve", reshelveScript(), standbyKey(standby.Job), string(standby.Job), bench,
 		standby.Spec.Key(standby.Apps), string(standby.Template), standby.DB)
 	return err
+}
+
+const (
+	emptyLong  = time.Minute // a shelf may be empty for
+	manyFailed = 3           // jobs in a row that failed to make a standby are worth a warning
+)
+
+// shelfWarning is a sentence on a shelf that holds nothing although it should; nil: none.
+func shelfWarning(shelf nexus.Shelf) []string {
+	wants := shelf.Kept && !shelf.Drained && (shelf.Target > 0 || shelf.Now.Before(shelf.Until))
+	switch {
+	case !wants:
+	case shelf.Failures >= manyFailed:
+		return []string{fmt.Sprintf("The last %d jobs that make copies of the template %s on the bench %s failed, so too few are kept ready; nexus jobs list --kind standby --state failed shows them.",
+			shelf.Failures, shelf.Spec(), shelf.Bench)}
+	case !shelf.EmptyAt.IsZero() && shelf.Now.Sub(shelf.EmptyAt) > emptyLong:
+		return []string{fmt.Sprintf("No copy of the template %s has been ready on the bench %s since %s, so signups take longer; nexus pool show tells more.",
+			shelf.Spec(), shelf.Bench, shelf.EmptyAt.Format(time.RFC3339))}
+	}
+	return nil
 }

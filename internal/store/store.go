@@ -95,7 +95,8 @@ type Readiness struct {
 }
 
 // Ready tells whether the system works. Cost: one round trip, one more if there are
-// benches, and one more for a probe, at most every three seconds.
+// benches, one or two more for each open bench, and one more for a probe, at most every three
+// seconds.
 func (s *Store) Ready(ctx context.Context) (r Readiness) {
 	pipe := s.rdb.Pipeline()
 	said, now, names := pipe.HGetAll(ctx, keysKey), pipe.Time(ctx), pipe.SMembers(ctx, benchesKey)
@@ -117,7 +118,8 @@ func (s *Store) Ready(ctx context.Context) (r Readiness) {
 	return r
 }
 
-// benchWarnings names the benches that admit no new jobs.
+// benchWarnings names the benches that admit no new jobs, and the shelves of the others that
+// hold nothing although they should.
 func (s *Store) benchWarnings(ctx context.Context, names []string) (out []string) {
 	benches, err := s.readBenches(ctx, names)
 	if err != nil {
@@ -130,6 +132,11 @@ func (s *Store) benchWarnings(ctx context.Context, names []string) (out []string
 				b.Name, b.Until.Format(time.RFC3339), b.Step, b.Failures, b.Code))
 		case nexus.BenchPaused, nexus.BenchDrained:
 			out = append(out, fmt.Sprintf("The bench %s was %s by %s; nexus bench resume %s opens it.", b.Name, b.Mode, b.By, b.Name))
+		default:
+			shelves, _ := s.Shelves(ctx, b.Name) // without them there are other warnings
+			for _, shelf := range shelves {
+				out = append(out, shelfWarning(shelf)...)
+			}
 		}
 	}
 	return out

@@ -5,7 +5,7 @@
 local id, now = ARGV[1], now_ms()
 local mine, site, bench, standby = owned(id, ARGV[2], 'site', 'bench', 'standby')
 if not mine then return { 'stale' } end
-if standby and standby ~= '' then
+if standby then
   local its, key = unpack(redis.call('HMGET', standby_key(standby), 'bench', 'key'))
   if its then redis.call('HINCRBY', pool_key(its, key), 'detours', 1) end
   leave_standby(standby, id, 'reaping', now)

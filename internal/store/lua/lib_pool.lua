@@ -146,7 +146,7 @@ end
 -- claimed. What a parked job has made is no part of the shelf any more.
 local function settle_standby(id, state, now)
   local kind, claimed, steps = unpack(redis.call('HMGET', job_key(id), 'kind', 'standby', 'steps'))
-  if claimed and claimed ~= '' and state ~= 'rollback_failed' then
+  if claimed and state ~= 'rollback_failed' then
     leave_standby(claimed, id, state == 'succeeded' and 'gone' or 'reaping', now)
   end
   if kind ~= 'standby' then return end

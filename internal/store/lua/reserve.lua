@@ -10,7 +10,7 @@ if not mine then return { 'stale' } end
 if not slot(id, job_lane(id, ARGV[3]), tonumber(ARGV[5]), now) then
   return { mode(ARGV[3], now) == 'open' and 'full' or 'shut' }
 end
-if standby == nil or standby == false or standby == '' then standby, db = '', ARGV[4] end
+if not standby then standby, db = '', ARGV[4] end
 if not road and #ARGV > 5 then
   road, template, standby, db = choose(id, ARGV[3], db, { unpack(ARGV, 6) }, now)
 end
