@@ -156,8 +156,8 @@ type Job struct {
 	TraceParent string // the id of the request that recorded it, for the log; empty: none
 }
 
-// Spec says what a provision, adopt, template or standby job makes; other kinds have none. It contains
-// personal data and must not be logged.
+// Spec says what a provision, adopt, template or standby job makes; other kinds have none.
+// It contains personal data and must not be logged.
 type Spec struct {
 	Email        string   `json:"email,omitempty"`
 	FullName     string   `json:"fullName,omitempty"`
