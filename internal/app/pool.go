@@ -38,7 +38,7 @@ type pool struct {
 	limits   tasks.ShelfLimits
 	compared time.Time              // last
 	doubt    bool                   // signups could not use their standbys: compare at once
-	able     bool                   // the bench can hold standbys
+	able     bool                   // the bench has said that it can hold standbys
 	stocked  bool                   // shelves had standbys when they were read last
 	suspect  map[nexus.JobID]string // standbys with a problem, by the problem that they had the last time
 }
@@ -77,7 +77,7 @@ func (a *app) keepPool(ctx context.Context, t tools) error {
 func (p *pool) round(ctx context.Context) error {
 	var err error
 	if p.doubt && p.able || time.Since(p.compared) >= listEvery {
-		p.compared, p.doubt = time.Now(), false
+		p.compared = time.Now()
 		err = p.compare(ctx)
 	}
 	return errors.Join(err, p.tend(ctx))

@@ -15,12 +15,11 @@ import (
 func (p *pool) compare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	able, err := p.tools.able(ctx, poolSchema)
-	if err != nil {
-		return err
-	}
-	if p.able = able; !able {
-		return nil
+	if !p.able { // a bench that is set up stays so
+		able, err := p.tools.able(ctx, poolSchema)
+		if p.able = able; err != nil || !able {
+			return err
+		}
 	}
 	shelves, err := p.shelves(ctx)
 	if err == nil {
