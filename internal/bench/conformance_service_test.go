@@ -137,39 +137,35 @@ func testFences(t *testing.T, b *standin.Box, g *target) {
 }
 
 // TestCopiesStandin checks templates and their copies on a stand-in of each release.
-func TestCopiesStandin(t *testing.T) {
-	for _, release := range []string{"15", "16"} {
-		t.Run(release, func(t *testing.T) {
-			t.Setenv("STANDIN_FRAPPE", release)
-			s := standin.Start(t, 100*time.Millisecond)
-			b := standin.NewBox(t, s.Name, s.RootPassword)
-			g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
-			t.Run("hello", func(t *testing.T) { testHello(t, g) })
-			testCopies(t, b, g)
-		})
-	}
-}
+func TestCopiesStandin(t *testing.T) { onEachStandin(t, testCopies) }
 
 // TestShelfStandin checks standbys and claims on a stand-in of each release.
-func TestShelfStandin(t *testing.T) {
+func TestShelfStandin(t *testing.T) { onEachStandin(t, testShelf) }
+
+// onEachStandin runs a test on a stand-in of each release.
+func onEachStandin(t *testing.T, test func(*testing.T, *standin.Box, *target)) {
 	for _, release := range []string{"15", "16"} {
 		t.Run(release, func(t *testing.T) {
 			t.Setenv("STANDIN_FRAPPE", release)
-			s := standin.Start(t, 100*time.Millisecond)
-			b := standin.NewBox(t, s.Name, s.RootPassword)
-			g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
-			t.Run("hello", func(t *testing.T) { testHello(t, g) })
-			testShelf(t, b, g)
+			b, g := onStandin(t)
+			test(t, b, g)
 		})
 	}
 }
 
-// TestClaimKilledStandin kills claims and their undos on a stand-in.
-func TestClaimKilledStandin(t *testing.T) {
+// onStandin starts a stand-in that is prepared for sites.
+func onStandin(t *testing.T) (*standin.Box, *target) {
+	t.Helper()
 	s := standin.Start(t, 100*time.Millisecond)
 	b := standin.NewBox(t, s.Name, s.RootPassword)
 	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
 	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	return b, g
+}
+
+// TestClaimKilledStandin kills claims and their undos on a stand-in.
+func TestClaimKilledStandin(t *testing.T) {
+	b, g := onStandin(t)
 	shelf := g.shelf(t, b)
 	testClaimKilled(t, b, shelf)
 	shelf.end(t, b)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -16,10 +15,7 @@ import (
 // own with the procedures of standbys.
 func TestThiefOfStandbysStandin(t *testing.T) {
 	standin.NewMariaDB(t)
-	s := standin.Start(t, 100*time.Millisecond)
-	b := standin.NewBox(t, s.Name, s.RootPassword)
-	g := container(t, b, s.Addr, "erpnext", nexus.NewInstallID())
-	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	b, g := onStandin(t)
 	shelf, victim := g.shelf(t, b), g.tenant("victim")
 	victim.again(t, nexus.NewSite{})
 	t.Run("what is no standby", func(t *testing.T) { testTaken(t, b, shelf, victim) })

@@ -31,7 +31,7 @@ func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, site siteState, ski
 		if err != nil {
 			return err
 		}
-		if (site != nil && (site.Job != op.Owner || site.DB != op.DB)) || (before != nil && before.Job != op.Owner) {
+		if taken(op, site, before) {
 			return foreign(op)
 		}
 		if err := s.dropClaimed(op, before); err != nil {
@@ -62,6 +62,12 @@ func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, site siteState, ski
 		return result, err
 	}
 	return result, s.fenced(op, made)
+}
+
+// taken reports whether the name is another owner's, by its site or by the intent to make it;
+// nil: there is none.
+func taken(op nexus.Op, site *siteState, before *intent) bool {
+	return site != nil && (site.Job != op.Owner || site.DB != op.DB) || before != nil && before.Job != op.Owner
 }
 
 // complete returns a site as the owner's, with what is set in it already.

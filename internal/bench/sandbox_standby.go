@@ -106,7 +106,7 @@ func (s *Sandbox) takeStandby(op nexus.Op, args nexus.Claim, site *siteState) (r
 	switch {
 	case err != nil:
 		return result, err
-	case (site != nil && (site.Job != op.Owner || site.DB != op.DB)) || (before != nil && before.Job != op.Owner):
+	case taken(op, site, before):
 		return result, foreign(op)
 	case site != nil && site.Made: // a former attempt was ended before it had removed the rest
 		if err := s.dropClaimed(op, before); err != nil {

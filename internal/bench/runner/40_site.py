@@ -34,8 +34,8 @@ class Site:
 
     @property
     def resting_path(self):
-        """The config of a frozen template or a shelved standby. Frappe does not find it, so that no request reaches
-        the site, whatever its headers say."""
+        """The config of a frozen template or a shelved standby. Frappe does not find it, so
+        that no request reaches the site, whatever its headers say."""
         return os.path.join(self.folder, "resting_config.json")
 
     def frozen(self):
@@ -223,19 +223,27 @@ def foreign(site):
     return Refusal("conflict", f"The site {site.name} on this bench was not made by this job; it was left alone.")
 
 
+def unmarked(site):
+    return Refusal("conflict", f"The config of {site.name} has lost its mark; nothing was made anew.", site.config_path)
+
+
+def own_intent(op, site):
+    """Returns the intent; empty if there is none. Refuses a name that is somebody else's."""
+    intent = site.intent()
+    if site.exists() and not site.belongs_to(op) or intent and intent.get("job") != op.owner:
+        raise foreign(site)
+    return intent
+
+
 def write_intent(op, site):
     """Writes the intent to disk before anything is made, if the name is free or this
     job's already. Returns True if the site is complete already."""
     with site_lock(site.key):
-        intent = site.intent()
-        if site.exists() and not site.belongs_to(op):
-            raise foreign(site)
-        if intent and intent.get("job") != op.owner:
-            raise foreign(site)
+        intent = own_intent(op, site)
         if "nexus" in site.config():
             return True
         if site.exists() and not intent:  # a half-made site has an intent, so this one was complete
-            raise Refusal("conflict", f"The config of {site.name} has lost its mark; nothing was made anew.", site.config_path)
+            raise unmarked(site)
         our_folder("intent")
         write_json(site.intent_path, {"job": op.owner, "db": op.db})
         return False

@@ -109,13 +109,11 @@ def claim(op):
 def claimed(op, site):
     """Whether the site is complete and this owner's already. Refuses a name that is taken."""
     with site_lock(site.key):
-        intent = site.intent()
-        if site.exists() and not site.belongs_to(op) or intent and intent.get("job") != op.owner:
-            raise foreign(site)
+        own_intent(op, site)
         if not site.exists():
             return False
         if not site.is_whole(op):
-            raise foreign(site) if site.marker() else Refusal("conflict", f"The config of {site.name} has lost its mark; nothing was made anew.", site.config_path)
+            raise foreign(site) if site.marker() else unmarked(site)
     site.query("SELECT 1")
     return True
 

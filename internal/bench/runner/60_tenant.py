@@ -145,13 +145,19 @@ def begin_schedule(frappe, zone):
     frappe.db.sql("UPDATE `tabScheduled Job Type` SET last_execution = %s", (now,))
 
 
+def site_defaults(frappe):
+    """The defaults of the site, by name; one may have several values."""
+    out = {}
+    for key, value in frappe.db.sql("SELECT defkey, defvalue FROM tabDefaultValue WHERE parent = '__default'"):
+        out.setdefault(key, []).append(value)
+    return out
+
+
 def set_defaults(frappe, values):
     """Sets defaults of the site and returns the names of those that were different. Unlike
     frappe.db.set_default it does not empty all caches of the site, which would take a second,
     and as long again to fill them."""
-    have = {}
-    for key, value in frappe.db.sql("SELECT defkey, defvalue FROM tabDefaultValue WHERE parent = '__default'"):
-        have.setdefault(key, []).append(value)
+    have = site_defaults(frappe)
     missing = [key for key, value in values.items() if have.get(key) != [value]]
     for key in missing:
         frappe.db.sql("DELETE FROM tabDefaultValue WHERE parent = '__default' AND defkey = %s", (key,))

@@ -12,14 +12,11 @@ def company(op):
             return {"changed": False}
         wanted = {"company_name": name, "company_abbr": abbreviation(name)}
         missing = set_defaults(frappe, {key: value for key, value in wanted.items() if value})
-        wrong = [key for key in missing if site_default(frappe, key) != [wanted[key]]]
+        have = site_defaults(frappe)
+        wrong = [key for key in missing if have.get(key) != [wanted[key]]]
         if wrong:
             raise Refusal("internal", "The company's name was not stored.", f"{wrong}")
     return {"changed": bool(missing)}
-
-
-def site_default(frappe, key):
-    return [row[0] for row in frappe.db.sql("SELECT defvalue FROM tabDefaultValue WHERE parent = '__default' AND defkey = %s", key)]
 
 
 def abbreviation(name):
