@@ -232,16 +232,21 @@ func (s *dockerStack) handedOverBefore(shelf []reserved) {
 	restore := s.backup()
 	first := s.claiming(r)
 	worker.end(syscall.SIGKILL)
+	eventually(s.t, 30*time.Second, "the dead worker's runner is gone, which could go on with the claim", func() bool {
+		return s.box.Sh(s.t, "pgrep -f '[r]unner.py' || true") == ""
+	})
 	first.let()
 	eventually(s.t, 10*time.Second, "the database is the job's", func() bool {
 		return s.box.SQL(s.t, "SELECT job FROM nexus.register WHERE name = '"+r.db+"'") == first.JobId
 	})
 	restore()
+	let := s.holdFile("sites/.nexus/fence/site-" + first.Site + ".lock") // until the second has asked
 	second := s.wanted("site")
 	worker = s.worker()
 	if note := stepNote(s.onClone(second.Accepted), "site"); !strings.Contains(note, "another job has taken it") {
 		s.t.Errorf("the second job: %s", note)
 	}
+	let()
 	s.onceOnly(first)
 	if got := s.claimed(first.Accepted, shelf); got.id != r.id {
 		s.t.Errorf("the first job has %s, want %s", got.name(), r.name())

@@ -252,7 +252,7 @@ func (s *dockerStack) killedInDropOf(worker *process, r reserved) {
 	s.t.Helper()
 	let := s.holdLock("LOCK TABLES " + r.db + ".tabUser READ")
 	s.pool("drain")
-	s.waitsForStatement("DROP DATABASE%" + r.db + "%")
+	s.waitsForStatement("%DROP DATABASE%" + r.db + "%")
 	worker.end(syscall.SIGKILL)
 	lost := s.signup("lost", "jane@example.com") // it must not get the standby
 	s.worker("NEXUS_POOL=1")
@@ -261,7 +261,7 @@ func (s *dockerStack) killedInDropOf(worker *process, r reserved) {
 		s.t.Errorf("a standby that is dropped is %q", state)
 	}
 	s.rdb.Del(s.t.Context(), "{nexus}:reap:"+r.id) // as after a minute
-	s.waitsForStatement("DROP DATABASE%" + r.db + "%")
+	s.waitsForStatement("%DROP DATABASE%" + r.db + "%")
 	let()
 	s.standbyGone(r, "")
 	s.hasApps(lost)

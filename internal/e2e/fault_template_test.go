@@ -143,7 +143,8 @@ func (s *dockerStack) holdBuild(j *staged, table string) {
 	former := j.let
 	j.let = s.holdLock("LOCK TABLES " + s.dbOf(j) + ".`" + table + "` WRITE")
 	former()
-	s.waitsForStatement("%FROM%" + table + "%")
+	s.until(j.JobId, nexus.Running, "freeze")
+	s.waitsForStatement("%" + s.dbOf(j) + "%" + table + "%") // other rows freeze templates too
 }
 
 // cancel cancels a job as an operator, and waits until it rolls back.

@@ -47,7 +47,7 @@ func (s *dockerStack) waitsForStatement(like string) {
 		}
 	}()
 	eventually(s.t, 60*time.Second, "a statement like "+like+" waits", func() bool {
-		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '"+like+"' AND state LIKE 'Waiting%'") != "0"
+		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE CONCAT_WS(' ', db, info) LIKE '"+like+"' AND state LIKE 'Waiting%'") != "0"
 	})
 }
 
@@ -173,7 +173,7 @@ func (s *dockerStack) lockKept(m *standin.MariaDB, j *staged, statement string) 
 	m.SQL(s.t, "SET GLOBAL lock_wait_timeout = 3")
 	j.let = s.holdLock(statement)
 	s.until(j.JobId, nexus.RollingBack, "")
-	s.waitsForStatement("DROP DATABASE%" + s.dbOf(j) + "%")
+	s.waitsForStatement("%DROP DATABASE%" + s.dbOf(j) + "%")
 	j.let()
 	m.SQL(s.t, "SET GLOBAL lock_wait_timeout = 30")
 	job := s.end(j.JobId, 2*time.Minute)
@@ -273,7 +273,7 @@ func (s *stack) undoBehindItsDeed(d *dockerStack, m *standin.MariaDB) {
 		s.t.Fatal(err)
 	}
 	s.until(a.JobId, nexus.RollingBack, "")
-	d.waitsForStatement("DROP DATABASE%")
+	d.waitsForStatement("%DROP DATABASE%")
 	if n := m.SQL(s.t, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%register%' AND state LIKE 'Waiting%'"); n != "0" {
 		s.t.Errorf("%s statements of the deed still wait beside its undo", n)
 	}

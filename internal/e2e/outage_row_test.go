@@ -108,7 +108,7 @@ func (s *dockerStack) middle(j *staged) {
 		s.percent(j, 10)
 	default:
 		// In a definer procedure the process list shows the definer as the user.
-		s.waitsForStatement("DROP DATABASE%" + s.dbOf(j) + "%")
+		s.waitsForStatement("%DROP DATABASE%" + s.dbOf(j) + "%")
 	}
 }
 
