@@ -37,11 +37,16 @@ func (s *Server) SetPool(c echo.Context, name string, verb string) error {
 	if err := readJSON(c, &body); err != nil {
 		return err
 	}
-	spec, members := nexus.TemplateSpec(value(body.Template)), value(body.Members)
+	var spec nexus.TemplateSpec
+	if text := value(body.Template); text != "" {
+		var err error
+		if spec, err = s.templateSpec(text); err != nil {
+			return err
+		}
+	}
+	members := value(body.Members)
 	d, ok := fillTime(value(body.For))
 	switch {
-	case spec != "" && !slices.Contains(nexus.TemplateSpecs(), spec):
-		return invalid("template", "There is no such template; there is: "+nexus.TemplateSpecNames()+".")
 	case body.Members != nil && (members < 1 || members > mostAsked):
 		return invalid("members", fmt.Sprintf("Ask for 1 to %d copies.", mostAsked))
 	case !ok:

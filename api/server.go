@@ -30,6 +30,7 @@ type Options struct {
 	Master      nexus.SiteName // the master site, whose name is reserved; empty: none
 	Single      bool           // signups become users of the master site; SiteURL is its address
 	Apps        []string       // installed on every new site
+	Country     string         // ISO 3166 code of signups that name no country; empty: they have none
 	Roles       []string       // of the admin user; empty: all enabled roles
 	Timeout     time.Duration  // after which a job is given up; 0: 24 h
 	Grace       time.Duration  // from a suspension to the purge; 0: 7 days

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,7 +153,7 @@ func (s *Server) submission(sub nexus.Signup, actor string) (store.Submission, e
 		Input: sealed, KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout,
 		Spec: nexus.Spec{Email: sub.Email, FullName: sub.FullName, Organization: sub.Organization, Plan: sub.Plan,
 			Country: sub.Country, Language: sub.Language, TimeZone: sub.TimeZone, Currency: sub.Currency,
-			Apps: s.Apps, Roles: s.Roles}}, nil
+			Apps: s.Apps, Roles: s.Roles, Template: sub.Template, Abbreviation: sub.Abbreviation}}, nil
 }
 
 // idempotent adds the caller's idempotency key, if one was sent, and the fingerprint of the
@@ -194,9 +195,10 @@ func (s *Server) readSignup(c echo.Context, operator bool) (sub nexus.Signup, ca
 	}
 	sub = nexus.Signup{Email: body.Email, Password: nexus.Secret(body.Password), FullName: body.FullName,
 		Organization: body.OrganizationName, Subdomain: value(body.Subdomain), Plan: nexus.PlanName(value(body.Plan)),
-		Country: value(body.Country), Language: value(body.Language), TimeZone: value(body.Timezone), Currency: value(body.Currency)}
+		Country: value(body.Country), Abbreviation: value(body.Abbreviation), Language: value(body.Language), TimeZone: value(body.Timezone), Currency: value(body.Currency)}
 	sub.Normalize()
 	canonical = sub.Canonical()
+	sub.Country = cmp.Or(sub.Country, s.Country)
 	refusals := sub.Fit(s.lists.get(c.Request().Context()), sub.Refusals(operator))
 	if s.Single { // it has no effect, so it is not checked
 		refusals = slices.DeleteFunc(refusals, func(f nexus.FieldError) bool { return f.Field == "subdomain" })

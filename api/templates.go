@@ -51,9 +51,9 @@ func (s *Server) BuildTemplate(c echo.Context, params gen.BuildTemplateParams) e
 	if err := readJSON(c, &body); err != nil {
 		return err
 	}
-	spec := nexus.TemplateSpec(cmp.Or(value(body.Template), string(nexus.TemplatePlain)))
-	if !slices.Contains(nexus.TemplateSpecs(), spec) {
-		return invalid("template", "There is no such template; there is: "+nexus.TemplateSpecNames()+".")
+	spec, err := s.templateSpec(cmp.Or(value(body.Template), string(nexus.TemplatePlain)))
+	if err != nil {
+		return err
 	}
 	bench, err := s.templateBench(c.Request().Context(), value(body.Bench))
 	if err != nil {
@@ -99,4 +99,16 @@ func template(t store.BenchTemplate) gen.Template {
 		out.MadeAt = &t.MadeAt
 	}
 	return out
+}
+
+// templateSpec reads what templates are for. Sites without nexus.CompanyApp have no company.
+func (s *Server) templateSpec(text string) (nexus.TemplateSpec, error) {
+	spec, err := nexus.ParseTemplateSpec(text)
+	switch {
+	case err != nil:
+		return "", invalid("template", nexus.MessageOf(err))
+	case spec.Country() != "" && !slices.Contains(s.Apps, nexus.CompanyApp):
+		return "", invalid("template", "Sites here do not have the app "+nexus.CompanyApp+", so they have no company; the template is plain.")
+	}
+	return spec, nil
 }

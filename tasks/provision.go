@@ -44,7 +44,7 @@ type Credentials struct {
 // reserve takes a slot on the bench, and records the road and the database's name before
 // anything is made, so that a cleanup knows it.
 func reserve(ctx context.Context, k *Kit) error {
-	return k.Records.Reserve(ctx, k.Settings.Bench, ownDatabase(k), templateKeys(k.Job)...)
+	return k.Records.Reserve(ctx, k.Settings.Bench, ownDatabase(k), templateKeys(k)...)
 }
 
 func dropSite(ctx context.Context, k *Kit) error {
@@ -112,15 +112,15 @@ func installApps(ctx context.Context, k *Kit) error {
 	return nil
 }
 
-// nameCompany gives the site the name of its company, which Frappe's set-up wizard suggests
-// at the first login.
+// nameCompany gives the site's company its name. On a site without one Frappe's set-up wizard
+// suggests the name at the first login.
 func nameCompany(ctx context.Context, k *Kit) error {
 	name := strings.TrimSpace(k.Job.Spec.Organization)
 	if name == "" {
 		k.Note("No company was named at signup; Frappe's set-up wizard asks for it.")
 		return nil
 	}
-	_, err := k.Run(ctx, nexus.Company{Name: name})
+	_, err := k.Run(ctx, nexus.Company{Name: name, Abbr: k.Job.Spec.Abbreviation})
 	return err
 }
 

@@ -21,14 +21,17 @@ const (
 )
 
 // templateKeys lists the templates that a job's site may be copied from, best first.
-func templateKeys(job nexus.Job) []string {
-	switch job.Kind {
+func templateKeys(k *Kit) (keys []string) {
+	spec := k.Job.Spec
+	switch k.Job.Kind {
 	case nexus.KindProvision:
-		return []string{nexus.TemplatePlain.Key(job.Spec.Apps)}
+		for _, each := range nexus.FittingSpecs(spec.Template.Country(), k.Settings.Templates) {
+			keys = append(keys, each.Key(spec.Apps))
+		}
 	case nexus.KindStandby:
-		return []string{job.Spec.Template.Key(job.Spec.Apps)}
+		keys = []string{spec.Template.Key(spec.Apps)}
 	}
-	return nil
+	return keys
 }
 
 // ownDatabase is the name of the database that the job's site has, unless it is a standby.
@@ -139,7 +142,7 @@ func failedOften(k *Kit) bool {
 func detour(ctx context.Context, k *Kit) error {
 	var keys []string
 	if k.Job.Road == nexus.RoadStandby && !failedOften(k) {
-		keys = templateKeys(k.Job)
+		keys = templateKeys(k)
 	}
 	way, err := k.Records.Divert(ctx, ownDatabase(k), keys...)
 	if err == nil {

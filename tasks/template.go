@@ -14,6 +14,7 @@ func template() Process {
 		{Name: "reserve", Do: reserve, Timeout: 5 * time.Second, Attempts: Forever, RecordOnly: true},
 		{Name: "site", Do: makeTemplateSite, Undo: dropSite, Timeout: 10 * time.Minute, Attempts: 3},
 		{Name: "apps", Do: installApps, Timeout: 10 * time.Minute, Attempts: 2},
+		{Name: "company", Do: setUpCompany, Timeout: 15 * time.Minute, Attempts: 2},
 		{Name: "freeze", Do: freeze, Undo: withdraw, Timeout: 2 * time.Minute, Attempts: 3},
 	}}
 }
@@ -26,6 +27,30 @@ func room(kind nexus.Kind) nexus.Room {
 // makeTemplateSite makes a site whose Administrator has a password that nobody knows.
 func makeTemplateSite(ctx context.Context, k *Kit) error {
 	_, err := k.Run(ctx, nexus.NewSite{})
+	return err
+}
+
+// setUpCompany does Frappe's set-up wizard, unless the template is plain. A wizard that was
+// interrupted cannot be repeated, so the site is made anew.
+func setUpCompany(ctx context.Context, k *Kit) error {
+	spec := k.Job.Spec.Template
+	if spec.Country() == "" {
+		k.Note("Its sites meet Frappe's set-up wizard, which asks for the company.")
+		return nil
+	}
+	args := nexus.SetUp{Country: spec.Country(), Chart: spec.Chart()}
+	result, err := k.Run(ctx, args)
+	if err != nil || !result.Skipped {
+		return err
+	}
+	for _, do := range []func(context.Context, *Kit) error{dropSite, makeTemplateSite, installApps} {
+		if err := do(ctx, k); err != nil {
+			return err
+		}
+	}
+	if result, err = k.Run(ctx, args); err == nil && result.Skipped {
+		err = &nexus.Error{Code: nexus.Internal, Op: "tasks.company", Msg: "The bench did not do the set-up wizard on a site that was just made."}
+	}
 	return err
 }
 

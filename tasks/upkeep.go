@@ -6,7 +6,7 @@ import (
 
 // Upkeep is what a worker does about the templates of its bench.
 type Upkeep struct {
-	Build []nexus.TemplateSpec // wanted, and there is none that sites can be copied from
+	Build []nexus.TemplateSpec // wanted, and there is none that sites can be copied from, or it is to be renewed
 	Drop  []nexus.Template     // no site will be copied from these any more
 }
 
@@ -26,7 +26,7 @@ func UpkeepOf(wanted []nexus.TemplateSpec, apps []string, have []nexus.Template,
 		}
 	}
 	for _, spec := range wanted {
-		if _, there := newest[spec.Key(apps)]; !there {
+		if t, there := newest[spec.Key(apps)]; !there || t.Renew {
 			out.Build = append(out.Build, spec)
 		}
 	}

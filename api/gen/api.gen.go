@@ -635,6 +635,9 @@ type ShelfTemplate = string
 
 // SignupRequest An optional field that is empty or null counts as left out.
 type SignupRequest struct {
+	// Abbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
+	Abbreviation *WishedAbbreviation `json:"abbreviation,omitempty"`
+
 	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
 	Country *WishedCountry `json:"country,omitempty"`
 
@@ -757,7 +760,7 @@ type TemplateRequest struct {
 	// Bench On which bench. It may be left out where workers serve only one.
 	Bench *string `json:"bench,omitempty"`
 
-	// Template What sites the template is for. `plain`: with the apps, and no company; it is the default.
+	// Template What sites the template is for. `plain`: with the apps, and no company; it is the default. The ISO 3166 code of a country: with a company of that country, ready to invoice. A colon and a word of the name of one of the country's charts of accounts may follow: `DE:SKR04`.
 	Template *WishedTemplate `json:"template,omitempty"`
 }
 
@@ -792,6 +795,9 @@ type TenantList struct {
 
 // TenantRequest A SignupRequest in which the subdomain is required and every plan is allowed.
 type TenantRequest struct {
+	// Abbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
+	Abbreviation *WishedAbbreviation `json:"abbreviation,omitempty"`
+
 	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
 	Country *WishedCountry `json:"country,omitempty"`
 
@@ -841,6 +847,9 @@ type URL = string
 // Wait What a waiting job waits for.
 type Wait string
 
+// WishedAbbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
+type WishedAbbreviation = string
+
 // WishedCountry An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
 type WishedCountry = string
 
@@ -854,7 +863,7 @@ type WishedCurrency = string
 // Example: de
 type WishedLanguage = string
 
-// WishedTemplate What sites the template is for. `plain`: with the apps, and no company; it is the default.
+// WishedTemplate What sites the template is for. `plain`: with the apps, and no company; it is the default. The ISO 3166 code of a country: with a company of that country, ready to invoice. A colon and a word of the name of one of the country's charts of accounts may follow: `DE:SKR04`.
 type WishedTemplate = string
 
 // WishedTimeZone A time zone of /choices; left out: the operator's default.

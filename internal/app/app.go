@@ -237,7 +237,7 @@ func (a *app) work(ctx context.Context) error {
 }
 
 func (a *app) settings() tasks.Settings {
-	s := tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword, TimeZone: a.c.TimeZone}
+	s := tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword, Templates: a.c.templateSpecs(), TimeZone: a.c.TimeZone}
 	if a.c.single() { // users of the master site have the site's
 		s.TimeZone = ""
 	}
@@ -319,7 +319,7 @@ func (a *app) serveAPI(ctx context.Context) (string, error) {
 	st := a.newStore(a.redis.api)
 	server := api.New(api.Options{
 		Store: st, Keys: a.keys, Tokens: tokens, Signup: a.c.Signup, Domain: a.c.Domain, SiteURL: a.c.SiteURL,
-		Master: nexus.SiteName(a.c.MasterSite), Single: a.c.single(), Apps: apps, Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
+		Master: nexus.SiteName(a.c.MasterSite), Single: a.c.single(), Apps: apps, Country: strings.ToUpper(a.c.Country), Roles: a.c.AdminRoles, Timeout: a.c.ProvisionTimeout, CORSOrigins: a.c.CORSOrigins,
 		Grace: a.c.DeleteGrace, Limits: limits, Proxies: proxies, Queues: a.queues(), Registry: a.registry, Log: a.log,
 		Leaving: ctx.Done(), Streams: api.Streams{Max: a.c.EventStreams},
 	})

@@ -44,6 +44,7 @@ type Config struct {
 
 	Apps          []string     `env:"NEXUS_APPS" envDefault:"erpnext,nexus_core?"`
 	Templates     []string     `env:"NEXUS_TEMPLATES"`                     // that workers build
+	Country       string       `env:"NEXUS_COUNTRY"`                       // ISO 3166 code, of signups that name no country; empty: they have none
 	Pool          string       `env:"NEXUS_POOL"`                          // least and most standbys of a shelf; empty: 0 on the sandbox, 2-20 on docker
 	PoolBytes     string       `env:"NEXUS_POOL_BYTES" envDefault:"10GiB"` // that a bench's standbys may take on the database's disk
 	AdminRoles    []string     `env:"NEXUS_ADMIN_ROLES"`                   // empty: all enabled roles
@@ -156,11 +157,7 @@ func (c *Config) problems() []error {
 	if !slices.Contains([]string{"", "on", "off"}, c.RateLimit) {
 		say("NEXUS_RATE_LIMIT: %q is neither on nor off", c.RateLimit)
 	}
-	for _, spec := range c.Templates {
-		if !slices.Contains(nexus.TemplateSpecs(), nexus.TemplateSpec(spec)) {
-			say("NEXUS_TEMPLATES: there is no template %q; write %s, or nothing for none", spec, nexus.TemplateSpecNames())
-		}
-	}
+	out = append(out, c.templateProblems()...)
 	if _, err := c.shelfLimits(); err != nil {
 		out = append(out, err)
 	}

@@ -2,11 +2,13 @@ package app
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
 
+	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
@@ -42,4 +44,31 @@ func sizes(text string) (least, most int, err error) {
 		err = strconv.ErrRange
 	}
 	return int(low), int(high), err
+}
+
+// templateSpecs are the templates that workers build, in the order of NEXUS_TEMPLATES. Those
+// that templateProblems refuses are left out.
+func (c *Config) templateSpecs() (out []nexus.TemplateSpec) {
+	for _, text := range c.Templates {
+		if spec, err := nexus.ParseTemplateSpec(text); err == nil {
+			out = append(out, spec)
+		}
+	}
+	return out
+}
+
+func (c *Config) templateProblems() (out []error) {
+	for _, text := range c.Templates {
+		spec, err := nexus.ParseTemplateSpec(text)
+		switch {
+		case err != nil:
+			out = append(out, fmt.Errorf("NEXUS_TEMPLATES: %s", nexus.MessageOf(err)))
+		case spec.Country() != "" && !slices.Contains(c.Apps, nexus.CompanyApp):
+			out = append(out, fmt.Errorf("NEXUS_TEMPLATES: sites have a company with the app %s only; add it to NEXUS_APPS, or write plain instead of %s", nexus.CompanyApp, spec))
+		}
+	}
+	if spec, err := nexus.ParseTemplateSpec(c.Country); c.Country != "" && (err != nil || spec.Chart() != "" || spec.Country() == "") {
+		out = append(out, fmt.Errorf("NEXUS_COUNTRY: %q is no ISO 3166 code of a country, such as DE", c.Country))
+	}
+	return out
 }

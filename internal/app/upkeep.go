@@ -32,11 +32,7 @@ type keeper struct {
 }
 
 func newKeeper(t tools, log *slog.Logger) *keeper {
-	k := &keeper{tools: t, log: log, suspect: map[nexus.SiteName]string{}}
-	for _, spec := range t.c.Templates {
-		k.wanted = append(k.wanted, nexus.TemplateSpec(spec))
-	}
-	return k
+	return &keeper{tools: t, log: log, wanted: t.c.templateSpecs(), suspect: map[nexus.SiteName]string{}}
 }
 
 // round lists the templates, then acts once. It acts on an open bench only.

@@ -172,7 +172,10 @@ type Spec struct {
 	Roles        []string `json:"roles,omitempty"`  // empty: all enabled roles
 	NewKey       bool     `json:"newKey,omitempty"` // adopt: give the admin a new API key
 
-	Template TemplateSpec `json:"template,omitempty"` // of a template or standby job
+	// Of a template or standby job what it is for; of a provision the country whose templates
+	// fit the signup, as a spec without a chart. Empty: only TemplatePlain does.
+	Template     TemplateSpec `json:"template,omitempty"`
+	Abbreviation string       `json:"abbreviation,omitempty"` // of the company; empty: the initials of Organization
 }
 
 // StepState is the state of a step.

@@ -94,6 +94,17 @@ func (k Knows) Fit(r Region) (fit Region, unknown []string) {
 	return fit, unknown
 }
 
+// Template is the spec, without a chart, of the templates that fit a region in the bench's
+// spelling; empty: only TemplatePlain does, since the country is not known or the currency
+// is not the country's, which a company could not change.
+func (k Knows) Template(r Region) TemplateSpec {
+	country, known := k.Country(r.Country)
+	if !known || r.Currency != "" && r.Currency != country.Currency {
+		return ""
+	}
+	return TemplateSpec(country.Code)
+}
+
 // MergeKnows returns what at least one of the benches knows. If two spell a country
 // differently, the spelling of the first bench by name is taken.
 func MergeKnows(benches map[string]Knows) (all Knows) {

@@ -23,13 +23,16 @@ type Signup struct {
 	Language     string // "de", "pt-BR"
 	TimeZone     string // IANA name
 	Currency     string // ISO 4217
+	Abbreviation string // of the company, letters and digits; empty: derived from the organization
+
+	Template TemplateSpec // set by Fit; see Spec.Template
 }
 
 // Normalize trims spaces, sets the case of the e-mail's domain, of subdomain and
 // currency, and fills in the default plan. It does not change the password.
 func (s *Signup) Normalize() {
 	for _, field := range []*string{&s.Email, &s.FullName, &s.Organization, &s.Subdomain,
-		&s.Country, &s.Language, &s.TimeZone, &s.Currency} {
+		&s.Country, &s.Language, &s.TimeZone, &s.Currency, &s.Abbreviation} {
 		if utf8.RuneCountInString(*field) <= MaxData { // a longer one is refused, spaces included
 			*field = strings.TrimSpace(*field)
 		}
@@ -77,6 +80,9 @@ func (s *Signup) Refusals(operator bool) []FieldError {
 	if s.Currency != "" && !currencyPattern.MatchString(s.Currency) {
 		check("currency", "Use a three-letter currency code such as EUR.")
 	}
+	if s.Abbreviation != "" && !abbreviationPattern.MatchString(s.Abbreviation) {
+		check("abbreviation", "Use one to ten letters and digits, such as ACME.")
+	}
 	return out
 }
 
@@ -113,6 +119,7 @@ func (s *Signup) Fit(k Knows, refusals []FieldError) []FieldError {
 			"currency": "Sites here do not know this currency. Use a code from the list at /choices, such as EUR.",
 		}[field])
 	}
+	s.Template = k.Template(fit)
 	s.Country, s.Language, s.TimeZone, s.Currency = fit.Country, fit.Language, fit.TimeZone, fit.Currency
 	return refusals
 }
@@ -133,8 +140,9 @@ func (s *Signup) AdoptRefusals(site string) []FieldError {
 }
 
 var (
-	languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Z]{2})?$`)
-	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
+	languagePattern     = regexp.MustCompile(`^[a-z]{2,3}(-[A-Z]{2})?$`)
+	abbreviationPattern = regexp.MustCompile(`^[\p{L}\p{Nd}]{1,10}$`) // ten as in Frappe's set-up wizard
+	currencyPattern     = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
 // MaxData is the length of a Data field of Frappe, in characters (type_map in
@@ -250,8 +258,12 @@ func (s *Signup) refusePlan(operator bool) string {
 // Canonical returns a text that is equal for equal signups, for the fingerprint of an
 // idempotency key. It contains the password and must not be stored.
 func (s *Signup) Canonical() []byte {
-	return fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q", s.Email, s.Password.Reveal(), s.FullName, s.Organization,
+	out := fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q", s.Email, s.Password.Reveal(), s.FullName, s.Organization,
 		s.Subdomain, s.Plan, s.Country, s.Language, s.TimeZone, s.Currency)
+	if s.Abbreviation != "" { // else it is the text of the versions that had none
+		out = fmt.Appendf(out, " %q", s.Abbreviation)
+	}
+	return out
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

@@ -57,12 +57,15 @@ type Claim struct {
 // those has a Problem. It needs no Site, DB, Owner or Gen.
 type Standbys struct{ noSecrets }
 
-// Company tells the site the name of its company. A site whose set-up wizard has not been
-// done keeps the name, so that the wizard suggests it. It does nothing on a site that has a
-// company. Result.Skipped: the bench's sites have no wizard.
+// Company gives the company of a site its name and abbreviation, in the place of those of the
+// template that the site was copied from (SetUp). A site whose set-up wizard has not been done
+// keeps both, so that the wizard suggests them. It does nothing on a site that has a company
+// of its own. Result.Skipped: the bench's sites have no wizard. Result.Note: what was
+// shortened.
 type Company struct {
 	noSecrets
 	Name string `json:"name"`
+	Abbr string `json:"abbr,omitempty"` // letters and digits, ten at most; empty: the name's initials
 }
 
 // The names of the operations on standbys, and of Company.

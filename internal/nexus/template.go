@@ -1,6 +1,9 @@
 package nexus
 
 import (
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,7 +18,9 @@ const (
 	RoadStandby Road = "standby"  // a standby, which is a copy that was made before
 )
 
-// TemplateSpec says what sites a template is for. The text is stored.
+// TemplateSpec says what sites a template is for: TemplatePlain, or the ISO 3166 code of the
+// country of the company that they have. The code may be followed by a colon and a word of
+// the name of a chart of accounts: "US", "DE:SKR04". The text is stored.
 type TemplateSpec string
 
 // TemplatePlain has the apps and no company: its sites meet Frappe's set-up wizard.
@@ -23,18 +28,63 @@ const TemplatePlain TemplateSpec = "plain"
 
 // TemplateVersion is the version of what a template holds. A bench copies templates of its
 // runner's version only. The runner has the same number.
-const TemplateVersion = 1
+const TemplateVersion = 2
 
-// TemplateSpecs lists what templates can be built for.
-func TemplateSpecs() []TemplateSpec { return []TemplateSpec{TemplatePlain} }
+// CompanyApp is the app that companies, charts of accounts and fiscal years belong to.
+const CompanyApp = "erpnext"
 
-// TemplateSpecNames are the specs for a sentence: separated by commas.
-func TemplateSpecNames() string {
-	var names []string
-	for _, spec := range TemplateSpecs() {
-		names = append(names, string(spec))
+var specPattern = regexp.MustCompile(`^[A-Z]{2}(:[A-Za-z0-9]{1,20})?$`)
+
+// ParseTemplateSpec reads a spec, whatever the case of plain or of the country. Invalid: the
+// text is none.
+func ParseTemplateSpec(text string) (TemplateSpec, error) {
+	if strings.EqualFold(text, string(TemplatePlain)) {
+		return TemplatePlain, nil
 	}
-	return strings.Join(names, ", ")
+	country, chart, found := strings.Cut(text, ":")
+	spec := TemplateSpec(strings.ToUpper(country))
+	if found {
+		spec += TemplateSpec(":" + chart)
+	}
+	if !specPattern.MatchString(string(spec)) {
+		return "", &Error{Code: Invalid, Op: "nexus.ParseTemplateSpec", Msg: "There is no template " + strconv.Quote(text) +
+			". Write plain, or the ISO code of a country, such as US, or with a word of the name of a chart of accounts: DE:SKR04."}
+	}
+	return spec, nil
+}
+
+// TemplateSpecs lists templates that were tried. Any other country has one too that the
+// bench has a chart of accounts for.
+func TemplateSpecs() []TemplateSpec {
+	return []TemplateSpec{TemplatePlain, "US", "DE:SKR03", "DE:SKR04", "IN", "GB", "FR", "BR"}
+}
+
+// Country is the ISO 3166 code of the company's country; empty: there is no company.
+func (s TemplateSpec) Country() string {
+	country, _, _ := strings.Cut(string(s), ":")
+	if s == TemplatePlain {
+		return ""
+	}
+	return country
+}
+
+// Chart is a word of the name of the chart of accounts; empty: the country's usual one.
+func (s TemplateSpec) Chart() string {
+	_, chart, _ := strings.Cut(string(s), ":")
+	return chart
+}
+
+// FittingSpecs lists the specs of templates that a site may be copied from, best first: those
+// for its country, of these the wanted ones first, then TemplatePlain. Country is an ISO 3166
+// code; empty: there is no template for it.
+func FittingSpecs(country string, wanted []TemplateSpec) []TemplateSpec {
+	var out []TemplateSpec
+	for _, spec := range slices.Concat(wanted, []TemplateSpec{TemplateSpec(country)}, TemplateSpecs()) {
+		if country != "" && spec.Country() == country && !slices.Contains(out, spec) {
+			out = append(out, spec)
+		}
+	}
+	return append(out, TemplatePlain)
 }
 
 // Key says for which signups a template is: its spec, and the apps as a signup's Spec lists
@@ -46,7 +96,7 @@ func (s TemplateSpec) Key(apps []string) string {
 // TemplateName is the name of the template that a job makes: its folder below
 // sites/.nexus/templates, and the job's Site. It has no dot, so no tenant has such a name.
 func TemplateName(spec TemplateSpec, job JobID) SiteName {
-	return SiteName(string(spec) + "-" + string(job[:8]))
+	return SiteName(strings.ToLower(strings.ReplaceAll(string(spec), ":", "-")) + "-" + string(job[:8]))
 }
 
 // Template is a frozen site that new sites are copied from. Its database user is locked,
@@ -61,6 +111,7 @@ type Template struct {
 	Version int          `json:"version,omitempty"` // of the runner's templates
 	Bytes   int64        `json:"bytes,omitempty"`   // of its database, which a copy takes too; zero: not known
 	Stale   bool         `json:"stale,omitempty"`   // the bench's apps have changed since it was made
+	Renew   bool         `json:"renew,omitempty"`   // another should be built: its last fiscal year has begun
 	Problem string       `json:"problem,omitempty"` // why no site is copied from it, as a sentence; empty: sites are
 }
 
@@ -81,11 +132,23 @@ func NewestTemplates(all []Template) map[string]Template {
 // RoomTemplates is the place of templates; see Op.Room.
 const RoomTemplates Room = "templates"
 
+// SetUp does Frappe's set-up wizard on the owner's complete site in RoomTemplates, with a
+// company of a random name and abbreviation. A site that is copied from it gets others by
+// Company. It makes the next fiscal year too. It does nothing if that is done. Result.Skipped:
+// an earlier attempt was interrupted in the wizard, which cannot be repeated; the site has to
+// be made anew. Invalid: the bench has no such country or chart of accounts, or the site
+// lacks CompanyApp.
+type SetUp struct {
+	noSecrets
+	Country string `json:"country"` // ISO 3166 code
+	Chart   string `json:"chart"`   // see TemplateSpec.Chart
+}
+
 // Freeze turns the owner's complete site in RoomTemplates into a template: it deletes logs,
 // refuses what must not be copied (users, sessions, keys, encrypted values, e-mail accounts,
-// scripts, webhooks, files), records the versions of the bench's apps, and locks the
-// database's user. It does nothing if that is done. Conflict: the bench's apps have changed
-// since the site was made.
+// scripts, webhooks, files), records the versions of the bench's apps and the columns with
+// the name of the company of SetUp, and locks the database's user. It does nothing if that is
+// done. Conflict: the bench's apps have changed since the site was made.
 type Freeze struct {
 	noSecrets
 	Spec TemplateSpec `json:"spec"`
@@ -107,12 +170,14 @@ type Templates struct{ noSecrets }
 
 // The names of the operations on templates.
 const (
+	OpSetUp     OpName = "set_up"
 	OpFreeze    OpName = "freeze"
 	OpClone     OpName = "clone"
 	OpTemplates OpName = "templates"
 )
 
 // Op names the operation.
+func (SetUp) Op() OpName     { return OpSetUp }
 func (Freeze) Op() OpName    { return OpFreeze }
 func (Clone) Op() OpName     { return OpClone }
 func (Templates) Op() OpName { return OpTemplates }
