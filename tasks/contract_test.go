@@ -67,7 +67,7 @@ func TestRows(t *testing.T) {
 		nexus.KindRestore:   {"open 30s ∞ undo"},
 		nexus.KindRotateKey: {"api_key 30s 4", "verify 15s ∞"},
 		nexus.KindAdopt:     {"adopt 30s 4 undo", "plan 30s 4", "api_key 30s 4", "verify 15s ∞", "activate 10s ∞"},
-		nexus.KindTemplate:  {"reserve 5s ∞", "site 10m0s 3 undo", "apps 10m0s 2", "freeze 2m0s 3 undo"},
+		nexus.KindTemplate:  {"reserve 5s ∞", "site 10m0s 3 undo", "apps 10m0s 2", "company 15m0s 2", "freeze 2m0s 3 undo"},
 		nexus.KindStandby:   {"reserve 5s ∞", "site 2m0s 3 undo", "shelve 1m0s 3"},
 	}
 	got := map[nexus.Kind][]string{}

@@ -59,7 +59,7 @@ func newFixture(t *testing.T, kind nexus.Kind) *fixture {
 	if kind == nexus.KindTeardown {
 		return f
 	}
-	f.kit.Job.Spec = nexus.Spec{Email: "jane@example.com", FullName: "Jane Doe", Organization: "Acme", Plan: "starter", Country: "Germany",
+	f.kit.Job.Spec = nexus.Spec{Email: "jane@example.com", FullName: "Jane Doe", Organization: "Acme", Abbreviation: "ACM", Plan: "starter", Country: "Germany",
 		Language: "de", TimeZone: "Europe/Berlin", Currency: "EUR", URL: "https://acme.example.com",
 		Apps: []string{"erpnext", "nexus_core?"}, Roles: []string{"System Manager"}}
 	f.kit.Input = f.seal(nexus.PurposeInput, tasks.Input{Password: "Secret-Horse-7"})

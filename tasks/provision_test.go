@@ -31,7 +31,7 @@ func TestProvision(t *testing.T) {
 		nexus.NewSite{AdminPassword: "Admin-Pass-1"},
 		nexus.InstallApp{App: "erpnext"},
 		nexus.InstallApp{App: "nexus_core", Optional: true},
-		nexus.Company{Name: "Acme"},
+		nexus.Company{Name: "Acme", Abbr: "ACM"},
 		nexus.EnsureUser{Email: "jane@example.com", FullName: "Jane Doe", Roles: []string{"System Manager"}, Language: "de",
 			TimeZone: "Europe/Berlin", Password: "Secret-Horse-7"},
 		nexus.ApplyPlan{Plan: "starter", Users: 15, StorageBytes: 10 << 30, HostName: "https://acme.example.com", Country: "Germany",

@@ -43,8 +43,10 @@ func setUpCompany(ctx context.Context, k *Kit) error {
 	if err != nil || !result.Skipped {
 		return err
 	}
+	fresh := *k
+	fresh.Again = false
 	for _, do := range []func(context.Context, *Kit) error{dropSite, makeTemplateSite, installApps} {
-		if err := do(ctx, k); err != nil {
+		if err := do(ctx, &fresh); err != nil {
 			return err
 		}
 	}

@@ -53,8 +53,74 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("%s in the envelope %+v", op.Args.Op(), op)
 		}
 	}
-	if diff := cmp.Diff(listed, f.offered); diff != "" || f.notes != nil {
+	if diff := cmp.Diff(listed, f.offered); diff != "" || len(f.notes) != 1 || !strings.Contains(f.notes[0], "wizard") {
 		t.Errorf("offered %s, noted %q", diff, f.notes)
+	}
+}
+
+// TestTemplateCompany: the template of a country has a company. If the wizard was interrupted
+// the site is made anew, once for each attempt.
+func TestTemplateCompany(t *testing.T) {
+	t.Parallel()
+	setUp := nexus.SetUp{Country: "DE", Chart: "SKR04"}
+	anew := []nexus.Args{setUp, nexus.DropSite{}, nexus.NewSite{}, nexus.InstallApp{App: "erpnext"}, nexus.InstallApp{App: "nexus_core", Optional: true}, setUp}
+	away := &nexus.Error{Code: nexus.Unavailable, Op: "bench", Msg: "Away."}
+	for _, tc := range []struct {
+		name  string
+		skips int // attempts at the wizard that were interrupted
+		fails nexus.OpName
+		want  []nexus.Args
+		code  nexus.Code
+	}{
+		{name: "done", want: anew[:1]},
+		{name: "interrupted", skips: 1, want: anew},
+		{name: "interrupted again", skips: 2, want: anew, code: nexus.Internal},
+		{name: "the wizard fails", fails: nexus.OpSetUp, want: anew[:1], code: nexus.Unavailable},
+		{name: "the site is not removed", skips: 1, fails: nexus.OpDropSite, want: anew[:2], code: nexus.Unavailable},
+		{name: "an app fails", skips: 1, fails: nexus.OpInstallApp, want: anew[:4], code: nexus.Unavailable},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newTemplateFixture(t)
+			f.kit.Job.Spec.Template, f.kit.Job.DB, f.kit.Again = "DE:SKR04", job.Database(install), true
+			f.answer = func(op nexus.Op) (nexus.Result, error) {
+				if op.Args.Op() == tc.fails {
+					return nexus.Result{}, away
+				}
+				tc.skips--
+				return nexus.Result{Skipped: op.Args.Op() == nexus.OpSetUp && tc.skips >= 0}, nil
+			}
+			if tc.skips == 2 { // the operations between count too
+				tc.skips = len(anew)
+			}
+			if err := f.do("company"); nexus.CodeOf(err) != tc.code {
+				t.Errorf("answered %v", err)
+			}
+			f.wantArgs(tc.want...)
+		})
+	}
+}
+
+// TestTemplatesOfASignup: a site is copied from a template of its country, of these from one
+// that workers build if there is one, or from the plain one.
+func TestTemplatesOfASignup(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		country nexus.TemplateSpec
+		built   []nexus.TemplateSpec
+		want    []string
+	}{
+		{want: []string{"plain a"}},
+		{built: []nexus.TemplateSpec{"US", "plain"}, want: []string{"plain a"}},
+		{country: "US", built: []nexus.TemplateSpec{"plain", "DE:SKR04"}, want: []string{"US a", "plain a"}},
+		{country: "DE", built: []nexus.TemplateSpec{"US", "DE:SKR49", "DE:SKR04"}, want: []string{"DE:SKR49 a", "DE:SKR04 a", "DE a", "DE:SKR03 a", "plain a"}},
+		{country: "CH", want: []string{"CH a", "plain a"}},
+	} {
+		f := newFixture(t, nexus.KindProvision)
+		f.kit.Job.Spec.Template, f.kit.Job.Spec.Apps, f.kit.Settings.Templates = tc.country, []string{"a"}, tc.built
+		if err := f.do("reserve"); err != nil || !slices.Equal(f.keys, tc.want) {
+			t.Errorf("from %q, with %v: asked for %q, %v", tc.country, tc.built, f.keys, err)
+		}
 	}
 }
 

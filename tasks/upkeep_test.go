@@ -23,7 +23,7 @@ func TestUpkeep(t *testing.T) {
 		for i := range rapid.IntRange(0, 6).Draw(t, "templates") {
 			each := nexus.Template{Name: nexus.SiteName(fmt.Sprintf("plain-%08d", i)), Job: nexus.NewJobID(), Spec: nexus.TemplatePlain, Apps: apps.Draw(t, "apps"),
 				MadeAt: time.Unix(rapid.Int64Range(1, 3).Draw(t, "made"), 0), Version: rapid.IntRange(0, nexus.TemplateVersion+1).Draw(t, "version"),
-				Problem: rapid.SampledFrom([]string{"", "", "It is old."}).Draw(t, "problem")}
+				Renew: rapid.Bool().Draw(t, "renew"), Problem: rapid.SampledFrom([]string{"", "", "It is old."}).Draw(t, "problem")}
 			if each.Version != nexus.TemplateVersion {
 				each.Problem = "It is not finished, or of another version."
 			}
@@ -41,8 +41,8 @@ func TestUpkeep(t *testing.T) {
 				t.Fatalf("dropped: %+v", old)
 			}
 		}
-		_, there := newest[nexus.TemplatePlain.Key(ours)]
-		if builds := len(wanted) > 0 && !there; builds != (len(work.Build) > 0) {
+		current, there := newest[nexus.TemplatePlain.Key(ours)]
+		if builds := len(wanted) > 0 && (!there || current.Renew); builds != (len(work.Build) > 0) {
 			t.Fatalf("builds %v, there is one: %t", work.Build, there)
 		}
 		have = slices.DeleteFunc(have, func(each nexus.Template) bool {
@@ -56,7 +56,13 @@ func TestUpkeep(t *testing.T) {
 		if len(work.Build) > 0 {
 			have = append(have, nexus.Template{Name: "plain-new", Job: nexus.NewJobID(), Spec: nexus.TemplatePlain, Apps: ours, MadeAt: time.Unix(4, 0), Version: nexus.TemplateVersion})
 		}
-		if next := decide(); len(next.Build)+len(next.Drop) > 0 {
+		next := decide()
+		for _, old := range next.Drop { // only what the new one replaces
+			if len(next.Build) > 0 || !current.Renew || old.Name != current.Name {
+				t.Fatalf("and then: %+v", next)
+			}
+		}
+		if replaced := len(work.Build) > 0 && current.Renew && !live[current.Job]; replaced != (len(next.Drop) > 0) || len(next.Build) > 0 {
 			t.Fatalf("and then: %+v", next)
 		}
 	})

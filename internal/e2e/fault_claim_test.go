@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/nexus-erp/provisioner/api/gen"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -222,6 +224,16 @@ func (s *stack) backup() (restore func()) {
 	}
 }
 
+// leaseEnds has the lease of a job end after a time, whoever holds it.
+func (s *stack) leaseEnds(j *staged, after time.Duration) {
+	s.t.Helper()
+	ctx, at := s.t.Context(), time.Now().Add(after).UnixMilli()
+	fromRedis(s.t, s.rdb.HSet(ctx, "{nexus}:job:"+j.JobId, "leaseUntil", at))
+	for _, key := range []string{"{nexus}:due", "{nexus}:leases"} {
+		fromRedis(s.t, s.rdb.ZAdd(ctx, key, redis.Z{Score: float64(at), Member: j.JobId}))
+	}
+}
+
 // handedOverBefore kills a worker in a hand-over, which MariaDB carries out for it, and restores
 // what the registry had of the standby before. It stays the first job's, although a second one
 // claims it before that goes on.
@@ -240,13 +252,13 @@ func (s *dockerStack) handedOverBefore(shelf []reserved) {
 		return s.box.SQL(s.t, "SELECT job FROM nexus.register WHERE name = '"+r.db+"'") == first.JobId
 	})
 	restore()
-	let := s.holdFile("sites/.nexus/fence/site-" + first.Site + ".lock") // until the second has asked
+	s.leaseEnds(first, time.Minute) // until the second has asked
 	second := s.wanted("site")
 	worker = s.worker()
 	if note := stepNote(s.onClone(second.Accepted), "site"); !strings.Contains(note, "another job has taken it") {
 		s.t.Errorf("the second job: %s", note)
 	}
-	let()
+	s.leaseEnds(first, 0)
 	s.onceOnly(first)
 	if got := s.claimed(first.Accepted, shelf); got.id != r.id {
 		s.t.Errorf("the first job has %s, want %s", got.name(), r.name())
@@ -257,7 +269,9 @@ func (s *dockerStack) handedOverBefore(shelf []reserved) {
 
 // twoJobsOneStandby restores what the registry had of a standby before a job took it: while
 // that job claims it, and after its site was made, for a job that was submitted later and for
-// one that was submitted before. One of them has it, the others are copied.
+// one that was submitted before. One of them has it, the others are copied. Claims of one
+// database at the same time end each other, and one that was ended twice takes the longest
+// road.
 func (s *dockerStack) twoJobsOneStandby(shelf []reserved) {
 	s.t.Helper()
 	worker := s.worker()
@@ -277,7 +291,6 @@ func (s *dockerStack) twoJobsOneStandby(shelf []reserved) {
 			kept++
 			s.claimed(j.Accepted, shelf)
 		} else {
-			s.onClone(j.Accepted)
 			s.hasApps(j.Accepted)
 		}
 	}

@@ -103,27 +103,25 @@ func (r *ref) stock(key string) int {
 	return n
 }
 
-// popFor gives a job the oldest standby of the first key that has one.
-func (r *ref) popFor(j *refJob, keys []string) bool {
+// popFor gives a job the oldest standby of a key, if there is one.
+func (r *ref) popFor(j *refJob, key string) bool {
 	if j.Kind != nexus.KindProvision || !strings.Contains(j.steps, `"company"`) {
 		return false
 	}
-	for _, key := range keys {
-		shelf := r.shelves.orders[key]
-		for _, id := range slices.SortedFunc(maps.Keys(shelf), func(a, b nexus.JobID) int { return cmp.Or(cmp.Compare(shelf[a], shelf[b]), cmp.Compare(a, b)) }) {
-			row := r.shelves.rows[id]
-			if row == nil {
-				delete(shelf, id) // its row was lost
-				continue
-			}
-			r.setStandby(id, nexus.StandbyPopped)
-			row.job, r.shelves.popped[id] = j.ID, j.ID
-			j.road, j.template, j.standby, j.db = string(nexus.RoadStandby), string(row.template), id, row.db
-			r.arrive(key, true)
-			return true
+	shelf := r.shelves.orders[key]
+	for _, id := range slices.SortedFunc(maps.Keys(shelf), func(a, b nexus.JobID) int { return cmp.Or(cmp.Compare(shelf[a], shelf[b]), cmp.Compare(a, b)) }) {
+		row := r.shelves.rows[id]
+		if row == nil {
+			delete(shelf, id) // its row was lost
+			continue
 		}
+		r.setStandby(id, nexus.StandbyPopped)
+		row.job, r.shelves.popped[id] = j.ID, j.ID
+		j.road, j.template, j.standby, j.db = string(nexus.RoadStandby), string(row.template), id, row.db
+		r.arrive(key, true)
+		return true
 	}
-	r.arrive(keys[0], false)
+	r.arrive(key, false)
 	return false
 }
 

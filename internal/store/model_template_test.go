@@ -41,10 +41,17 @@ func (m *machine) templates(t *rapid.T) {
 
 // choose chooses the road of a job, once.
 func (r *ref) choose(j *refJob, keys []string) {
-	if j.road != "" || len(keys) == 0 || r.popFor(j, keys) {
+	if j.road != "" {
 		return
 	}
-	r.offered(j, keys)
+	for _, key := range keys {
+		if r.popFor(j, key) {
+			return
+		}
+		if r.offered(j, []string{key}); j.road == string(nexus.RoadClone) {
+			return
+		}
+	}
 }
 
 // offered is the road of a job without a standby.

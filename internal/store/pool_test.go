@@ -184,6 +184,37 @@ func TestWhoGetsAStandby(t *testing.T) {
 	})
 }
 
+// TestBestTemplate: the key decides before the road. A copy of a better template is preferred
+// to a standby of another one, and each shelf that was asked counts it.
+func TestBestTemplate(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fixture) {
+		country := nexus.TemplateSpec("US").Key(erp)
+		for _, key := range []string{country, erpKey} {
+			if err := f.SetTarget(t.Context(), "main", key, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.made(t, erp, nexus.Succeeded, 1)
+		us := madeTemplate("us-1", erp, 1, "")
+		us.Spec = "US"
+		f.offer(t, "main", us, madeTemplate("plain-1", erp, 1, ""))
+		if _, _, way := f.claim(t, "a.localhost", country, erpKey); way.Road != nexus.RoadClone || way.Template != "us-1" {
+			t.Errorf("with a template of its country it took %+v", way)
+		}
+		if shelf := f.shelf(t, erpKey); shelf.Hits+shelf.Misses > 0 || shelf.Count(nexus.StandbyShelved) != 1 || f.shelf(t, country).Misses != 1 {
+			t.Errorf("then the shelf of plain is %+v, that of the country %+v", shelf, f.shelf(t, country))
+		}
+		f.offer(t, "main", madeTemplate("plain-1", erp, 1, ""))
+		if _, _, way := f.claim(t, "b.localhost", country, erpKey); way.Road != nexus.RoadStandby || way.Template != "plain-1" {
+			t.Errorf("without one it took %+v", way)
+		}
+		if shelf := f.shelf(t, erpKey); shelf.Hits != 1 || f.shelf(t, country).Misses != 2 {
+			t.Errorf("then the shelf of plain is %+v, that of the country %+v", shelf, f.shelf(t, country))
+		}
+	})
+}
+
 // TestEndsOfAStandby: what becomes of a popped standby at the end of the job that took it.
 func TestEndsOfAStandby(t *testing.T) {
 	t.Parallel()
@@ -302,7 +333,7 @@ func TestDemand(t *testing.T) {
 		ask()
 		f.made(t, nil, nexus.Succeeded, 1)
 		lease, job, way := f.claim(t, "z.localhost", erpKey, bareKey)
-		if s := f.shelf(t, erpKey); way.Road != nexus.RoadStandby || s.Hits != 1 || s.Misses != 3 || s.Target != 2 {
+		if s := f.shelf(t, erpKey); way.Road != nexus.RoadStandby || s.Hits != 1 || s.Misses != 4 || s.Target != 2 {
 			t.Errorf("counted %+v; the last one took %+v", s, way)
 		}
 		f.end(t, lease, job, nexus.Failed)

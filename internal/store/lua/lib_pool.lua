@@ -92,22 +92,22 @@ local function offered(bench, keys)
 end
 
 -- choose returns the road to a site, the template or '', the standby or '', and the site's
--- database. Only a job with the step company gets a standby: a worker of a version that knows
--- none leaves that job alone.
+-- database. A copy of a better template is preferred to a standby of another one. Only a job
+-- with the step company gets a standby: a worker of a version that knows none leaves that job
+-- alone.
 local function choose(id, bench, db, keys, now)
   local kind, steps = unpack(redis.call('HMGET', job_key(id), 'kind', 'steps'))
-  if kind == 'provision' and string.find(steps, '"company"', 1, true) then
-    for _, key in ipairs(keys) do
+  local shelves = kind == 'provision' and string.find(steps, '"company"', 1, true)
+  for _, key in ipairs(keys) do
+    if shelves then
       local standby, template, its = pop(bench, key, id, now)
-      if standby then
-        arrive(bench, key, 'hits', now)
-        return 'standby', template, standby, its
-      end
+      arrive(bench, key, standby and 'hits' or 'misses', now)
+      if standby then return 'standby', template, standby, its end
     end
-    arrive(bench, keys[1], 'misses', now)
+    local road, template = offered(bench, { key })
+    if road == 'clone' then return road, template, '', db end
   end
-  local road, template = offered(bench, keys)
-  return road, template, '', db
+  return 'new-site', '', '', db
 end
 
 -- set_way writes bench, database and road to the job and to its tenant's row. An empty road:
