@@ -44,9 +44,11 @@ func OfferTemplates(ctx context.Context, c Config, log *slog.Logger, st *store.S
 	return (&app{c: c, log: log}).keepTemplates(ctx, tools{c: c, bench: driver, name: c.benchName(), store: st})
 }
 
-// Keeper returns one round of a worker that keeps the templates of the bench main.
-func Keeper(c Config, st *store.Store, driver nexus.Bench, install nexus.InstallID) (round func(context.Context) error) {
-	return newKeeper(tools{c: c, install: install, bench: driver, name: "main", store: st}, slog.New(slog.DiscardHandler)).round
+// Keeper returns one round of a worker that keeps the templates of the bench main, and the
+// time until the next one.
+func Keeper(c Config, st *store.Store, driver nexus.Bench, install nexus.InstallID) (round func(context.Context) error, pause func() time.Duration) {
+	k := newKeeper(tools{c: c, install: install, bench: driver, name: "main", store: st}, slog.New(slog.DiscardHandler))
+	return k.round, k.pause
 }
 
 // Pool returns what a worker does for the shelves of the bench main: compares them with it,

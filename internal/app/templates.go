@@ -10,8 +10,12 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// listEvery is how often a worker lists the templates of its bench.
-const listEvery = time.Minute
+// How often a worker lists the templates of its bench, also while it waits for the bench or
+// for a build.
+const (
+	listEvery = time.Minute
+	listSoon  = 5 * time.Second
+)
 
 // keepTemplates writes the list of the bench's templates to the registry, and builds and drops
 // templates, until the context ends. So a template that became unusable is no longer chosen,
@@ -23,16 +27,17 @@ func (a *app) keepTemplates(ctx context.Context, t tools) error {
 	}
 	k := newKeeper(t, a.log)
 	var repeats nexus.Repeats
-	tick := time.NewTicker(listEvery)
-	defer tick.Stop()
 	for {
 		if err := k.round(ctx); err != nil && ctx.Err() == nil {
 			repeats.Log(ctx, a.log, slog.LevelWarn, "templates", "templates of the bench not listed", nexus.LogErr, err)
+			k.waits = false
 		}
+		timer := time.NewTimer(k.pause())
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }

@@ -28,6 +28,7 @@ type keeper struct {
 	tools
 	log     *slog.Logger
 	wanted  []nexus.TemplateSpec
+	waits   bool                      // for the bench to be announced or opened, or for a build
 	suspect map[nexus.SiteName]string // templates that would be dropped, by the problem that they had the last time
 }
 
@@ -37,6 +38,7 @@ func newKeeper(t tools, log *slog.Logger) *keeper {
 
 // round lists the templates, then acts once. It acts on an open bench only.
 func (k *keeper) round(ctx context.Context) error {
+	k.waits = false
 	last := map[nexus.TemplateSpec]nexus.Job{} // read before the bench lists, since a build may end meanwhile
 	for _, spec := range k.wanted {
 		job, err := k.store.LastBuild(ctx, k.name, spec.Key(k.c.Apps))
@@ -51,6 +53,7 @@ func (k *keeper) round(ctx context.Context) error {
 	}
 	open, err := k.open(ctx)
 	if err != nil || !open {
+		k.waits = len(k.wanted) > 0
 		return err
 	}
 	ids := make([]nexus.JobID, len(have))
@@ -74,6 +77,14 @@ func (k *keeper) round(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pause is the time until the next round.
+func (k *keeper) pause() time.Duration {
+	if k.waits {
+		return listSoon
+	}
+	return listEvery
 }
 
 // open reports whether the bench admits new jobs.
@@ -107,7 +118,11 @@ func (k *keeper) drop(ctx context.Context, old []nexus.Template) error {
 
 // build submits a job, unless the last one is live, or ended within the pause after it.
 func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.Job, have []nexus.Template) error {
-	if last.ID != "" && (!last.State.Terminal() || time.Since(last.UpdatedAt) < pauseAfter(last, have)) {
+	if last.ID != "" && !last.State.Terminal() {
+		k.waits = last.State != nexus.RollbackFailed // that one waits for an operator
+		return nil
+	}
+	if last.ID != "" && time.Since(last.UpdatedAt) < pauseAfter(last, have) {
 		return nil
 	}
 	if able, err := k.able(ctx, templateSchema); err != nil || !able {
@@ -119,6 +134,7 @@ func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.
 		return nil
 	}
 	if err == nil {
+		k.waits = true
 		k.log.InfoContext(ctx, "template is built", "template", string(job.Site), nexus.LogJob, string(job.ID))
 	}
 	return err

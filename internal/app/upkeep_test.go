@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -15,7 +16,8 @@ type kept struct {
 	*stock
 	t       *testing.T
 	c       app.Config
-	failing *nexus.Failure // of the next build that is done
+	failing *nexus.Failure       // of the next build that is done
+	pause   func() time.Duration // of the last worker
 }
 
 func newKept(t *testing.T, wanted ...string) *kept {
@@ -25,7 +27,8 @@ func newKept(t *testing.T, wanted ...string) *kept {
 
 // worker returns the rounds of another worker.
 func (k *kept) worker() (round func()) {
-	one := app.Keeper(k.c, k.store, k, install)
+	var one func(context.Context) error
+	one, k.pause = app.Keeper(k.c, k.store, k, install)
 	return func() {
 		k.t.Helper()
 		if err := one(k.t.Context()); err != nil {
@@ -106,6 +109,42 @@ func TestKeeperBuilds(t *testing.T) {
 	if got := listed(t.Context(), t, k.store); len(got) != 2 {
 		t.Errorf("listed: %v", got)
 	}
+}
+
+// TestKeeperSoon: a keeper that waits for the bench or for a build looks again within
+// seconds, and within a minute when there is nothing to wait for.
+func TestKeeperSoon(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain")
+	k.c.Apps = []string{"erpnext", "hrms?"} // the template that is there is for others
+	wants := func(when string, want time.Duration, round func()) {
+		t.Helper()
+		if round(); k.pause() != want {
+			t.Errorf("%s: the next round is after %s", when, k.pause())
+		}
+	}
+	mode := func(mode nexus.BenchMode) {
+		t.Helper()
+		if err := k.store.SetBench(t.Context(), "main", mode, "op"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := k.worker()
+	mode(nexus.BenchPaused)
+	wants("on a paused bench", 5*time.Second, one)
+	mode(nexus.BenchOpen)
+	wants("after it has begun a build", 5*time.Second, one)
+	two := k.worker()
+	wants("while another worker's build goes on", 5*time.Second, two)
+	job := k.builds()[0]
+	k.rdb.HSet(t.Context(), "{nexus}:job:"+string(job.ID), "state", "rollback_failed")
+	wants("while it waits for an operator", time.Minute, two)
+	k.rdb.HSet(t.Context(), "{nexus}:job:"+string(job.ID), "state", "queued")
+	k.done(job, nexus.Succeeded)
+	wants("when there is a template", time.Minute, two)
+	k.c.Templates = nil
+	mode(nexus.BenchPaused)
+	wants("of a worker that builds nothing", time.Minute, k.worker())
 }
 
 // TestKeeperBuildsOnce: a build that ends while a keeper looks is not done once more.
