@@ -2,11 +2,11 @@
 # like any site, then frozen. What is on this disk is what counts; the registry only repeats
 # it (nexus.Templates in Go).
 
-TEMPLATE_VERSION = 1  # of what a template holds; a worker copies its own only
+TEMPLATE_VERSION = 2  # of what a template holds; a worker copies its own only
 COPIERS = 2  # sessions that copy the shards of a database; on 2 to 8 cores more were no faster
 
 # Tables of logs, which freezing empties.
-LOGS = ("Access Log", "Activity Log", "Deleted Document", "Email Queue", "Email Queue Recipient", "Error Log", "Notification Log", "Route History",
+LOGS = ("Access Log", "Activity Log", "Comment", "Deleted Document", "Email Queue", "Email Queue Recipient", "Error Log", "Notification Log", "Route History",
         "Scheduled Job Log", "Version", "View Log")
 # Tables of which a template must have no row: each copy would hold the same secret, send
 # the same mail, or run the same code.
@@ -38,7 +38,7 @@ def freeze(op):
         if made_of != bench_fingerprint():  # a part of its schema may be of the former apps
             raise Refusal("conflict", "The bench's apps changed while the template was built; build it again.")
         size = tidy(site)
-        write_json(record_path(site), {"version": TEMPLATE_VERSION, "db": op.db, "job": op.owner, "spec": op.args["spec"], "apps": op.args.get("apps") or [],
+        write_json(record_path(site), company_record(site, op.args["spec"]) | {"version": TEMPLATE_VERSION, "db": op.db, "job": op.owner, "spec": op.args["spec"], "apps": op.args.get("apps") or [],
                                        "installed": site.marker().get("apps"), "fingerprint": made_of, "bytes": size,
                                        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         os.rename(site.config_path, site.resting_path)
@@ -132,7 +132,7 @@ def digest(path):
 def problem_of(site, record, have):
     """Why no site is copied from a template, as a sentence; empty if sites are. have is
     the bench's fingerprint."""
-    return outdated(record, have) or short(record.get("problem")) if record and site.frozen() else "It is not finished."
+    return outdated(record, have) or ended(record) or short(record.get("problem")) if record and site.frozen() else "It is not finished."
 
 
 def outdated(record, have):
@@ -173,7 +173,7 @@ def templates(op):
             about["problem"] = "It is not finished."
         if record:
             about |= {"spec": short(record.get("spec")), "version": record.get("version"), "made_at": record.get("made_at"), "bytes": record.get("bytes"),
-                      "apps": [short(app) for app in record.get("apps") or []], "stale": record.get("fingerprint") != have}
+                      "apps": [short(app) for app in record.get("apps") or []], "stale": record.get("fingerprint") != have, "renew": to_renew(record)}
         out.append(about)
     return {"templates": out}
 
@@ -235,6 +235,8 @@ def copy(op, source, record, site):
     write_json(site.config_path, config, 0o644)
     if site.room == STANDBY:
         keep_record(op, site, source, record)
+    if "company" in record:
+        write_json(placeholders_path(site), record["company"])
     complete(op, site, op.secrets.get("admin_password") or password(32), [text(app) for app in record["installed"]])
 
 
