@@ -82,6 +82,8 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 		err = s.fenced(op, func(*siteState) error { return nil })
 	case nexus.NewSite:
 		result, err = s.newSite(ctx, op)
+	case nexus.SetUp:
+		result, err = s.setUp(ctx, op, args)
 	case nexus.Clone:
 		result, err = s.clone(ctx, op, args)
 	case nexus.Claim:

@@ -68,7 +68,7 @@ func (s *Sandbox) create(w http.ResponseWriter, r *http.Request, site *siteState
 			return err
 		case there == nil || there.DB != site.DB: // removed since it was read
 			status, refusal = http.StatusNotFound, "DoesNotExistError"
-		case slices.ContainsFunc(all[doctype], named(name)) || doctype == "User" && name == site.User.Email:
+		case slices.ContainsFunc(slices.Concat(all[doctype], there.own(doctype)), named(name)):
 			status, refusal = http.StatusConflict, "DuplicateEntryError"
 		case count >= mostDocuments:
 			status, refusal = http.StatusExpectationFailed, "ValidationError"
@@ -92,7 +92,21 @@ func named(name string) func(document) bool {
 	return func(d document) bool { return d["name"] == name }
 }
 
-// kept returns a site's documents of the requested doctype. Not ok: the request is
+// own returns the documents of a doctype that a site has by itself: its admin, and its
+// company.
+func (s *siteState) own(doctype string) []document {
+	switch {
+	case doctype == "User" && s.User != nil:
+		return []document{{"name": s.User.Email}}
+	case doctype == "Company" && s.SetUp != nil:
+		c := s.SetUp
+		return []document{{"name": c.Name, "doctype": doctype, "company_name": c.Name, "abbr": c.Abbr, "country": c.Country, "default_currency": c.Currency,
+			"chart_of_accounts": c.Chart}}
+	}
+	return nil
+}
+
+// kept returns a site's documents of the requested doctype, its own last. Not ok: the request is
 // answered, since the key is wrong or the folder cannot be read.
 func (s *Sandbox) kept(w http.ResponseWriter, r *http.Request, site *siteState) (some []document, ok bool) {
 	if !allowed(w, r, site) {
@@ -102,7 +116,8 @@ func (s *Sandbox) kept(w http.ResponseWriter, r *http.Request, site *siteState) 
 	if err != nil {
 		http.Error(w, "the sandbox's folder cannot be read", http.StatusInternalServerError)
 	}
-	return all[r.PathValue("doctype")], err == nil
+	doctype := r.PathValue("doctype")
+	return slices.Concat(all[doctype], site.own(doctype)), err == nil
 }
 
 // list answers GET /api/resource/{doctype}.
@@ -114,9 +129,6 @@ func (s *Sandbox) list(w http.ResponseWriter, r *http.Request, site *siteState) 
 	rows := []map[string]any{}
 	for _, d := range some {
 		rows = append(rows, map[string]any{"name": d["name"]})
-	}
-	if r.PathValue("doctype") == "User" {
-		rows = append(rows, map[string]any{"name": site.User.Email})
 	}
 	answer(w, http.StatusOK, map[string]any{"data": rows})
 }

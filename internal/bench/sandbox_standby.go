@@ -177,7 +177,7 @@ func (s *Sandbox) nameStandby(op nexus.Op, args nexus.Claim) error {
 			return fail(nexus.Internal, op.Args.Op(), "The standby %s was removed while it was claimed.", args.Standby)
 		}
 		plan := nexus.ApplyPlan{Plan: args.Plan.Plan, Users: args.Plan.Users, StorageBytes: args.Plan.StorageBytes, HostName: args.Plan.HostName}
-		if err := s.folder.saveSite(s.complete(op, siteState{Apps: standby.Apps, Plan: plan})); err != nil {
+		if err := s.folder.saveSite(s.complete(op, siteState{Apps: standby.Apps, SetUp: standby.SetUp, Plan: plan})); err != nil {
 			return err
 		}
 		if err := room.removeSite(args.Standby); err != nil {
@@ -211,16 +211,4 @@ func (s *Sandbox) handedOver(op nexus.Op) (bool, error) {
 	}
 	standby, err := s.folder.room(op.Room).site(op.Site)
 	return standby != nil && standby.Job != op.Owner, err
-}
-
-// company keeps the name for the wizard, which nobody has done on a sandbox's site.
-func (s *Sandbox) company(op nexus.Op, site *siteState) (nexus.Result, error) {
-	args, _ := op.Args.(nexus.Company)
-	name := []rune(strings.TrimSpace(args.Name))
-	fit := strings.TrimSpace(string(name[:min(len(name), nexus.MaxData)]))
-	if fit == "" || site.Company == fit {
-		return nexus.Result{}, nil
-	}
-	site.Company = fit
-	return nexus.Result{Changed: true}, nil
 }

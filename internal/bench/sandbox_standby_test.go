@@ -258,7 +258,7 @@ func TestSandboxClaimMismatch(t *testing.T) {
 		{"the template's version", " was made by another version of Nexus.", func(t *testing.T, s *sandboxClaim) {
 			files := s.files(t)
 			for path, text := range files {
-				files[path] = strings.Replace(text, `"Version":1`, `"Version":2`, 1)
+				files[path] = strings.Replace(text, version(0), version(1), 1)
 			}
 			s.put(t, files)
 		}},

@@ -34,7 +34,8 @@ type siteState struct {
 	Apps    []string
 	User    *userState
 	Plan    nexus.ApplyPlan
-	Company string      `json:",omitempty"`
+	Company string      `json:",omitempty"` // its name, or what the set-up wizard is to suggest
+	SetUp   *company    `json:",omitempty"` // nil: nobody has done the set-up wizard
 	Adopted bool        `json:",omitempty"` // made by other means
 	Kept    *keptKey    `json:",omitempty"`
 	Frozen  *frozen     `json:",omitempty"` // of a template; nil: it is not frozen

@@ -37,7 +37,7 @@ func admit(op nexus.Op) error {
 	switch op.Room {
 	case "":
 		switch name {
-		case nexus.OpFreeze:
+		case nexus.OpSetUp, nexus.OpFreeze:
 			return fail(nexus.Invalid, name, "The site %s was not made as a template, so it cannot become one.", op.Site)
 		case nexus.OpShelve:
 			return fail(nexus.Invalid, name, "The site %s was not made as a standby, so it cannot become one.", op.Site)
@@ -45,7 +45,7 @@ func admit(op nexus.Op) error {
 		return nil
 	case nexus.RoomTemplates:
 		switch op.Args.(type) {
-		case nexus.NewSite, nexus.InstallApp, nexus.Freeze, nexus.DropSite, nexus.Inspect, nexus.Stop:
+		case nexus.NewSite, nexus.InstallApp, nexus.SetUp, nexus.Freeze, nexus.DropSite, nexus.Inspect, nexus.Stop:
 			return nil
 		}
 		return fail(nexus.Invalid, name, "This cannot be done with the template %s.", op.Site)
@@ -70,12 +70,16 @@ func (s *Sandbox) fingerprint() (apps []string) {
 // freeze makes a template of a complete site.
 func (s *Sandbox) freeze(op nexus.Op, site *siteState) (nexus.Result, error) {
 	args, _ := op.Args.(nexus.Freeze)
+	unclean := site.SetUp.unlike(args.Spec)
+	if site.User != nil {
+		unclean = errors.New("the site has a user")
+	}
 	switch {
 	case site.Frozen != nil:
 		return nexus.Result{}, nil
-	case site.User != nil:
+	case unclean != nil:
 		return nexus.Result{}, &nexus.Error{Code: nexus.Internal, Op: "bench." + string(args.Op()),
-			Msg: "The template is not clean, so no site is copied from it.", Err: errors.New("the site has a user")}
+			Msg: "The template is not clean, so no site is copied from it.", Err: unclean}
 	case !slices.Equal(site.MadeOf, s.fingerprint()):
 		return nexus.Result{}, fail(nexus.Conflict, args.Op(), "The bench's apps changed while the template was built; build it again.")
 	}
@@ -93,7 +97,7 @@ func (s *Sandbox) clone(ctx context.Context, op nexus.Op, args nexus.Clone) (nex
 	if template == nil || template.Frozen == nil {
 		return s.makeSite(ctx, op, siteState{}, fmt.Sprintf("There is no template %s on this bench.", args.Template))
 	}
-	site := siteState{Apps: template.Apps}
+	site := siteState{Apps: template.Apps, SetUp: template.SetUp}
 	if op.Room == nexus.RoomStandby {
 		site.Copied = &copied{Template: template.Site, frozen: *template.Frozen}
 	}
@@ -105,7 +109,10 @@ func (s *Sandbox) problem(template *siteState) string {
 	if template.Frozen == nil {
 		return unfinished
 	}
-	return s.outOfDate("template", template.Site, *template.Frozen)
+	if why := s.outOfDate("template", template.Site, *template.Frozen); why != "" || !template.SetUp.over() {
+		return why
+	}
+	return "Its last fiscal year is over."
 }
 
 // unfinished is the problem of a template or standby that is not frozen or shelved.
@@ -131,6 +138,7 @@ func (s *Sandbox) templates() (nexus.Result, error) {
 		if f := site.Frozen; f != nil {
 			template.Spec, template.Apps, template.MadeAt, template.Version = f.Spec, f.Apps, f.MadeAt, f.Version
 			template.Stale, template.Bytes = !slices.Equal(f.Bench, s.fingerprint()), templateBytes
+			template.Renew = site.SetUp.renew()
 		}
 		out = append(out, template)
 	}

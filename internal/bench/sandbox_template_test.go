@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -77,6 +78,9 @@ func (b *build) clone(t *testing.T) nexus.Result {
 	return result
 }
 
+// version is what a file has of the version of templates, or of one that is later by so much.
+func version(later int) string { return fmt.Sprintf(`"Version":%d`, nexus.TemplateVersion+later) }
+
 // rewrite changes the template's file.
 func (b *build) rewrite(t *testing.T, from, to string) {
 	t.Helper()
@@ -104,7 +108,7 @@ func TestSandboxTemplateMismatch(t *testing.T) {
 		{"a version", func(_ *testing.T, b *build) { b.o.Apps["frappe"] = "16.1.1" }, changed},
 		{"one app more", func(_ *testing.T, b *build) { b.o.Apps["hrms"] = "16.0.0" }, changed},
 		{"one app less", func(_ *testing.T, b *build) { delete(b.o.Apps, "erpnext") }, changed},
-		{"the template's version", func(t *testing.T, b *build) { b.rewrite(t, `"Version":1`, `"Version":2`) }, other},
+		{"the template's version", func(t *testing.T, b *build) { b.rewrite(t, version(0), version(1)) }, other},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
