@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/nexus-erp/provisioner/internal/app"
+	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
@@ -14,6 +17,35 @@ func poolError(given string) string {
 
 func bytesError(given string) string {
 	return fmt.Sprintf("NEXUS_POOL_BYTES: %q is no number of bytes; write one such as 10GiB, 500MiB or 10737418240", given)
+}
+
+func templateError(given string) string {
+	return fmt.Sprintf("NEXUS_TEMPLATES: There is no template %q. Write plain, or the ISO code of a country, such as US, or with a word of the name of a chart of accounts: DE:SKR04.", given)
+}
+
+func appError(spec string) string {
+	return "NEXUS_TEMPLATES: sites have a company with the app erpnext only; add it to NEXUS_APPS, or write plain instead of " + spec
+}
+
+func countryError(given string) string {
+	return fmt.Sprintf("NEXUS_COUNTRY: %q is no ISO 3166 code of a country, such as DE", given)
+}
+
+// TestTemplateSpecs: workers build the templates in the order in which they are given, with
+// countries in capitals and charts as they are.
+func TestTemplateSpecs(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string][]nexus.TemplateSpec{
+		"":                          nil,
+		"plain":                     {"plain"},
+		"plain,US,DE:SKR04":         {"plain", "US", "DE:SKR04"},
+		"de:Skr04,us,Plain,DE:0815": {"DE:Skr04", "US", "plain", "DE:0815"},
+	} {
+		c, _, err := app.Load([]string{"NEXUS_TEMPLATES=" + given})
+		if diff := cmp.Diff(want, app.TemplateSpecs(c)); diff != "" || err != nil {
+			t.Errorf("%q: %v %s", given, err, diff)
+		}
+	}
 }
 
 func TestShelfLimits(t *testing.T) {

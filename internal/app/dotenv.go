@@ -85,8 +85,12 @@ var meanings = map[string]string{ //nolint:gosec // names of secrets
 	"FRAPPE_SITE_NAME": "The master site's name on its bench. No tenant may have it, and nothing removes it.\n" +
 		"Unset: the host of ERP_NEXT_URL.",
 	"NEXUS_APPS": "Apps of a new site, separated by commas. One with a ? is skipped if the bench lacks it.",
-	"NEXUS_TEMPLATES": "Templates that workers build and renew, separated by commas: plain. New sites are copied\n" +
-		"from them in seconds. Unset: none.",
+	"NEXUS_TEMPLATES": "Templates that workers build and renew, separated by commas; new sites are copied from\n" +
+		"them in seconds. plain: without a company. US: for a country, by its ISO code, with a\n" +
+		"company. DE:SKR04: with a chart of accounts of that name. Of several for one country\n" +
+		"the first is taken. Unset: none.",
+	"NEXUS_COUNTRY": "Country of a signup that names none, by its ISO code, such as DE. Unset: none, so its\n" +
+		"site has no company.",
 	"NEXUS_POOL": "How many copies of a template a bench keeps ready for signups: 0, a number such as 4, or\n" +
 		"a range such as 2-20, in which it follows the demand. Unset: 0 on the sandbox, 2-20 on docker.",
 	"NEXUS_POOL_BYTES":        "The most that these copies take on the database's disk, such as 10GiB or 500MiB.",

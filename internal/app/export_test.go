@@ -26,6 +26,9 @@ func Embedded() (rdb redis.UniversalClient, stop func(), err error) {
 	return c.api, c.close, nil
 }
 
+// TemplateSpecs are the templates that workers build.
+func TemplateSpecs(c Config) []nexus.TemplateSpec { return c.templateSpecs() }
+
 // PlanCleanup calls planCleanup.
 var PlanCleanup = planCleanup
 
