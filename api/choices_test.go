@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/nexus-erp/provisioner/api"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
@@ -137,4 +139,70 @@ func (s *server) choices() string {
 		codes = append(codes, each.(map[string]any)["code"].(string))
 	}
 	return strings.Join(codes, " ")
+}
+
+// TestSignupFindsItsTemplates: a job has the country whose templates fit it. They fit only if
+// the site has the country's own currency, which its company could not change.
+func TestSignupFindsItsTemplates(t *testing.T) {
+	t.Parallel()
+	lists := nexus.Knows{Currencies: []string{"CHF", "EUR", "USD"}, Countries: []nexus.Country{{Code: "DE", Name: "Germany", Currency: "EUR"},
+		{Code: "AQ", Name: "Antarctica"}, {Code: "US", Name: "United States", Currency: "USD"}}}
+	for _, tc := range []struct {
+		name, country, change string // country: of NEXUS_COUNTRY
+		lists                 *nexus.Knows
+		want                  nexus.Spec
+	}{
+		{"the country by its code", "", `{"country":"de"}`, &lists, nexus.Spec{Country: "Germany", Template: "DE"}},
+		{"the country by its name", "", `{"country":"united states"}`, &lists, nexus.Spec{Country: "United States", Template: "US"}},
+		{"its currency", "", `{"country":"DE","currency":"eur"}`, &lists, nexus.Spec{Country: "Germany", Currency: "EUR", Template: "DE"}},
+		{"another currency", "", `{"country":"DE","currency":"CHF"}`, &lists, nexus.Spec{Country: "Germany", Currency: "CHF"}},
+		{"a country without a currency", "", `{"country":"AQ","currency":"USD"}`, &lists, nexus.Spec{Country: "Antarctica", Currency: "USD"}},
+		{"no country", "", `{"plan":"free"}`, &lists, nexus.Spec{}},
+		{"no country, and a currency", "", `{"currency":"EUR"}`, &lists, nexus.Spec{Currency: "EUR"}},
+		{"the default", "DE", `{"plan":"free"}`, &lists, nexus.Spec{Country: "Germany", Template: "DE"}},
+		{"the default, and another currency", "DE", `{"currency":"USD"}`, &lists, nexus.Spec{Country: "Germany", Currency: "USD"}},
+		{"another one than the default", "DE", `{"country":"US"}`, &lists, nexus.Spec{Country: "United States", Template: "US"}},
+		{"an empty one", "DE", `{"country":" "}`, &lists, nexus.Spec{Country: "Germany", Template: "DE"}},
+		{"no lists", "", `{"country":"DE","currency":"EUR"}`, nil, nexus.Spec{Country: "DE", Currency: "EUR"}},
+		{"no lists, and the default", "DE", `{"plan":"free"}`, nil, nexus.Spec{Country: "DE"}},
+		{"an abbreviation", "", `{"country":"US","abbreviation":" ACME "}`, &lists, nexus.Spec{Country: "United States", Template: "US", Abbreviation: "ACME"}},
+		{"an empty abbreviation", "", `{"country":"US","abbreviation":""}`, &lists, nexus.Spec{Country: "United States", Template: "US"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, func(o *api.Options) { o.Country = tc.country })
+			if tc.lists != nil {
+				s.tells(*tc.lists)
+			}
+			for _, path := range []string{"/signup", "/tenants"} {
+				site := map[string]string{"/signup": "one", "/tenants": "two"}[path]
+				status, _, body := s.ask("POST", path, signupBody(strings.Replace(tc.change, "{", `{"subdomain":"`+site+`",`, 1)), bearer(operator)...)
+				spec := s.spec(body)
+				got := nexus.Spec{Country: spec.Country, Currency: spec.Currency, Template: spec.Template, Abbreviation: spec.Abbreviation}
+				if diff := cmp.Diff(tc.want, got); diff != "" || status != http.StatusAccepted {
+					t.Errorf("%s: %d %v %s", path, status, body, diff)
+				}
+			}
+		})
+	}
+}
+
+// TestDefaultCountryIsNotInTheRequest: a repeated call gets the same job when the operator has
+// changed the default meanwhile.
+func TestDefaultCountryIsNotInTheRequest(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(o *api.Options) { o.Country = "KR" })
+	s.tells(korea())
+	key := []string{"Idempotency-Key", "the-same"}
+	_, _, first := s.ask("POST", "/signup", signupBody(""), key...)
+	if spec := s.spec(first); spec.Template != "KR" {
+		t.Fatalf("%v, recorded %+v", first, spec)
+	}
+	later := newServer(t, func(o *api.Options) { o.Store, o.Keys = s.store, s.keys })
+	if status, _, again := later.ask("POST", "/signup", signupBody(""), key...); status != http.StatusAccepted || again["jobId"] != first["jobId"] {
+		t.Errorf("%d %v", status, again)
+	}
+	if status, _, other := later.ask("POST", "/signup", signupBody(`{"abbreviation":"ACME"}`), key...); status != http.StatusUnprocessableEntity {
+		t.Errorf("with an abbreviation it is another call: %d %v", status, other)
+	}
 }

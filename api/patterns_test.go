@@ -89,6 +89,8 @@ func TestPatterns(t *testing.T) {
 		{"behind a hyphen", "subdomain", around("ab-", "cd"), unicode.MaxRune, unicode.MaxRune},
 		{"the end of a subdomain", "subdomain", around("ab", ""), unicode.MaxRune, unicode.MaxRune},
 		{"in a language", "language", around("p", "-BR"), unicode.MaxRune, unicode.MaxRune},
+		{"in an abbreviation", "abbreviation", around("A", "1"), 0xff, unicode.MaxRune},
+		{"a whole abbreviation", "abbreviation", around("", ""), 0xff, unicode.MaxRune},
 		{"in a currency", "currency", around("E", "R"), unicode.MaxRune, unicode.MaxRune},
 	} {
 		for _, r := range points {
@@ -123,6 +125,7 @@ func TestPatternLengths(t *testing.T) {
 		"plan":             {"free", "starter", "business", "enterprise", "none", "Free"},
 		"language":         {"de", "pt-BR", "a", "deu", "deut", "DE", "de-de", "de-"},
 		"currency":         {"EUR", "eur", "EU", "EURO", "E1R"},
+		"abbreviation":     {"A", "", "ACME", "acme2", "ÄÖÜ日本", strings.Repeat("ü", 10), strings.Repeat("ü", 11), "A B", "A-B", "A&B", "<b>"},
 		"organizationName": {"Müller & Söhne", "日本", "\u200cا", "a\u200b"},
 	} {
 		for _, text := range texts {
@@ -156,6 +159,8 @@ func refusal(field, text string) string {
 		sub.Language = text
 	case "currency":
 		sub.Currency = text
+	case "abbreviation":
+		sub.Abbreviation = text
 	}
 	sub.Normalize()
 	refusals := sub.Refusals(false)

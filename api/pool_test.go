@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,30 @@ func TestPoolMetricsAreAdded(t *testing.T) {
 	}
 }
 
+// TestSetPoolOfACountry: only the shelves of the template that is named are drained, whatever
+// the case of the country.
+func TestSetPoolOfACountry(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	for _, key := range []string{plainShelf, "US erpnext", "DE:SKR03 erpnext", "DE:SKR04 erpnext"} {
+		s.keep("main", key, 0)
+	}
+	for _, tc := range []struct{ template, want string }{{"us", "US"}, {"de:SKR04", "DE:SKR04 US"}, {"FR", ""}, {"Plain", "DE:SKR04 US plain"}} {
+		status, _, body := s.ask("POST", "/benches/main/pool/drain", `{"template":"`+tc.template+`"}`, bearer(operator)...)
+		var drained []string
+		pool, _ := body["pool"].([]any)
+		for _, each := range pool {
+			if shelf := each.(map[string]any); shelf["drained"] == true {
+				drained = append(drained, shelf["template"].(string))
+			}
+		}
+		slices.Sort(drained)
+		if got := strings.Join(drained, " "); got != tc.want {
+			t.Errorf("%s: %d, drained are %s: %v", tc.template, status, got, body)
+		}
+	}
+}
+
 // TestSetPool: an operator fills and drains all shelves of a bench, or those of one template.
 func TestSetPool(t *testing.T) {
 	t.Parallel()
@@ -171,7 +196,7 @@ func TestSetPoolRefused(t *testing.T) {
 		says              string
 	}{
 		{"main", "empty", "{}", 404, "There is no such call; shelves can be told to fill or drain."},
-		{"main", "fill", `{"template":"gold"}`, 400, "There is no such template; there is: plain."},
+		{"main", "fill", `{"template":"gold"}`, 400, `There is no template "gold". Write plain, or the ISO code of a country, such as US, or with a word of the name of a chart of accounts: DE:SKR04.`},
 		{"main", "fill", `{"members":0}`, 400, "Ask for 1 to 1000 copies."},
 		{"main", "fill", `{"members":1001}`, 400, "Ask for 1 to 1000 copies."},
 		{"main", "fill", `{"for":"59s"}`, 400, "Give a time such as 90m or 2h, from 1m to 168h."},

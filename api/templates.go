@@ -94,7 +94,7 @@ func (s *Server) templateBench(ctx context.Context, asked string) (string, error
 
 func template(t store.BenchTemplate) gen.Template {
 	out := gen.Template{Name: string(t.Name), Bench: t.Bench, Template: string(t.Spec), Apps: append([]string{}, t.Apps...), Job: string(t.Job),
-		Offered: t.Offered, Problem: optional(t.Problem)}
+		Offered: t.Offered, Renew: t.Renew, Problem: optional(t.Problem)}
 	if !t.MadeAt.IsZero() {
 		out.MadeAt = &t.MadeAt
 	}

@@ -61,18 +61,20 @@ func TestTemplatesAreListed(t *testing.T) {
 	}
 	left := nexus.Template{Name: "plain-left", Problem: "It was not finished."}
 	s.offer("main", frozen("plain-old", 3*time.Hour, "Its apps were upgraded."), frozen("plain-new", time.Hour, ""), left)
-	s.offer("other", frozen("plain-other", 2*time.Hour, ""))
+	aged := frozen("plain-other", 2*time.Hour, "")
+	aged.Renew = true
+	s.offer("other", aged)
 	_, _, body := s.ask("GET", "/templates", "", bearer(reader)...)
 	one := func(name, bench string, offered bool, hours int, problem string) map[string]any {
 		out := map[string]any{"name": name, "bench": bench, "template": "plain", "apps": []any{"erpnext"}, "job": strings.Repeat("a", 32),
-			"offered": offered, "madeAt": frost.Add(-time.Duration(hours) * time.Hour).Format(time.RFC3339)}
+			"offered": offered, "renew": name == "plain-other", "madeAt": frost.Add(-time.Duration(hours) * time.Hour).Format(time.RFC3339)}
 		if problem != "" {
 			out["problem"] = problem
 		}
 		return out
 	}
 	want := []any{
-		map[string]any{"name": "plain-left", "bench": "main", "template": "", "apps": []any{}, "job": "", "offered": false, "problem": "It was not finished."},
+		map[string]any{"name": "plain-left", "bench": "main", "template": "", "apps": []any{}, "job": "", "offered": false, "renew": false, "problem": "It was not finished."},
 		one("plain-new", "main", true, 1, ""), one("plain-other", "other", true, 2, ""), one("plain-old", "main", false, 3, "Its apps were upgraded."),
 	}
 	if diff := cmp.Diff(want, body["templates"]); diff != "" {
@@ -119,6 +121,41 @@ func TestBuildTemplate(t *testing.T) {
 	}
 	if _, _, rows := s.ask("GET", "/tenants", "", bearer(reader)...); fmt.Sprint(rows["tenants"]) != "[]" {
 		t.Errorf("a template is a tenant: %v", rows)
+	}
+}
+
+// TestBuildTemplateOfACountry: the spec is recorded with the country in capitals, whatever was
+// sent, and another one does not wait for its job.
+func TestBuildTemplateOfACountry(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	for _, tc := range []struct {
+		sent   string
+		status int
+		want   nexus.TemplateSpec
+		site   string
+	}{
+		{"US", 202, "US", "us-"},
+		{"us", 409, "", ""},
+		{"de", 202, "DE", "de-"},
+		{"de:SKR04", 202, "DE:SKR04", "de-skr04-"},
+		{"DE:SKR04", 409, "", ""},
+		{"DE:SKR03", 202, "DE:SKR03", "de-skr03-"},
+		{"PLAIN", 202, nexus.TemplatePlain, "plain-"},
+		{"plain", 409, "", ""},
+	} {
+		status, _, body := s.ask("POST", "/templates", `{"template":"`+tc.sent+`"}`, bearer(operator)...)
+		if status != tc.status {
+			t.Errorf("%s: %d %v", tc.sent, status, body)
+		}
+		if document(t).Components.Schemas["WishedTemplate"].Value.VisitJSON(tc.sent) != nil {
+			t.Errorf("%q: the contract refuses it", tc.sent)
+		}
+		if id, _ := body["jobId"].(string); status == 202 {
+			if job, err := s.store.Job(t.Context(), nexus.JobID(id)); err != nil || job.Spec.Template != tc.want || string(job.Site) != tc.site+id[:8] {
+				t.Errorf("%s: recorded %+v, %v", tc.sent, job, err)
+			}
+		}
 	}
 }
 
@@ -173,14 +210,18 @@ func TestBuildTemplateOnABench(t *testing.T) {
 func TestBuildTemplateRefused(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
-	for _, spec := range []string{"gold", "Plain", " plain"} {
+	for _, spec := range []string{"gold", " plain", "USA", "D", "DE:", "DE:SKR 04", "DE:SKR04:x", ":SKR04", "plain:SKR04", "DE:" + strings.Repeat("x", 21), "Ü1"} {
 		status, _, body := s.ask("POST", "/templates", `{"template":"`+spec+`"}`, bearer(operator)...)
-		if text := fmt.Sprint(body["errors"]); status != 400 || !strings.Contains(text, "field:template") || !strings.Contains(text, "there is: plain.") {
+		if text := fmt.Sprint(body["errors"]); status != 400 || !strings.Contains(text, "field:template") || !strings.Contains(text, "Write plain, or the ISO code of a country") {
 			t.Errorf("%q: %d %v", spec, status, body)
 		}
 		if document(t).Components.Schemas["WishedTemplate"].Value.VisitJSON(spec) == nil {
 			t.Errorf("%q: the contract takes it", spec)
 		}
+	}
+	bare := newServer(t, func(o *api.Options) { o.Apps = []string{"hrms", "erpnext?"} })
+	if status, _, body := bare.ask("POST", "/templates", `{"template":"DE"}`, bearer(operator)...); status != 400 || !strings.Contains(fmt.Sprint(body["errors"]), "do not have the app erpnext") {
+		t.Errorf("without the app of companies: %d %v", status, body)
 	}
 	single := newServer(t, func(o *api.Options) { o.Single, o.Master = true, "erp.example.com" })
 	if status, _, body := single.ask("POST", "/templates", "{}", bearer(operator)...); status != 403 || !strings.Contains(fmt.Sprint(body["detail"]), "no templates") {

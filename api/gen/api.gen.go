@@ -636,12 +636,16 @@ type ShelfTemplate = string
 // SignupRequest An optional field that is empty or null counts as left out.
 type SignupRequest struct {
 	// Abbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
+	//
+	//
+	// Example: ACME
 	Abbreviation *WishedAbbreviation `json:"abbreviation,omitempty"`
 
-	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
+	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices. If there is a template of the country, the site has a company of it, ready to invoice; else the setup wizard asks for one. Left out: the operator's default.
 	Country *WishedCountry `json:"country,omitempty"`
 
-	// Currency A currency of /choices. It is written to the site's settings, and the setup wizard proposes it.
+	// Currency A currency of /choices, which is written to the site's settings. A company has the currency of its country: if this is another one, the site has no company, and the setup wizard proposes the currency.
+	//
 	//
 	// Example: EUR
 	Currency *WishedCurrency `json:"currency,omitempty"`
@@ -743,6 +747,9 @@ type Template struct {
 	// Problem Why no site is copied from it.
 	Problem *string `json:"problem,omitempty"`
 
+	// Renew Another is to be built, since its last fiscal year has begun. Workers with NEXUS_TEMPLATES do it.
+	Renew bool `json:"renew"`
+
 	// Template What sites it is for; empty while it is built.
 	Template string `json:"template"`
 }
@@ -796,12 +803,16 @@ type TenantList struct {
 // TenantRequest A SignupRequest in which the subdomain is required and every plan is allowed.
 type TenantRequest struct {
 	// Abbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
+	//
+	//
+	// Example: ACME
 	Abbreviation *WishedAbbreviation `json:"abbreviation,omitempty"`
 
-	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
+	// Country An ISO 3166-1 alpha-2 code, or the English name of a country of /choices. If there is a template of the country, the site has a company of it, ready to invoice; else the setup wizard asks for one. Left out: the operator's default.
 	Country *WishedCountry `json:"country,omitempty"`
 
-	// Currency A currency of /choices. It is written to the site's settings, and the setup wizard proposes it.
+	// Currency A currency of /choices, which is written to the site's settings. A company has the currency of its country: if this is another one, the site has no company, and the setup wizard proposes the currency.
+	//
 	//
 	// Example: EUR
 	Currency *WishedCurrency `json:"currency,omitempty"`
@@ -848,12 +859,14 @@ type URL = string
 type Wait string
 
 // WishedAbbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
+//
+// Example: ACME
 type WishedAbbreviation = string
 
-// WishedCountry An ISO 3166-1 alpha-2 code, or the English name of a country of /choices.
+// WishedCountry An ISO 3166-1 alpha-2 code, or the English name of a country of /choices. If there is a template of the country, the site has a company of it, ready to invoice; else the setup wizard asks for one. Left out: the operator's default.
 type WishedCountry = string
 
-// WishedCurrency A currency of /choices. It is written to the site's settings, and the setup wizard proposes it.
+// WishedCurrency A currency of /choices, which is written to the site's settings. A company has the currency of its country: if this is another one, the site has no company, and the setup wizard proposes the currency.
 //
 // Example: EUR
 type WishedCurrency = string
