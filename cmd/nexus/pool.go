@@ -111,7 +111,7 @@ campaign. They are made one or two at once, in a few seconds each. There may be
 more than NEXUS_POOL says, but they take no more of the disk than NEXUS_POOL_BYTES.
 It ends a drain. Copies that are left when the time is over stay until signups take
 them, or until they are a day old.`,
-		Example: "  nexus pool fill\n  nexus pool fill --members 50 --for 2h", Args: exactly(),
+		Example: "  nexus pool fill\n  nexus pool fill --members 50 --for 2h --template US", Args: exactly(),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 			request := gen.PoolRequest{Template: given(template), For: new(fmt.Sprintf("%.0fm", d.Minutes()))}
 			if cmd.Flags().Changed("members") {
@@ -144,7 +144,7 @@ touched.`,
 
 func (s *shared) poolFlags(cmd *cobra.Command, bench, template *string) {
 	cmd.Flags().StringVar(bench, "bench", "", "the bench, where there are several (nexus bench list)")
-	cmd.Flags().StringVar(template, "template", "", "of which template (default: of all)")
+	cmd.Flags().StringVar(template, "template", "", "of which template, such as plain or DE:SKR04 (default: of all)")
 	_ = cmd.RegisterFlagCompletionFunc("bench", s.completeBench) // the flags exist
 	_ = cmd.RegisterFlagCompletionFunc("template", cobra.FixedCompletions(words(nexus.TemplateSpecs()), cobra.ShellCompDirectiveNoFileComp))
 }

@@ -68,8 +68,9 @@ API, or the wait was interrupted.`,
 	flags.StringVar(&p.body.FullName, "name", "", "full name of the new admin")
 	flags.StringVar(&p.body.OrganizationName, "organization", "", "name of the company")
 	for _, f := range [][2]string{{"subdomain", "the address before the domain"}, {"plan", "free, starter or business; enterprise with a token of the scope operate"},
-		{"country", "country by its ISO code or name, such as DE"}, {"language", "language code, such as de"},
-		{"timezone", "time zone, such as Europe/Berlin (default: on a terminal this machine's)"}, {"currency", "currency code, such as EUR"}} {
+		{"country", "country by its ISO code or name, such as DE (default: the operator's)"}, {"language", "language code, such as de"},
+		{"timezone", "time zone, such as Europe/Berlin (default: on a terminal this machine's)"}, {"currency", "currency code, such as EUR"},
+		{"abbreviation", "abbreviation of the company, in the names of its accounts (default: its initials)"}} {
 		p.optional[f[0]] = flags.String(f[0], "", f[1])
 	}
 	_ = cmd.RegisterFlagCompletionFunc("plan", completePlan) // the flag exists
@@ -131,7 +132,7 @@ func (p *provisioning) read(cmd *cobra.Command, args []string) error {
 		return usage("Give 4 arguments (site, e-mail, full name, organization), or 5 with the password before the organization; these are %d. Put quotes around an argument with spaces.", len(args))
 	}
 	for name, into := range map[string]**string{"subdomain": &p.body.Subdomain, "plan": &p.body.Plan, "country": &p.body.Country,
-		"language": &p.body.Language, "timezone": &p.body.Timezone, "currency": &p.body.Currency} {
+		"language": &p.body.Language, "timezone": &p.body.Timezone, "currency": &p.body.Currency, "abbreviation": &p.body.Abbreviation} {
 		if cmd.Flags().Changed(name) {
 			*into = p.optional[name]
 		}

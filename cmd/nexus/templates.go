@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"strings"
 
@@ -17,9 +18,10 @@ func templatesCommand(s *shared) *cobra.Command {
 		Use:   "templates",
 		Short: "List, build and drop the templates that new sites are copied from",
 		Long: `A template is a site with the apps of new sites, frozen by a job. New sites are
-copied from it, in seconds instead of minutes. After an upgrade of the bench's apps
-it can no longer be copied: build a new one.`,
-		Example: "  nexus templates build\n  nexus templates list",
+copied from it, in seconds instead of minutes. One of a country also has a company,
+ready to invoice. After an upgrade of the bench's apps a template can no longer be
+copied: build a new one.`,
+		Example: "  nexus templates build\n  nexus templates build DE:SKR04\n  nexus templates list",
 	}
 	templates.AddCommand(templatesList(s), templatesBuild(s), templatesDrop(s))
 	return templates
@@ -29,7 +31,8 @@ func templatesList(s *shared) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List templates, newest first",
 		Long: `Lists the templates of all benches, as their workers listed them within the last
-minute. New sites with the same apps are copied from the one that is offered.`,
+minute. New sites with the same apps are copied from the one that is offered: the
+one for their country if there is one, else plain.`,
 		Example: "  nexus templates list\n  nexus templates list -o json", Args: exactly(),
 		RunE: s.asking(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 			list, err := c.Templates(cmd.Context())
@@ -45,19 +48,28 @@ func (s *shared) templateRows(list []gen.Template) [][]string {
 	rows := [][]string{{"TEMPLATE", "BENCH", "FOR", "APPS", "MADE", "OFFERED", "PROBLEM"}}
 	for _, t := range list {
 		rows = append(rows, []string{t.Name, t.Bench, t.Template, strings.Join(t.Apps, ","), s.when(t.MadeAt),
-			map[bool]string{true: "yes", false: "no"}[t.Offered], value(t.Problem)})
+			map[bool]string{true: "yes", false: "no"}[t.Offered], cmp.Or(value(t.Problem), map[bool]string{true: toRenew}[t.Renew])})
 	}
 	return rows
 }
+
+// toRenew is shown in the place of a problem. Workers build another one if NEXUS_TEMPLATES has
+// it.
+const toRenew = "Its last fiscal year has begun; build another one."
 
 func templatesBuild(s *shared) *cobra.Command {
 	var bench string
 	cmd := &cobra.Command{
 		Use: "build [<template>]", Short: "Build a template and wait for its end",
 		Long: `Records a job that makes a site with the apps of new sites and freezes it, and
-follows the job. Signups do not wait for it. It begins on an open bench only. There
-is one <template>, plain, which is also the default: with the apps, and no company.`,
-		Example: "  nexus templates build\n  nexus templates build plain -o json",
+follows the job. Signups do not wait for it. It begins on an open bench only.
+
+The <template> says what sites it is for:
+  plain      with the apps, and no company; the default
+  US         with a company of the country, by its ISO 3166 code
+  DE:SKR04   with a chart of accounts whose name has this word, where the
+             country has several; without it the country's first`,
+		Example: "  nexus templates build\n  nexus templates build US\n  nexus templates build DE:SKR04 -o json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

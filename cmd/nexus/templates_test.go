@@ -69,21 +69,25 @@ func TestTemplatesList(t *testing.T) {
 	why := "The bench's apps have changed."
 	f := &fakeAPI{list: gen.TemplateList{Templates: []gen.Template{
 		{Name: "plain-new", Bench: "main", Template: "plain", Apps: []string{"erpnext", "hrms?"}, Offered: true},
+		{Name: "us-aged", Bench: "main", Template: "US", Apps: []string{"erpnext"}, Offered: true, Renew: true},
+		{Name: "de-old", Bench: "main", Template: "DE:SKR04", Apps: []string{"erpnext"}, Renew: true, Problem: &why},
 		{Name: "plain-old", Bench: "main", Template: "plain", Apps: []string{"erpnext"}, Problem: &why}}}}
 	out, err := f.call(t, "templates", "list")
-	const want = "TEMPLATE   BENCH  FOR    APPS           MADE  OFFERED  PROBLEM\n" +
-		"plain-new  main   plain  erpnext,hrms?        yes\n" +
-		"plain-old  main   plain  erpnext              no       The bench's apps have changed.\n"
+	const want = "TEMPLATE   BENCH  FOR       APPS           MADE  OFFERED  PROBLEM\n" +
+		"plain-new  main   plain     erpnext,hrms?        yes\n" +
+		"us-aged    main   US        erpnext              yes      Its last fiscal year has begun; build another one.\n" +
+		"de-old     main   DE:SKR04  erpnext              no       The bench's apps have changed.\n" +
+		"plain-old  main   plain     erpnext              no       The bench's apps have changed.\n"
 	if err != nil || out != want {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := f.call(t, "templates", "list", "--jq", ".templates[].name"); err != nil || out != "plain-new\nplain-old\n" {
+	if out, err := f.call(t, "templates", "list", "--jq", ".templates[].name"); err != nil || out != "plain-new\nus-aged\nde-old\nplain-old\n" {
 		t.Errorf("--jq: %v\n%s", err, out)
 	}
 	if out, err := (&fakeAPI{}).call(t, "templates", "list"); err != nil || out != "" {
 		t.Errorf("none: %v\n%s", err, out)
 	}
-	if out, err := f.call(t, "__complete", "templates", "drop", ""); err != nil || !strings.HasPrefix(out, "plain-new\tmain\nplain-old\tmain The bench's apps have changed.\n:") {
+	if out, err := f.call(t, "__complete", "templates", "drop", ""); err != nil || !strings.HasPrefix(out, "plain-new\tmain\nus-aged\tmain\nde-old\tmain The bench's apps have changed.\nplain-old\tmain The bench's apps have changed.\n:") {
 		t.Errorf("completion: %v\n%s", err, out)
 	}
 }
@@ -101,6 +105,7 @@ func TestTemplatesBuild(t *testing.T) {
 	}{
 		{name: "the default", end: gen.StateSucceeded, sent: []string{"{}"}, out: "plain-7c1f0a5e is built; new sites are copied from it.\n"},
 		{name: "by its name", args: []string{"plain", "--jq", ".state"}, end: gen.StateSucceeded, sent: []string{`{"template":"plain"}`}, out: "succeeded\n"},
+		{name: "of a country", args: []string{"DE:SKR04", "--jq", ".state"}, end: gen.StateSucceeded, sent: []string{`{"template":"DE:SKR04"}`}, out: "succeeded\n"},
 		{name: "one that fails", end: gen.StateFailed, sent: []string{"{}"}, code: exitFailed},
 		{name: "called wrongly", args: []string{"plain", "gold"}, code: exitUsage},
 	} {
@@ -116,7 +121,7 @@ func TestTemplatesBuild(t *testing.T) {
 			}
 		})
 	}
-	if out, err := (&fakeAPI{}).call(t, "__complete", "templates", "build", ""); err != nil || !strings.HasPrefix(out, "plain\n:") {
+	if out, err := (&fakeAPI{}).call(t, "__complete", "templates", "build", ""); err != nil || !strings.HasPrefix(out, "plain\nUS\nDE:SKR03\nDE:SKR04\nIN\nGB\nFR\nBR\n:") {
 		t.Errorf("completion: %v\n%s", err, out)
 	}
 }
