@@ -221,9 +221,12 @@ def setup_module_map(include_all_apps=True):
 def clear_cache(user=None, doctype=None):
     """Empties the site's part of Redis (by KEYS, as the real one does)."""
     if user:
-        for key in ("bootinfo", "user_recent", "roles", "user_doc", "lang", "defaults", "user_permissions",
+        from .defaults import forget_defaults
+
+        for key in ("bootinfo", "user_recent", "roles", "user_doc", "lang", "user_permissions",
                     "home_page", "linked_with", "desktop_icons", "portal_menu_items"):  # fmt: skip
             cache.hdel(key, user)
+        forget_defaults(user)
     elif doctype:
         cache.delete_value(f"doctype_meta::{doctype}")
     else:
@@ -267,6 +270,16 @@ def get_cached_doc(doctype, name=None):
     doc = get_doc(doctype, name or doctype)
     cache.set_value(f"document_cache::{doctype}::{doc.name}", doc.as_dict())
     return doc
+
+
+def is_setup_complete():
+    """Whether the wizard's part of each app that has one is done."""
+    return all(get_all("Installed Application", {"has_setup_wizard": 1}, pluck="is_setup_complete"))
+
+
+def publish_realtime(event=None, message=None, **_):
+    """Tells browsers; nobody listens here."""
+    cache.publish("events", as_json({"event": event, "message": message}))
 
 
 def get_system_settings(key):

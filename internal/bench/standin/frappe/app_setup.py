@@ -59,11 +59,12 @@ def _master_data():
         f"insert into tabLanguage (name, language_code, language_name, enabled, {columns}) values {rows}",
         [code for code in data.LANGUAGES for _ in range(3)],
     )
-    countries = sorted({*data.COUNTRIES, *get_all()})
-    rows = ", ".join([f"(%s, %s, {stamp})"] * len(countries))
+    known = get_all()
+    countries = sorted({*data.COUNTRIES, *known})
+    rows = ", ".join([f"(%s, %s, %s, {stamp})"] * len(countries))
     frappe.db.sql(
-        f"insert into tabCountry (name, country_name, {columns}) values {rows}",
-        [country for country in countries for _ in range(2)],
+        f"insert into tabCountry (name, country_name, code, {columns}) values {rows}",
+        [value for country in countries for value in (country, country, known.get(country, {}).get("code"))],
     )
     currencies = sorted({info["currency"] for info in get_all().values() if info.get("currency")})
     rows = ", ".join([f"(%s, %s, 0, {stamp})"] * len(currencies))

@@ -1,16 +1,34 @@
 """Default values: rows of tabDefaultValue by parent (__default, __global, a user)."""
 
 import frappe
+from frappe import release
 
 
 def get_defaults_for(parent="__default"):
     """{key: value} of one parent, cached in Redis as the real one does."""
-    cached = frappe.cache.hget("defaults", parent)
+    cached = cached_defaults(parent)
     if cached is not None:
         return frappe._dict(cached)
     rows = frappe.db.sql("select defkey, defvalue from tabDefaultValue where parent = %s order by creation", parent)
-    frappe.cache.hset("defaults", parent, dict(rows))
+    if release.DEFAULTS_APART:
+        frappe.cache.set_value(f"defaults::{parent}", dict(rows))
+    else:
+        frappe.cache.hset("defaults", parent, dict(rows))
     return frappe._dict(rows)
+
+
+def cached_defaults(parent):
+    if release.DEFAULTS_APART:
+        return frappe.cache.get_value(f"defaults::{parent}")
+    return frappe.cache.hget("defaults", parent)
+
+
+def forget_defaults(parent):
+    """Drops what is cached of one parent."""
+    if release.DEFAULTS_APART:
+        frappe.cache.delete_value(f"defaults::{parent}")
+    else:
+        frappe.cache.hdel("defaults", parent)
 
 
 def set_default(key, value, parent="__default", parenttype=None):
@@ -18,7 +36,7 @@ def set_default(key, value, parent="__default", parenttype=None):
     frappe.db.sql("delete from tabDefaultValue where defkey = %s and parent = %s", (key, parent))
     if value is not None:
         add_default(key, value, parent, parenttype)
-    frappe.cache.hdel("defaults", parent)
+    forget_defaults(parent)
 
 
 def add_default(key, value, parent, parenttype=None):
@@ -32,7 +50,7 @@ def add_default(key, value, parent, parenttype=None):
             "defvalue": str(value),
         }
     ).insert(ignore_permissions=True)
-    frappe.cache.hdel("defaults", parent)
+    forget_defaults(parent)
 
 
 def set_global_default(key, value):

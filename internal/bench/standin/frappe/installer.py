@@ -290,10 +290,12 @@ def add_to_installed_apps(app_name):
         frappe.db.commit()
         frappe.clear_cache()
     apps = frappe.get_single("Installed Applications")
+    complete = {app.app_name for app in apps.installed_applications if int(app.is_setup_complete or 0)}
     apps.set("installed_applications", [])
     for app in frappe.utils.get_installed_apps_info():
         wizard = int(app["app_name"] in ("frappe", "erpnext"))
         row = {"app_name": app["app_name"], "app_version": app["version"], "git_branch": app["branch"]}
+        row["is_setup_complete"] = int(app["app_name"] in complete)
         apps.append("installed_applications", {**row, "has_setup_wizard": wizard})
     apps.save()
 

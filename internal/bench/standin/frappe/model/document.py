@@ -9,7 +9,10 @@ CONTROLLERS = {
     "User": "frappe.core.doctype.user.user",
     "File": "frappe.core.doctype.file.file",
     "Package Import": "frappe.core.doctype.package_import.package_import",
+    "Fiscal Year": "erpnext.accounts.doctype.fiscal_year.fiscal_year",
 }
+
+NAMED_BY = {"Role": "role_name", "Module Def": "module_name", "Language": "language_code", "Fiscal Year": "year"}
 
 
 def get_doc(*args, **kwargs):
@@ -217,7 +220,7 @@ class Document:
         if hasattr(type(self), "autoname"):
             self.autoname()
         elif not self.name:
-            key = {"Role": "role_name", "Module Def": "module_name", "Language": "language_code"}.get(self.doctype)
+            key = NAMED_BY.get(self.doctype)
             self.name = self.get(key) if key else frappe.generate_hash(length=10)
 
     def _check_permission(self, kind):
@@ -314,7 +317,7 @@ class Document:
 
     def _column(self, column):
         value = getattr(self, column)
-        if value is None and self.meta.fieldtype(column) in ("Check", "Int"):
+        if value is None and self.meta.fieldtype(column) in ("Check", "Int", "Float"):
             return 0
         field = self.meta.get_field(column)
         # An empty string would break the unique index on the second row.

@@ -4,6 +4,7 @@ A DocType not described here is an empty table with the standard columns.
 """
 
 import frappe
+from frappe.model import company_fields
 
 TYPES = {
     "Data": "varchar(140)",
@@ -16,6 +17,7 @@ TYPES = {
     "Datetime": "datetime(6)",
     "Check": "int(1) NOT NULL DEFAULT {}",
     "Int": "int(11) NOT NULL DEFAULT {}",
+    "Float": "decimal(21,9) NOT NULL DEFAULT {}",
 }
 
 # field: type[=default][!required][*unique][>linked DocType]
@@ -68,6 +70,7 @@ FIELDS = {
     "Print Settings": "",
     "Navbar Settings": "",
     "Global Defaults": "default_company:Link default_currency:Link country:Link",
+    **company_fields.FIELDS,
 }
 
 CHILDREN = {
@@ -80,6 +83,7 @@ CHILDREN = {
     },
     "Email Queue": {"recipients": "Email Queue Recipient"},
     "Installed Applications": {"installed_applications": "Installed Application"},
+    **company_fields.CHILDREN,
 }
 
 SINGLES = {name for name in FIELDS if name.endswith(("Settings", "Applications", "Global Defaults"))} - {
@@ -105,7 +109,7 @@ class Field:
         rest = rest.rstrip("!")
         self.fieldtype, _, default = rest.partition("=")
         self.default = default.replace("_", " ") or None
-        if self.fieldtype in ("Check", "Int"):
+        if self.fieldtype in ("Check", "Int", "Float"):
             self.default = int(default or 0)
 
     def sql(self):
