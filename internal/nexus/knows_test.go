@@ -106,3 +106,40 @@ func TestSignupFits(t *testing.T) {
 		})
 	}
 }
+
+// TestSignupTemplate: templates of a country fit a signup from there, unless it has another
+// currency than the country. What is refused or not known fits none.
+func TestSignupTemplate(t *testing.T) {
+	t.Parallel()
+	lists := knows()
+	for i := range lists.Countries {
+		lists.Countries[i].Currency = map[string]string{"DE": "EUR", "KR": "KRW"}[lists.Countries[i].Code]
+	}
+	for _, tc := range []struct {
+		name, country, currency string
+		lists                   nexus.Knows
+		want                    nexus.TemplateSpec
+	}{
+		{"by its code", "de", "", lists, "DE"},
+		{"by its name", "Germany", "", lists, "DE"},
+		{"by a usual name", "South Korea", "", lists, "KR"},
+		{"with its currency", "South Korea", "krw", lists, "KR"},
+		{"with another currency", "DE", "KRW", lists, ""},
+		{"with a currency that is not known", "DE", "XXX", lists, ""},
+		{"whose currency is not known", "TR", "EUR", lists, ""},
+		{"whose currency is not asked for", "TR", "", lists, "TR"},
+		{"none", "", "", lists, ""},
+		{"none, with a currency", "", "EUR", lists, ""},
+		{"one that is not known", "FR", "", lists, ""},
+		{"before the lists are", "DE", "EUR", nexus.Knows{}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			sub := nexus.Signup{Country: tc.country, Currency: tc.currency, Template: "XX"}
+			sub.Normalize()
+			if sub.Fit(tc.lists, nil); sub.Template != tc.want {
+				t.Errorf("from %q with %q: %q", tc.country, tc.currency, sub.Template)
+			}
+		})
+	}
+}

@@ -228,6 +228,7 @@ func TestSignupChoices(t *testing.T) {
 		language = "Use a language code such as en, de or pt-BR."
 		zone     = "Use a time zone name such as Europe/Berlin."
 		currency = "Use a three-letter currency code such as EUR."
+		short    = "Use one to ten letters and digits, such as ACME."
 	)
 	for _, tc := range []struct {
 		name     string
@@ -238,7 +239,7 @@ func TestSignupChoices(t *testing.T) {
 	}{
 		{name: "nothing chosen"},
 		{name: "all chosen", set: nexus.Signup{Subdomain: " Acme-Works ", Plan: "business", Country: "Germany", Language: "pt-BR",
-			TimeZone: "Europe/Berlin", Currency: "eur"}},
+			TimeZone: "Europe/Berlin", Currency: "eur", Abbreviation: "AW"}},
 		{name: "an operator's plan for a person", set: nexus.Signup{Plan: "enterprise"}, field: "plan", want: plans},
 		{name: "an operator's plan for an operator", operator: true, set: nexus.Signup{Plan: "enterprise", Subdomain: "acme"}},
 		{name: "no such plan", operator: true, set: nexus.Signup{Plan: "gold", Subdomain: "acme"}, field: "plan", want: all},
@@ -251,12 +252,21 @@ func TestSignupChoices(t *testing.T) {
 		{name: "this machine's time zone", set: nexus.Signup{TimeZone: "Local"}, field: "timezone", want: zone},
 		{name: "a path as time zone", set: nexus.Signup{TimeZone: "../../etc/passwd"}, field: "timezone", want: zone},
 		{name: "a currency in words", set: nexus.Signup{Currency: "Euro"}, field: "currency", want: currency},
+		{name: "an abbreviation with spaces around it", set: nexus.Signup{Abbreviation: " AW "}},
+		{name: "ten letters of any script", set: nexus.Signup{Abbreviation: "Ünü日本語ñß٣9"}},
+		{name: "eleven letters", set: nexus.Signup{Abbreviation: "ABCDEFGHIJK"}, field: "abbreviation", want: short},
+		{name: "an abbreviation of two words", set: nexus.Signup{Abbreviation: "A W"}, field: "abbreviation", want: short},
+		{name: "an abbreviation with a hyphen", set: nexus.Signup{Abbreviation: "A-W"}, field: "abbreviation", want: short},
+		{name: "an abbreviation with a line break", set: nexus.Signup{Abbreviation: "A\nW"}, field: "abbreviation", want: short},
+		{name: "an abbreviation that is not UTF-8", set: nexus.Signup{Abbreviation: "A\xff"}, field: "abbreviation", want: short},
+		{name: "an abbreviation with a pattern", set: nexus.Signup{Abbreviation: "A%"}, field: "abbreviation", want: short},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			sub := good()
 			sub.Subdomain, sub.Plan, sub.Country = tc.set.Subdomain, tc.set.Plan, tc.set.Country
 			sub.Language, sub.TimeZone, sub.Currency = tc.set.Language, tc.set.TimeZone, tc.set.Currency
+			sub.Abbreviation = tc.set.Abbreviation
 			if diff := cmp.Diff(only(tc.field, tc.want), refusals(t, sub, tc.operator)); diff != "" {
 				t.Error(diff)
 			}
@@ -267,13 +277,13 @@ func TestSignupChoices(t *testing.T) {
 func TestSignupAllAtOnce(t *testing.T) {
 	t.Parallel()
 	sub := nexus.Signup{Email: "x", Password: "x", FullName: "<", Organization: "<", Subdomain: "x", Plan: "x", Country: "<",
-		Language: "x", TimeZone: "x", Currency: "x"}
+		Language: "x", TimeZone: "x", Currency: "x", Abbreviation: "<"}
 	sub.Normalize()
 	var fields []string
 	for _, r := range sub.Refusals(false) {
 		fields = append(fields, r.Field)
 	}
-	want := []string{"email", "password", "fullName", "organizationName", "subdomain", "plan", "country", "language", "timezone", "currency"}
+	want := []string{"email", "password", "fullName", "organizationName", "subdomain", "plan", "country", "language", "timezone", "currency", "abbreviation"}
 	if diff := cmp.Diff(want, fields); diff != "" {
 		t.Error(diff)
 	}
@@ -287,10 +297,10 @@ func TestSignupAllAtOnce(t *testing.T) {
 func TestSignupNormalize(t *testing.T) {
 	t.Parallel()
 	got := nexus.Signup{Email: " Jane.Doe@EXAMPLE.Com ", Password: " Aa1 ", FullName: "\tJane ", Organization: "\u00a0Acme\n",
-		Subdomain: " ACME ", Country: " Germany ", Language: " de ", TimeZone: " UTC ", Currency: " eur "}
+		Subdomain: " ACME ", Country: " Germany ", Language: " de ", TimeZone: " UTC ", Currency: " eur ", Abbreviation: " aW\t"}
 	got.Normalize()
 	want := nexus.Signup{Email: "Jane.Doe@example.com", Password: " Aa1 ", FullName: "Jane", Organization: "Acme", Subdomain: "acme",
-		Plan: nexus.DefaultPlan, Country: "Germany", Language: "de", TimeZone: "UTC", Currency: "EUR"}
+		Plan: nexus.DefaultPlan, Country: "Germany", Language: "de", TimeZone: "UTC", Currency: "EUR", Abbreviation: "aW"}
 	if got != want {
 		t.Errorf("got %+v", got)
 	}
@@ -344,6 +354,8 @@ func TestSignupCanonical(t *testing.T) {
 		{"language", func(s *nexus.Signup) { s.Language = "acme" }},
 		{"time zone", func(s *nexus.Signup) { s.TimeZone = "acme" }},
 		{"currency", func(s *nexus.Signup) { s.Currency = "acme" }},
+		{"abbreviation", func(s *nexus.Signup) { s.Abbreviation = "acme" }},
+		{"currency and abbreviation", func(s *nexus.Signup) { s.Currency, s.Abbreviation = "acme", "acme" }},
 		{"a border moved", func(s *nexus.Signup) { s.FullName, s.Organization = "Jane", "Doe Acme" }},
 		{"a quoted border", func(s *nexus.Signup) { s.FullName, s.Organization = `Jane Doe" "Acme`, "" }},
 	} {
@@ -357,6 +369,11 @@ func TestSignupCanonical(t *testing.T) {
 	same := good()
 	if _, ok := seen[string(same.Canonical())]; !ok {
 		t.Error("an equal signup reads otherwise")
+	}
+	same.Template = "DE" // follows from the rest
+	const former = `"jane@example.com" "Secret-Horse-7" "Jane Doe" "Acme" "" "" "" "" "" ""`
+	if got := string(same.Canonical()); got != former {
+		t.Errorf("without an abbreviation it reads %s, not as in former versions", got)
 	}
 }
 

@@ -33,7 +33,7 @@ const TemplateVersion = 2
 // CompanyApp is the app that companies, charts of accounts and fiscal years belong to.
 const CompanyApp = "erpnext"
 
-var specPattern = regexp.MustCompile(`^[A-Z]{2}(:[A-Za-z0-9]{1,20})?$`)
+var specPattern = regexp.MustCompile(`^[A-Za-z]{2}(:[A-Za-z0-9]{1,20})?$`)
 
 // ParseTemplateSpec reads a spec, whatever the case of plain or of the country. Invalid: the
 // text is none.
@@ -41,16 +41,11 @@ func ParseTemplateSpec(text string) (TemplateSpec, error) {
 	if strings.EqualFold(text, string(TemplatePlain)) {
 		return TemplatePlain, nil
 	}
-	country, chart, found := strings.Cut(text, ":")
-	spec := TemplateSpec(strings.ToUpper(country))
-	if found {
-		spec += TemplateSpec(":" + chart)
-	}
-	if !specPattern.MatchString(string(spec)) {
+	if !specPattern.MatchString(text) {
 		return "", &Error{Code: Invalid, Op: "nexus.ParseTemplateSpec", Msg: "There is no template " + strconv.Quote(text) +
 			". Write plain, or the ISO code of a country, such as US, or with a word of the name of a chart of accounts: DE:SKR04."}
 	}
-	return spec, nil
+	return TemplateSpec(strings.ToUpper(text[:2]) + text[2:]), nil
 }
 
 // TemplateSpecs lists templates that were tried. Any other country has one too that the
