@@ -94,8 +94,9 @@ def year_name(first, last):
 
 
 def do_wizard(frappe, answers, company, years):
-    """Does the wizard and makes the next fiscal year. The scheduler and the zone of the
-    standard users, which the wizard sets, are as before: a copy gets both by its plan."""
+    """Does the wizard and makes the next fiscal year. The wizard switches the scheduler on
+    and gives the standard users the country's time zone: a copy's plan does the first, and
+    these users are to have the zone that it sets for the site."""
     from frappe.desk.page.setup_wizard.setup_wizard import setup_complete
 
     frappe.local.lang = "en"  # of the fixtures; lang of the common config may be another
