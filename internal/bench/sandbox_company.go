@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func (s *Sandbox) setUp(ctx context.Context, op nexus.Op, args nexus.SetUp) (res
 		case site.SetUp != nil && site.SetUp.Done:
 			return nil
 		case site.SetUp != nil:
-			result.Skipped, result.Note = true, "The set-up wizard was interrupted, and it cannot be repeated on the same site."
+			result.Skipped, result.Note = true, "Its set-up wizard was interrupted and cannot be repeated, so the site has to be made anew."
 			return nil
 		case site.Frozen != nil: // new sites are to be what was frozen
 			return fail(nexus.Conflict, args.Op(), "The template %s is frozen; build another one that has a company.", op.Site)
@@ -143,7 +142,7 @@ func (s *Sandbox) company(op nexus.Op, site *siteState) (result nexus.Result, er
 		abbr := cmp.Or(args.Abbr, abbreviation(name), "CO")
 		// The root cost center is the longest name that is made of both: <company> - <abbr>.
 		if fit := first(name, nexus.MaxData-len([]rune(" - "+abbr))); fit != name {
-			name, result.Note = fit, fmt.Sprintf("The company's name was shortened to %d characters, since account and cost center names have its abbreviation too.", len([]rune(fit)))
+			name, result.Note = fit, "The company's name is shortened to: "+fit
 		}
 		site.SetUp.Name, site.SetUp.Abbr, site.SetUp.Named, site.Company = name, abbr, true, name
 	case name == "" || site.Company == name:

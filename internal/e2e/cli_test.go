@@ -112,7 +112,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<64 hex>"},
 	{regexp.MustCompile(`\b[0-9a-f]{48}\b`), "<48 hex>"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "<32 hex>"},
-	{regexp.MustCompile(`\bplain-[0-9a-f]{8}\b`), "plain-<8 hex>"},
+	{regexp.MustCompile(`\b(plain|de-skr\d+)-[0-9a-f]{8}\b`), "$1-<8 hex>"},
 	{regexp.MustCompile(`k1:[A-Za-z0-9+/]{43}=`), "k1:<key>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`), "<time>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d`), "<local date + time + zone>"},

@@ -131,6 +131,8 @@ func TestCLITemplates(t *testing.T) {
 	s.golden("templates",
 		call{args: words("templates list")},
 		call{args: words("templates build")},
+		call{args: words("templates build de:SKR04")},
+		call{args: words("templates build DE:SKR05"), code: 1},
 		call{args: words("templates build gold"), code: 1},
 		call{args: words("templates build plain extra"), code: 2},
 		call{args: words("templates build"), env: []string{"NEXUS_API_TOKEN="}, code: 1},
