@@ -20,12 +20,17 @@ const (
 	cloneTime = 2 * time.Minute
 )
 
-// templateKeys lists the templates that a job's site may be copied from, best first.
+// templateKeys lists the templates that a job's site may be copied from, best first. A job
+// that a former version recorded, which does not name the company, has none with a company.
 func templateKeys(k *Kit) (keys []string) {
 	spec := k.Job.Spec
 	switch k.Job.Kind {
 	case nexus.KindProvision:
-		for _, each := range nexus.FittingSpecs(spec.Template.Country(), k.Settings.Templates) {
+		country := spec.Template.Country()
+		if k.Job.Step("company") == nil {
+			country = ""
+		}
+		for _, each := range nexus.FittingSpecs(country, k.Settings.Templates) {
 			keys = append(keys, each.Key(spec.Apps))
 		}
 	case nexus.KindStandby:

@@ -105,11 +105,14 @@ func TestTemplateCompany(t *testing.T) {
 // that workers build if there is one, or from the plain one.
 func TestTemplatesOfASignup(t *testing.T) {
 	t.Parallel()
+	company := []nexus.Step{{Name: "company"}}
 	for _, tc := range []struct {
 		country nexus.TemplateSpec
 		built   []nexus.TemplateSpec
 		want    []string
+		steps   []nexus.Step
 	}{
+		{country: "US", built: []nexus.TemplateSpec{"US"}, want: []string{"plain a"}, steps: []nexus.Step{{Name: "site"}}}, // as former versions record it
 		{want: []string{"plain a"}},
 		{built: []nexus.TemplateSpec{"US", "plain"}, want: []string{"plain a"}},
 		{country: "US", built: []nexus.TemplateSpec{"plain", "DE:SKR04"}, want: []string{"US a", "plain a"}},
@@ -118,6 +121,9 @@ func TestTemplatesOfASignup(t *testing.T) {
 	} {
 		f := newFixture(t, nexus.KindProvision)
 		f.kit.Job.Spec.Template, f.kit.Job.Spec.Apps, f.kit.Settings.Templates = tc.country, []string{"a"}, tc.built
+		if f.kit.Job.Steps = tc.steps; tc.steps == nil {
+			f.kit.Job.Steps = company
+		}
 		if err := f.do("reserve"); err != nil || !slices.Equal(f.keys, tc.want) {
 			t.Errorf("from %q, with %v: asked for %q, %v", tc.country, tc.built, f.keys, err)
 		}

@@ -17,13 +17,16 @@ import (
 // claimedThroughFaults kills workers and cancels jobs around a claim, gives one standby to two
 // jobs, and takes away what the registry or the bench knows of standbys.
 func (s *dockerStack) claimedThroughFaults() {
-	from, shelf := s.stocked(9)
+	s.country = "US"
+	from, shelf := s.stocked(13)
 	worker := s.claimsKilled(s.worker(), shelf)
-	s.hurtInClaims(shelf, []outage{{name: "container restarted", hurt: s.restarted}, {name: "runner killed", hurt: func(j *staged) {
-		starts := s.record(j.JobId).step("site").Starts
-		s.box.Sh(s.t, "pgrep -f '[r]unner.py' | xargs kill -9")
-		s.startedAgain(j, starts)
-	}}})
+	for _, hold := range []func(reserved) *staged{s.claiming, s.naming} {
+		s.hurtInClaims(shelf, hold, []outage{{name: "container restarted", hurt: s.restarted}, {name: "runner killed", hurt: func(j *staged) {
+			starts := s.record(j.JobId).step(j.step).Starts
+			s.box.Sh(s.t, "pgrep -f '[r]unner.py' | xargs kill -9")
+			s.startedAgain(j, starts)
+		}}})
+	}
 	s.claimsCanceled(shelf)
 	worker.end(syscall.SIGTERM)
 	for _, stage := range []struct {
@@ -31,7 +34,7 @@ func (s *dockerStack) claimedThroughFaults() {
 		size int
 		test func([]reserved)
 	}{{"handed over before", 3, s.handedOverBefore}, {"two jobs, one standby", 3, s.twoJobsOneStandby}, {"shelf lost", 3, s.shelfLost},
-		{"former versions", 2, func(shelf []reserved) { s.formerVersions(from, shelf) }}, {"ghosts", 5, s.ghosts}, {"upgraded", 3, s.upgraded}} {
+		{"former versions", 2, s.formerVersions}, {"ghosts", 5, s.ghosts}, {"upgraded", 3, s.upgraded}} {
 		began := time.Now()
 		stage.test(s.restocked(stage.size))
 		s.t.Logf("%s: after %s", stage.name, time.Since(began).Round(time.Second))
@@ -88,6 +91,16 @@ func (s *dockerStack) named(r reserved) *staged {
 	return j
 }
 
+// naming signs up for a site, and waits until its company is about to get its name.
+func (s *dockerStack) naming(r reserved) *staged {
+	s.t.Helper()
+	let := s.holdLock("LOCK TABLES " + r.db + ".tabAccount READ")
+	j := s.wanted("company")
+	j.let = let
+	s.waitsForStatement("%" + r.db + "%UPDATE%tabAccount%")
+	return j
+}
+
 // claimed checks that a site was made from a standby, is the only one that has it, and that
 // nothing tells of the standby's name.
 func (s *dockerStack) claimed(a gen.Accepted, from []reserved) reserved {
@@ -104,12 +117,13 @@ func (s *dockerStack) claimed(a gen.Accepted, from []reserved) reserved {
 	}
 	// The drop of one that another job wanted too finds nothing.
 	s.unlisted(r)
+	s.hasCompany(a)
 	s.hasApps(a)
 	return r
 }
 
 // claimsKilled kills workers before a standby's database is handed over, after it got the
-// site's name, and after the answer.
+// site's name, and after the answer; and before and after the company got its name.
 func (s *dockerStack) claimsKilled(worker *process, shelf []reserved) *process {
 	s.t.Helper()
 	var jobs []*staged
@@ -117,7 +131,8 @@ func (s *dockerStack) claimsKilled(worker *process, shelf []reserved) *process {
 		name string
 		hold func(reserved) *staged
 		kill func(*process, []*staged) time.Time
-	}{{"before the hand-over", s.claiming, nil}, {"with its name", s.named, nil}, {"after the claim", s.claiming, s.killBoundary(answered)}} {
+	}{{"before the hand-over", s.claiming, nil}, {"with its name", s.named, nil}, {"after the claim", s.claiming, s.killBoundary(answered)},
+		{"before the company has its name", s.naming, nil}, {"after the company", s.naming, s.killBoundary(answered)}} {
 		r := s.next(shelf)
 		j := row.hold(r)
 		next := s.worker()
@@ -160,7 +175,7 @@ func (s *dockerStack) claimsCanceled(shelf []reserved) {
 	for _, row := range []struct {
 		name string
 		hold func(reserved) *staged
-	}{{"before the claim", s.unclaimed}, {"before the hand-over", s.claiming}, {"with its name", s.named}, {"after the claim", s.afterClaim}} {
+	}{{"before the claim", s.unclaimed}, {"before the hand-over", s.claiming}, {"with its name", s.named}, {"before the company has its name", s.naming}, {"after the claim", s.afterClaim}} {
 		r := s.next(shelf)
 		j := row.hold(r)
 		if its := s.standby(r.id); its.state != string(nexus.StandbyPopped) || its.taker != j.JobId {
@@ -359,8 +374,8 @@ func (s *dockerStack) shelfLost(shelf []reserved) {
 }
 
 // formerVersions has a job that a former version recorded, without the step company: it gets
-// no standby. And it has one that a former version ended: it comes on the shelf.
-func (s *dockerStack) formerVersions(from *staged, shelf []reserved) {
+// neither a standby nor a copy with a company, which it would not name. And it has one that a former version ended: it comes on the shelf.
+func (s *dockerStack) formerVersions(shelf []reserved) {
 	s.t.Helper()
 	former := s.wanted("site")
 	withoutSteps(s.t, s.stack, former.JobId, "company")
@@ -368,7 +383,10 @@ func (s *dockerStack) formerVersions(from *staged, shelf []reserved) {
 	s.rdb.HSet(s.t.Context(), "{nexus}:standby:"+r.id, "state", "making")
 	s.rdb.ZRem(s.t.Context(), "{nexus}:shelf:"+r.bench+" "+r.key, r.id)
 	worker := s.worker()
-	s.copied(from, former.Accepted)
+	if job := s.end(former.JobId, time.Minute); job.State != gen.StateSucceeded || value(job.Road) != string(nexus.RoadNewSite) {
+		s.t.Errorf("a former version's job is %s by %q: %+v", job.State, value(job.Road), job.Error)
+	}
+	s.hasApps(former.Accepted)
 	s.shelved(len(shelf))
 	worker.end(syscall.SIGTERM)
 }

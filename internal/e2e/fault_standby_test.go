@@ -208,12 +208,18 @@ func (s *dockerStack) holdCopies(from *staged) (let func()) {
 func (s *dockerStack) holdShelve(j *staged, copied func()) {
 	s.t.Helper()
 	table := "tabNotification"
-	eventually(s.t, 30*time.Second, table+" is copied", func() bool {
-		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '"+s.db(j.JobId)+"' AND table_name = '"+table+"'") != "0"
-	})
+	s.tableThere(s.db(j.JobId), table)
 	j.let = s.holdLock("LOCK TABLES " + s.db(j.JobId) + ".`" + table + "` WRITE")
 	copied()
 	s.shelving(j)
+}
+
+// tableThere waits until a database has a table.
+func (s *dockerStack) tableThere(db, table string) {
+	s.t.Helper()
+	eventually(s.t, 60*time.Second, table+" is there", func() bool {
+		return s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '"+db+"' AND table_name = '"+table+"'") != "0"
+	})
 }
 
 // shelving waits until a job is held in shelve.

@@ -13,9 +13,10 @@ import (
 // that one also while a standby is made.
 func (s *dockerStack) outagesInClaims(m *standin.MariaDB) {
 	const full = "The bench's disk is full."
-	_, shelf := s.stocked(4)
+	s.country = "US"
+	_, shelf := s.stocked(8)
 	worker := s.worker()
-	s.hurtInClaims(shelf, []outage{
+	outages := []outage{
 		{name: "database stopped", hurt: func(j *staged) {
 			m.Stop(s.t)
 			s.waits(j)
@@ -36,7 +37,9 @@ func (s *dockerStack) outagesInClaims(m *standin.MariaDB) {
 			s.waits(j, full)
 			s.empty()
 		}},
-	})
+	}
+	s.hurtInClaims(shelf, s.claiming, outages)
+	s.hurtInClaims(shelf, s.naming, outages[:3])
 	worker.end(syscall.SIGTERM)
 
 	s.fill()
@@ -51,21 +54,21 @@ func (s *dockerStack) outagesInClaims(m *standin.MariaDB) {
 	s.sound("bench_problem") // its disk is too small
 }
 
-// hurtInClaims takes away what a claim needs while it goes on. The site is made from the
-// standby all the same.
-func (s *dockerStack) hurtInClaims(shelf []reserved, outages []outage) {
+// hurtInClaims takes away what a claim, or the step after it, needs while it is held. The site
+// is made from the standby all the same.
+func (s *dockerStack) hurtInClaims(shelf []reserved, hold func(reserved) *staged, outages []outage) {
 	s.t.Helper()
 	var jobs []*staged
 	for _, o := range outages {
 		began := time.Now()
-		j := s.claiming(s.next(shelf))
+		j := hold(s.next(shelf))
 		o.hurt(j)
 		j.let()
 		s.claimed(j.Accepted, shelf)
-		if n := s.record(j.JobId).step("site").Attempts; n > 2 {
+		if n := s.record(j.JobId).step(j.step).Attempts; n > 2 {
 			s.t.Errorf("%s: one outage was charged as %d attempts", o.name, n-1)
 		}
-		s.t.Logf("%s in a claim: %d starts, after %s", o.name, s.record(j.JobId).step("site").Starts, time.Since(began).Round(time.Second))
+		s.t.Logf("%s in %s: %d starts, after %s", o.name, j.step, s.record(j.JobId).step(j.step).Starts, time.Since(began).Round(time.Second))
 		jobs = append(jobs, j)
 	}
 	s.apart(jobs)

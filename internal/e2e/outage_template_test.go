@@ -52,7 +52,7 @@ func (s *dockerStack) diskFullInCopies() {
 	const full = "The bench's disk is full."
 
 	from := s.build("freeze")
-	s.holdBuild(from, "tabView Log")
+	s.holdBuild(from, buildHold{"freeze", "tabView Log"})
 	s.fill()
 	from.let()
 	s.waits(from, full)

@@ -118,6 +118,7 @@ type stack struct {
 	client  *client.Client
 	rdb     *redis.Client
 	workers []*process
+	country string // of signups and of the templates that are built; empty: none, and plain
 }
 
 func start(t testing.TB, log *logs, env []string, name string, args ...string) *process {
@@ -288,7 +289,7 @@ func (s *stack) startRedis() {
 func (s *stack) signup(name, email string) gen.Accepted {
 	s.t.Helper()
 	accepted, err := s.client.Signup(s.t.Context(), gen.SignupRequest{Email: email, Password: "Passw0rdXyz",
-		FullName: "Jane Doe", OrganizationName: name, Subdomain: &name}, "key-"+name)
+		FullName: "Jane Doe", OrganizationName: name, Subdomain: &name, Country: &s.country}, "key-"+name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
