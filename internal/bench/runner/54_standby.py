@@ -47,7 +47,8 @@ def warm(site):
         for doctype in ("User", "Customer"):
             if "tab" + doctype in there:
                 frappe.get_list(doctype, fields=["name"], limit_page_length=1)
-        for table in ("__Auth", *(f"tab{name}" for name in WARMED)):
+        renamed = mapping(read_object(placeholders_path(site)).get("columns"))
+        for table in ("__Auth", *(f"tab{name}" for name in WARMED), *renamed):
             if table in there:
                 frappe.db.sql(f"SELECT COUNT(*) FROM `{table}`")
         frappe.db.rollback()
