@@ -31,29 +31,30 @@ func makeTemplateSite(ctx context.Context, k *Kit) error {
 }
 
 // setUpCompany does Frappe's set-up wizard, unless the template is plain. A wizard that was
-// interrupted cannot be repeated, so the site is made anew.
+// interrupted cannot be repeated, so the site is removed and made anew.
 func setUpCompany(ctx context.Context, k *Kit) error {
 	spec := k.Job.Spec.Template
 	if spec.Country() == "" {
 		k.Note("Its sites meet Frappe's set-up wizard, which asks for the company.")
 		return nil
 	}
-	args := nexus.SetUp{Country: spec.Country(), Chart: spec.Chart()}
-	result, err := k.Run(ctx, args)
-	if err != nil || !result.Skipped {
-		return err
-	}
-	fresh := *k
-	fresh.Again = false
-	for _, do := range []func(context.Context, *Kit) error{dropSite, makeTemplateSite, installApps} {
-		if err := do(ctx, &fresh); err != nil {
+	for tries, whole := 0, !k.Again; tries < 2; tries, whole = tries+1, false {
+		if !whole { // an earlier attempt may have been ended anywhere below
+			for _, do := range []func(context.Context, *Kit) error{makeTemplateSite, installApps} {
+				if err := do(ctx, k); err != nil {
+					return err
+				}
+			}
+		}
+		result, err := k.Run(ctx, nexus.SetUp{Country: spec.Country(), Chart: spec.Chart()})
+		if err != nil || !result.Skipped {
+			return err
+		}
+		if err := dropSite(ctx, k); err != nil {
 			return err
 		}
 	}
-	if result, err = k.Run(ctx, args); err == nil && result.Skipped {
-		err = &nexus.Error{Code: nexus.Internal, Op: "tasks.company", Msg: "The bench did not do the set-up wizard on a site that was just made."}
-	}
-	return err
+	return &nexus.Error{Code: nexus.Internal, Op: "tasks.company", Msg: "The bench did not do the set-up wizard on a site that was just made."}
 }
 
 // freeze freezes the site, and offers what the bench then lists.

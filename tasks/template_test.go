@@ -59,39 +59,44 @@ func TestTemplate(t *testing.T) {
 }
 
 // TestTemplateCompany: the template of a country has a company. If the wizard was interrupted
-// the site is made anew, once for each attempt.
+// the site is removed and made anew; an attempt that is not the first finds what is left of it.
 func TestTemplateCompany(t *testing.T) {
 	t.Parallel()
-	setUp := nexus.SetUp{Country: "DE", Chart: "SKR04"}
-	anew := []nexus.Args{setUp, nexus.DropSite{}, nexus.NewSite{}, nexus.InstallApp{App: "erpnext"}, nexus.InstallApp{App: "nexus_core", Optional: true}, setUp}
+	made := func(force bool) []nexus.Args {
+		return []nexus.Args{nexus.NewSite{}, nexus.InstallApp{App: "erpnext", Force: force}, nexus.InstallApp{App: "nexus_core", Optional: true, Force: force}}
+	}
+	setUp, drop := nexus.SetUp{Country: "DE", Chart: "SKR04"}, nexus.DropSite{}
 	away := &nexus.Error{Code: nexus.Unavailable, Op: "bench", Msg: "Away."}
 	for _, tc := range []struct {
 		name  string
-		skips int // attempts at the wizard that were interrupted
+		again bool
+		skips int // wizards that were interrupted
 		fails nexus.OpName
 		want  []nexus.Args
 		code  nexus.Code
 	}{
-		{name: "done", want: anew[:1]},
-		{name: "interrupted", skips: 1, want: anew},
-		{name: "interrupted again", skips: 2, want: anew, code: nexus.Internal},
-		{name: "the wizard fails", fails: nexus.OpSetUp, want: anew[:1], code: nexus.Unavailable},
-		{name: "the site is not removed", skips: 1, fails: nexus.OpDropSite, want: anew[:2], code: nexus.Unavailable},
-		{name: "an app fails", skips: 1, fails: nexus.OpInstallApp, want: anew[:4], code: nexus.Unavailable},
+		{name: "done", want: []nexus.Args{setUp}},
+		{name: "again", again: true, want: append(made(true), setUp)},
+		{name: "interrupted", again: true, skips: 1, want: slices.Concat(made(true), []nexus.Args{setUp, drop}, made(true), []nexus.Args{setUp})},
+		{name: "interrupted twice", skips: 2, want: slices.Concat([]nexus.Args{setUp, drop}, made(false), []nexus.Args{setUp, drop}), code: nexus.Internal},
+		{name: "the wizard fails", fails: nexus.OpSetUp, want: []nexus.Args{setUp}, code: nexus.Unavailable},
+		{name: "the site is not removed", skips: 1, fails: nexus.OpDropSite, want: []nexus.Args{setUp, drop}, code: nexus.Unavailable},
+		{name: "the site is not made", again: true, fails: nexus.OpNewSite, want: made(true)[:1], code: nexus.Unavailable},
+		{name: "an app fails", again: true, fails: nexus.OpInstallApp, want: made(true)[:2], code: nexus.Unavailable},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := newTemplateFixture(t)
-			f.kit.Job.Spec.Template, f.kit.Job.DB, f.kit.Again = "DE:SKR04", job.Database(install), true
+			f.kit.Job.Spec.Template, f.kit.Job.DB, f.kit.Again = "DE:SKR04", job.Database(install), tc.again
 			f.answer = func(op nexus.Op) (nexus.Result, error) {
-				if op.Args.Op() == tc.fails {
+				name := op.Args.Op()
+				if name == tc.fails {
 					return nexus.Result{}, away
 				}
-				tc.skips--
-				return nexus.Result{Skipped: op.Args.Op() == nexus.OpSetUp && tc.skips >= 0}, nil
-			}
-			if tc.skips == 2 { // the operations between count too
-				tc.skips = len(anew)
+				if name == nexus.OpSetUp {
+					tc.skips--
+				}
+				return nexus.Result{Skipped: name == nexus.OpSetUp && tc.skips >= 0}, nil
 			}
 			if err := f.do("company"); nexus.CodeOf(err) != tc.code {
 				t.Errorf("answered %v", err)
