@@ -18,7 +18,7 @@ import (
 // jobs, and takes away what the registry or the bench knows of standbys.
 func (s *dockerStack) claimedThroughFaults() {
 	s.country = "US"
-	from, shelf := s.stocked(13)
+	from, shelf := s.stocked(14)
 	worker := s.claimsKilled(s.worker(), shelf)
 	for _, hold := range []func(reserved) *staged{s.claiming, s.naming} {
 		s.hurtInClaims(shelf, hold, []outage{{name: "container restarted", hurt: s.restarted}, {name: "runner killed", hurt: func(j *staged) {

@@ -64,8 +64,8 @@ type buildHold struct{ step, table string }
 var buildHolds = []buildHold{{"site", ""}, {"apps", ""}, {"company", "tabWarehouse"}, {"freeze", "tabView Log"}, {"freeze", "tabNotification Settings"}}
 
 // builtThroughFaults cancels a build of a country's template in each of these places, then
-// kills a worker in each. What a wizard that was killed has made is made anew, so a build of
-// its own is held there.
+// kills a worker in each. What a wizard that was killed has made is made anew, under a later
+// token than that of its removal, so a build of its own is held there.
 func (s *dockerStack) builtThroughFaults() {
 	s.country = "US"
 	worker := s.worker()
@@ -89,7 +89,7 @@ func (s *dockerStack) builtThroughFaults() {
 	}
 	wizard := func(hold buildHold) bool { return hold.step == "company" }
 	worker, _ = s.killedInBuild(worker, slices.DeleteFunc(slices.Clone(buildHolds), wizard), map[nexus.StepName]int{"site": 2, "apps": 2, "freeze": 3})
-	_, j := s.killedInBuild(worker, slices.DeleteFunc(slices.Clone(buildHolds), func(hold buildHold) bool { return !wizard(hold) }), map[nexus.StepName]int{"company": 2})
+	_, j := s.killedInBuild(worker, slices.DeleteFunc(slices.Clone(buildHolds), func(hold buildHold) bool { return !wizard(hold) }), map[nexus.StepName]int{"company": 3})
 	s.copied(j, s.signup("after", "jane@example.com"))
 	s.sound()
 }

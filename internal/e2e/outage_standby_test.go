@@ -14,7 +14,7 @@ import (
 func (s *dockerStack) outagesInClaims(m *standin.MariaDB) {
 	const full = "The bench's disk is full."
 	s.country = "US"
-	_, shelf := s.stocked(8)
+	_, shelf := s.stocked(7)
 	worker := s.worker()
 	outages := []outage{
 		{name: "database stopped", hurt: func(j *staged) {
