@@ -2,8 +2,15 @@ package app_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/nexus-erp/provisioner/internal/app"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -66,7 +73,12 @@ func (k *kept) done(job nexus.Job, as nexus.State) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.InstallApp{App: "erpnext"}, nexus.Freeze{Spec: job.Spec.Template, Apps: job.Spec.Apps}} {
+	spec := job.Spec.Template
+	for _, args := range []nexus.Args{nexus.NewSite{}, nexus.InstallApp{App: "erpnext"}, nexus.SetUp{Country: spec.Country(), Chart: spec.Chart()},
+		nexus.Freeze{Spec: spec, Apps: job.Spec.Apps}} {
+		if args.Op() == nexus.OpSetUp && spec == nexus.TemplatePlain {
+			continue
+		}
 		if as != nexus.Succeeded {
 			break
 		}
@@ -188,6 +200,60 @@ func TestKeeperRenews(t *testing.T) {
 	k.want(0, 1)
 	if got := listed(t.Context(), t, k.store); len(got) != 1 || got[0] == string(frozen) || got[0][len(got[0])-1] != '*' {
 		t.Errorf("listed: %v", got)
+	}
+}
+
+// TestKeeperOfCountries: each template that is wanted is built. One whose last fiscal year has
+// begun is offered until another one is there, and then dropped.
+func TestKeeperOfCountries(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, "plain", "us", "DE:SKR04")
+	round := k.worker()
+	round()
+	k.want(2, 1)
+	built := map[nexus.TemplateSpec]nexus.Job{}
+	for _, job := range k.builds() {
+		built[job.Spec.Template] = job
+		k.done(job, nexus.Succeeded)
+	}
+	aged, other := built["US"], built["DE:SKR04"]
+	if aged.ID == "" || other.ID == "" {
+		t.Fatalf("built: %v", built)
+	}
+	round()
+	round()
+	k.want(0, 3)
+	path := filepath.Join(k.dir, "templates", "sites", string(aged.Site))
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	year := time.Now().UTC().Year()
+	begun := strings.Replace(string(text), fmt.Sprintf(`"Year":%d`, year+1), fmt.Sprintf(`"Year":%d`, year), 1)
+	if err := os.WriteFile(path, []byte(begun), 0o600); err != nil || begun == string(text) {
+		t.Fatalf("%v: %s", err, text)
+	}
+	k.rdb.HSet(t.Context(), "{nexus}:job:"+string(aged.ID), "updatedAt", time.Now().Add(-61*time.Minute).UnixMilli())
+	round()
+	round()
+	k.want(1, 3)
+	if got := listed(t.Context(), t, k.store); !slices.Contains(got, string(aged.Site)+"*") {
+		t.Errorf("while another is built: %v", got)
+	}
+	renewed := k.builds()[0]
+	if renewed.Spec.Template != "US" {
+		t.Errorf("built again: %+v", renewed.Spec)
+	}
+	k.done(renewed, nexus.Succeeded)
+	round()
+	round()
+	k.want(0, 3)
+	got := listed(t.Context(), t, k.store)
+	slices.Sort(got)
+	want := []string{string(frozen) + "*", string(other.Site) + "*", string(renewed.Site) + "*"}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -89,7 +89,8 @@ func TestSpecsProperty(t *testing.T) {
 		if spec.Chart() != "" {
 			whole += ":" + spec.Chart()
 		}
-		if !strings.EqualFold(whole, text) && !(spec == nexus.TemplatePlain && whole == "" && strings.EqualFold(text, "plain")) || !strings.HasSuffix(text, spec.Chart()) {
+		plain := spec == nexus.TemplatePlain && whole == "" && strings.EqualFold(text, "plain")
+		if !plain && !strings.EqualFold(whole, text) || !strings.HasSuffix(text, spec.Chart()) {
 			t.Fatalf("%q has the country %q and the chart %q", spec, spec.Country(), spec.Chart())
 		}
 		job := nexus.NewJobID()
