@@ -17,7 +17,7 @@ def set_up(op):
     with frappe_site(site) as frappe:
         answers = wizard_answers(frappe, op)
         years = fiscal_years(answers["country"])
-        company = {"name": "Nexus" + capitals(16), "abbr": "NX" + capitals(8)}
+        company = {"name": "Nexus" + capitals(16), "abbr": "NX" + capitals(abbreviation_room(answers["chart_of_accounts"]) - 2)}
         with site.locked_config() as config:
             config["nexus"]["company"] = company
         do_wizard(frappe, answers, company, years)
@@ -52,17 +52,35 @@ def wizard_answers(frappe, op):
 
 
 def chart_of(country, word):
-    """The name of the first of a country's charts of accounts that has the word; of any,
-    if it is empty. ERPNext lists the country's own in the order of their folder on disk, and
-    they are sorted here, so that each bench takes the same. Its standard ones come last."""
+    """The name of a country's chart of accounts that has the word, or of any if it is empty.
+    Of several it is the one with the shortest name, which is the least special one: ERPNext
+    lists the country's own in the order of their folder on disk, which is another on each
+    bench. Its standard ones, which each country has, come last."""
     from erpnext.accounts.doctype.account.chart_of_accounts.chart_of_accounts import get_charts_for_country
 
-    listed = get_charts_for_country(country, with_standard=True)
-    charts = sorted(listed, key=lambda name: (name.startswith("Standard"), name))
+    charts = sorted(get_charts_for_country(country, with_standard=True), key=lambda name: (name.startswith("Standard"), len(name), name))
     found = [name for name in charts if word.lower() in name.lower()]
     if not found:
         raise Refusal("invalid", f"There is no chart of accounts with the word {word} for {country}; there are: {', '.join(charts)}.")
     return found[0]
+
+
+def abbreviation_room(chart):
+    """The number of characters that a company's abbreviation may have with a chart of
+    accounts: an account's name is "<number> - <name> - <abbreviation>", of 140 at most."""
+    from erpnext.accounts.doctype.account.chart_of_accounts.chart_of_accounts import get_chart
+
+    longest, branches = 0, [get_chart(chart)]
+    for branch in branches:
+        for name, account in branch.items():
+            if isinstance(account, dict):  # the other values are about the branch itself
+                number = str(account.get("account_number") or "").strip()
+                longest = max(longest, len(f"{number} - {name.strip()}" if number else name.strip()))
+                branches.append(account)
+    room = min(ABBREVIATION, COMPANY_NAME - longest - len(" - "))
+    if room < len("NX") + 3:
+        raise Refusal("invalid", f"The accounts of the chart {chart} have names of up to {longest} characters, which leaves no room for a company's abbreviation; choose another chart.")
+    return room
 
 
 def fiscal_years(country):
@@ -104,7 +122,8 @@ def do_wizard(frappe, answers, company, years):
     (first, last), *later = years
     setup_complete(answers | {"company_name": company["name"], "company_abbr": company["abbr"], "fy_start_date": str(first), "fy_end_date": str(last)})
     if not frappe.db.sql("SELECT 1 FROM tabCompany WHERE name = %s AND abbr = %s", (company["name"], company["abbr"])):
-        raise Refusal("internal", "The set-up wizard made no company.")
+        said = frappe.db.sql("SELECT error FROM `tabError Log` ORDER BY creation DESC LIMIT 1")  # the wizard goes on after an error in a record
+        raise Refusal("internal", "The set-up wizard made no company.", text(said[0][0])[-300:] if said else "")
     for first, last in later:
         frappe.get_doc({"doctype": "Fiscal Year", "year": year_name(first, last), "year_start_date": str(first), "year_end_date": str(last)}).insert(ignore_permissions=True)
     frappe.db.set_single_value("System Settings", "enable_scheduler", scheduler)

@@ -3,12 +3,13 @@
 # site ERPNext's set-up wizard makes the company, and suggests the name and the abbreviation
 # that are in the site's defaults (setup_wizard.js: sysdefaults.company_name and company_abbr).
 
-COMPANY_NAME = 140  # characters; also of the root cost center, "<company> - <abbreviation>"
+COMPANY_NAME = 140  # characters; also of the root cost center, "<company> - <abbreviation>", and of an account
+ABBREVIATION = 10
 
 
 def company(op):
     site, name = site_of(op).ours(op), re.sub("[<>]", "", op.args["name"]).strip()[:COMPANY_NAME].strip()  # Frappe would store these as HTML
-    abbr = text(op.args.get("abbr")).strip()[:10]
+    abbr = text(op.args.get("abbr")).strip()[:ABBREVIATION]
     placeholders = read_object(placeholders_path(site))
     if placeholders:
         return name_company(op, site, placeholders, name or op.site.split(".")[0], abbr)
@@ -48,18 +49,20 @@ def name_company(op, site, placeholders, name, abbr):
     does the rest, and what it has done stays."""
     import pymysql
 
-    abbr = abbr or abbreviation(name) or "CO"
+    wanted, notes = abbr or abbreviation(name) or "CO", []
+    abbr = wanted[:len(placeholders["abbr"])]  # a longer one does not fit into the names of accounts
+    if abbr != wanted:
+        notes.append(f"The company's abbreviation is shortened to {abbr}, since its chart of accounts has long names.")
     db = connect(*credentials(site.config()))
     try:
         try:
-            note = ""
             replace_placeholders(db, placeholders, name, abbr)
         except pymysql.err.DataError as e:
             if e.args[0] != 1406:
                 raise
             name = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
             replace_placeholders(db, placeholders, name, abbr)
-            note = f"The company's name is shortened to: {name}"
+            notes.append(f"The company's name is shortened to: {name}")
         forget_company(op, placeholders["name"])
         check_company(db, placeholders, name)
     except pymysql.err.MySQLError as e:
@@ -68,7 +71,7 @@ def name_company(op, site, placeholders, name, abbr):
         db.close()
     remove(placeholders_path(site))
     sync_dir(site.folder)
-    return {"changed": True, "note": note}
+    return {"changed": True, "note": " ".join(notes)}
 
 
 def replace_placeholders(db, placeholders, name, abbr):
