@@ -65,6 +65,13 @@ func TestShelfBench(t *testing.T) {
 	testShelf(t, b, g)
 }
 
+// TestCompaniesBench checks templates with a company on a real bench.
+func TestCompaniesBench(t *testing.T) {
+	b, g := realBench(t)
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	testCompanies(t, b, g)
+}
+
 // TestClaimKilledBench kills claims and their undos on a real bench.
 func TestClaimKilledBench(t *testing.T) {
 	b, g := realBench(t)

@@ -142,6 +142,29 @@ func TestCopiesStandin(t *testing.T) { onEachStandin(t, testCopies) }
 // TestShelfStandin checks standbys and claims on a stand-in of each release.
 func TestShelfStandin(t *testing.T) { onEachStandin(t, testShelf) }
 
+// TestCompaniesStandin checks templates with a company on a stand-in of each release.
+func TestCompaniesStandin(t *testing.T) {
+	onEachStandin(t, func(t *testing.T, b *standin.Box, g *target) {
+		testCompanies(t, b, g)
+		t.Run("long names of accounts", func(t *testing.T) { testLongAccounts(t, b, g) })
+	})
+}
+
+// testLongAccounts has a chart with an account whose name leaves an abbreviation six
+// characters of the 140.
+func testLongAccounts(t *testing.T, b *standin.Box, g *target) {
+	f := g.founded(t, b, "FR")
+	f.must(t, setUp(f.spec))
+	f.freezes(t)
+	n := f.from(t, "long")
+	if result := n.run(t, nexus.Company{Name: "Acme", Abbr: "ABCDEFGHIJ"}); !result.Changed || !strings.Contains(result.Note, "ABCDEF,") {
+		t.Errorf("%+v", result)
+	}
+	f.replaced(t, b, n, "Acme", "ABCDEF")
+	testDrop(t, n)
+	f.must(t, nexus.DropSite{})
+}
+
 // onEachStandin runs a test on a stand-in of each release.
 func onEachStandin(t *testing.T, test func(*testing.T, *standin.Box, *target)) {
 	for _, release := range []string{"15", "16"} {

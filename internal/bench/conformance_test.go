@@ -41,6 +41,9 @@ type target struct {
 	// frappe: its sites answer as Frappe's do; the sandbox's have no login and take
 	// no document.
 	frappe bool
+	// company looks for a company's name and abbreviation where only the bench knows them;
+	// nil: the site's answers show all of it.
+	company func(t *testing.T, n *tenant, name, abbr string)
 	// search looks for a file of this name below the bench's folder.
 	search func(t *testing.T, name string) (where string)
 	// left lists what is left of a site and its database, outside our own view.
@@ -154,6 +157,7 @@ func conformance(t *testing.T, g *target) {
 	t.Run("adopted", func(t *testing.T) { testAdopt(t, g.tenant("adopted")) })
 	t.Run("given back with its keys", func(t *testing.T) { testGivenBack(t, g.tenant("back")) })
 	t.Run("templates", func(t *testing.T) { testTemplates(t, g, one) })
+	t.Run("templates of countries", func(t *testing.T) { testCountries(t, g) })
 	t.Run("dropped", func(t *testing.T) { testDrop(t, one) })
 	t.Run("never made", func(t *testing.T) { testDrop(t, g.tenant("never")) })
 }

@@ -47,6 +47,12 @@ func container(t *testing.T, b *standin.Box, addr, app string, install nexus.Ins
 		search: func(t *testing.T, name string) string {
 			return b.Sh(t, "find sites -name "+name+" 2>/dev/null || true")
 		},
+		company: func(t *testing.T, n *tenant, name, abbr string) {
+			db := n.op(nil).DB
+			if said := b.SQL(t, fmt.Sprintf("SELECT HEX(company_name), HEX(abbr) FROM %s.tabCompany", db)); said != fmt.Sprintf("%X\t%X", name, abbr) {
+				t.Errorf("the company is %q, want %q, %q", said, name, abbr)
+			}
+		},
 		left:    func(t *testing.T, site nexus.SiteName, db string) []string { return b.Left(t, site, db) },
 		secrets: nexus.Init{Account: account, RootUser: "root", RootPassword: nexus.Secret(b.RootPassword), Password: secret}}
 }

@@ -141,6 +141,8 @@ def company_record(site, spec):
         return {}
     if not company.get("done"):
         raise Refusal("internal", f"The template {site.short} has no company; its set-up wizard was not done.")
+    if spec == "plain":
+        raise Refusal("internal", f"The template {site.short} has a company, so it cannot be the template plain.")
     import pymysql
 
     names = company["name"], company["abbr"]

@@ -53,6 +53,7 @@ def name_company(op, site, placeholders, name, abbr):
     abbr = wanted[:len(placeholders["abbr"])]  # a longer one does not fit into the names of accounts
     if abbr != wanted:
         notes.append(f"The company's abbreviation is shortened to {abbr}, since its chart of accounts has long names.")
+    fits = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
     db = connect(*credentials(site.config()))
     try:
         try:
@@ -60,17 +61,17 @@ def name_company(op, site, placeholders, name, abbr):
         except pymysql.err.DataError as e:
             if e.args[0] != 1406:
                 raise
-            name = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
-            replace_placeholders(db, placeholders, name, abbr)
-            notes.append(f"The company's name is shortened to: {name}")
+            replace_placeholders(db, placeholders, fits, abbr)
         forget_company(op, placeholders["name"])
-        check_company(db, placeholders, name)
+        stored = check_company(db, placeholders, (name, fits))
     except pymysql.err.MySQLError as e:
         raise database_error(e) from None
     finally:
         db.close()
     remove(placeholders_path(site))
     sync_dir(site.folder)
+    if stored != name:
+        notes.append(f"The company's name is shortened to: {stored}")
     return {"changed": True, "note": " ".join(notes)}
 
 
@@ -104,10 +105,13 @@ def forget_company(op, placeholder):
         raise Refusal("unavailable", "The bench's Redis cannot be reached.", str(e)) from None
 
 
-def check_company(db, placeholders, name):
+def check_company(db, placeholders, names):
+    """The name that is stored, which must be one of names: a former attempt may have
+    shortened it."""
     with db.cursor() as cursor:
         cursor.execute("SELECT name, company_name FROM tabCompany")
         found = [(row["name"], row["company_name"]) for row in cursor.fetchall()]
         cursor.execute("SELECT name FROM tabAccount WHERE LOCATE(%s, name) > 0 LIMIT 1", (placeholders["abbr"],))
-        if found != [(name, name)] or cursor.fetchall():
+        if found not in [[(name, name)] for name in names] or cursor.fetchall():
             raise Refusal("internal", "The company's name was not stored.", f"{found}")
+    return found[0][0]
