@@ -68,7 +68,7 @@ The <template> says what sites it is for:
   plain      with the apps, and no company; the default
   US         with a company of the country, by its ISO 3166 code
   DE:SKR04   with a chart of accounts whose name has this word, where the
-             country has several; without it the country's first`,
+             country has several; without it the one with the shortest name`,
 		Example: "  nexus templates build\n  nexus templates build US\n  nexus templates build DE:SKR04 -o json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

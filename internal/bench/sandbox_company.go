@@ -32,6 +32,9 @@ var charts = map[string][]string{"DE": {"SKR03", "SKR04"}}
 
 const standardChart = "Standard"
 
+// longestAbbr is the length of the abbreviation of a company in Frappe's set-up wizard.
+const longestAbbr = 10
+
 // setUp does the set-up wizard on a site that is to become a template. The site keeps that it
 // has begun: like ERPNext's, a wizard that was interrupted is not repeated.
 func (s *Sandbox) setUp(ctx context.Context, op nexus.Op, args nexus.SetUp) (result nexus.Result, err error) {
@@ -139,7 +142,7 @@ func (s *Sandbox) company(op nexus.Op, site *siteState) (result nexus.Result, er
 	case site.SetUp != nil:
 		short, _, _ := strings.Cut(string(op.Site), ".")
 		name = cmp.Or(name, short)
-		abbr := cmp.Or(args.Abbr, abbreviation(name), "CO")
+		abbr := cmp.Or(first(strings.TrimSpace(args.Abbr), longestAbbr), abbreviation(name), "CO")
 		// The root cost center is the longest name that is made of both: <company> - <abbr>.
 		if fit := first(name, nexus.MaxData-len([]rune(" - "+abbr))); fit != name {
 			name, result.Note = fit, "The company's name is shortened to: "+fit
@@ -159,7 +162,7 @@ var (
 	wordBreak = regexp.MustCompile(`[\s/&+.,-]+`)
 )
 
-// first returns at most n characters of a text, without spaces at its end.
+// first returns at most n characters of a text, without the spaces around them.
 func first(text string, n int) string {
 	runes := []rune(text)
 	return strings.TrimSpace(string(runes[:min(len(runes), n)]))

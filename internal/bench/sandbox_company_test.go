@@ -145,6 +145,7 @@ func TestSandboxCompanyNamed(t *testing.T) {
 	}{
 		{nexus.Company{Name: " Acme Ltd "}, "Acme Ltd", "AL", ""},
 		{nexus.Company{Name: "Acme Ltd", Abbr: "ACME"}, "Acme Ltd", "ACME", ""},
+		{nexus.Company{Name: "Acme Ltd", Abbr: " ABCDEFGHIJKL"}, "Acme Ltd", "ABCDEFGHIJ", ""},
 		{nexus.Company{Name: "Acme"}, "Acme", "ACME", ""},
 		{nexus.Company{Name: "Acmefactory"}, "Acmefactory", "ACMEF", ""},
 		{nexus.Company{Name: "a b-c/d&e+f.g,h"}, "a b-c/d&e+f.g,h", "ABCDE", ""},
