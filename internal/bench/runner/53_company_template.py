@@ -21,10 +21,11 @@ def set_up(op):
         with site.locked_config() as config:
             config["nexus"]["company"] = company
         do_wizard(frappe, answers, company, years)
+        note = f"The company's chart of accounts is {answers['chart_of_accounts']}.{left_out(frappe, company)}"
     forget_in_redis(op, site, frozen=True)
     with site.locked_config() as config:
         config["nexus"]["company"] = company | {"done": True}
-    return {"changed": True}
+    return {"changed": True, "note": note}
 
 
 def capitals(length):
@@ -53,30 +54,41 @@ def wizard_answers(frappe, op):
 
 def chart_of(country, word):
     """The name of a country's chart of accounts that has the word, or of any if it is empty.
-    Of several it is the one with the shortest name, which is the least special one: ERPNext
-    lists the country's own in the order of their folder on disk, which is another on each
-    bench. Its standard ones, which each country has, come last."""
+    Of several it is one with an account for income, which an invoice needs, and the shortest
+    name, which is the least special chart: ERPNext lists the country's own in the order of
+    their folder on disk, which is another on each bench. Its standard ones come last."""
     from erpnext.accounts.doctype.account.chart_of_accounts.chart_of_accounts import get_charts_for_country
 
-    charts = sorted(get_charts_for_country(country, with_standard=True), key=lambda name: (name.startswith("Standard"), len(name), name))
+    def order(name):
+        standard = name.startswith("Standard")
+        return standard, not standard and all(account.get("account_type") != "Income Account" for _, account in accounts_of(name)), len(name), name
+
+    charts = sorted(get_charts_for_country(country, with_standard=True), key=order)
     found = [name for name in charts if word.lower() in name.lower()]
     if not found:
         raise Refusal("invalid", f"There is no chart of accounts with the word {word} for {country}; there are: {', '.join(charts)}.")
     return found[0]
 
 
-def abbreviation_room(chart):
-    """The number of characters that a company's abbreviation may have with a chart of
-    accounts: an account's name is "<number> - <name> - <abbreviation>", of 140 at most."""
+def accounts_of(chart):
+    """Yields the accounts of a chart with their names."""
     from erpnext.accounts.doctype.account.chart_of_accounts.chart_of_accounts import get_chart
 
-    longest, branches = 0, [get_chart(chart)]
+    branches = [get_chart(chart)]
     for branch in branches:
         for name, account in branch.items():
             if isinstance(account, dict):  # the other values are about the branch itself
-                number = str(account.get("account_number") or "").strip()
-                longest = max(longest, len(f"{number} - {name.strip()}" if number else name.strip()))
+                yield name.strip(), account
                 branches.append(account)
+
+
+def abbreviation_room(chart):
+    """The number of characters that a company's abbreviation may have with a chart of
+    accounts: an account's name is "<number> - <name> - <abbreviation>", of 140 at most."""
+    longest = 0
+    for name, account in accounts_of(chart):
+        number = str(account.get("account_number") or "").strip()
+        longest = max(longest, len(f"{number} - {name}" if number else name))
     room = min(ABBREVIATION, COMPANY_NAME - longest - len(" - "))
     if room < len("NX") + 3:
         raise Refusal("invalid", f"The accounts of the chart {chart} have names of up to {longest} characters, which leaves no room for a company's abbreviation; choose another chart.")
@@ -129,6 +141,12 @@ def do_wizard(frappe, answers, company, years):
     frappe.db.set_single_value("System Settings", "enable_scheduler", scheduler)
     frappe.db.sql("UPDATE tabUser SET time_zone = NULL WHERE name IN ('Administrator', 'Guest')")
     frappe.db.commit()
+
+
+def left_out(frappe, company):
+    """A sentence on the accounts that a chart does not name for all invoices; empty: none."""
+    kinds = [kind for kind in ("receivable", "payable", "income", "expense") if not frappe.db.get_value("Company", company["name"], f"default_{kind}_account")]
+    return f" It names no default account of the kind {', '.join(kinds)}, so each invoice has to." if kinds else ""
 
 
 # --- freezing ------------------------------------------------------------------
