@@ -40,8 +40,8 @@ func (s *Server) SetPool(c echo.Context, name string, verb string) error {
 	var spec nexus.TemplateSpec
 	if text := value(body.Template); text != "" {
 		var err error
-		if spec, err = s.templateSpec(text); err != nil {
-			return err
+		if spec, err = nexus.ParseTemplateSpec(text); err != nil {
+			return invalid("template", nexus.MessageOf(err))
 		}
 	}
 	members := value(body.Members)

@@ -117,8 +117,7 @@ func installApps(ctx context.Context, k *Kit) error {
 func nameCompany(ctx context.Context, k *Kit) error {
 	name := strings.TrimSpace(k.Job.Spec.Organization)
 	if name == "" {
-		k.Note("No company was named at signup; Frappe's set-up wizard asks for it.")
-		return nil
+		k.Note("No company was named at signup.") // a copy with a company must not keep the template's name
 	}
 	_, err := k.Run(ctx, nexus.Company{Name: name, Abbr: k.Job.Spec.Abbreviation})
 	return err

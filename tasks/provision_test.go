@@ -12,6 +12,18 @@ import (
 	"github.com/nexus-erp/provisioner/tasks"
 )
 
+// TestNoOrganization: the bench is asked to name a company also if none was named at signup,
+// since a copy must not keep the template's.
+func TestNoOrganization(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nexus.KindProvision)
+	f.kit.Job.Spec.Organization = " "
+	if err := f.do("company"); err != nil || len(f.notes) != 1 {
+		t.Errorf("answered %v, noted %q", err, f.notes)
+	}
+	f.wantArgs(nexus.Company{Abbr: "ACM"})
+}
+
 // TestProvision checks the whole process: the operations on the bench, their order, their
 // arguments and their owner.
 func TestProvision(t *testing.T) {
