@@ -215,6 +215,9 @@ func testUnreplaced(t *testing.T, f *founded) {
 		return "INSERT INTO tabNote (name, title, content) VALUES ('ct-n', 'ct', " + quoted(text) + ")"
 	}
 	const noNote = "DELETE FROM tabNote WHERE name = 'ct-n'"
+	move := func(sign, where string) string {
+		return fmt.Sprintf("UPDATE `tabFiscal Year` SET year_start_date = year_start_date %[1]s INTERVAL 9 YEAR, year_end_date = year_end_date %[1]s INTERVAL 9 YEAR WHERE %[2]s", sign, where)
+	}
 	last := strings.TrimSpace(f.ask(t, use+"SELECT MAX(year_start_date) FROM `tabFiscal Year`"))
 	for _, row := range []struct{ name, make, remove, said string }{
 		{"an object of JSON", note(`{"company": "` + name + `"}`), noNote, "tabNote.content"},
@@ -227,11 +230,11 @@ func testUnreplaced(t *testing.T, f *founded) {
 		{"another case in a name", "INSERT INTO tabNote (name) VALUES ('" + strings.ToLower(name) + "')", "DELETE FROM tabNote WHERE name LIKE 'nexus%'", "tabNote.name"},
 		{"a second company", "INSERT INTO tabCompany (name, company_name, abbr) VALUES ('Second', 'Second', 'S')", "DELETE FROM tabCompany WHERE name = 'Second'", "Second"},
 		{"another name", "UPDATE tabCompany SET name = 'Third'", "UPDATE tabCompany SET name = '" + name + "'", "Third"},
-		{"no accounts", "UPDATE tabAccount SET company = 'Third'", "UPDATE tabAccount SET company = '" + name + "'", ""},
-		{"no next year", "UPDATE `tabFiscal Year` SET year_start_date = year_start_date + INTERVAL 9 YEAR WHERE year_start_date = '" + last + "'",
-			"UPDATE `tabFiscal Year` SET year_start_date = '" + last + "' WHERE year_start_date > '" + last + "'", ""},
-		{"no year of today", "UPDATE `tabFiscal Year` SET year_end_date = year_end_date - INTERVAL 9 YEAR WHERE year_start_date < '" + last + "'",
-			"UPDATE `tabFiscal Year` SET year_end_date = year_end_date + INTERVAL 9 YEAR WHERE year_start_date < '" + last + "'", ""},
+		{"no accounts", "UPDATE tabAccount SET company = 'Third'", "UPDATE tabAccount SET company = '" + name + "'", "accounts"},
+		{"no next year", move("+", "year_start_date = '"+last+"'"), move("-", "year_start_date > '"+last+"'"), "fiscal year"},
+		{"no year of today", move("+", "TRUE"), move("-", "TRUE"), "fiscal year"},
+		{"one year too many", "INSERT INTO `tabFiscal Year` (name, year, year_start_date, year_end_date) SELECT 'ct', 'ct', MAX(year_end_date) + INTERVAL 1 DAY, MAX(year_end_date) + INTERVAL 1 YEAR FROM `tabFiscal Year`",
+			"DELETE FROM `tabFiscal Year` WHERE name = 'ct'", "fiscal year"},
 	} {
 		if said := f.ask(t, use+row.make); said != "" {
 			t.Fatalf("%s: %s", row.name, said)
