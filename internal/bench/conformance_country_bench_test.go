@@ -46,10 +46,11 @@ func testCountry(t *testing.T, b *standin.Box, g *target, text string) {
 	c.raw(t)
 	args := nexus.SetUp{Country: spec.Country(), Chart: spec.Chart()}
 	began := time.Now()
-	if result := c.must(t, args); !result.Changed {
-		t.Fatalf("set up: %+v", result)
+	made := c.must(t, args)
+	if !made.Changed || !strings.Contains(made.Note, "chart of accounts is ") {
+		t.Fatalf("set up: %+v", made)
 	}
-	t.Logf("set up in %s", time.Since(began))
+	t.Logf("set up in %s: %s", time.Since(began), made.Note)
 	if result := c.must(t, args); result.Changed || result.Skipped {
 		t.Errorf("set up again: %+v", result)
 	}
