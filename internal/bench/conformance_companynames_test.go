@@ -51,12 +51,15 @@ func testReplaced(t *testing.T, b *standin.Box, f *founded) {
 	}
 }
 
+// siteCode is a command that runs code of Frappe's for a site; arguments may follow.
+func siteCode(site, code string) string {
+	return "cd sites && ../env/bin/python -W ignore -c 'import sys, frappe; frappe.init(site=sys.argv[1]); frappe.connect(); " + code + "' " + site + " "
+}
+
 // warm fills the caches of a site that hold its company.
 func (f *founded) warm(t *testing.T, b *standin.Box, site string) {
 	t.Helper()
-	for _, call := range []string{`frappe.get_cached_doc --args "['Company', '` + f.record.Company.Name + `']"`, `frappe.db.get_default --args "['company']"`} {
-		b.Frappe(t, nexus.SiteName(site), "execute "+call+" >/dev/null")
-	}
+	b.Sh(t, siteCode(site, `frappe.get_cached_doc("Company", sys.argv[2]); frappe.db.get_default("company")`)+f.record.Company.Name)
 }
 
 // replaced checks that a site is its template's with a name and an abbreviation in the place
@@ -89,7 +92,7 @@ func (f *founded) replaced(t *testing.T, b *standin.Box, n *tenant, name, abbr s
 		"SELECT COUNT(*) FROM %[1]s.`tabCost Center` WHERE BINARY name = CONCAT(%[2]s, ' - ', %[3]s)", to, quoted(name), quoted(abbr))); said != "1\n1\n" {
 		t.Errorf("the company is none of name %q and abbreviation %q: %s", name, abbr, said)
 	}
-	said := b.Sh(t, "cd sites && ../env/bin/python -c 'import sys, frappe; frappe.init(site=sys.argv[1]); frappe.connect(); print(frappe.db.get_default(\"company\").encode().hex())' "+string(n.site))
+	said := b.Sh(t, siteCode(string(n.site), `print(frappe.db.get_default("company").encode().hex())`))
 	if said != fmt.Sprintf("%x", name) {
 		t.Errorf("Frappe's company by default is %q", unhex(t, said))
 	}
