@@ -72,9 +72,9 @@ type Records interface {
 type Settings struct {
 	Bench         string // the bench's name
 	Install       nexus.InstallID
-	AdminPassword nexus.Secret         // of Administrator on every site; empty: a random one for each
-	Templates     []nexus.TemplateSpec // that are built on the bench; of several for a country the first is preferred
-	TimeZone      string               // of a site whose signup names none; empty: the default of Frappe or the master site
+	AdminPassword nexus.Secret                // of Administrator on every site; empty: a random one for each
+	Templates     func() []nexus.TemplateSpec // that the bench has or gets; of several for a country the first is preferred. Nil: none
+	TimeZone      string                      // of a site whose signup names none; empty: the default of Frappe or the master site
 }
 
 // Run does one operation on the job's site.

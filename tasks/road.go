@@ -30,7 +30,11 @@ func templateKeys(k *Kit) (keys []string) {
 		if k.Job.Step("company") == nil {
 			country = ""
 		}
-		for _, each := range nexus.FittingSpecs(country, k.Settings.Templates) {
+		var all []nexus.TemplateSpec
+		if k.Settings.Templates != nil {
+			all = k.Settings.Templates()
+		}
+		for _, each := range nexus.FittingSpecs(country, all) {
 			keys = append(keys, each.Key(spec.Apps))
 		}
 	case nexus.KindStandby:

@@ -217,9 +217,10 @@ func (a *app) work(ctx context.Context) error {
 		return err
 	}
 	st := a.newStore(a.redis.worker)
+	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
 	engine := worker.NewEngine(worker.Options{
 		Store: st, Bench: driver, Keys: a.keys, Log: a.log.With(nexus.LogWorker, processName()), Metrics: worker.NewMetrics(a.registry),
-		Settings:    a.settings(),
+		Settings:    a.settings(t),
 		GiveUpAfter: a.c.ProvisionTimeout, Grace: a.c.DeleteGrace,
 	})
 	if a.c.MetricsAddr != "" {
@@ -231,14 +232,13 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return a.announce(ctx, st, "worker") })
 	a.group.Go(func() error { return a.watchDoctor(ctx, st, driver) })
 	a.group.Go(func() error { return a.askBench(ctx, st, driver) })
-	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
 	a.group.Go(func() error { return a.keepTemplates(ctx, t) })
 	a.group.Go(func() error { return a.keepPool(ctx, t) })
 	return nil
 }
 
-func (a *app) settings() tasks.Settings {
-	s := tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword, Templates: a.c.templateSpecs(), TimeZone: a.c.TimeZone}
+func (a *app) settings(t tools) tasks.Settings {
+	s := tasks.Settings{Bench: a.c.benchName(), Install: a.install, AdminPassword: a.c.AdminPassword, Templates: t.templateSpecs, TimeZone: a.c.TimeZone}
 	if a.c.single() { // users of the master site have the site's
 		s.TimeZone = ""
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"golang.org/x/text/language"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 	"github.com/nexus-erp/provisioner/tasks"
@@ -67,7 +68,7 @@ func (c *Config) templateProblems() (out []error) {
 			out = append(out, fmt.Errorf("NEXUS_TEMPLATES: sites have a company with the app %s only; add it to NEXUS_APPS, or write plain instead of %s", nexus.CompanyApp, spec))
 		}
 	}
-	if spec, err := nexus.ParseTemplateSpec(c.Country); c.Country != "" && (err != nil || spec.Chart() != "" || spec.Country() == "") {
+	if region, err := language.ParseRegion(c.Country); c.Country != "" && (err != nil || len(c.Country) != 2 || !region.IsCountry()) {
 		out = append(out, fmt.Errorf("NEXUS_COUNTRY: %q is no ISO 3166 code of a country, such as DE", c.Country))
 	}
 	return out

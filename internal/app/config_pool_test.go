@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,19 +33,55 @@ func countryError(given string) string {
 	return fmt.Sprintf("NEXUS_COUNTRY: %q is no ISO 3166 code of a country, such as DE", given)
 }
 
-// TestTemplateSpecs: workers build the templates in the order in which they are given, with
-// countries in capitals and charts as they are.
+// TestTemplateSpecs: workers build the templates in the order in which they are given.
 func TestTemplateSpecs(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string][]nexus.TemplateSpec{
 		"":                          nil,
 		"plain":                     {"plain"},
 		"plain,US,DE:SKR04":         {"plain", "US", "DE:SKR04"},
-		"de:Skr04,us,Plain,DE:0815": {"DE:Skr04", "US", "plain", "DE:0815"},
+		"de:Skr04,us,Plain,DE:0815": {"DE:SKR04", "US", "plain", "DE:0815"},
 	} {
 		c, _, err := app.Load([]string{"NEXUS_TEMPLATES=" + given})
 		if diff := cmp.Diff(want, app.TemplateSpecs(c)); diff != "" || err != nil {
 			t.Errorf("%q: %v %s", given, err, diff)
+		}
+	}
+}
+
+func TestLoadRefusesTemplates(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name    string
+		environ []string
+		want    []string // the lines, sorted; nil: taken
+	}{
+		{"no such template", []string{"NEXUS_TEMPLATES=plain,gold"}, []string{templateError("gold")}},
+		{"no such templates", []string{"NEXUS_TEMPLATES=USA,US,D"}, []string{templateError("D"), templateError("USA")}},
+		{"a chart of no letters or digits", []string{"NEXUS_TEMPLATES=DE:SKR 04"}, []string{templateError("DE:SKR 04")}},
+		{"an empty chart", []string{"NEXUS_TEMPLATES=DE:"}, []string{templateError("DE:")}},
+		{"two charts", []string{"NEXUS_TEMPLATES=DE:SKR03:SKR04"}, []string{templateError("DE:SKR03:SKR04")}},
+		{"a chart without a country", []string{"NEXUS_TEMPLATES=:SKR04"}, []string{templateError(":SKR04")}},
+		{"a chart of plain", []string{"NEXUS_TEMPLATES=plain:SKR04"}, []string{templateError("plain:SKR04")}},
+		{"a country without erpnext", []string{"NEXUS_TEMPLATES=plain,DE:SKR04", "NEXUS_APPS=hrms"}, []string{appError("DE:SKR04")}},
+		{"a country with erpnext where it is there", []string{"NEXUS_TEMPLATES=us", "NEXUS_APPS=erpnext?"}, []string{appError("US")}},
+		{"plain without erpnext", []string{"NEXUS_TEMPLATES=plain", "NEXUS_APPS=hrms"}, nil},
+		{"a country by its name", []string{"NEXUS_COUNTRY=Germany"}, []string{countryError("Germany")}},
+		{"a country with a chart", []string{"NEXUS_COUNTRY=DE:SKR04"}, []string{countryError("DE:SKR04")}},
+		{"a code of no country", []string{"NEXUS_COUNTRY=ZZ"}, []string{countryError("ZZ")}},
+		{"a continent", []string{"NEXUS_COUNTRY=150"}, []string{countryError("150")}},
+		{"plain for a country", []string{"NEXUS_COUNTRY=plain"}, []string{countryError("plain")}},
+		{"a country", []string{"NEXUS_COUNTRY=DE"}, nil},
+		{"a country in small letters", []string{"NEXUS_COUNTRY=de", "NEXUS_TEMPLATES=us,de:SKR04"}, nil},
+	} {
+		_, _, err := app.Load(tc.environ)
+		var got []string
+		if err != nil {
+			got = strings.Split(err.Error(), "\n")
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s: %s", tc.name, diff)
 		}
 	}
 }

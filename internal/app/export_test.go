@@ -77,6 +77,15 @@ func DropTemplateOn(ctx context.Context, st *store.Store, driver nexus.Bench, in
 	return tools{install: install, bench: driver, name: "main", store: st}.dropTemplate(ctx, name, sure)
 }
 
+// SpecsOf are what the templates of a bench are for, to a worker that has listed some.
+func SpecsOf(c Config, listed []nexus.Template) []nexus.TemplateSpec {
+	t := tools{c: c, listed: &atomic.Pointer[[]nexus.Template]{}}
+	if listed != nil {
+		t.listed.Store(&listed)
+	}
+	return t.templateSpecs()
+}
+
 // ShelfLimits calls shelfLimits.
 func ShelfLimits(c Config) (tasks.ShelfLimits, error) { return c.shelfLimits() }
 

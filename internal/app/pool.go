@@ -133,7 +133,7 @@ func (p *pool) tend(ctx context.Context) error {
 	if len(drop)+len(work) == 0 || !p.able {
 		return nil
 	}
-	if open, err := p.open(ctx); err != nil || !open {
+	if mode, err := p.mode(ctx); err != nil || mode != nexus.BenchOpen {
 		return err
 	}
 	for _, shelf := range shelves {

@@ -40,7 +40,7 @@ func (p *pool) compare(ctx context.Context) error {
 	if err := p.look(ctx, live, standbyJobs(listed)); err != nil {
 		return err
 	}
-	if open, err := p.open(ctx); err != nil || !open {
+	if mode, err := p.mode(ctx); err != nil || mode != nexus.BenchOpen {
 		return err
 	}
 	reshelve, drop := tasks.CompareShelves(listed, shelves, func(id nexus.JobID) bool { return live[id] })

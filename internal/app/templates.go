@@ -56,6 +56,18 @@ func (t tools) offerTemplates(ctx context.Context) (list []nexus.Template, known
 	return list, true, t.store.OfferTemplates(short, t.name, list)
 }
 
+// templateSpecs are what the bench's templates are for: first those that workers build, in the
+// order of NEXUS_TEMPLATES, then the others that it had when it was listed last.
+func (t tools) templateSpecs() []nexus.TemplateSpec {
+	out := t.c.templateSpecs()
+	if list := t.listed.Load(); list != nil {
+		for _, each := range *list {
+			out = append(out, each.Spec)
+		}
+	}
+	return out
+}
+
 // templates lists the bench's templates. Known is false if the bench has no such operation:
 // a single site, or a bench of a former version.
 func (t tools) templates(ctx context.Context) (list []nexus.Template, known bool, err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -330,4 +331,17 @@ func TestWorkerOffersTemplates(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestListedSpecs: signups get what workers build first, and what else the bench has.
+func TestListedSpecs(t *testing.T) {
+	t.Parallel()
+	c := app.Config{Templates: []string{"de:skr04", "plain"}}
+	if got := app.SpecsOf(c, nil); !slices.Equal(got, []nexus.TemplateSpec{"DE:SKR04", "plain"}) {
+		t.Errorf("before they are listed: %v", got)
+	}
+	if got := app.SpecsOf(c, []nexus.Template{{Spec: "plain"}, {Spec: "CH:KMU"}}); !slices.Equal(nexus.FittingSpecs("CH", got), []nexus.TemplateSpec{"CH:KMU", "CH", "plain"}) ||
+		nexus.FittingSpecs("DE", got)[0] != "DE:SKR04" {
+		t.Errorf("with others on the bench: %v", got)
+	}
 }

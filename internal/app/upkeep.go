@@ -28,7 +28,7 @@ type keeper struct {
 	tools
 	log     *slog.Logger
 	wanted  []nexus.TemplateSpec
-	waits   bool                      // for the bench to be announced or opened, or for a build
+	waits   bool                      // for the bench to be announced, or for a build
 	suspect map[nexus.SiteName]string // templates that would be dropped, by the problem that they had the last time
 }
 
@@ -38,6 +38,7 @@ func newKeeper(t tools, log *slog.Logger) *keeper {
 
 // round lists the templates, then acts once. It acts on an open bench only.
 func (k *keeper) round(ctx context.Context) error {
+	quick := k.waits
 	k.waits = false
 	last := map[nexus.TemplateSpec]nexus.Job{} // read before the bench lists, since a build may end meanwhile
 	for _, spec := range k.wanted {
@@ -51,9 +52,9 @@ func (k *keeper) round(ctx context.Context) error {
 	if err != nil || !known {
 		return err
 	}
-	open, err := k.open(ctx)
-	if err != nil || !open {
-		k.waits = len(k.wanted) > 0
+	mode, err := k.mode(ctx)
+	if err != nil || mode != nexus.BenchOpen {
+		k.waits = err == nil && mode == "" && len(k.wanted) > 0
 		return err
 	}
 	ids := make([]nexus.JobID, len(have))
@@ -68,8 +69,10 @@ func (k *keeper) round(ctx context.Context) error {
 		job, found := jobs[id]
 		return found && !job.State.Terminal()
 	})
-	if err := k.drop(ctx, work.Drop); err != nil {
-		return err
+	if !quick { // else two rounds are seconds apart
+		if err := k.drop(ctx, work.Drop); err != nil {
+			return err
+		}
 	}
 	for _, spec := range work.Build {
 		if err := k.build(ctx, spec, last[spec], have); err != nil {
@@ -87,11 +90,13 @@ func (k *keeper) pause() time.Duration {
 	return listEvery
 }
 
-// open reports whether the bench admits new jobs.
-func (t tools) open(ctx context.Context) (bool, error) {
+// mode is whether the bench admits new jobs; empty: no worker has announced it yet.
+func (t tools) mode(ctx context.Context) (nexus.BenchMode, error) {
 	benches, err := t.store.Benches(ctx)
-	i := slices.IndexFunc(benches, func(b nexus.BenchStatus) bool { return b.Name == t.name })
-	return i >= 0 && benches[i].Mode == nexus.BenchOpen, err
+	if i := slices.IndexFunc(benches, func(b nexus.BenchStatus) bool { return b.Name == t.name }); i >= 0 {
+		return benches[i].Mode, err
+	}
+	return "", err
 }
 
 // drop removes templates that were to be removed in the last round too, for the same reason:
@@ -119,7 +124,7 @@ func (k *keeper) drop(ctx context.Context, old []nexus.Template) error {
 // build submits a job, unless the last one is live, or ended within the pause after it.
 func (k *keeper) build(ctx context.Context, spec nexus.TemplateSpec, last nexus.Job, have []nexus.Template) error {
 	if last.ID != "" && !last.State.Terminal() {
-		k.waits = last.State != nexus.RollbackFailed // that one waits for an operator
+		k.waits = k.waits || last.State != nexus.RollbackFailed // that one waits for an operator
 		return nil
 	}
 	if last.ID != "" && time.Since(last.UpdatedAt) < pauseAfter(last, have) {

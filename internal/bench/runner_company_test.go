@@ -41,7 +41,7 @@ print(json.dumps({
     "unknown": refused(space["chart_of"], "Testland", "SKR99"),
     "room": [space["abbreviation_room"](chart) for chart in ("short", "124", "131", "132")],
     "long": refused(space["abbreviation_room"], "133"),
-    "misplaced": [space["misplaced"](cell, words) for cell in ["Cash - NXQRSTUVWX", "NexusABCDEFGHIJKLMNOP", "NexusABCDEFGHIJKLMNOP - NXQRSTUVWX, NXQRSTUVWX", "A < B & C NXQRSTUVWX", "12",
+    "misplaced": [space["misplaced"](cell, words) for cell in ["Cash - NXQRSTUVWX", "NexusABCDEFGHIJKLMNOP", "NexusABCDEFGHIJKLMNOP - NXQRSTUVWX, NXQRSTUVWX", "A < B & C NXQRSTUVWX", "Matériel de R&D; B&C - NXQRSTUVWX", "12",
         "nexusabcdefghijklmnop", "NXQRSTUVWX and nxqrstuvwx", '{"company": "NexusABCDEFGHIJKLMNOP"}', '["NXQRSTUVWX"]', '"NXQRSTUVWX"', "<b>NXQRSTUVWX</b>", "NXQRSTUVWX&nbsp;"]],
 }))
 `
@@ -107,7 +107,7 @@ func TestCompanyTemplates(t *testing.T) {
 		"unknown":   []any{"invalid", "There is no chart of accounts with the word SKR99 for Testland; there are: Plan 2025, A plan of farms, Plan, Plaster, Standard, Standard with Numbers."},
 		"room":      []any{10., 10., 6., 5.},
 		"long":      []any{"invalid", "The accounts of the chart 133 have names of up to 133 characters, which leaves no room for a company's abbreviation; choose another chart."},
-		"misplaced": []any{"", "", "", "", "", "another case in", "another case in", "JSON in", "JSON in", "JSON in", "HTML in", "HTML in"},
+		"misplaced": []any{"", "", "", "", "", "", "another case in", "another case in", "JSON in", "JSON in", "JSON in", "HTML in", "HTML in"},
 	}
 	if diff := cmp.Diff(any(want), got); diff != "" {
 		t.Error(diff)

@@ -145,7 +145,7 @@ func (s *Sandbox) company(op nexus.Op, site *siteState) (result nexus.Result, er
 		abbr := cmp.Or(first(strings.TrimSpace(args.Abbr), longestAbbr), abbreviation(name), "CO")
 		// The root cost center is the longest name that is made of both: <company> - <abbr>.
 		if fit := first(name, nexus.MaxData-len([]rune(" - "+abbr))); fit != name {
-			name, result.Note = fit, "The company's name is shortened to: "+fit
+			name, result.Note = fit, "ERPNext cannot store the company's name as it was given, so it is: "+fit
 		}
 		site.SetUp.Name, site.SetUp.Abbr, site.SetUp.Named, site.Company = name, abbr, true, name
 	case name == "" || site.Company == name:

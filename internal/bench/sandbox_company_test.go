@@ -154,8 +154,8 @@ func TestSandboxCompanyNamed(t *testing.T) {
 		{nexus.Company{Name: "x"}, "x", "X", ""},
 		{nexus.Company{Name: "!!!"}, "!!!", "CO", ""},
 		{nexus.Company{Name: "  "}, "acme", "ACME", ""},
-		{nexus.Company{Name: long, Abbr: "ACME"}, long[:2*133], "ACME", "The company's name is shortened to: " + long[:2*133]},
-		{nexus.Company{Name: long[:2*132] + " x", Abbr: "ACME"}, long[:2*132], "ACME", "The company's name is shortened to: " + long[:2*132]},
+		{nexus.Company{Name: long, Abbr: "ACME"}, long[:2*133], "ACME", "ERPNext cannot store the company's name as it was given, so it is: " + long[:2*133]},
+		{nexus.Company{Name: long[:2*132] + " x", Abbr: "ACME"}, long[:2*132], "ACME", "ERPNext cannot store the company's name as it was given, so it is: " + long[:2*132]},
 		{nexus.Company{Name: long[:2*133], Abbr: "ACME"}, long[:2*133], "ACME", ""},
 	} {
 		t.Run(fmt.Sprintf("%.20s", tc.give.Name), func(t *testing.T) {

@@ -374,7 +374,8 @@ func (s *dockerStack) shelfLost(shelf []reserved) {
 }
 
 // formerVersions has a job that a former version recorded, without the step company: it gets
-// neither a standby nor a copy with a company, which it would not name. And it has one that a former version ended: it comes on the shelf.
+// neither a standby nor a copy with a company, which it would not name. And it has one that a
+// former version ended: it comes on the shelf.
 func (s *dockerStack) formerVersions(shelf []reserved) {
 	s.t.Helper()
 	former := s.wanted("site")

@@ -35,8 +35,7 @@ const CompanyApp = "erpnext"
 
 var specPattern = regexp.MustCompile(`^[A-Za-z]{2}(:[A-Za-z0-9]{1,20})?$`)
 
-// ParseTemplateSpec reads a spec, whatever the case of plain or of the country. Invalid: the
-// text is none.
+// ParseTemplateSpec reads a spec in any case. Invalid: the text is none.
 func ParseTemplateSpec(text string) (TemplateSpec, error) {
 	if strings.EqualFold(text, string(TemplatePlain)) {
 		return TemplatePlain, nil
@@ -45,7 +44,7 @@ func ParseTemplateSpec(text string) (TemplateSpec, error) {
 		return "", &Error{Code: Invalid, Op: "nexus.ParseTemplateSpec", Msg: "There is no template " + strconv.Quote(text) +
 			". Write plain, or the ISO code of a country, such as US, or with a word of the name of a chart of accounts: DE:SKR04."}
 	}
-	return TemplateSpec(strings.ToUpper(text[:2]) + text[2:]), nil
+	return TemplateSpec(strings.ToUpper(text)), nil
 }
 
 // TemplateSpecs lists templates that were tried. Any other country has one too that the
@@ -70,11 +69,11 @@ func (s TemplateSpec) Chart() string {
 }
 
 // FittingSpecs lists the specs of templates that a site may be copied from, best first: those
-// for its country, of these the wanted ones first, then TemplatePlain. Country is an ISO 3166
-// code; empty: there is no template for it.
-func FittingSpecs(country string, wanted []TemplateSpec) []TemplateSpec {
+// for its country, in the order of all, then TemplatePlain. Country is an ISO 3166 code;
+// empty: there is no template for it.
+func FittingSpecs(country string, all []TemplateSpec) []TemplateSpec {
 	var out []TemplateSpec
-	for _, spec := range slices.Concat(wanted, []TemplateSpec{TemplateSpec(country)}, TemplateSpecs()) {
+	for _, spec := range append(slices.Clone(all), TemplateSpec(country)) {
 		if country != "" && spec.Country() == country && !slices.Contains(out, spec) {
 			out = append(out, spec)
 		}

@@ -221,7 +221,7 @@ def misplaced(cell, words):
     """Why a word must not stand in a cell as it does; empty: it may."""
     if any(cell.count(word) != cell.lower().count(word.lower()) for word in words):
         return "another case in"
-    if re.search(r"<[A-Za-z!/]|&[A-Za-z#]", cell):
+    if re.search(r"<[A-Za-z!/]|&(#\d+|#x[0-9A-Fa-f]+|[A-Za-z][A-Za-z0-9]*);", cell):  # not R&D
         return "HTML in"
     with contextlib.suppress(ValueError):
         return "JSON in" if isinstance(json.loads(cell), (dict, list, str)) else ""

@@ -54,16 +54,18 @@ def name_company(op, site, placeholders, name, abbr):
     if abbr != wanted:
         notes.append(f"The company's abbreviation is shortened to {abbr}, since its chart of accounts has long names.")
     fits = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
+    names = (name, fits, f"{fits} Company")
     db = connect(*credentials(site.config()))
     try:
-        try:
-            replace_placeholders(db, placeholders, name, abbr)
-        except pymysql.err.DataError as e:
-            if e.args[0] != 1406:
-                raise
-            replace_placeholders(db, placeholders, fits, abbr)
+        for each in names:
+            try:
+                replace_placeholders(db, placeholders, each, abbr)
+                break
+            except pymysql.err.MySQLError as e:  # too long, or the name of a cost center, as Main
+                if e.args[0] not in (1406, 1062) or each == names[-1]:
+                    raise
         forget_company(op, placeholders["name"])
-        stored = check_company(db, placeholders, (name, fits))
+        stored = check_company(db, placeholders, names)
     except pymysql.err.MySQLError as e:
         raise database_error(e) from None
     finally:
@@ -71,7 +73,7 @@ def name_company(op, site, placeholders, name, abbr):
     remove(placeholders_path(site))
     sync_dir(site.folder)
     if stored != name:
-        notes.append(f"The company's name is shortened to: {stored}")
+        notes.append(f"ERPNext cannot store the company's name as it was given, so it is: {stored}")
     return {"changed": True, "note": " ".join(notes)}
 
 
