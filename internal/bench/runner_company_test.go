@@ -41,7 +41,7 @@ print(json.dumps({
     "unknown": refused(space["chart_of"], "Testland", "SKR99"),
     "room": [space["abbreviation_room"](chart) for chart in ("short", "124", "131", "132")],
     "long": refused(space["abbreviation_room"], "133"),
-    "misplaced": [space["misplaced"](cell, words) for cell in ["Cash - NXQRSTUVWX", "NexusABCDEFGHIJKLMNOP", "NexusABCDEFGHIJKLMNOP - NXQRSTUVWX, NXQRSTUVWX", "A < B & C NXQRSTUVWX", "Matériel de R&D; B&C - NXQRSTUVWX", "12",
+    "misplaced": [space["misplaced"](cell, words) for cell in ["Cash - NXQRSTUVWX", "NexusABCDEFGHIJKLMNOP", "NexusABCDEFGHIJKLMNOP - NXQRSTUVWX, NXQRSTUVWX", "A < B & C NXQRSTUVWX", "Matériel de R&D, B&C - NXQRSTUVWX", "12",
         "nexusabcdefghijklmnop", "NXQRSTUVWX and nxqrstuvwx", '{"company": "NexusABCDEFGHIJKLMNOP"}', '["NXQRSTUVWX"]', '"NXQRSTUVWX"', "<b>NXQRSTUVWX</b>", "NXQRSTUVWX&nbsp;"]],
 }))
 `
