@@ -158,7 +158,9 @@ func testSetUpLeft(t *testing.T, b *standin.Box, f *founded) {
 	db := f.op(nil).DB
 	state := func() string {
 		values := config(t, b, f.folder()+"/site_config.json")
-		delete(values, "nexus")
+		for _, name := range []string{"nexus", "db_password", "encryption_key"} {
+			delete(values, name)
+		}
 		return fmt.Sprint(values, f.ask(t, "SELECT value FROM "+db+".tabSingles WHERE doctype = 'System Settings' AND field = 'enable_scheduler'; "+
 			"SELECT name, enabled FROM "+db+".tabUser ORDER BY 1; SELECT COUNT(*) FROM "+db+".__Auth"))
 	}
