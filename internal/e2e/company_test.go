@@ -48,7 +48,7 @@ func (s *stack) get(site, path string, pair gen.Credentials, into any) {
 func TestCompanyOfACountry(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1, "NEXUS_TEMPLATES=de:SKR04,DE:SKR03,US", "NEXUS_COUNTRY=de")
-	eventually(t, 30*time.Second, "the templates are offered", func() bool {
+	eventually(t, 2*time.Minute, "the templates are offered", func() bool {
 		offered := 0
 		for _, each := range s.templates() {
 			if each.Offered && !each.Renew {
@@ -57,7 +57,7 @@ func TestCompanyOfACountry(t *testing.T) {
 		}
 		return offered == 3
 	})
-	eventually(t, 30*time.Second, "the API knows the countries", func() bool {
+	eventually(t, 2*time.Minute, "the API knows the countries", func() bool {
 		var choices gen.Choices
 		response, err := http.Get(s.api + "/choices") //nolint:noctx // it answers at once
 		if err != nil {
