@@ -434,12 +434,13 @@ func testUseless(t *testing.T, b *standin.Box, s *shelf) {
 		t.Errorf("listed as %+v", found)
 	}
 	back()
-	b.Sh(t, "sed -i 's/\"version\": 1/\"version\": 0/' "+k.folder()+"/standby.json")
+	record := k.folder() + "/standby.json"
+	b.Sh(t, fmt.Sprintf(`cp -p %s /tmp/ct-record && sed -i 's/"version": %d/"version": 0/' %s`, record, nexus.TemplateVersion, record))
 	k.unclaimed(t, "another version", nil)
 	if found := k.listed(t); found == nil || !strings.Contains(found.Problem, "another version") {
 		t.Errorf("listed as %+v", found)
 	}
-	b.Sh(t, "sed -i 's/\"version\": 0/\"version\": 1/' "+k.folder()+"/standby.json")
+	b.Sh(t, "mv /tmp/ct-record "+record)
 	b.Sh(t, "cp -p "+k.folder()+"/resting_config.json /tmp/ct-resting && sed -i 's/\"db_password\": \".*\"/\"db_password\": \"x\"/' "+k.folder()+"/resting_config.json")
 	k.unclaimed(t, "does not open", nil)
 	b.Sh(t, "mv /tmp/ct-resting "+k.folder()+"/resting_config.json")
