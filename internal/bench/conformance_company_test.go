@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -169,14 +168,7 @@ func (n *tenant) hasCompany(t *testing.T, name, abbr string) {
 func testSetUpEnded(t *testing.T, n *tenant) {
 	n.run(t, nexus.NewSite{})
 	n.run(t, nexus.InstallApp{App: n.app})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	op := n.op(setUp(german))
-	op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
-	_, err := n.bench.Run(ctx, op)
-	cancel(nil)
-	if err != nil && nexus.CodeOf(err) != nexus.CodeCanceled {
-		t.Fatalf("ended as %v", err)
-	}
+	err := ended(t, n.bench, n.op(setUp(german)))
 	n.gen++
 	switch result := n.run(t, setUp(german)); {
 	case err == nil && (result.Changed || result.Skipped):

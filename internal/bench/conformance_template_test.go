@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -246,14 +245,7 @@ func testCloneFence(t *testing.T, template, n *tenant) {
 // be faster than the order to end it.
 func testCloneEnded(t *testing.T, template, n *tenant) {
 	for _, next := range []nexus.Args{nexus.Clone{Template: template.site}, nexus.NewSite{}} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		op := n.op(nexus.Clone{Template: template.site})
-		op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
-		_, err := n.bench.Run(ctx, op)
-		cancel(nil)
-		if err != nil && nexus.CodeOf(err) != nexus.CodeCanceled {
-			t.Fatalf("ended as %v", err)
-		}
+		err := ended(t, n.bench, n.op(nexus.Clone{Template: template.site}))
 		n.gen++
 		if result := n.run(t, next); result.Skipped || result.Changed && err == nil {
 			t.Errorf("%s after %v: %+v", next.Op(), err, result)

@@ -362,12 +362,8 @@ func testTwo(t *testing.T, n *tenant) {
 
 // testEnded ends a new site in its middle: its undo finds it all.
 func testEnded(t *testing.T, n *tenant) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	op := n.op(nexus.NewSite{})
-	op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
-	if _, err := n.bench.Run(ctx, op); nexus.CodeOf(err) != nexus.CodeCanceled {
-		t.Fatalf("ended as %v", err)
+	if ended(t, n.bench, n.op(nexus.NewSite{})) == nil {
+		t.Fatal("it was not ended")
 	}
 	testDrop(t, n.newer())
 }

@@ -1,11 +1,16 @@
 package bench_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/nexus-erp/provisioner/internal/bench"
+	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
 // handler lets a server listen before its handler is there.
@@ -42,4 +47,32 @@ func serve(t *testing.T, server *http.Server) (addr string) {
 		<-done
 	})
 	return l.Addr().String()
+}
+
+// ended does an operation and cancels it when it reports progress. It returns the error; nil:
+// the operation was done before that.
+func ended(t *testing.T, b nexus.Bench, op nexus.Op) error {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
+	_, err := b.Run(ctx, op)
+	if err != nil && nexus.CodeOf(err) != nexus.CodeCanceled {
+		t.Fatalf("ended as %v", err)
+	}
+	return err
+}
+
+// half does an operation on a slow sandbox, and ends it in its middle.
+func half(t *testing.T, o bench.SandboxOptions, op nexus.Op) {
+	t.Helper()
+	o.Delay = time.Hour
+	sandbox, err := bench.NewSandbox(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sandbox.Close() //nolint:errcheck // nothing to lose
+	if ended(t, sandbox, op) == nil {
+		t.Fatal("it was not ended")
+	}
 }

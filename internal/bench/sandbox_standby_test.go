@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nexus-erp/provisioner/internal/bench"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -87,20 +85,7 @@ func (s *sandboxClaim) put(t *testing.T, files map[string]string) {
 // half is a claim that is ended in its middle.
 func (s *sandboxClaim) half(t *testing.T) {
 	t.Helper()
-	slow := s.o
-	slow.Delay = time.Hour
-	sandbox, err := bench.NewSandbox(slow)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sandbox.Close() //nolint:errcheck // nothing to lose
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	op := s.claim()
-	op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
-	if _, err := sandbox.Run(ctx, op); nexus.CodeOf(err) != nexus.CodeCanceled {
-		t.Fatalf("ended as %v", err)
-	}
+	half(t, s.o, s.claim())
 }
 
 // killedAt makes the files that a claim leaves whose process was killed before each of its

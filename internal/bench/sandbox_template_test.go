@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -162,20 +161,7 @@ func TestSandboxTemplateUnfinished(t *testing.T) {
 			}
 		}},
 		{"half a site", func(t *testing.T, b *build) {
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			slow := b.o
-			slow.Delay = time.Hour
-			sandbox, err := bench.NewSandbox(slow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer sandbox.Close() //nolint:errcheck // nothing to lose
-			op := b.op(nexus.NewSite{})
-			op.Progress = func(string, int) { cancel(nexus.ErrCanceled) }
-			if _, err := sandbox.Run(ctx, op); nexus.CodeOf(err) != nexus.CodeCanceled {
-				t.Fatalf("ended as %v", err)
-			}
+			half(t, b.o, b.op(nexus.NewSite{}))
 		}},
 		{"a site without its apps", func(t *testing.T, b *build) { b.run(t, b.op(nexus.NewSite{})) }},
 	} {
