@@ -181,6 +181,21 @@ def credentials(config):
     raise e
 
 
+@contextlib.contextmanager
+def site_cursor(site):
+    """Yields a cursor of the site's own database user."""
+    import pymysql
+
+    db = connect(*credentials(site.config()))
+    try:
+        with db.cursor() as cursor:
+            yield cursor
+    except pymysql.err.MySQLError as e:
+        raise database_error(e) from None
+    finally:
+        db.close()
+
+
 def opens_database(config):
     """Whether a config's password opens the database that it names."""
     try:

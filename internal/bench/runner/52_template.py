@@ -54,27 +54,19 @@ def freeze(op):
 def tidy(site):
     """Empties the logs, refuses what must not be copied, and returns the size of the database
     in bytes."""
-    import pymysql
-
     found = [f"the file {path}" for path in files_below(site.folder)]
-    db = connect(*credentials(site.config()))
-    try:
-        with db.cursor() as cursor:
-            cursor.execute("SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()")
-            tables = {row["name"] for row in cursor.fetchall()}
-            for name in LOGS:
-                if "tab" + name in tables:
-                    cursor.execute(f"DELETE FROM `tab{name}`")
-            looks = UNCLEAN | {f"a row of {name}": f"SELECT 1 FROM `tab{name}` LIMIT 1" for name in EMPTY if "tab" + name in tables}
-            for what, look in looks.items():
-                cursor.execute(look)
-                found += [what] if cursor.fetchall() else []
-            cursor.execute("SELECT SUM(data_length + index_length) AS size FROM information_schema.tables WHERE table_schema = DATABASE()")
-            size = int(cursor.fetchone()["size"] or 0)
-    except pymysql.err.MySQLError as e:
-        raise database_error(e) from None
-    finally:
-        db.close()
+    with site_cursor(site) as cursor:
+        cursor.execute("SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()")
+        tables = {row["name"] for row in cursor.fetchall()}
+        for name in LOGS:
+            if "tab" + name in tables:
+                cursor.execute(f"DELETE FROM `tab{name}`")
+        looks = UNCLEAN | {f"a row of {name}": f"SELECT 1 FROM `tab{name}` LIMIT 1" for name in EMPTY if "tab" + name in tables}
+        for what, look in looks.items():
+            cursor.execute(look)
+            found += [what] if cursor.fetchall() else []
+        cursor.execute("SELECT SUM(data_length + index_length) AS size FROM information_schema.tables WHERE table_schema = DATABASE()")
+        size = int(cursor.fetchone()["size"] or 0)
     if found:
         raise Refusal("internal", "The template is not clean, so no site is copied from it.", ", ".join(found))
     return size

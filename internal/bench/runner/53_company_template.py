@@ -34,7 +34,7 @@ def capitals(length):
 
 def wizard_answers(frappe, op):
     """What the wizard is told of the country. Invalid: it cannot be told so."""
-    if not frappe.db.sql("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'tabCompany'"):
+    if not has_companies(frappe):
         raise Refusal("invalid", "The bench's sites have no companies, since they lack the app erpnext; only the template plain can be made.")
     if frappe.db.sql("SELECT 1 FROM tabCompany LIMIT 1"):
         raise Refusal("invalid", "One of the bench's apps makes a company of its own when it is installed; only the template plain can be made.")
@@ -161,19 +161,11 @@ def company_record(site, spec):
         raise Refusal("internal", f"The template {site.short} has no company; its set-up wizard was not done.")
     if spec == "plain":
         raise Refusal("internal", f"The template {site.short} has a company, so it cannot be the template plain.")
-    import pymysql
-
     names = company["name"], company["abbr"]
-    db = connect(*credentials(site.config()))
-    try:
-        with db.cursor() as cursor:
-            demand_company(cursor, *names)
-            _, last = demand_years(cursor)
-            columns, problems = placeholder_columns(cursor, names)
-    except pymysql.err.MySQLError as e:
-        raise database_error(e) from None
-    finally:
-        db.close()
+    with site_cursor(site) as cursor:
+        demand_company(cursor, *names)
+        _, last = demand_years(cursor)
+        columns, problems = placeholder_columns(cursor, names)
     if problems:
         raise Refusal("internal", "The company's name stands in the template where it cannot be replaced, so no site is copied from it.", ", ".join(problems))
     return {"company": {"name": names[0], "abbr": names[1], "columns": columns}, "renew_from": str(last[0]), "ends": str(last[1])}

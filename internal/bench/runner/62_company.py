@@ -14,7 +14,7 @@ def company(op):
     if placeholders:
         return name_company(op, site, placeholders, name or op.site.split(".")[0], abbr)
     with frappe_site(site) as frappe:
-        if not frappe.db.sql("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'tabCompany'"):
+        if not has_companies(frappe):
             return {"skipped": True}
         if not name or frappe.db.sql("SELECT 1 FROM tabCompany LIMIT 1"):
             return {"changed": False}
@@ -25,6 +25,11 @@ def company(op):
         if wrong:
             raise Refusal("internal", "The company's name was not stored.", f"{wrong}")
     return {"changed": bool(missing)}
+
+
+def has_companies(frappe):
+    """Whether the site has ERPNext's table of companies."""
+    return bool(frappe.db.sql("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'tabCompany'"))
 
 
 def abbreviation(name):
@@ -55,21 +60,16 @@ def name_company(op, site, placeholders, name, abbr):
         notes.append(f"The company's abbreviation is shortened to {abbr}, since its chart of accounts has long names.")
     fits = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
     names = (name, fits, f"{fits} Company")
-    db = connect(*credentials(site.config()))
-    try:
+    with site_cursor(site) as cursor:
         for each in names:
             try:
-                replace_placeholders(db, placeholders, each, abbr)
+                replace_placeholders(cursor, placeholders, each, abbr)
                 break
             except pymysql.err.MySQLError as e:  # too long, or the name of a cost center, as Main
                 if e.args[0] not in (1406, 1062) or each == names[-1]:
                     raise
         forget_company(op, placeholders["name"])
-        stored = check_company(db, placeholders, names)
-    except pymysql.err.MySQLError as e:
-        raise database_error(e) from None
-    finally:
-        db.close()
+        stored = check_company(cursor, placeholders, names)
     remove(placeholders_path(site))
     sync_dir(site.folder)
     if stored != name:
@@ -77,21 +77,20 @@ def name_company(op, site, placeholders, name, abbr):
     return {"changed": True, "note": " ".join(notes)}
 
 
-def replace_placeholders(db, placeholders, name, abbr):
+def replace_placeholders(cursor, placeholders, name, abbr):
     """Replaces both in one transaction. The abbreviation first, since the company's own
     name may contain any word; the template's name is longer than any abbreviation."""
-    with db.cursor() as cursor:
-        cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES'")  # an error rather than a cut name
-        cursor.execute("START TRANSACTION")
-        try:
-            for table, columns in sorted(placeholders["columns"].items()):
-                parts = ", ".join(f"`{column}` = REPLACE(REPLACE(`{column}`, %s, %s), %s, %s)" for column in columns)
-                cursor.execute(f"UPDATE `{table}` SET {parts}", (placeholders["abbr"], abbr, placeholders["name"], name) * len(columns))
-            cursor.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(Exception):
-                cursor.execute("ROLLBACK")
-            raise
+    cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES'")  # an error rather than a cut name
+    cursor.execute("START TRANSACTION")
+    try:
+        for table, columns in sorted(placeholders["columns"].items()):
+            parts = ", ".join(f"`{column}` = REPLACE(REPLACE(`{column}`, %s, %s), %s, %s)" for column in columns)
+            cursor.execute(f"UPDATE `{table}` SET {parts}", (placeholders["abbr"], abbr, placeholders["name"], name) * len(columns))
+        cursor.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(Exception):
+            cursor.execute("ROLLBACK")
+        raise
 
 
 def forget_company(op, placeholder):
@@ -107,13 +106,12 @@ def forget_company(op, placeholder):
         raise Refusal("unavailable", "The bench's Redis cannot be reached.", str(e)) from None
 
 
-def check_company(db, placeholders, names):
+def check_company(cursor, placeholders, names):
     """The name that is stored, which must be one of names: a former attempt may have
     shortened it."""
-    with db.cursor() as cursor:
-        cursor.execute("SELECT name, company_name FROM tabCompany")
-        found = [(row["name"], row["company_name"]) for row in cursor.fetchall()]
-        cursor.execute("SELECT name FROM tabAccount WHERE LOCATE(%s, name) > 0 LIMIT 1", (placeholders["abbr"],))
-        if found not in [[(name, name)] for name in names] or cursor.fetchall():
-            raise Refusal("internal", "The company's name was not stored.", f"{found}")
+    cursor.execute("SELECT name, company_name FROM tabCompany")
+    found = [(row["name"], row["company_name"]) for row in cursor.fetchall()]
+    cursor.execute("SELECT name FROM tabAccount WHERE LOCATE(%s, name) > 0 LIMIT 1", (placeholders["abbr"],))
+    if found not in [[(name, name)] for name in names] or cursor.fetchall():
+        raise Refusal("internal", "The company's name was not stored.", f"{found}")
     return found[0][0]
