@@ -23,7 +23,8 @@ type daemon struct {
 	hangs   string        // the end of the path it never answers
 	program []byte        // that is sent instead of the runner's; nil: the runner's
 	asked   chan string   // the paths that hang
-	release chan struct{} // closed at the end of the test
+	release chan struct{} // closed at the end of the test, or by let
+	let     func()
 	streams sync.WaitGroup
 }
 
@@ -68,6 +69,7 @@ func (d *daemon) attach(w http.ResponseWriter) {
 func (d *daemon) start(t *testing.T) *bench.Docker {
 	t.Helper()
 	d.asked, d.release = make(chan string, 100), make(chan struct{})
+	d.let = sync.OnceFunc(func() { close(d.release) })
 	socket := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -85,7 +87,7 @@ func (d *daemon) start(t *testing.T) *bench.Docker {
 		}
 	})
 	t.Cleanup(func() {
-		close(d.release)
+		d.let()
 		d.streams.Wait()
 		_ = server.Close()
 		serving.Wait()
@@ -189,4 +191,33 @@ func TestDaemonThatHangs(t *testing.T) {
 			wantOutage(t, "one after the close", asking(t.Context(), driver))
 		})
 	}
+}
+
+// waiter is a context that tells when somebody first waits for its end.
+type waiter struct {
+	context.Context
+	waits func()
+}
+
+func (w waiter) Done() <-chan struct{} { w.waits(); return w.Context.Done() }
+
+// TestDialFails: an operation that waits while another's connection is made takes its
+// failure, and makes no attempt of its own; a later operation does. The test sets the
+// environment.
+func TestDialFails(t *testing.T) {
+	d := &daemon{hangs: "/abc/exec"}
+	driver := d.start(t)
+	first := asking(t.Context(), driver)
+	d.reached(t)
+	waits := make(chan struct{})
+	second := asking(waiter{t.Context(), sync.OnceFunc(func() { close(waits) })}, driver)
+	<-waits
+	d.let() // the daemon's answer is empty
+	wantOutage(t, "the first", first)
+	wantOutage(t, "the one that waits", second)
+	if n := len(d.asked); n != 0 {
+		t.Errorf("the daemon was asked %d times more", n)
+	}
+	wantOutage(t, "the next", asking(t.Context(), driver))
+	d.reached(t)
 }

@@ -71,9 +71,11 @@ type Docker struct {
 
 	dialing chan struct{} // holds a value while a connection is made
 
-	mu     sync.Mutex
-	conn   *conn
-	closed bool
+	mu       sync.Mutex
+	conn     *conn
+	closed   bool
+	failures int   // of dials, but for those whose caller gave up
+	failure  error // of the last of them
 }
 
 var _ nexus.Bench = (*Docker)(nil)
@@ -151,11 +153,13 @@ func (d *Docker) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 
 // connection returns the open connection, or makes one. Only one caller at a time
 // makes it, since a second runner would only compete with the first; the others wait,
-// each until its own context ends.
+// each until its own context ends, and take its result: one after the other they would
+// each wait for a daemon that hangs.
 func (d *Docker) connection(ctx context.Context) (*conn, error) {
 	if c, err := d.live(); c != nil || err != nil {
 		return c, err
 	}
+	before, _ := d.failed()
 	select {
 	case d.dialing <- struct{}{}:
 		defer func() { <-d.dialing }()
@@ -165,12 +169,18 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 	if c, err := d.live(); c != nil || err != nil { // made while this caller waited
 		return c, err
 	}
-	c, err := d.dial(ctx)
-	if err != nil {
+	if now, err := d.failed(); now > before {
 		return nil, err
 	}
+	c, err := d.dial(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err != nil {
+		if ctx.Err() == nil {
+			d.failures, d.failure = d.failures+1, err
+		}
+		return nil, err
+	}
 	if d.closed {
 		c.close(errors.New("the driver was closed"))
 		return nil, gone("The bench's driver is closed.", nil)
@@ -181,6 +191,13 @@ func (d *Docker) connection(ctx context.Context) (*conn, error) {
 		c.loops.Go(func() { <-c.done; d.o.Up(false) })
 	}
 	return c, nil
+}
+
+// failed returns how many dials failed, and the error of the last.
+func (d *Docker) failed() (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failures, d.failure
 }
 
 // live returns the open connection, or nil if there is none.
