@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -278,15 +278,10 @@ func differences(before, after map[string]string) (out []string) {
 	return out
 }
 
-// freeAddr returns an unused port of this machine.
+// freeAddr returns an unused address of this machine.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return "127.0.0.1:" + standin.FreePort(t)
 }
 
 // metric returns the sum of a metric over the series whose labels contain all texts.

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/client"
 	"github.com/nexus-erp/provisioner/api/gen"
+	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -271,12 +271,7 @@ func fromRedis[T any](t testing.TB, cmd interface{ Result() (T, error) }) T {
 }
 
 func (s *stack) startRedis() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	port := standin.FreePort(s.t)
 	start(s.t, s.log, nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 	s.redis = "redis://127.0.0.1:" + port + "/0"

@@ -31,7 +31,7 @@ type MariaDB struct {
 // for 30 s.
 func NewMariaDB(t *testing.T, args ...string) *MariaDB {
 	t.Helper()
-	m := &MariaDB{Addr: "127.0.0.1:" + freePort(t), dir: t.TempDir(), Tmp: t.TempDir(), args: args}
+	m := &MariaDB{Addr: "127.0.0.1:" + FreePort(t), dir: t.TempDir(), Tmp: t.TempDir(), args: args}
 	run(t, "mariadb-install-db", "--no-defaults", "--datadir="+m.dir, "--tmpdir="+m.Tmp, "--user="+me(t),
 		"--auth-root-authentication-method=normal", "--skip-test-db")
 	t.Cleanup(func() { m.end(t, syscall.SIGKILL) })

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +40,7 @@ func Start(t testing.TB, pace time.Duration) *Bench {
 	folder := filepath.Dir(here)
 	built := strings.Fields(run(t, filepath.Join(folder, "build.sh")))
 	t.Setenv("STANDIN_IMAGE", built[len(built)-1]) // the tag latest may be another checkout's by now
-	httpPort := freePort(t)
+	httpPort := FreePort(t)
 	b := &Bench{Name: fmt.Sprintf("nexus-standin-%d-%s", os.Getpid(), httpPort), Addr: "127.0.0.1:" + httpPort, RootPassword: root}
 	cache, queue := startRedis(t), startRedis(t)
 	t.Setenv("STANDIN_PACE", fmt.Sprint(pace.Seconds()))
@@ -56,8 +58,12 @@ func Start(t testing.TB, pace time.Duration) *Bench {
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
 			_ = response.Body.Close()
+			return true
 		}
-		return err == nil
+		if out, _ := exec.Command("docker", "inspect", "--format", "{{.State.Status}}", b.Name).Output(); strings.TrimSpace(string(out)) == "exited" {
+			t.Fatal("the stand-in has ended")
+		}
+		return false
 	})
 	http.DefaultClient.CloseIdleConnections()
 	return b
@@ -74,15 +80,19 @@ func run(t testing.TB, name string, args ...string) (said string) {
 	return string(out)
 }
 
-func freePort(t testing.TB) string {
+// FreePort returns an unused port of 127.0.0.1. It is below the ports that the kernel gives
+// to outgoing connections, since one of those could take it while its server is not running.
+func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(22000))
+		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no free port between 10000 and 32000")
+	return ""
 }
 
 // RedisPassword is the password of the bench's two Redis servers.
@@ -90,7 +100,7 @@ const RedisPassword = "OfTheBenchOnly"
 
 func startRedis(t testing.TB) (url string) {
 	t.Helper()
-	port := freePort(t)
+	port := FreePort(t)
 	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", RedisPassword)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(errors.Join(errors.New("redis-server is needed (Debian package redis-server)"), err))
