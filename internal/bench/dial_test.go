@@ -23,8 +23,8 @@ type daemon struct {
 	hangs   string        // the end of the path it never answers
 	program []byte        // that is sent instead of the runner's; nil: the runner's
 	asked   chan string   // the paths that hang
-	release chan struct{} // closed at the end of the test, or by let
-	let     func()
+	release chan struct{} // closed by let
+	let     func()        // lets all that hangs go on; the end of the test does
 	streams sync.WaitGroup
 }
 

@@ -23,7 +23,6 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/client"
 	"github.com/nexus-erp/provisioner/api/gen"
-	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
@@ -271,13 +270,10 @@ func fromRedis[T any](t testing.TB, cmd interface{ Result() (T, error) }) T {
 }
 
 func (s *stack) startRedis() {
-	port := standin.FreePort(s.t)
-	start(s.t, s.log, nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "",
-		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
-	s.redis = "redis://127.0.0.1:" + port + "/0"
-	s.rdb = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, MaxRetries: -1})
+	r := newRedis(s.t, s.log, s.dir)
+	s.redis = "redis://" + r.addr + "/0"
+	s.rdb = redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1})
 	s.t.Cleanup(func() { _ = s.rdb.Close() })
-	eventually(s.t, 20*time.Second, "redis answers", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
 }
 
 // signup signs up for a site.
