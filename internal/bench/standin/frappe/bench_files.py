@@ -116,8 +116,17 @@ def get_hooks(hook=None, default=None, app_name=None):
             raise
         for key, value in vars(module).items():
             if not key.startswith("_"):
-                hooks.setdefault(key, []).extend(value if isinstance(value, list) else [value])
+                _append_hook(hooks, key, value)
     return hooks.get(hook, default or []) if hook else hooks
+
+
+def _append_hook(hooks, key, value):
+    """Dicts are merged, anything else is appended to a list."""
+    if isinstance(value, dict):
+        for inner, each in value.items():
+            _append_hook(hooks.setdefault(key, {}), inner, each)
+    else:
+        hooks.setdefault(key, []).extend(value if isinstance(value, list) else [value])
 
 
 def get_module_list(app):

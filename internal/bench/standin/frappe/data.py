@@ -43,7 +43,7 @@ DOCTYPES = {
         Domain, Error Log, Installed Application, Module Profile, Prepared Report, Role Profile, Scheduled Job Log,
         Scheduled Job Type, Translation, User Group, User Permission, Version, View Log, Email Account, Email Queue,
         Email Queue Recipient, Email Template, Email Unsubscribe, Notification Settings, Notification Log, Event, Note,
-        Tag, Tag Link, ToDo, Route History, Address, Contact, Gender, Salutation, OAuth Client, OAuth Bearer Token,
+        Tag, Tag Link, ToDo, Route History, Address, Contact, Contact Email, Gender, Salutation, OAuth Client, OAuth Bearer Token,
         Social Login Key, Webhook, Letter Head, Print Heading, Workflow, Workflow State, File,
         Package Import"""),
     "erpnext": _names("""Account, Fiscal Year Company, Mode of Payment Account, Item Tax Template,

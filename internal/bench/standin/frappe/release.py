@@ -25,6 +25,8 @@ LOCK_FILE_GOES = _AS_16
 JOB_SEPARATOR = "||" if _AS_16 else "::"
 # Defaults are cached in a key for each parent, instead of one hash.
 DEFAULTS_APART = _AS_16
+# A user with a language has its formats of dates and numbers.
+USERS_HAVE_FORMATS = _AS_16
 # Departments that a company brings are named after its abbreviation; 15 does so later only.
 DEPARTMENTS_ABBREVIATED = _AS_16
 # The wizard notes in the System Settings that it is done.

@@ -4,6 +4,7 @@ import pymysql
 
 import frappe
 from frappe.model import meta as metas
+from frappe.utils import global_search
 
 CONTROLLERS = {
     "User": "frappe.core.doctype.user.user",
@@ -12,7 +13,7 @@ CONTROLLERS = {
     "Fiscal Year": "erpnext.accounts.doctype.fiscal_year.fiscal_year",
 }
 
-NAMED_BY = {"Role": "role_name", "Module Def": "module_name", "Language": "language_code", "Fiscal Year": "year"}
+NAMED_BY = {"Role": "role_name", "Module Def": "module_name", "Language": "language_code", "Contact": "full_name", "Fiscal Year": "year"}
 
 
 def get_doc(*args, **kwargs):
@@ -174,6 +175,7 @@ class Document:
         self.run_method("after_insert")
         self.__dict__.pop("__islocal", None)
         self.run_method("on_update")
+        global_search.update_global_search(self)
         self.flags.in_insert = False
         frappe.clear_document_cache(self.doctype, self.name)
         return self
@@ -195,6 +197,7 @@ class Document:
             frappe.db.delete(child, {"parent": self.name, "parenttype": self.doctype, "parentfield": key})
         self._insert_children()
         self.run_method("on_update")
+        global_search.update_global_search(self)
         frappe.clear_document_cache(self.doctype, self.name)
         return self
 

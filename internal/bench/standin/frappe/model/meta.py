@@ -45,6 +45,12 @@ FIELDS = {
         everyone:Check notify_by_email:Check=1""",
     "Notification Settings": """enabled:Check=1 enable_email_notifications:Check=1 user:Link
         enable_email_mention:Check=1 seen:Check""",
+    "Notification": "document_type:Link enabled:Check",
+    "Assignment Rule": "document_type:Link disabled:Check",
+    "Milestone Tracker": "document_type:Link disabled:Check",
+    "Workflow": "document_type:Link is_active:Check",
+    "Contact": "first_name:Data last_name:Data full_name:Data email_id:Data user:Link gender:Link",
+    "Contact Email": "email_id:Data is_primary:Check",
     "Module Def": "module_name:Data* custom:Check package:Link app_name:Select restrict_to_domain:Link",
     "Patch Log": "patch:Long skipped:Check traceback:Long",
     "Installed Application": """app_name:Data app_version:Data git_branch:Data has_setup_wizard:Check
@@ -53,7 +59,8 @@ FIELDS = {
     "Email Queue": """sender:Data message:Long status:Select=Not_Sent error:Long message_id:Text reference_doctype:Link
         reference_name:Data send_after:Datetime priority:Int=1 retry:Int email_account:Link""",
     "Email Queue Recipient": "recipient:Data status:Select=Not_Sent error:Long",
-    "Language": "enabled:Check=1 language_code:Data* language_name:Data flag:Data based_on:Link",
+    "Language": """enabled:Check=1 language_code:Data* language_name:Data flag:Data based_on:Link
+        date_format:Data time_format:Data number_format:Data first_day_of_the_week:Data""",
     "Country": "country_name:Data* date_format:Data time_format:Data time_zones:Text code:Data",
     "Currency": "currency_name:Data* enabled:Check fraction:Data symbol:Data",
     "Error Log": "seen:Check method:Data error:Long reference_doctype:Link reference_name:Data trace_id:Data",
@@ -81,6 +88,7 @@ CHILDREN = {
         "block_modules": "Block Module",
         "defaults": "DefaultValue",
     },
+    "Contact": {"email_ids": "Contact Email"},
     "Email Queue": {"recipients": "Email Queue Recipient"},
     "Installed Applications": {"installed_applications": "Installed Application"},
     **company_fields.CHILDREN,

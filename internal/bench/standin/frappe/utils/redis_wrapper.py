@@ -44,6 +44,12 @@ class RedisWrapper(redis.Redis):
             self.set_value(key, val, user, shared=shared)
         return val
 
+    def lpush(self, key, value):
+        return super().lpush(self.make_key(key), value)
+
+    def lrange(self, key, start, stop):
+        return super().lrange(self.make_key(key), start, stop)
+
     def get_keys(self, key):
         try:
             return self.keys(self.make_key(key + "*"))

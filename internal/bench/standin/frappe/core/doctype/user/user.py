@@ -3,6 +3,7 @@
 import re
 
 import frappe
+from frappe import release
 from frappe.model.document import Document
 from frappe.utils.password import update_password as _update_password
 
@@ -143,6 +144,13 @@ class User(Document):
             from frappe.defaults import set_default
 
             set_default("time_zone", self.time_zone, self.name)
+        if release.USERS_HAVE_FORMATS and self.language:
+            from frappe.defaults import set_default
+
+            names = ("date_format", "time_format", "number_format", "first_day_of_the_week")
+            for name, value in zip(names, frappe.db.get_value("Language", self.language, names) or ()):
+                if value:
+                    set_default(name, value, self.name)
 
     def share_with_self(self):
         where = {"user": self.name, "share_doctype": "User", "share_name": self.name}
@@ -179,8 +187,12 @@ def throttle_user_creation():
         frappe.throw("Throttled")
 
 
-def create_contact(user, **_):
-    """A worker's job; the stand-in runs no worker, so it stays in the queue."""
+def create_contact(user, ignore_mandatory=False, **_):
+    """A worker's job; the stand-in runs no worker, so there it stays in the queue."""
+    names = {"first_name": user.first_name, "last_name": user.last_name, "full_name": user.full_name}
+    contact = frappe.get_doc({"doctype": "Contact", "user": user.name, "email_id": user.email, **names})
+    contact.append("email_ids", {"email_id": user.email, "is_primary": 1})
+    contact.insert(ignore_permissions=True, ignore_mandatory=ignore_mandatory)
 
 
 def update_gravatar(name, **_):
