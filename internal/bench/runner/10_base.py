@@ -11,7 +11,9 @@ import datetime
 import errno
 import fcntl
 import functools
+import gc
 import hashlib
+import importlib
 import json
 import os
 import re
