@@ -72,6 +72,13 @@ func TestCompaniesBench(t *testing.T) {
 	testCompanies(t, b, g)
 }
 
+// TestUsersBench checks the users of templates on a real bench.
+func TestUsersBench(t *testing.T) {
+	b, g := realBench(t)
+	t.Run("hello", func(t *testing.T) { testHello(t, g) })
+	testUsers(t, b, g)
+}
+
 // TestClaimKilledBench kills claims and their undos on a real bench.
 func TestClaimKilledBench(t *testing.T) {
 	b, g := realBench(t)

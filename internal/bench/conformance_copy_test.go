@@ -143,6 +143,7 @@ func testUnclean(t *testing.T, b *standin.Box, m *model) {
 	b.Sh(t, "rm "+folder+"/private/files/left.txt")
 	for _, row := range []struct{ name, make, remove, said string }{
 		{"a user", "INSERT INTO tabUser (name, email, first_name) VALUES ('a@b.c', 'a@b.c', 'A')", "DELETE FROM tabUser WHERE name = 'a@b.c'", "a user"},
+		{"another's social login", "INSERT INTO `tabUser Social Login` (name, parent, provider, userid) VALUES ('ct', 'Administrator', 'frappe', 'x')", "DELETE FROM `tabUser Social Login` WHERE name = 'ct'", "the social login of a user"},
 		{"a key", "UPDATE tabUser SET api_key = 'k' WHERE name = 'Administrator'", "UPDATE tabUser SET api_key = NULL", "a user"},
 		{"a secret", "INSERT INTO __Auth (doctype, name, fieldname, password, encrypted) VALUES ('Note', 'n', 's', 'x', 1)", "DELETE FROM __Auth WHERE doctype = 'Note'", "encrypted"},
 		{"a session", "INSERT INTO tabSessions (sid) VALUES ('s')", "DELETE FROM tabSessions", "Sessions"},

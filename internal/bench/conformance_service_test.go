@@ -142,6 +142,9 @@ func TestCopiesStandin(t *testing.T) { onEachStandin(t, testCopies) }
 // TestShelfStandin checks standbys and claims on a stand-in of each release.
 func TestShelfStandin(t *testing.T) { onEachStandin(t, testShelf) }
 
+// TestUsersStandin checks the users of templates on a stand-in of each release.
+func TestUsersStandin(t *testing.T) { onEachStandin(t, testUsers) }
+
 // TestCompaniesStandin checks templates with a company on a stand-in of each release.
 func TestCompaniesStandin(t *testing.T) {
 	onEachStandin(t, func(t *testing.T, b *standin.Box, g *target) {

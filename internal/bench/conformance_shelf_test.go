@@ -205,7 +205,7 @@ func testClaimed(t *testing.T, b *standin.Box, s *shelf) {
 	began := time.Now()
 	n.again(t, k.claim(n))
 	t.Logf("claimed, and looked at again, in %s", time.Since(began))
-	if files := b.Sh(t, "cd sites/"+string(n.site)+" && find . -type f ! -path './locks/*' | sort"); files != "./site_config.json" {
+	if files := b.Sh(t, "cd sites/"+string(n.site)+" && find . -type f ! -path './locks/*' | sort"); files != "./placeholder_user.json\n./site_config.json" {
 		t.Errorf("its files: %s", files)
 	}
 	have := config(t, b, "sites/"+string(n.site)+"/site_config.json")

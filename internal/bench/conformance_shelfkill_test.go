@@ -76,9 +76,10 @@ for request in map(json.loads, sys.stdin):
 // killer carries out operations that die at some point.
 type killer struct{ session *standin.Session }
 
-func newKiller(t *testing.T, b *standin.Box) *killer {
+// newKiller is a killer that also counts calls of these functions of Python.
+func newKiller(t *testing.T, b *standin.Box, functions ...string) *killer {
 	t.Helper()
-	k := &killer{b.Python(t, killing)}
+	k := &killer{b.Python(t, strings.Replace(killing, `FUNCTIONS = "`, `FUNCTIONS = "`+strings.Join(functions, " ")+" ", 1))}
 	k.session.Send(sourceText(t))
 	return k
 }
@@ -108,8 +109,12 @@ func (k *killer) run(t *testing.T, n *tenant, args nexus.Args, at int) (f fate) 
 	t.Helper()
 	n.gen++
 	op := n.op(args)
+	secrets := map[string]string{"db_account": n.secrets.Account, "db_password": n.secrets.Password.Reveal()}
+	for name, secret := range args.Secrets() {
+		secrets[name] = secret.Reveal()
+	}
 	line, err := json.Marshal(map[string]any{"at": at, "op": map[string]any{"id": "1", "op": args.Op(), "install": n.install, "site": op.Site, "room": op.Room, "db": op.DB, "owner": op.Owner,
-		"gen": strconv.FormatInt(int64(op.Gen), 10), "args": args, "secrets": map[string]string{"db_account": n.secrets.Account, "db_password": n.secrets.Password.Reveal()}}})
+		"gen": strconv.FormatInt(int64(op.Gen), 10), "args": args, "secrets": secrets}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +245,7 @@ func testWholeClaim(t *testing.T, b *standin.Box, k *kept, n *tenant) {
 	if site.Job != n.owner || site.DB != n.db || !site.Database || !site.Folder || site.State != string(nexus.TenantMaking) || site.Plan != "starter" {
 		t.Errorf("inspect: %+v", site)
 	}
-	if files := b.Sh(t, "cd sites/"+string(n.site)+" && find . -type f ! -path './locks/*' ! -path './logs/*' | sort"); files != "./site_config.json" {
+	if files := b.Sh(t, "cd sites/"+string(n.site)+" && find . -type f ! -path './locks/*' ! -path './logs/*' | sort"); files != "./placeholder_user.json\n./site_config.json" {
 		t.Errorf("its files: %s", files)
 	}
 	if left := b.Sh(t, "find sites/.nexus -name '*"+string(k.site)+"*' -o -name '"+string(n.site)+"' -o -path '*/standby/*' -name '*.new'"); left != "" {

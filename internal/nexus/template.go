@@ -28,7 +28,7 @@ const TemplatePlain TemplateSpec = "plain"
 
 // TemplateVersion is the version of what a template holds. A bench copies templates of its
 // runner's version only. The runner has the same number.
-const TemplateVersion = 2
+const TemplateVersion = 3
 
 // CompanyApp is the app that companies, charts of accounts and fiscal years belong to.
 const CompanyApp = "erpnext"
@@ -140,9 +140,11 @@ type SetUp struct {
 
 // Freeze turns the owner's complete site in RoomTemplates into a template: it deletes logs,
 // refuses what must not be copied (users, sessions, keys, encrypted values, e-mail accounts,
-// scripts, webhooks, files), records the versions of the bench's apps and the columns with
-// the name of the company of SetUp, and locks the database's user. It does nothing if that is
-// done. Conflict: the bench's apps have changed since the site was made.
+// scripts, webhooks, files), makes a disabled user whose rows EnsureUser gives to the first
+// user of a copy, records the versions of the bench's apps and the columns with the names of
+// that user and of the company of SetUp, and locks the database's user. It does nothing if
+// that is done. Result.Note says why there is no such user: Frappe then makes each copy's.
+// Conflict: the bench's apps have changed since the site was made.
 type Freeze struct {
 	noSecrets
 	Spec TemplateSpec `json:"spec"`

@@ -114,6 +114,8 @@ def mark(op):
     closing = state != "active"
     site = site_of(op).ours(op, to_close=closing)
     site.close_packages()
+    if not closing:
+        forget_placeholder(site)
     with site.locked_config() as config:
         marker = config["nexus"] = mapping(config.get("nexus"))
         changed = marker.get("state") != state

@@ -2,19 +2,20 @@
 # like any site, then frozen. What is on this disk is what counts; the registry only repeats
 # it (nexus.Templates in Go).
 
-TEMPLATE_VERSION = 2  # of what a template holds; a worker copies its own only
+TEMPLATE_VERSION = 3  # of what a template holds; a worker copies its own only
 COPIERS = 2  # sessions that copy the shards of a database; on 2 to 8 cores more were no faster
 
 # Tables of logs, which freezing empties.
-LOGS = ("Access Log", "Activity Log", "Comment", "Deleted Document", "Email Queue", "Email Queue Recipient", "Error Log", "Notification Log", "Route History",
+LOGS = ("Access Log", "Activity Log", "Comment", "Deleted Document", "Email Queue", "Email Queue Recipient", "Error Log", "Notification Log", "Permission Log", "Route History",
         "Scheduled Job Log", "Version", "View Log")
 # Tables of which a template must have no row: each copy would hold the same secret, send
 # the same mail, or run the same code.
 EMPTY = ("Client Script", "Communication", "Connected App", "Email Account", "OAuth Authorization Code", "OAuth Bearer Token", "OAuth Client", "Server Script",
-         "Sessions", "Social Login Key", "Token Cache", "User Social Login", "Webhook")
+         "Sessions", "Social Login Key", "Token Cache", "Webhook")
 # Other rows that a template must not have.
 UNCLEAN = {
-    "a user": "SELECT 1 FROM tabUser WHERE name NOT IN ('Administrator', 'Guest') OR IFNULL(api_key, '') <> '' LIMIT 1",
+    "a user": "SELECT 1 FROM tabUser WHERE name NOT IN ('Administrator', 'Guest', %(user)s) OR IFNULL(api_key, '') <> '' OR name = %(user)s AND enabled LIMIT 1",
+    "the social login of a user": "SELECT 1 FROM `tabUser Social Login` WHERE parent <> %(user)s LIMIT 1",
     "a password or an encrypted value": "SELECT 1 FROM __Auth WHERE NOT (doctype = 'User' AND name = 'Administrator' AND fieldname = 'password' AND encrypted = 0) LIMIT 1",
     "a file": "SELECT 1 FROM tabFile WHERE IFNULL(is_folder, 0) = 0 LIMIT 1",
 }
@@ -38,7 +39,7 @@ def freeze(op):
         if made_of != bench_fingerprint():  # a part of its schema may be of the former apps
             raise Refusal("conflict", "The bench's apps changed while the template was built; build it again.")
         size = tidy(site)
-        write_json(record_path(site), company_record(site, op.args["spec"]) | {"version": TEMPLATE_VERSION, "db": op.db, "job": op.owner, "spec": op.args["spec"], "apps": op.args.get("apps") or [],
+        write_json(record_path(site), company_record(site, op.args["spec"]) | user_record(site) | {"version": TEMPLATE_VERSION, "db": op.db, "job": op.owner, "spec": op.args["spec"], "apps": op.args.get("apps") or [],
                                        "installed": site.marker().get("apps"), "fingerprint": made_of, "bytes": size,
                                        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         os.rename(site.config_path, site.resting_path)
@@ -48,7 +49,7 @@ def freeze(op):
     except Refusal as e:
         raise unprepared(e) if e.number in MISSING else e from None
     forget_in_redis(op, site, frozen=True)
-    return {"changed": changed}
+    return {"changed": changed, "note": text(read_object(record_path(site)).get("no_user"))}
 
 
 def tidy(site):
@@ -62,8 +63,9 @@ def tidy(site):
             if "tab" + name in tables:
                 cursor.execute(f"DELETE FROM `tab{name}`")
         looks = UNCLEAN | {f"a row of {name}": f"SELECT 1 FROM `tab{name}` LIMIT 1" for name in EMPTY if "tab" + name in tables}
+        user = text(mapping(site.marker().get("user")).get("email"))  # of a former attempt
         for what, look in looks.items():
-            cursor.execute(look)
+            cursor.execute(look, {"user": user})
             found += [what] if cursor.fetchall() else []
         cursor.execute("SELECT SUM(data_length + index_length) AS size FROM information_schema.tables WHERE table_schema = DATABASE()")
         size = int(cursor.fetchone()["size"] or 0)
@@ -229,6 +231,8 @@ def copy(op, source, record, site):
         keep_record(op, site, source, record)
     if "company" in record:
         write_json(placeholders_path(site), record["company"])
+    if "user" in record:
+        write_json(placeholder_user_path(site), record["user"])
     complete(op, site, op.secrets.get("admin_password") or password(32), [text(app) for app in record["installed"]])
 
 

@@ -43,7 +43,7 @@ def warm(site):
     without leaving a row, job or session."""
     with frappe_site(site) as frappe:
         frappe.setup_module_map(include_all_apps=False)
-        there = {row[0] for row in frappe.db.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")}
+        there = tables_of(frappe)
         for doctype in ("User", "Customer"):
             if "tab" + doctype in there:
                 frappe.get_list(doctype, fields=["name"], limit_page_length=1)
