@@ -252,8 +252,16 @@ func (s *dockerStack) hasCompany(a gen.Accepted) {
 			s.t.Errorf("of %s in %s, all and those of the company: %s", table, a.Site, n)
 		}
 	}
-	if left := s.box.Sh(s.t, "ls sites/"+a.Site+"/placeholders.json 2>/dev/null || true"); left != "" {
+}
+
+// hasUser checks that a site that was copied has its user in the place of the template's.
+func (s *dockerStack) hasUser(a gen.Accepted) {
+	s.t.Helper()
+	if left := s.box.Sh(s.t, "ls sites/"+a.Site+"/*placeholder* 2>/dev/null || true"); left != "" {
 		s.t.Errorf("%s has %s still", a.Site, left)
+	}
+	if users := s.box.SQL(s.t, "SELECT COUNT(*), SUM(enabled), SUM(name LIKE '%placeholder%') FROM "+s.dbOf(&staged{Accepted: a})+".tabUser"); users != "3\t3\t0" {
+		s.t.Errorf("of the users of %s, all, the enabled, and the template's: %s", a.Site, users)
 	}
 }
 
@@ -265,6 +273,7 @@ func (s *dockerStack) hasApps(all ...gen.Accepted) {
 		if n := s.box.SQL(s.t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='"+s.dbOf(&staged{Accepted: a})+"' AND table_name='tabCustomer'"); n != "1" {
 			s.t.Errorf("%s lacks its apps", a.Site)
 		}
+		s.hasUser(a)
 	}
 	s.keysOpenTheirOwn(all)
 }
