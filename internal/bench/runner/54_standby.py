@@ -47,6 +47,12 @@ def warm(site):
         for doctype in ("User", "Customer"):
             if "tab" + doctype in there:
                 frappe.get_list(doctype, fields=["name"], limit_page_length=1)
+        frappe.get_hooks("doc_events")
+        frappe.get_system_settings("time_zone")
+        frappe.get_cached_doc("User", "Guest")
+        frappe.db.get_tables()
+        for doctype in ("Has Role", "Language", "Server Script"):
+            frappe.get_meta(doctype)
         renamed = mapping(read_object(placeholders_path(site)).get("columns"))
         for table in ("__Auth", *(f"tab{name}" for name in WARMED), *renamed):
             if table in there:
