@@ -59,9 +59,7 @@ def tidy(site):
     with site_cursor(site) as cursor:
         cursor.execute("SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()")
         tables = {row["name"] for row in cursor.fetchall()}
-        for name in LOGS:
-            if "tab" + name in tables:
-                cursor.execute(f"DELETE FROM `tab{name}`")
+        empty_logs(cursor.execute, tables)
         looks = UNCLEAN | {f"a row of {name}": f"SELECT 1 FROM `tab{name}` LIMIT 1" for name in EMPTY if "tab" + name in tables}
         user = text(mapping(site.marker().get("user")).get("email"))  # of a former attempt
         for what, look in looks.items():
@@ -82,6 +80,12 @@ def files_below(folder):
 
 
 # --- what a template depends on ------------------------------------------------
+
+
+def empty_logs(execute, tables):
+    for name in LOGS:
+        if "tab" + name in tables:
+            execute(f"DELETE FROM `tab{name}`")
 
 
 def bench_fingerprint():

@@ -30,9 +30,10 @@ def tables_of(frappe):
 NOT_GIVEN = ("Administrator", "Guest", "All", "Desk User")
 
 
-def wanted_roles(op, frappe):
+def wanted_roles(frappe, asked):
+    """The roles that are asked for, which must exist; none: all that a user may have."""
     names = [row[0] for row in frappe.db.sql("SELECT name FROM `tabRole` WHERE IFNULL(disabled, 0) = 0")]
-    asked = op.args.get("roles") or [name for name in names if name not in NOT_GIVEN]
+    asked = asked or [name for name in names if name not in NOT_GIVEN]
     missing = [name for name in asked if name not in names]
     if missing:
         raise Refusal("invalid", f"The bench has no role {', '.join(missing)}.")
@@ -45,7 +46,7 @@ def ensure_user(op):
     with frappe_site(site) as frappe:
         from frappe.utils.password import update_password
 
-        roles = wanted_roles(op, frappe)
+        roles = wanted_roles(frappe, asked)
         first, _, rest = op.args["full_name"].strip().partition(" ")
         fields = {"first_name": first, "last_name": rest, "enabled": 1}
         region, _ = fitting(frappe, op.args)  # the plan's note says what does not fit
@@ -65,6 +66,10 @@ def ensure_user(op):
             queue_search(frappe, placeholder, email, fields)
     remove(placeholder_user_path(site))
     return {"changed": made, "note": kept}
+
+
+def full_name(fields):
+    return " ".join(filter(None, (fields["first_name"], fields["last_name"])))
 
 
 def save_user(frappe, email, fields, roles):
@@ -92,8 +97,7 @@ def keep_names(frappe, email, fields):
     """Restores the names that were asked for, unless they could be markup, and returns a
     sentence on what stays different. Frappe escapes names as HTML on each save (user.py,
     clean_name): mails and the API would show Tom &amp; Jerry."""
-    names = {name: fields[name] for name in ("first_name", "last_name")}
-    names["full_name"] = " ".join(filter(None, names.values()))
+    names = {"first_name": fields["first_name"], "last_name": fields["last_name"], "full_name": full_name(fields)}
     if not re.search("[<>]", names["full_name"]) and stored(frappe, email, names) != names:
         set_columns(frappe, "User", email, names)
         frappe.clear_cache(user=email)

@@ -117,7 +117,7 @@ def insert_placeholder(frappe, user):
     good."""
     from frappe.core.doctype.user.user import create_contact
 
-    search, names = [], [row[0] for row in frappe.db.sql("SELECT name FROM `tabRole` WHERE IFNULL(disabled, 0) = 0")]
+    search = []
     frappe.enqueue = lambda *_, **__: None
     with contextlib.suppress(ImportError):
         import frappe.contacts.doctype.contact.contact as contacts
@@ -127,17 +127,10 @@ def insert_placeholder(frappe, user):
         import frappe.utils.global_search as index
 
         index.sync_value_in_queue = search.append
-    made = frappe.get_doc({"doctype": "User", "email": user["email"], "send_welcome_email": 0, "user_type": "System User", "enabled": 1,
-                           "first_name": user["first_name"], "last_name": user["last_name"],
-                           "roles": [{"role": name} for name in sorted(names) if name not in NOT_GIVEN]})
-    made.flags.no_welcome_mail = True
-    made.insert(ignore_permissions=True)
-    create_contact(made, ignore_mandatory=True)
+    save_user(frappe, user["email"], {"first_name": user["first_name"], "last_name": user["last_name"], "enabled": 1}, wanted_roles(frappe, []))
+    create_contact(frappe.get_doc("User", user["email"]), ignore_mandatory=True)
     frappe.db.sql("UPDATE tabUser SET enabled = 0 WHERE name = %s", user["email"])
-    there = tables_of(frappe)
-    for name in LOGS:
-        if "tab" + name in there:
-            frappe.db.sql(f"DELETE FROM `tab{name}`")
+    empty_logs(frappe.db.sql, tables_of(frappe))
     return search
 
 
@@ -209,22 +202,18 @@ def fits_placeholder(frappe, placeholder, fields, asked):
 
 def values_of(email, fields):
     """The address and the names, by the field of a placeholder that they replace."""
-    first, last = fields["first_name"], fields["last_name"]
-    return {"email": email, "first_name": first, "last_name": last, "full_name": " ".join(filter(None, (first, last)))}
+    return {"email": email, "first_name": fields["first_name"], "last_name": fields["last_name"], "full_name": full_name(fields)}
 
 
 def swap_user(frappe, placeholder, email, fields, asked):
     wanted, now = values_of(email, fields), site_time(site_zone(frappe))
     wanted["username"] = free_username(frappe, wanted["first_name"])
     for table, columns in sorted(placeholder["columns"].items()):
-        parts, values, where = [], [], []
-        for name in columns:
-            former = placeholder[OF_USER[table][name]]
-            parts.append(f"`{name}` = IF(`{name}` = %s, %s, `{name}`)")
-            values += [former, wanted[OF_USER[table][name]]]
-            where.append((f"`{name}` = %s", former))
-        frappe.db.sql(f"UPDATE `{table}` SET creation = %s, modified = %s, {', '.join(parts)} WHERE {' OR '.join(part for part, _ in where)}",
-                      [now, now, *values, *(former for _, former in where)])
+        formers = [placeholder[OF_USER[table][name]] for name in columns]
+        parts = ", ".join(f"`{name}` = IF(`{name}` = %s, %s, `{name}`)" for name in columns)
+        values = [each for name, former in zip(columns, formers) for each in (former, wanted[OF_USER[table][name]])]
+        where = " OR ".join(f"`{name}` = %s" for name in columns)
+        frappe.db.sql(f"UPDATE `{table}` SET creation = %s, modified = %s, {parts} WHERE {where}", [now, now, *values, *formers])
     zone = fields.get("time_zone")
     frappe.db.sql("UPDATE tabUser SET enabled = 1, language = COALESCE(%s, language), time_zone = COALESCE(%s, time_zone) WHERE name = %s", (fields.get("language"), zone, email))
     if zone:
