@@ -337,7 +337,9 @@ func (s *dockerStack) twoJobsOneStandby(shelf []reserved) {
 // others on the shelf again, and that one is not given to a second site.
 func (s *dockerStack) shelfLost(shelf []reserved) {
 	s.t.Helper()
+	s.forgets(shelf[0])
 	worker := s.worker()
+	s.shelved(len(shelf)) // it has compared bench and registry, and does so again in a minute
 	r := s.next(shelf)
 	first := s.claiming(r)
 	for _, pattern := range []string{"standby:*", "standbys:*", "shelf:*", "pool:*", "pools:*"} {
@@ -380,9 +382,7 @@ func (s *dockerStack) formerVersions(shelf []reserved) {
 	s.t.Helper()
 	former := s.wanted("site")
 	withoutSteps(s.t, s.stack, former.JobId, "company")
-	r := shelf[0]
-	s.rdb.HSet(s.t.Context(), "{nexus}:standby:"+r.id, "state", "making")
-	s.rdb.ZRem(s.t.Context(), "{nexus}:shelf:"+r.bench+" "+r.key, r.id)
+	s.forgets(shelf[0])
 	worker := s.worker()
 	if job := s.end(former.JobId, time.Minute); job.State != gen.StateSucceeded || value(job.Road) != string(nexus.RoadNewSite) {
 		s.t.Errorf("a former version's job is %s by %q: %+v", job.State, value(job.Road), job.Error)
@@ -390,6 +390,14 @@ func (s *dockerStack) formerVersions(shelf []reserved) {
 	s.hasApps(former.Accepted)
 	s.shelved(len(shelf))
 	worker.end(syscall.SIGTERM)
+}
+
+// forgets has the registry take a standby for one that is still made.
+func (s *stack) forgets(r reserved) {
+	s.t.Helper()
+	ctx := s.t.Context()
+	fromRedis(s.t, s.rdb.HSet(ctx, "{nexus}:standby:"+r.id, "state", string(nexus.StandbyMaking)))
+	fromRedis(s.t, s.rdb.ZRem(ctx, "{nexus}:shelf:"+r.bench+" "+r.key, r.id))
 }
 
 // ghosts removes standbys by hand: of one the folder, of one the database. Signups are copied,
