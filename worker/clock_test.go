@@ -158,7 +158,7 @@ func TestClockTurns(t *testing.T) {
 // until waits until a condition is true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	deadline, tick := time.After(time.Minute), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {

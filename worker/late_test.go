@@ -60,8 +60,10 @@ func TestDrainWaitsForRunsThatAsynqForgot(t *testing.T) {
 	h := newHarness(t)
 	defer h.close()
 	begun := make(chan struct{})
+	var e *worker.Engine
 	p := tasks.Process{Kind: nexus.KindProvision, Steps: []tasks.Step{{Name: "one", Timeout: time.Minute, Attempts: 1, Do: func(ctx context.Context, _ *tasks.Kit) error {
 		close(begun)
+		<-e.Draining()
 		work := time.NewTimer(200 * time.Millisecond)
 		defer work.Stop()
 		select {
@@ -71,7 +73,7 @@ func TestDrainWaitsForRunsThatAsynqForgot(t *testing.T) {
 			return nil
 		}
 	}}, {Name: "two", Timeout: time.Minute, Attempts: 1, Do: func(context.Context, *tasks.Kit) error { return nil }}}}
-	e := worker.NewEngine(worker.Options{Store: h.store, Keys: h.keys, Processes: []tasks.Process{p}, Log: slog.New(slog.DiscardHandler),
+	e = worker.NewEngine(worker.Options{Store: h.store, Keys: h.keys, Processes: []tasks.Process{p}, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return h.now }, Renew: time.Hour})
 	job := h.submit(t, p)
 	var run sync.WaitGroup

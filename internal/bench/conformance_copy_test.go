@@ -300,7 +300,7 @@ func testChanged(t *testing.T, b *standin.Box, m *model) {
 // returns the copy's error, kill ends it before, let frees the row.
 func (m *model) stuck(t *testing.T, b *standin.Box, n *tenant) (wait, kill func() error, let func()) {
 	t.Helper()
-	let = b.Busy(t, "SELECT SLEEP(62) FROM "+m.op(nil).DB+".tabRole WHERE name LIKE 'System Manager' FOR UPDATE")
+	let = b.Busy(t, "SELECT SLEEP(602) FROM "+m.op(nil).DB+".tabRole WHERE name LIKE 'System Manager' FOR UPDATE")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
 	done := make(chan error, 1)

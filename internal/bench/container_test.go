@@ -91,7 +91,7 @@ func cut(t *testing.T, b *standin.Box, n *tenant, args nexus.Args) {
 		let = hold(t, b, fmt.Sprintf("sites/%s/locks/site_config.lock", n.site))
 	default:
 		// LIKE: a row found by its key alone is not locked while SLEEP runs.
-		let = b.Busy(t, fmt.Sprintf("SELECT SLEEP(61) FROM %s.tabUser WHERE name LIKE '%s' FOR UPDATE", n.db, n.email))
+		let = b.Busy(t, fmt.Sprintf("SELECT SLEEP(601) FROM %s.tabUser WHERE name LIKE '%s' FOR UPDATE", n.db, n.email))
 		half = func() bool {
 			return b.Sh(t, fmt.Sprintf("grep -c given sites/%s/site_config.json || true", n.site)) == "1"
 		}

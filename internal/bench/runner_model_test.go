@@ -58,6 +58,7 @@ type parent struct {
 	part   []byte // of a line
 	gone   chan struct{}
 	err    error // once it has exited
+	left   bool  // it was told to leave
 	closed bool  // the end of its output was seen
 
 	works                   map[string]*work // by id; the last one of each
@@ -400,10 +401,15 @@ func (p *parent) wait(t *rapid.T) {
 func (p *parent) await(t *rapid.T, what string, so func(*work) bool) {
 	p.send(t, "")
 	p.unread = 0
-	if p.listen(t, time.Minute, func() bool {
-		return p.bad == p.junk && p.pongs == p.pings && !slices.ContainsFunc(p.order, func(id string) bool { return !so(p.works[id]) })
-	}) {
-		return
+	for limit := time.Now().Add(3 * time.Minute); !p.closed && time.Now().Before(limit); {
+		if p.listen(t, 5*time.Second, func() bool {
+			return p.bad == p.junk && p.pongs == p.pings && !slices.ContainsFunc(p.order, func(id string) bool { return !so(p.works[id]) })
+		}) {
+			return
+		}
+		if !p.closed {
+			p.ping(t) // after 20 s of silence it leaves
+		}
 	}
 	for _, id := range p.order {
 		if !so(p.works[id]) {
@@ -466,9 +472,13 @@ func (p *parent) drain(t *rapid.T) {
 
 // until waits for a condition that no line tells of.
 func (p *parent) until(t *rapid.T, ok func() bool, orelse string) {
-	for limit := time.Now().Add(time.Minute); !ok(); {
+	for limit, ping := time.Now().Add(3*time.Minute), time.Now().Add(5*time.Second); !ok(); {
 		if time.Now().After(limit) {
 			p.fail(t, "%s", orelse)
+		}
+		if time.Now().After(ping) && !p.left {
+			p.ping(t) // after 20 s of silence it leaves
+			ping = time.Now().Add(5 * time.Second)
 		}
 		<-time.After(5 * time.Millisecond)
 		if !p.closed {
@@ -504,6 +514,7 @@ func (p *parent) leave(t *rapid.T) {
 		p.ping(t)
 		p.await(t, "them to begin", func(*work) bool { return true })
 	}
+	p.left = true
 	if rapid.Bool().Draw(t, "told to") {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	} else {
@@ -514,11 +525,11 @@ func (p *parent) leave(t *rapid.T) {
 		if p.err != nil {
 			t.Fatal(p.err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("it does not leave")
 	}
 	p.alone(t, 0)
-	if !p.listen(t, 20*time.Second, func() bool { return p.closed }) || drained && len(p.part) > 0 {
+	if !p.listen(t, 2*time.Minute, func() bool { return p.closed }) || drained && len(p.part) > 0 {
 		t.Fatalf("its last word is %.200q", p.part)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,7 +136,8 @@ func TestCLIRestart(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1)
 	log := &logs{also: s.log}
-	api := start(t, log, s.env, filepath.Join(binaries, "api"))
+	env := append(slices.Clone(s.env), "NEXUS_HTTP_ADDR="+freeAddr(t)) // that nobody takes while the API is away
+	api := start(t, log, env, filepath.Join(binaries, "api"))
 	base := listening(t, log, "api started", "api")
 	slow := s.signup("slow", "slow-site@example.com").JobId
 	seen := &logs{also: s.log}
@@ -147,7 +149,7 @@ func TestCLIRestart(t *testing.T) {
 	eventually(t, 20*time.Second, "the watcher says that nobody answers", func() bool {
 		return strings.Contains(strings.Join(seen.all(), "\n"), "no answer from the API")
 	})
-	start(t, log, append(s.env, "NEXUS_HTTP_ADDR="+strings.TrimPrefix(base, "http://")), filepath.Join(binaries, "api"))
+	start(t, log, env, filepath.Join(binaries, "api"))
 	select {
 	case <-watcher.done:
 	case <-time.After(60 * time.Second):

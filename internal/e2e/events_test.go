@@ -80,6 +80,9 @@ func TestWatchedThroughRestarts(t *testing.T) {
 	w := &told{s: s, id: s.signup("watched", "watched@example.com").JobId}
 	at := func(stream *bufio.Reader, text string) {
 		t.Helper()
+		if slices.ContainsFunc(w.events, func(event string) bool { return strings.Contains(event, text) }) {
+			return // it came on the stream before
+		}
 		if err := w.until(stream, text); err != nil {
 			t.Fatalf("before %s: %v", text, err)
 		}

@@ -51,7 +51,7 @@ func TestFaultBacklog(t *testing.T) {
 	})
 	opened := time.Now()
 	s.rdb.Del(ctx, "asynq:{provision}:paused")
-	eventually(t, 2*time.Minute, "all jobs are over", func() bool {
+	eventually(t, 3*time.Minute, "all jobs are over", func() bool {
 		live, kept := s.tasks()
 		most = max(most, live+kept)
 		n, err := s.rdb.ZCard(ctx, "{nexus}:due").Result()

@@ -96,6 +96,10 @@ func TestFaultBusyNames(t *testing.T) {
 	if job := s.end(made.JobId, time.Minute); job.State != gen.StateSucceeded {
 		t.Fatalf("%s is %s: %+v", job.Site, job.State, job.Error)
 	}
+	let := s.lock(&staged{Accepted: made}) // the teardown lasts until all are answered
+	if let == nil {
+		t.Fatal("the site is in use")
+	}
 	var all sync.WaitGroup
 	downs, errs := make([]gen.Job, 50), make([]error, 50)
 	for i := range downs {
@@ -112,6 +116,7 @@ func TestFaultBusyNames(t *testing.T) {
 		}
 	}
 	eventually(t, 10*time.Second, "the teardown began", func() bool { return s.record(down).State == nexus.Running })
+	let()
 	name, over := "busy", false
 	eventually(t, 30*time.Second, "the name is free again", func() bool {
 		_, err := s.client.Signup(t.Context(), gen.SignupRequest{Email: "joe@example.com", Password: "Passw0rdXyz",
@@ -146,8 +151,8 @@ func TestFaultRoomToCleanUp(t *testing.T) {
 	s := newStack(t, 1, "NEXUS_SANDBOX_DELAY=200ms", "NEXUS_APPS=erpnext", "NEXUS_BENCH_SLOTS=1")
 	old := s.signup("old", "old@example.com")
 	s.end(old.JobId, time.Minute)
-	slow := s.signup("slow", "slow-site@example.com")
-	eventually(t, 10*time.Second, "the bench is full", func() bool { return s.record(slow.JobId).step("site").State == nexus.StepStarted })
+	slow := &staged{Accepted: s.signup("slow", "slow-site@example.com"), step: "site"}
+	s.hold([]*staged{slow})
 	var waiting []gen.Accepted
 	for i := range 3 {
 		waiting = append(waiting, s.signup(fmt.Sprintf("waits-%d", i), fmt.Sprintf("waits%d@example.com", i)))
@@ -157,10 +162,11 @@ func TestFaultRoomToCleanUp(t *testing.T) {
 	if job := s.end(down.JobId, time.Minute); job.State != gen.StateSucceeded {
 		t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)
 	}
-	if s.record(slow.JobId).step("site").State != nexus.StepStarted {
+	if !s.there(slow) {
 		t.Error("the teardown came only after what is new")
 	}
-	leaving := append(waiting, slow)
+	slow.let()
+	leaving := append(waiting, slow.Accepted)
 	for _, a := range leaving {
 		if job := s.end(a.JobId, time.Minute); job.State != gen.StateSucceeded {
 			t.Errorf("%s is %s: %+v", job.Site, job.State, job.Error)

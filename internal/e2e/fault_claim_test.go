@@ -40,7 +40,11 @@ func (s *dockerStack) claimedThroughFaults() {
 		s.t.Logf("%s: after %s", stage.name, time.Since(began).Round(time.Second))
 	}
 	s.noStandbys()
-	s.sound("unusable_template " + from.Site) // the former one
+	if found, _ := s.doctor(); len(found) > 1 || len(found) == 1 && found[0] != "unusable_template "+from.Site {
+		s.t.Errorf("the doctor finds %v", found)
+	}
+	s.doctor("--fix") // unless a worker that found it unusable for a minute was faster
+	s.sound()
 }
 
 // next is the standby that the next signup gets.
@@ -139,7 +143,7 @@ func (s *dockerStack) claimsKilled(worker *process, shelf []reserved) *process {
 		if row.kill != nil {
 			s.t.Logf("killed %s: gone on after %s", row.name, s.takenOver([]*staged{j}, row.kill(worker, []*staged{j}), takeover))
 		} else {
-			s.hurt("killed "+row.name, []*staged{j}, func() time.Time { return worker.send(syscall.SIGKILL) })
+			s.hurt("killed "+row.name, takeover, []*staged{j}, func() time.Time { return worker.send(syscall.SIGKILL) })
 			j.let()
 		}
 		s.onceOnly(j)
@@ -309,7 +313,9 @@ func (s *dockerStack) twoJobsOneStandby(shelf []reserved) {
 			s.hasApps(j.Accepted)
 		}
 	}
-	if kept != 1 {
+	// A drop of the standby, once it is not the second one's, may end the first one's claim again.
+	often := slices.ContainsFunc(jobs, func(j *staged) bool { return s.record(j.JobId).step("site").Attempts > 2 })
+	if kept > 1 || kept == 0 && !often {
 		s.t.Errorf("%d jobs have one standby", kept)
 	}
 
@@ -347,8 +353,8 @@ func (s *dockerStack) shelfLost(shelf []reserved) {
 			s.rdb.Del(s.t.Context(), keys...)
 		}
 	}
-	copied := s.wanted("site")
-	s.onClone(copied.Accepted)
+	copied := s.wanted("site") // it is not awaited here, since a claim may take half a minute
+	eventually(s.t, 5*time.Second, "one is to be copied", func() bool { return s.record(copied.JobId).Fields["road"] == string(nexus.RoadClone) })
 	jobs := []*staged{first, copied}
 	next := s.worker() // it compares bench and registry at its start
 	eventually(s.t, 30*time.Second, "the standbys are on the shelf again", func() bool { return len(s.standbys()) >= len(shelf)-1 })

@@ -34,13 +34,13 @@ func TestFaultStopped(t *testing.T) {
 			t.Fatalf("%s is %s: %+v", job.Site, job.State, job.Error)
 		}
 	}
-	made := s.provisions("long", "site", "apps", "user", "plan", "api_key", "activate")
+	made := s.provisions("long", "activate", "api_key", "plan", "user", "apps", "site")
 	undone := s.failing("long", "fail-verify")
 	down := []*staged{s.removal(old[0].Site, "suspend"), s.removal(old[1].Site, "drop")}
 	jobs := slices.Concat(made, []*staged{undone}, down)
 	s.allTaken(jobs)
-	napper := s.worker()
 	s.hold(jobs)
+	napper := s.worker()
 	stopped := sleeper.stop()
 	s.letGo(jobs)
 	t.Logf("stopped: %d jobs went on, the last after %s", len(jobs), s.takenOver(jobs, stopped, takeover))
@@ -78,10 +78,10 @@ func TestFaultStopped(t *testing.T) {
 // successor is in the same steps.
 func (s *stack) nap(t *testing.T, napper *process) {
 	t.Helper()
-	jobs := s.provisions("short", "site", "apps", "user", "activate")
+	jobs := s.provisions("short", "activate", "user", "apps", "site")
 	s.allTaken(jobs)
-	s.worker("NEXUS_SANDBOX_DELAY=3s")
 	s.hold(jobs)
+	successor := s.worker("NEXUS_SANDBOX_DELAY=7s")
 	stopped := napper.stop()
 	s.letGo(jobs)
 	s.takenOver(jobs, stopped, takeover)
@@ -98,7 +98,7 @@ func (s *stack) nap(t *testing.T, napper *process) {
 	}
 	before := s.files()
 	napper.send(syscall.SIGCONT)
-	eventually(t, 3*time.Second, "all runs of the one that slept are fenced", func() bool {
+	eventually(t, 3*time.Second, "all runs of the one that napped are fenced", func() bool {
 		return napper.log.count(fencedLine) == len(jobs)
 	})
 	for _, j := range jobs {
@@ -107,8 +107,9 @@ func (s *stack) nap(t *testing.T, napper *process) {
 		}
 	}
 	if changed := differences(before, s.files()); len(changed) > 0 {
-		t.Errorf("the one that slept changed: %s", strings.Join(changed, "\n"))
+		t.Errorf("the one that napped changed: %s", strings.Join(changed, "\n"))
 	}
+	successor.send(syscall.SIGTERM) // the one that napped goes on, and is faster
 	s.made(jobs)
 }
 
@@ -116,23 +117,23 @@ func (s *stack) nap(t *testing.T, napper *process) {
 // and journals each, and the next worker begins with the following step.
 func TestFaultDrainBoundary(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=500ms", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")
+	s := newStack(t, 0, "NEXUS_SANDBOX_DELAY=1s", "NEXUS_CONCURRENCY=64", "NEXUS_APPS=erpnext")
 	leaving := s.worker()
 	old := []gen.Accepted{s.signup("old-1", "old1@example.com"), s.signup("old-2", "old2@example.com")}
 	for _, a := range old {
 		s.end(a.JobId, time.Minute)
 	}
-	made := s.provisions("drain", "site", "apps", "user", "plan", "api_key", "activate")
+	made := s.provisions("drain", "activate", "api_key", "plan", "user", "apps", "site")
 	undone := s.failing("drain", "fail-verify")
 	down := []*staged{s.removal(old[0].Site, "suspend"), s.removal(old[1].Site, "drop")}
 	jobs := slices.Concat(made, []*staged{undone}, down)
 	s.allTaken(jobs)
-	s.worker()
 	s.hold(jobs)
+	s.worker()
 	leaving.send(syscall.SIGTERM)
 	eventually(t, 10*time.Second, "the worker drains", func() bool { return leaving.log.count(`"draining"`) == 1 })
 	s.letGo(jobs)
-	t.Logf("%d jobs went on, the last after %s", len(jobs), s.takenOver(jobs, time.Now(), 2*time.Second))
+	t.Logf("%d jobs went on, the last after %s", len(jobs), s.takenOver(jobs, time.Now(), takeover))
 	<-leaving.done
 	if code := leaving.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("the worker left with %d", code)

@@ -32,7 +32,7 @@ func TestFaultTemplate(t *testing.T) {
 		ready func() *dockerStack
 		test  func(*dockerStack)
 	}{
-		{"Built", func() *dockerStack { return stack(2 * time.Second) }, (*dockerStack).builtThroughFaults},
+		{"Built", func() *dockerStack { return stack(4 * time.Second) }, (*dockerStack).builtThroughFaults},
 		{"Copied", func() *dockerStack { return stack(time.Second) }, (*dockerStack).copiedThroughFaults},
 		{"Unusable", func() *dockerStack { return stack(300 * time.Millisecond) }, (*dockerStack).unusableTemplates},
 		{"Disk", func() *dockerStack {
@@ -101,10 +101,10 @@ func (s *dockerStack) killedInBuild(worker *process, holds []buildHold, starts m
 	j := s.build(holds[0].step)
 	s.allTaken([]*staged{j})
 	for _, hold := range holds {
-		next := s.worker()
 		j.step = hold.step
 		s.holdBuild(j, hold)
-		s.hurt(fmt.Sprintf("killed in %v of a build", hold), []*staged{j}, func() time.Time { return worker.send(syscall.SIGKILL) })
+		next := s.worker()
+		s.hurt(fmt.Sprintf("killed in %v of a build", hold), nobodyWaits, []*staged{j}, func() time.Time { return worker.send(syscall.SIGKILL) })
 		worker = next
 	}
 	j.let()
@@ -295,7 +295,7 @@ func (s *dockerStack) copiedThroughFaults() {
 
 	killed, let, held := s.stuck(from)
 	second = s.worker()
-	s.hurt("killed in a copy", []*staged{killed}, func() time.Time { return first.send(syscall.SIGKILL) })
+	s.hurt("killed in a copy", takeover, []*staged{killed}, func() time.Time { return first.send(syscall.SIGKILL) })
 	s.copying(killed, held) // the next worker has ended the statement of the dead one
 
 	canceled := s.wanted("site")
@@ -310,7 +310,7 @@ func (s *dockerStack) copiedThroughFaults() {
 
 	asleep, let, held := s.stuck(from)
 	third := s.worker()
-	s.hurt("stopped in a copy", []*staged{asleep}, second.stop)
+	s.hurt("stopped in a copy", takeover, []*staged{asleep}, second.stop)
 	s.copying(asleep, held)
 	let()
 	s.onceOnly(asleep)
@@ -369,7 +369,7 @@ func (s *dockerStack) copiedByTwoVersions(worker *process, from *staged) {
 		s.setRoad(j, "", "")
 	}
 	let()
-	s.setPace("4")
+	s.setPace("12")
 	former := s.worker()
 	for _, j := range jobs {
 		s.percent(j, 25)

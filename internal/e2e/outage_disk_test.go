@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os/exec"
 	"testing"
 	"time"
@@ -69,6 +70,7 @@ func TestOutageDisk(t *testing.T) {
 	}
 	t.Run("until the attempts are used up", func(t *testing.T) {
 		d.t = t
+		d.setPace("10") // the disk must be full before the site is made
 		j := d.begun("site", "used-up", false)
 		for tries := range 3 {
 			d.middle(j)
@@ -84,6 +86,7 @@ func TestOutageDisk(t *testing.T) {
 			t.Errorf("charged %d undos for what never began", n)
 		}
 		d.empty()
+		d.setPace(fmt.Sprint(usualPace.Seconds()))
 		job := s.end(j.JobId, 2*time.Minute)
 		if job.State != gen.StateFailed || job.Error.Message != full || job.Error.Code != string(nexus.Unavailable) {
 			t.Errorf("%s is %s: %+v", j.Site, job.State, job.Error)

@@ -95,7 +95,7 @@ func (s *dockerStack) frozen(f *forwarder, j *staged) {
 	f.freeze()
 	began := time.Now()
 	eventually(s.t, 40*time.Second, "the worker hears that the runner is silent", func() bool { return s.log.count(silent) > before })
-	if took := time.Since(began); took < 10*time.Second || took > 25*time.Second {
+	if took := time.Since(began); took < 10*time.Second || took > 40*time.Second {
 		s.t.Errorf("given up after %s", took)
 	}
 	s.startedAgain(j, starts) // the new runner ends the operation of the frozen one

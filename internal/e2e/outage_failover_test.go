@@ -153,6 +153,7 @@ func TestOutageFailoverOnBench(t *testing.T) {
 	first := s.worker()
 	apps := d.wanted("apps")
 	d.percent(&staged{Accepted: apps.Accepted, step: "site"}, 25)
+	d.setPace("20") // of what begins now: both last until the failover
 	site := d.wanted("site")
 	jobs := []*staged{apps, site}
 	d.middle(apps)
@@ -171,6 +172,7 @@ func TestOutageFailoverOnBench(t *testing.T) {
 			t.Fatalf("%s is past %s", j.Site, j.step)
 		}
 	}
+	d.setPace("3") // of the next attempts
 
 	f.to(replica.addr)
 	old.kill()

@@ -60,7 +60,8 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 	s.onSandbox()
 	s.startWorkers(2)
 	long := s.signup("long", "slow-site@example.com")
-	s.until(long.JobId, nexus.Running, "site")
+	held := &staged{Accepted: long, step: "site"}
+	s.hold([]*staged{held}) // until it is canceled, or it would end between the outages
 	people := s.crowd("load", 3)
 	at := func(n int) func() bool {
 		return func() bool { people.mu.Lock(); defer people.mu.Unlock(); return len(people.promised) >= n }
@@ -96,6 +97,7 @@ func TestOutageRedisUnderLoad(t *testing.T) {
 	if _, err := s.client.Cancel(t.Context(), long.JobId, nexus.Secret(long.ClaimToken)); err != nil {
 		t.Error(err)
 	}
+	held.let()
 	people.kept()
 	s.afterwards(before, 3)
 	if job := s.end(long.JobId, time.Minute); job.State != gen.StateCanceled {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/nexus-erp/provisioner/api/gen"
 	"github.com/nexus-erp/provisioner/internal/nexus"
+	"github.com/nexus-erp/provisioner/internal/store"
 )
 
 // logged asks a site for the user of a key.
@@ -57,14 +59,16 @@ func (s *stack) keysOpenTheirOwn(accepted []gen.Accepted) {
 }
 
 // TestWorkerKilledUnderLoad kills one of three workers while it works: every job
-// succeeds, once, and the jobs of the killed worker go on within six seconds.
+// succeeds, once, and the jobs of the killed worker go on in time.
 func TestWorkerKilledUnderLoad(t *testing.T) {
 	const jobs = 40
 	s := newStack(t, 3, "NEXUS_SANDBOX_DELAY=150ms", "NEXUS_CONCURRENCY=8")
 	accepted := make([]gen.Accepted, jobs)
+	var all sync.WaitGroup
 	for i := range accepted {
-		accepted[i] = s.signup(fmt.Sprintf("load-%02d", i), fmt.Sprintf("jane%d@example.com", i))
+		all.Go(func() { accepted[i] = s.signup(fmt.Sprintf("load-%02d", i), fmt.Sprintf("jane%d@example.com", i)) })
 	}
+	all.Wait()
 	eventually(t, 20*time.Second, "half of them are at work or done", func() bool {
 		n, _ := s.rdb.ZCard(t.Context(), "{nexus}:slots:sandbox").Result()
 		return n >= 12
@@ -82,7 +86,7 @@ func TestWorkerKilledUnderLoad(t *testing.T) {
 	for _, line := range s.log.all() {
 		if strings.Contains(line, `"lease expired, job rescued"`) {
 			rescued[line] = true
-			if at := field(line, "time"); at.Sub(killed) > 6*time.Second {
+			if at := field(line, "time"); at.Sub(killed) > takeover+store.LeaseTime { // if Redis answers a look late
 				t.Errorf("an orphan went on only %s after the kill", at.Sub(killed))
 			}
 		}

@@ -403,7 +403,7 @@ PY`)
 // container, the daemon's events and logs, every Redis, and the bench's files.
 func (s *dockerStack) plant(control string) {
 	s.t.Helper()
-	lines := "echo " + control + " > /proc/1/fd/1; echo " + control + " > logs/control.log; sleep 0.5"
+	lines := "echo " + control + " > /proc/1/fd/1; echo " + control + " > logs/control.log; sleep 5"
 	if out, err := exec.Command("docker", "exec", "-e", "CONTROL="+control, s.box.Name, "sh", "-c", lines).CombinedOutput(); err != nil {
 		s.t.Fatalf("%v\n%s", err, out)
 	}

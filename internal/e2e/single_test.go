@@ -330,8 +330,8 @@ func TestSingleWaits(t *testing.T) {
 	s.road.closed.Store(true)
 	away := s.asked("away@example.com", goodWord)
 	waits(away.JobId, gen.Wait(nexus.WaitBench))
+	s.python(t, "from frappe.installer import update_site_config\nupdate_site_config(\"throttle_user_limit\", 1)") // by another road
 	s.road.closed.Store(false)
-	s.python(t, "from frappe.installer import update_site_config\nupdate_site_config(\"throttle_user_limit\", 1)")
 	full := s.asked("full@example.com", goodWord)
 	waits(full.JobId, gen.Wait(nexus.WaitCapacity))
 	s.python(t, "from frappe.installer import update_site_config\nupdate_site_config(\"throttle_user_limit\", 60)")

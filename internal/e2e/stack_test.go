@@ -130,7 +130,9 @@ func start(t testing.TB, log *logs, env []string, name string, args ...string) *
 		t.Fatal(err)
 	}
 	p := &process{t: t, cmd: cmd, log: log, done: make(chan struct{})}
+	read := make(chan struct{})
 	go func() {
+		defer close(read)
 		for scanner := bufio.NewScanner(reader); scanner.Scan(); {
 			log.add(scanner.Text())
 		}
@@ -138,6 +140,7 @@ func start(t testing.TB, log *logs, env []string, name string, args ...string) *
 	go func() {
 		_ = cmd.Wait()
 		_ = writer.Close()
+		<-read // its last lines
 		close(p.done)
 	}()
 	t.Cleanup(func() { p.end(os.Kill) })
@@ -154,9 +157,14 @@ func (p *process) end(signal os.Signal) {
 	}
 }
 
-// eventually waits until a condition is true, and fails the test after the given time.
+// patience is how many times longer than on an idle machine things may take: within, where
+// tests wait, is for an idle one.
+const patience = 4
+
+// eventually waits until a condition is true, and fails the test after that time.
 func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
+	within *= patience
 	deadline, tick := time.After(within), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -290,11 +298,15 @@ func (s *stack) signup(name, email string) gen.Accepted {
 // end waits for the end of a job.
 func (s *stack) end(id string, within time.Duration) gen.Job {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), within)
+	ctx, cancel := context.WithTimeout(s.t.Context(), within*patience)
 	defer cancel()
 	for {
 		job, _, _, err := s.client.Job(ctx, id, "", 20*time.Second)
-		if err != nil {
+		switch {
+		case nexus.CodeOf(err) == nexus.Unavailable && ctx.Err() == nil: // Redis or the API may stand still for a moment
+			<-time.After(200 * time.Millisecond)
+			continue
+		case err != nil:
 			s.t.Fatalf("job %s: %v", id, err)
 		}
 		switch job.State {

@@ -155,7 +155,7 @@ func TestFailsForGood(t *testing.T) {
 
 // TestCancel cancels a job in each state.
 func TestCancel(t *testing.T) {
-	s := newDockerStack(t, 0, 2*time.Second, "NEXUS_BENCH_SLOTS=1")
+	s := newDockerStack(t, 0, 20*time.Second, "NEXUS_BENCH_SLOTS=1")
 	cancel := func(a gen.Accepted) (nexus.Code, gen.Job) {
 		job, err := s.client.Cancel(t.Context(), a.JobId, nexus.Secret(a.ClaimToken))
 		return nexus.CodeOf(err), job
@@ -188,11 +188,18 @@ func TestCancel(t *testing.T) {
 	waits := s.signup("waits", "jane@example.com")
 	state(waits, gen.StateWaiting, "")
 	canceled("waiting for room", waits)
+	s.percent(&staged{Accepted: running, step: "site"}, 10)
+	let := s.busy(running.JobId) // its drop waits
 	if code, _ := cancel(running); code != "" {
 		t.Errorf("cancel while running: %s", code)
 	}
 	state(running, gen.StateRollingBack, "")
+	if code, _ := cancel(running); code != "" {
+		t.Errorf("cancel while rolling back: %s", code)
+	}
+	let()
 	canceled("rolling back", running)
+	s.setPace("0.3")
 
 	done := s.signup("done", "jane@example.com")
 	if job := s.end(done.JobId, time.Minute); job.State != gen.StateSucceeded {

@@ -218,7 +218,33 @@ func (m *machine) check(t *rapid.T) {
 	}
 	if m.real {
 		m.sync(t)
+		for tries := 0; m.ref.deadlineNear() && tries < 20; tries++ {
+			m.forward(2 * nearDeadline * time.Millisecond)
+		}
 	}
+}
+
+// nearDeadline is for how many milliseconds a real server may read its clock later than the
+// model, until the next operation is over.
+const nearDeadline = 300
+
+// deadlineNear reports whether something is due, expires or may be taken within that time: the
+// model and a real server could decide differently.
+func (r *ref) deadlineNear() bool {
+	all := slices.AppendSeq(slices.Collect(maps.Values(r.due)), maps.Values(r.leases))
+	for _, l := range r.lanes {
+		all = slices.AppendSeq(all, maps.Values(l.slots))
+		for id, at := range l.asking {
+			all = append(all, at+90_000)
+			if j := r.jobs[id]; j != nil {
+				all = append(all, j.next+90_000)
+			}
+		}
+	}
+	for _, j := range r.jobs {
+		all = append(all, j.to, j.giveUp, j.next, j.lease)
+	}
+	return slices.ContainsFunc(all, func(at int64) bool { return r.now-nearDeadline < at && at < r.now+nearDeadline })
 }
 
 // align replaces times of a real server by those of the model if they are near. A real
