@@ -3,19 +3,15 @@
 package e2e_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nexus-erp/provisioner/api/gen"
 )
 
 // TestCLIOperate runs an operator's commands on one tenant, from the signup to the
@@ -165,13 +161,7 @@ func TestCLIPages(t *testing.T) {
 	t.Parallel()
 	const many = 53
 	s := newStack(t, 1, "NEXUS_CONCURRENCY=32")
-	accepted := make([]gen.Accepted, many)
-	var all sync.WaitGroup
-	for i := range accepted {
-		all.Go(func() { accepted[i] = s.signup(fmt.Sprintf("page-%02d", i), fmt.Sprintf("jane%d@example.com", i)) })
-	}
-	all.Wait()
-	for _, a := range accepted {
+	for _, a := range s.signupAll(many, "page") {
 		s.end(a.JobId, time.Minute)
 	}
 	for _, what := range []string{"jobs", "tenants"} {

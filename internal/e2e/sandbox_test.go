@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -63,12 +62,7 @@ func (s *stack) keysOpenTheirOwn(accepted []gen.Accepted) {
 func TestWorkerKilledUnderLoad(t *testing.T) {
 	const jobs = 40
 	s := newStack(t, 3, "NEXUS_SANDBOX_DELAY=150ms", "NEXUS_CONCURRENCY=8")
-	accepted := make([]gen.Accepted, jobs)
-	var all sync.WaitGroup
-	for i := range accepted {
-		all.Go(func() { accepted[i] = s.signup(fmt.Sprintf("load-%02d", i), fmt.Sprintf("jane%d@example.com", i)) })
-	}
-	all.Wait()
+	accepted := s.signupAll(jobs, "load")
 	eventually(t, 20*time.Second, "half of them are at work or done", func() bool {
 		n, _ := s.rdb.ZCard(t.Context(), "{nexus}:slots:sandbox").Result()
 		return n >= 12

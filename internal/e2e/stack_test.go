@@ -295,6 +295,18 @@ func (s *stack) signup(name, email string) gen.Accepted {
 	return accepted
 }
 
+// signupAll signs up for n sites at once.
+func (s *stack) signupAll(n int, name string) []gen.Accepted {
+	s.t.Helper()
+	accepted := make([]gen.Accepted, n)
+	var all sync.WaitGroup
+	for i := range accepted {
+		all.Go(func() { accepted[i] = s.signup(fmt.Sprintf("%s-%02d", name, i), fmt.Sprintf("jane%d@example.com", i)) })
+	}
+	all.Wait()
+	return accepted
+}
+
 // end waits for the end of a job.
 func (s *stack) end(id string, within time.Duration) gen.Job {
 	s.t.Helper()

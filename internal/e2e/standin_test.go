@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -74,18 +73,6 @@ func (s *dockerStack) gone(site, job string) {
 			s.t.Errorf("%s: its sealed %s are left (%v)", site, secret, err)
 		}
 	}
-}
-
-// signupAll signs up for n sites at once.
-func (s *dockerStack) signupAll(n int, name string) []gen.Accepted {
-	s.t.Helper()
-	accepted := make([]gen.Accepted, n)
-	var all sync.WaitGroup
-	for i := range accepted {
-		all.Go(func() { accepted[i] = s.signup(fmt.Sprintf("%s-%02d", name, i), fmt.Sprintf("jane%d@example.com", i)) })
-	}
-	all.Wait()
-	return accepted
 }
 
 // TestTwentyAtOnce signs twenty companies up at once, then removes all, and nothing is
