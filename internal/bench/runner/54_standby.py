@@ -42,6 +42,8 @@ def warm(site):
     """Fills the caches in Redis that a tenant's first requests read, and opens his tables,
     without leaving a row, job or session."""
     with frappe_site(site) as frappe:
+        from frappe.translate import get_all_languages
+
         frappe.setup_module_map(include_all_apps=False)
         there = tables_of(frappe)
         for doctype in ("User", "Customer"):
@@ -51,8 +53,10 @@ def warm(site):
         frappe.get_system_settings("time_zone")
         frappe.get_cached_doc("User", "Guest")
         frappe.db.get_tables()
-        for doctype in ("Has Role", "Language", "Server Script"):
+        for doctype in ("Has Role", "Language", "Server Script", "User Permission", "User Social Login"):
             frappe.get_meta(doctype)
+        get_all_languages()
+        frappe.is_table("Customer")
         renamed = mapping(read_object(placeholders_path(site)).get("columns"))
         for table in ("__Auth", *(f"tab{name}" for name in WARMED), *renamed):
             if table in there:

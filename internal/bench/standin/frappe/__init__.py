@@ -292,6 +292,11 @@ def get_meta(doctype, cached=True):
     return inner(doctype)
 
 
+def is_table(doctype):
+    """Whether a DocType is the rows of others; the list is remembered in Redis."""
+    return doctype in cache.get_value("is_table", lambda: get_all("DocType", {"istable": 1}, pluck="name"))
+
+
 def get_all(doctype, *args, **kwargs):
     from .model.query import get_all as inner
 
