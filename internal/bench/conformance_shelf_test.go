@@ -117,6 +117,7 @@ func testShelf(t *testing.T, b *standin.Box, g *target) {
 	t.Run("reaped after a claim", func(t *testing.T) { testReapedLate(t, b, s) })
 	t.Run("the name is taken meanwhile", func(t *testing.T) { testNameTaken(t, b, s) })
 	t.Run("names", func(t *testing.T) { testRename(t, b) })
+	t.Run("its process", func(t *testing.T) { testSession(t, b, s) })
 	t.Run("its company", func(t *testing.T) { testCompanyOf(t, b, s) })
 	s.end(t, b)
 }

@@ -46,6 +46,8 @@ type work struct {
 	must          bool     // it must end whatever else is running
 	shared        bool     // other operations use its database
 	over          bool
+	unavailable   bool   // it ended so
+	pad           string // makes its line longer
 }
 
 // parent is the real runner, without a container, and a model of it.
@@ -65,12 +67,14 @@ type parent struct {
 	order                   []string
 	pings, pongs, junk, bad int
 	greeted                 bool
-	few                     bool   // it may open only few files, and refuses operations that need more
-	unread                  int    // for how many actions its output is not read
-	half                    string // the rest of a line that was begun
+	few                     bool    // it may open only few files, and refuses operations that need more
+	idle                    float64 // for how many seconds a process waits for its run's next operation
+	unread                  int     // for how many actions its output is not read
+	half                    string  // the rest of a line that was begun
 }
 
-func newParent(t *rapid.T, dir string) *parent {
+// newParent starts a runner; see parent for few and idle.
+func newParent(t *rapid.T, dir string, few bool, idle float64) *parent {
 	is, err := python()
 	if err != nil {
 		t.Fatal(err)
@@ -87,8 +91,8 @@ func newParent(t *rapid.T, dir string) *parent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parent{dir: dir, limits: map[string]int{"slow": max(2, is.Cores), "fast": max(4, 2*is.Cores)}, in: in, out: out, gone: make(chan struct{}), works: map[string]*work{}}
-	p.few = rapid.IntRange(0, 4).Draw(t, "few files") == 0
+	p := &parent{dir: dir, limits: map[string]int{"slow": max(2, is.Cores), "fast": max(4, 2*is.Cores)}, in: in, out: out, gone: make(chan struct{}), works: map[string]*work{}, few: few, idle: idle}
+	source = bytes.Replace(source, []byte("\nmain()\n"), fmt.Appendf(nil, inSession+"\nmain()\n", p.idle), 1)
 	program := bench.Bootstrap
 	if p.few {
 		program = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n" + program
@@ -102,6 +106,11 @@ func newParent(t *rapid.T, dir string) *parent {
 		t.Fatal(err)
 	}
 	_, _ = inRead.Close(), outWrite.Close()
+	t.Cleanup(func() {
+		_, _ = in.Close(), out.Close()
+		_ = p.cmd.Process.Kill()
+		<-p.gone
+	})
 	go func() {
 		defer close(p.gone)
 		if err := p.cmd.Wait(); err != nil {
@@ -109,28 +118,27 @@ func newParent(t *rapid.T, dir string) *parent {
 		}
 	}()
 	p.send(t, fmt.Sprintf("%d\n%s", len(source), source))
+	if !p.listen(t, time.Minute, func() bool { return p.greeted }) {
+		p.fail(t, "no hello")
+	}
 	return p
 }
 
-// end kills what is left of the runner, also after a failure.
-func (p *parent) end() {
-	_ = p.in.Close()
-	_ = p.out.Close()
-	_ = p.cmd.Process.Kill()
-	<-p.gone
-	for left := p.family(); len(left) > 0; left = p.family() { // some may fork meanwhile
+// end kills what is left of a folder's runners, also after a failure.
+func end(dir string) {
+	for left := family(dir); len(left) > 0; left = family(dir) { // some may fork meanwhile
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
 }
 
-// family returns the runner's processes: those with its folder in their environment.
-func (p *parent) family() (pids []int) {
+// family returns the processes of a folder's runners: those with it in their environment.
+func family(dir string) (pids []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range all {
 		text, _ := os.ReadFile(path) // of others: not ours
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && bytes.Contains(text, []byte("PYTHONPATH="+p.dir+"\x00")) {
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && bytes.Contains(text, []byte("PYTHONPATH="+dir+"\x00")) {
 			pids = append(pids, pid)
 		}
 	}
@@ -213,6 +221,9 @@ func (p *parent) hear(t *rapid.T, line []byte) {
 	if f.ID == nil || f.OK == nil || p.works[*f.ID] == nil {
 		p.fail(t, "it said %.200q, which nobody asked", line)
 	}
+	if bytes.Contains(line, []byte(secretOf(""))) {
+		p.fail(t, "it tells a secret: %.300q", line)
+	}
 	w, code := p.works[*f.ID], f.Error.Code
 	if *f.OK {
 		code = "ok"
@@ -221,21 +232,21 @@ func (p *parent) hear(t *rapid.T, line []byte) {
 	if w.over || !slices.Contains(w.may, code) && !crowded {
 		p.fail(t, "%+v ended as %.300q", *w, line)
 	}
-	w.over = true
+	w.over, w.unavailable = true, code == "unavailable"
 }
 
 // hows are the fates of an operation, each with the outcomes it may have.
 var hows = map[string][]string{
-	"fine": {"ok"}, "slow": {"ok"}, "noise": {"ok"}, "daemons": {"ok"}, "hang": nil, "nest": nil, "flood": {"internal"}, "endless": {"internal"},
-	"crash": {"internal"}, "forge": {"internal", "unavailable", "ok"}, "die": {"unavailable"}, "exit": {"unavailable"}, "refuse": {"conflict"}, "away": {"unavailable"}}
+	"fine": {"ok"}, "loud": {"ok"}, "slow": {"ok"}, "noise": {"ok"}, "daemons": {"ok"}, "hang": nil, "nest": nil, "flood": {"internal"}, "endless": {"internal"},
+	"crash": {"internal"}, "forge": {"internal"}, "die": {"unavailable"}, "exit": {"unavailable"}, "tell": {"internal"}, "tell and die": {"unavailable"}, "refuse": {"conflict"}, "away": {"unavailable"}}
 
-const long = "600" // seconds
+const long, forever = "600", 600 // seconds
 
 // line is an operation on the wire.
 func (w *work) line(db string, gen int, timeout string) string {
-	op := map[string]string{"": "inspect", "fast": "mark", "slow": "drop_site"}[w.lane]
-	return fmt.Sprintf(`{"op":%q,"id":%q,"install":"9f3c","site":"acme.localhost","db":%q,"owner":"%032x","gen":"%d","output_limit":100000,"timeout_s":%s,"args":{"state":"active"},`+
-		`"secrets":{"db_account":%q,"db_password":%q}}`, op, w.id, db, 7, gen, timeout, w.how, w.id) + "\n"
+	op := map[string]string{"": "inspect", "fast": "issue_key", "slow": "drop_site"}[w.lane]
+	return fmt.Sprintf(`{"op":%q,"id":%q,"install":"9f3c","site":"acme.localhost","db":%q,"owner":"%032x","gen":"%d","output_limit":100000,"timeout_s":%s,"args":{"state":"active","pad":%q},`+
+		`"secrets":{"db_account":%q,"db_password":%q,"key":%q}}`, op, w.id, db, 7, gen, timeout, w.pad, w.how, w.id, secretOf(w.id)) + "\n"
 }
 
 func (p *parent) add(w *work) *work {
@@ -251,16 +262,13 @@ func (p *parent) ask(t *rapid.T) {
 	how, alike := "", rapid.Bool().Draw(t, "alike")
 	for range rapid.SampledFrom([]int{1, 1, 2, 3, 7}).Draw(t, "operations") {
 		if how == "" || !alike {
-			how = rapid.SampledFrom([]string{"fine", "fine", "slow", "noise", "daemons", "hang", "hang", "nest", "flood", "endless", "crash", "forge", "die", "exit", "refuse", "away"}).Draw(t, "how")
+			how = rapid.SampledFrom([]string{"fine", "loud", "slow", "noise", "daemons", "hang", "hang", "nest", "flood", "endless", "crash", "forge", "die", "exit", "refuse", "away"}).Draw(t, "how")
 		}
 		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: how, lane: lane, may: slices.Clone(hows[how])})
-		if lane == "fast" && slices.Equal(w.may, hows["fine"]) {
-			w.may = []string{"not_found"} // there is no such site
-		}
 		w.must = lane == "" && len(w.may) > 0
 		db, gen := fmt.Sprintf("nx%04d", len(p.order)), 7
 		if lane != "" && rapid.IntRange(0, 7).Draw(t, "shares a database") == 0 {
-			db, gen = "nxshared", rapid.IntRange(1, 3).Draw(t, "gen")
+			db, gen = "nxshared", rapid.IntRange(1, 2).Draw(t, "gen")
 			w.may, w.shared = append(w.may, "fenced", "unavailable"), true
 		}
 		timeout := rapid.SampledFrom([]string{long, long, long, long, "1e999", "0", "0.0", "-1", "1e-9", "0.05", "0.3", "NaN"}).Draw(t, "timeout")
@@ -270,6 +278,8 @@ func (p *parent) ask(t *rapid.T) {
 			w.may, w.must = append(w.may, "timeout"), true
 		case w.hangs():
 			timeout = long // 0 is as none, which is a minute
+		default:
+			w.may = append(w.may, "timeout") // if it waits for its lane so long
 		}
 		text.WriteString(w.line(db, gen, timeout))
 	}
@@ -467,7 +477,9 @@ func (p *parent) drain(t *rapid.T) {
 	}
 	p.ping(t)
 	p.await(t, "all to end", func(w *work) bool { return w.over })
-	p.alone(t, 1)
+	if p.idle < forever {
+		p.alone(t, 1)
+	}
 }
 
 // until waits for a condition that no line tells of.
@@ -489,7 +501,7 @@ func (p *parent) until(t *rapid.T, ok func() bool, orelse string) {
 
 // alone waits until a number of its processes is left.
 func (p *parent) alone(t *rapid.T, want int) {
-	p.until(t, func() bool { return len(p.family()) == want }, "processes live on")
+	p.until(t, func() bool { return len(family(p.dir)) == want }, "processes live on")
 }
 
 // leave ends the runner's input, or sends it SIGTERM, whatever is under way.
@@ -520,6 +532,15 @@ func (p *parent) leave(t *rapid.T) {
 	} else {
 		_ = p.in.Close()
 	}
+	p.exit(t)
+	p.alone(t, 0)
+	if !p.listen(t, 2*time.Minute, func() bool { return p.closed }) || drained && len(p.part) > 0 {
+		t.Fatalf("its last word is %.200q", p.part)
+	}
+}
+
+// exit waits for the runner's exit.
+func (p *parent) exit(t *rapid.T) {
 	select {
 	case <-p.gone:
 		if p.err != nil {
@@ -527,10 +548,6 @@ func (p *parent) leave(t *rapid.T) {
 		}
 	case <-time.After(2 * time.Minute):
 		t.Fatal("it does not leave")
-	}
-	p.alone(t, 0)
-	if !p.listen(t, 2*time.Minute, func() bool { return p.closed }) || drained && len(p.part) > 0 {
-		t.Fatalf("its last word is %.200q", p.part)
 	}
 }
 
@@ -557,13 +574,10 @@ func TestRunnerModel(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}
-		p := newParent(rt, dir)
-		defer p.end()
 		defer func() { failed = failed || rt.Failed() }()
-		if !p.listen(rt, time.Minute, func() bool { return p.greeted }) {
-			p.fail(rt, "no hello")
-		}
-		rt.Repeat(map[string]func(*rapid.T){"ask": p.ask, "ask more": p.ask, "cancel": p.cancel, "kill": p.kill, "twin": p.twin, "again": p.again, "one": p.one,
+		defer end(dir)
+		p := newParent(rt, dir, rapid.IntRange(0, 4).Draw(rt, "few files") == 0, rapid.SampledFrom([]float64{0.05, forever}).Draw(rt, "idle"))
+		rt.Repeat(map[string]func(*rapid.T){"ask": p.ask, "ask more": p.ask, "cancel": p.cancel, "kill": p.kill, "twin": p.twin, "again": p.again, "one": p.one, "session": p.session, "sessions": p.sessions,
 			"noise": p.noise, "ping": p.ping, "pause": p.pause, "wait": p.wait, "": p.check})
 		p.leave(rt)
 	})

@@ -2,8 +2,8 @@
 # `docker exec -i`. The files of this folder are joined in name order into one
 # program; internal/bench/docker.go sends it.
 #
-# The parent (90_parent.py) reads one JSON operation per line and forks a child for
-# each; a child does one operation and exits. Frames are written to one descriptor only.
+# The parent (90_parent.py) reads one JSON operation per line and forks children, which
+# carry them out. Frames are written to one descriptor only.
 
 import contextlib
 import ctypes

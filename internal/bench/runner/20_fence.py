@@ -105,7 +105,8 @@ def publish(base, op):
         if op.name == "mark":
             last = max(last, op.submitted)
         me = {"gen": str(gen), "host": socket.gethostname(), "pid": os.getpid(), "start": start_time(os.getpid()), "lastChange": str(last)}
-        write_json(base + ".gen", me)
+        if before != me:  # they are equal if this process had the operation before
+            write_json(base + ".gen", me)
         return before
 
 
@@ -121,13 +122,16 @@ def kill_holder(holder):
 
 
 def fence(op, stop_only=False, known=True):
-    """Locks the site's database for this operation; the lock ends with the process.
+    """Locks the site's database for this operation; the lock ends with the process, which
+    may have it from the operation before.
     MariaDB goes on with the statements of a dead client, so after an operation that did
     not end cleanly the database's threads are killed too. After one that did, the threads
     are the tenant's own and are left alone, as are those of a database that is not known
     to be ours."""
     base = os.path.join(our_folder("fence"), op.db)
     holder = publish(base, op)
+    if op.has_lock:
+        return
     lock = flock(base + ".lock", 0)
     if lock is None:
         kill_holder(holder)

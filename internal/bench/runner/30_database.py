@@ -49,10 +49,14 @@ def watch_database(op):
         silent = 0
         while silent < 3:
             time.sleep(5)
+            if op.answered:
+                return
             began = time.monotonic()
             with contextlib.suppress(Refusal):
                 connect(op.secrets["db_account"], op.secrets["db_password"]).close()
             silent = silent + 1 if time.monotonic() - began >= GREETING else 0
+        if op.answered:
+            return
         op.tell(failure(op, refused_as(BUSY, "MariaDB lets nobody in")))
         os._exit(0)
 

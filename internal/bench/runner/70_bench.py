@@ -270,4 +270,7 @@ IN_ROOM = {TEMPLATES: {"new_site", "install_app", "set_up", "freeze", "drop_site
 WHOLE_BENCH = {"hello", "inventory", "templates", "standbys"}
 # These tell or set which install the bench belongs to, so they run on any.
 ANYWHERE = {"hello", "init", "register"}
+# What a signup does with its site, within milliseconds of each other. One process does it all,
+# since the fork, the lock and Frappe's start take longer than the operations.
+SESSION = {"claim", "company", "ensure_user", "apply_plan", "issue_key", "mark"}
 SLOW = {"new_site", "install_app", "set_up", "drop_site"}

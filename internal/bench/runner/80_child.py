@@ -1,10 +1,11 @@
-# The child process: it carries out one operation and answers.
+# The child process: it carries out an operation and answers, and others of the same run.
 
 
 class Operation:
     """One operation as it was received, and its child's channel to the parent."""
 
     def __init__(self, line):
+        self.line = line  # as it was received
         self.id, self.name = str(line["id"]), line["op"]
         self.install, self.site, self.room, self.db = line.get("install", ""), line.get("site", ""), line.get("room", ""), line.get("db", "")
         self.owner, self.gen, self.submitted = line.get("owner", ""), int(line.get("gen") or 0), int(line.get("submitted") or 0)
@@ -14,13 +15,19 @@ class Operation:
         self.seconds = float(line.get("timeout_s") or 60)
         self.output_limit = int(line.get("output_limit") or 10 << 20)
         self.deadline = Deadline(self.seconds)
-        self.out = -1
+        self.out, self.answered = -1, False
+        self.has_lock = False  # of the database: its process has carried out an operation of the same run
+        self.stays = False     # its process waits for the next operation
+        self.hidden = [str(v) for k, v in self.secrets.items() if k != "db_account"]
 
-    def hidden(self):
-        return [str(v) for k, v in self.secrets.items() if k != "db_account"]
+    def run(self):
+        """What operations of one run of a job on one site have in common."""
+        return self.install, self.site, self.room, self.db, self.owner, self.gen
 
     def tell(self, frame):
-        os.write(self.out, (json.dumps(frame) + "\n").encode())
+        data = ("\n" + json.dumps({"id": self.id, **frame}) + "\n").encode()  # an app may have written a part of a line
+        while data:
+            data = data[os.write(self.out, data):]
 
 
 def check_install(op):
@@ -59,9 +66,10 @@ def perform(op):
             if e.outdated and (left := other_jobs(op)):
                 return left
             raise
-        # An unreachable database server is noticed before the operation begins, as is a
-        # disk without room for the fence.
-        connect(op.secrets["db_account"], op.secrets["db_password"]).close()
+        # An unreachable database server is noticed before the first operation of a process
+        # begins, as is a disk without room for the fence.
+        if not op.has_lock:
+            connect(op.secrets["db_account"], op.secrets["db_password"]).close()
     except Exception as e:
         refused = refusal(e)
         refused.unbegun = refused.code == "unavailable"
@@ -76,14 +84,29 @@ def perform(op):
         with contextlib.suppress(OSError, Refusal):  # else the next inventory removes them
             forget_fence(op.db, op.gen)
             forget_site_lock(site_of(op).key)
+    elif op.name in SESSION and in_the_making(op) and not has_children():
+        op.stays = True
     else:
         ended_well(op)
     return result
 
 
+def in_the_making(op):
+    """Whether more operations of the same run follow."""
+    return site_of(op).marker().get("state") == "making"
+
+
+def has_children():
+    """Whether an operation has left processes, which end with this one."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return True
+    return False
+
+
 def failure(op, e):
     """The answer of an operation that was refused or failed."""
-    error = {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden())[-4000:]}
+    error = {"code": e.code, "message": e.message, "detail": redact(str(e.detail), op.hidden)[-4000:]}
     if e.unbegun:
         error["unbegun"] = True
     if e.outdated:
@@ -93,45 +116,59 @@ def failure(op, e):
     return {"ok": False, "error": error}
 
 
-def child(op, out):
+def child(op, out, requests):
     """Runs in the forked process; never returns."""
-    op.out = out
     try:
-        watch_database(op)
-        answer = {"ok": True, "result": perform(op)}
-    except BaseException as e:
-        answer = failure(op, refusal(e))
-    with contextlib.suppress(BaseException):
-        data = (json.dumps(answer) + "\n").encode()
-        while data:
-            data = data[os.write(out, data):]
-    os._exit(0)
+        while op:
+            op.out = out
+            watch_database(op)
+            try:
+                answer = {"ok": True, "result": perform(op)}
+            except BaseException as e:
+                answer = failure(op, refusal(e))
+            op.answered = True
+            op.tell({**answer, "stays": op.stays})
+            op = following(op, requests) if op.stays else None
+    finally:
+        os._exit(0)
+
+
+def following(op, requests):
+    """Waits for the run's next operation; none, once the parent has closed the pipe: then this
+    one was the last, and has ended well."""
+    line = requests.readline()
+    if not line.endswith(b"\n"):
+        return ended_well(op)
+    after = Operation(json.loads(line))
+    after.has_lock = True
+    after.hidden += op.hidden  # what the process has in its memory
+    return after
 
 
 def fork(op, close):
-    """Starts a child in a session of its own. Of the parent's descriptors it has only two
-    pipes, one for its answers and one for what it prints."""
+    """Starts a child in a session of its own. Of the parent's descriptors it has only three
+    pipes: for its answers, for what it prints, and for the next operations."""
     pipes = []
     try:
-        pipes += os.pipe()
-        pipes += os.pipe()
+        for _ in range(3):
+            pipes += os.pipe()
         pid = os.fork()
     except OSError:
         for fd in pipes:
             os.close(fd)
         raise
-    answers, out, prints, noise = pipes
+    answers, out, prints, noise, source, requests = pipes
     if pid:
-        os.close(out)
-        os.close(noise)
-        return pid, answers, prints
+        for fd in (out, noise, source):
+            os.close(fd)
+        return pid, answers, prints, requests
     os.setsid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # Orphans of the operation's processes become this child's, not the parent's.
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    for fd in [*close, answers, prints]:
+    for fd in [*close, answers, prints, requests]:
         os.close(fd)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -140,4 +177,4 @@ def fork(op, close):
     for fd in (null, noise):
         if fd > 2:
             os.close(fd)
-    child(op, out)
+    child(op, out, os.fdopen(source, "rb"))

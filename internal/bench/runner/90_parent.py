@@ -4,20 +4,35 @@
 PING_EVERY, SILENCE = 5.0, 20.0
 QUEUE_LIMIT = 1 << 20
 LINE_LIMIT = (1 << 20) - (1 << 16)  # bytes of a child's line: the worker reads lines of 1 MiB at most
+WAIT, EXIT = 1.0, 1.0  # seconds that a child waits for the next operation of its run, and that it may take to exit then
 
 
 class Running:
-    def __init__(self, op, pid, answers, prints):
-        self.op, self.pid, self.answers, self.prints = op, pid, answers, prints
-        self.lines, self.tail, self.printed = b"", b"", 0
+    """A child, with the operation that it carries out; none: it waits for the next one."""
+
+    def __init__(self, op, pid, answers, prints, requests):
+        self.pid, self.answers, self.prints, self.requests = pid, answers, prints, requests
+        self.run, self.db, self.lines, self.hidden = op.run(), op.db, b"", []
+        self.idle_since, self.dismissed_at = 0.0, None
+        self.begin(op)
+
+    def begin(self, op):
+        self.op, self.tail, self.printed = op, b"", 0
         self.answer, self.ended_by, self.told = None, None, 0.0
+        self.hidden += op.hidden  # a thread of an operation may print later
+
+    def dismiss(self):
+        """Has the child exit once it has no operation."""
+        if self.requests >= 0:
+            os.close(self.requests)
+            self.requests, self.dismissed_at = -1, time.monotonic()
 
 
 class Parent:
     def __init__(self, source, frames):
         self.source, self.frames = source, frames
         self.selector = selectors.DefaultSelector()
-        self.running, self.waiting = {}, []
+        self.children, self.waiting = [], []
         self.incoming, self.outgoing = b"", b""
         self.heard = self.pinged = time.monotonic()
         self.stuck_since = None
@@ -75,7 +90,7 @@ class Parent:
             if name == "cancel":
                 return self.cancel(str(line["id"]))
             op = Operation(line)
-            if op.id in self.running or any(other.id == op.id for other in self.waiting):
+            if any(other.id == op.id for other in self.waiting) or self.running(op.id):
                 raise ValueError("the id is in use")
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return self.send({"event": "junk"}, droppable=True)
@@ -89,40 +104,74 @@ class Parent:
             return "slow"
         return None if op.name in READS else "fast"
 
+    def running(self, op_id):
+        return next((r for r in self.children if r.op and r.op.id == op_id), None)
+
     def begin(self):
         """Starts waiting operations, in order of arrival within each lane: more children
-        than cores gain nothing. Operations that only read have no lane and never wait."""
+        than cores gain nothing. Operations that only read have no lane and never wait. One of
+        a run whose child waits for it gets that child; one on the same database of another
+        run waits until that child has exited."""
         for op in list(self.waiting):
             lane = self.lane(op)
-            busy = sum(1 for r in self.running.values() if self.lane(r.op) == lane)
+            busy = sum(1 for r in self.children if r.op and self.lane(r.op) == lane)
             if lane and busy >= self.lanes[lane]:
                 continue
-            self.waiting.remove(op)
-            close = [self.source, self.frames, self.selector.fileno()]
-            for other in self.running.values():
-                close += [fd for fd in (other.answers, other.prints) if fd >= 0]
-            try:
-                pid, answers, prints = fork(op, close)
-            except OSError as e:  # too many processes or descriptors; the other operations go on
-                self.send(ending(op, "crowded", str(e)))
+            idle = next((r for r in self.idle() if lane and r.db == op.db), None)
+            if idle and not self.hand(idle, op):
+                idle.dismiss()
                 continue
-            r = Running(op, pid, answers, prints)
-            self.running[op.id] = r
-            for fd, kind in ((answers, "answers"), (prints, "prints")):
-                os.set_blocking(fd, False)
-                self.selector.register(fd, selectors.EVENT_READ, (kind, op.id))
+            self.waiting.remove(op)
+            if not idle:
+                self.start(op)
+
+    def idle(self):
+        """The children that wait, the first of them first."""
+        return sorted((r for r in self.children if not r.op), key=lambda r: r.idle_since)
+
+    def hand(self, r, op):
+        """Gives a child that waits an operation, if it is one of the child's run. A child that
+        was just killed from outside may get it too; then it is answered as any that dies."""
+        if r.requests < 0 or op.name not in SESSION or r.run != op.run():
+            return False
+        data = (json.dumps({**op.line, "timeout_s": op.deadline.left() or 1e-3}) + "\n").encode()
+        try:
+            if os.write(r.requests, data) < len(data):
+                return False  # a part is of no use: the line is longer than a pipe holds
+        except OSError:
+            return False
+        r.begin(op)
+        return True
+
+    def start(self, op):
+        close = [self.source, self.frames, self.selector.fileno()]
+        for other in self.children:
+            close += [fd for fd in (other.answers, other.prints, other.requests) if fd >= 0]
+        try:
+            r = Running(op, *fork(op, close))
+        except OSError as e:  # too many processes or descriptors; the other operations go on
+            for other in self.idle():
+                other.dismiss()
+            self.send(ending(op, "crowded", str(e)))
+            return
+        self.children.append(r)
+        for fd, kind in ((r.answers, "answers"), (r.prints, "prints")):
+            os.set_blocking(fd, False)
+            self.selector.register(fd, selectors.EVENT_READ, (kind, r))
+        os.set_blocking(r.requests, False)
 
     def cancel(self, op_id):
         for op in self.waiting:
             if op.id == op_id:
                 self.waiting.remove(op)
                 return self.send(ending(op, "canceled"))
-        if op_id in self.running:
-            self.end(self.running[op_id], "canceled")
+        if r := self.running(op_id):
+            self.end(r, "canceled")
 
     def end(self, r, why):
         if r.ended_by is None:
             r.ended_by = why
+            r.dismiss()
             kill_tree(r.pid)
 
     def drain(self, r, kind):
@@ -142,12 +191,13 @@ class Parent:
             return
         if kind == "prints":
             r.tail, r.printed = (r.tail + data)[-65536:], r.printed + len(data)
-            if r.printed > r.op.output_limit:
+            if r.op and r.printed > r.op.output_limit:
                 self.end(r, "output")
             return
         *lines, r.lines = (r.lines + data).split(b"\n")
         for line in lines:
-            self.relay(r, line)
+            if r.op:
+                self.relay(r, line)
         if len(r.lines) > LINE_LIMIT:
             self.end(r, "output")
 
@@ -158,12 +208,24 @@ class Parent:
             frame = mapping(json.loads(line))
         except (ValueError, RecursionError):
             return
+        if frame.get("id") != r.op.id:
+            return
         if isinstance(frame.get("ok"), bool):
             r.answer = {name: frame[name] for name in ("ok", "result", "error") if name in frame}
+            if frame.get("stays") is True:
+                self.keep(r)
         elif frame.get("event") == "progress" and time.monotonic() - r.told >= 0.5:
             r.told, percent = time.monotonic(), frame.get("percent")
-            self.send({"id": r.op.id, "event": "progress", "message": redact(text(frame.get("message")), r.op.hidden()),
+            self.send({"id": r.op.id, "event": "progress", "message": redact(text(frame.get("message")), r.hidden),
                        "percent": percent if type(percent) is int else -1}, droppable=True)
+
+    def keep(self, r):
+        """Sends the answer of a child that now waits for the next operation of its run."""
+        self.send({"id": r.op.id, **r.answer})
+        r.op, r.idle_since = None, time.monotonic()
+        for other in self.idle()[:-self.lanes["fast"]]:
+            other.dismiss()
+        self.begin()
 
     def over(self, r):
         """Ends an operation whose child has answered or exited, kills what is left of its
@@ -171,17 +233,18 @@ class Parent:
         kill_tree(r.pid)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(r.pid, 0)
+        self.children.remove(r)
         # If the child had exited before, its orphans are our children now.
-        end_children({other.pid for other in self.running.values()})
+        end_children({other.pid for other in self.children})
         for fd in (r.answers, r.prints):
             if fd >= 0:
                 self.selector.unregister(fd)
                 os.close(fd)
-        del self.running[r.op.id]
-        if r.answer is not None:
+        r.dismiss()
+        if r.op and r.answer is not None:
             self.send({"id": r.op.id, **r.answer})
-        else:
-            self.send(ending(r.op, r.ended_by or "died", redact(r.tail.decode(errors="replace"), r.op.hidden())))
+        elif r.op:
+            self.send(ending(r.op, r.ended_by or "died", redact(r.tail.decode(errors="replace"), r.hidden)))
         self.begin()
 
     # --- time ---
@@ -193,8 +256,12 @@ class Parent:
         if now - self.pinged >= PING_EVERY:
             self.pinged = now
             self.send({"event": "ping"}, droppable=True)
-        for r in list(self.running.values()):
-            if r.op.deadline.left() <= 0:
+        for r in self.children:
+            if r.op and r.op.deadline.left() <= 0:
+                self.end(r, "timeout")
+            elif not r.op and r.dismissed_at is None and now - r.idle_since > WAIT:
+                r.dismiss()
+            elif not r.op and r.dismissed_at is not None and now - r.dismissed_at > EXIT:
                 self.end(r, "timeout")
         for op in [op for op in self.waiting if op.deadline.left() <= 0]:
             self.waiting.remove(op)
@@ -205,12 +272,12 @@ class Parent:
         its child exits, even if a process that the child forked keeps its pipes open."""
         with contextlib.suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                r = next((r for r in self.running.values() if r.pid == found.si_pid), None)
+                r = next((r for r in self.children if r.pid == found.si_pid), None)
                 if r is None:
                     os.waitpid(found.si_pid, 0)
                     continue
                 self.drain(r, "answers")  # the last answer: one read takes all that a pipe holds
-                if r.op.id in self.running:
+                if r in self.children:
                     self.over(r)
 
     def loop(self):
@@ -218,11 +285,11 @@ class Parent:
         while not self.leaving:
             if self.outgoing:
                 self.flush()
-            for key, _ in self.selector.select(0.1 if self.running or self.outgoing else 1.0):
+            for key, _ in self.selector.select(0.1 if self.children or self.outgoing else 1.0):
                 if key.data == "in":
                     self.read()
-                elif key.data[1] in self.running:
-                    self.drain(self.running[key.data[1]], key.data[0])
+                elif key.data[1] in self.children:
+                    self.drain(key.data[1], key.data[0])
             self.tick()
             self.reap()
         end_children()

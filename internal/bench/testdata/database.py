@@ -9,7 +9,7 @@ import time
 import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-acted = False
+acted = set()
 
 
 class MySQLError(Exception):
@@ -74,10 +74,10 @@ def forge(name):
 
 
 def connect(user, password, **_):
-    global acted
-    if acted:
+    if password in acted:
         return Nothing()
-    acted, how = True, user
+    acted.add(password)
+    how = user
     if how == "nest":
         daemons()
     note("began-" + password, str(os.getpid()))
@@ -87,6 +87,8 @@ def connect(user, password, **_):
             time.sleep(7702)
     if how == "slow":
         time.sleep(0.1)
+    if how == "loud":
+        os.write(1, b"x" * 60000)
     if how == "noise":
         os.write(1, b'{"id": "forged", "ok": true}\n{' + os.urandom(100))
         os.write(2, b"[1]\n")
