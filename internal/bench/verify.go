@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -45,29 +46,57 @@ func (v *verifier) close() { v.client.CloseIdleConnections() }
 
 // run checks whose key this is on the site, and that it can read a list.
 func (v *verifier) run(ctx context.Context, site nexus.SiteName, args nexus.Verify) (nexus.Result, error) {
-	var who struct{ Message string }
-	var list struct{ Data []json.RawMessage }
 	docType := args.DocType
 	if docType == "" {
 		docType = "User"
 	}
 	token := "token " + args.Key.Reveal() + ":" + args.Secret.Reveal()
-	if err := v.ask(ctx, site, "/api/method/frappe.auth.get_logged_user", token, &who); err != nil {
+	err := together(func() error {
+		var who struct{ Message string }
+		if err := v.ask(ctx, site, "/api/method/frappe.auth.get_logged_user", token, &who); err != nil {
+			return err
+		}
+		if !strings.EqualFold(who.Message, args.Email) {
+			return wrong("the key belongs to %q", who.Message)
+		}
+		return nil
+	}, func() error {
+		var list struct{ Data []json.RawMessage }
+		if err := v.ask(ctx, site, "/api/resource/"+url.PathEscape(docType)+"?limit_page_length=1", token, &list); err != nil {
+			return err
+		}
+		if list.Data == nil {
+			return wrong("the list of %s has no data", docType)
+		}
+		return nil
+	})
+	if err != nil {
 		return nexus.Result{}, err
-	}
-	if !strings.EqualFold(who.Message, args.Email) {
-		return nexus.Result{}, wrong("the key belongs to %q", who.Message)
-	}
-	if err := v.ask(ctx, site, "/api/resource/"+url.PathEscape(docType)+"?limit_page_length=1", token, &list); err != nil {
-		return nexus.Result{}, err
-	}
-	if list.Data == nil {
-		return nexus.Result{}, wrong("the list of %s has no data", docType)
 	}
 	if v.same(site, args.PublicURL) {
 		return nexus.Result{}, nil
 	}
 	return nexus.Result{Note: v.public(ctx, args.PublicURL)}, nil
+}
+
+// together makes two calls at once, since the first requests of a new site take long. If one
+// has failed it is made once more, alone: two first requests of a user both note when it was
+// seen, and MariaDB may refuse one of them (1020).
+func together(first, second func() error) error {
+	var err, other error
+	var both sync.WaitGroup
+	both.Go(func() { err = first() })
+	both.Go(func() { other = second() })
+	both.Wait()
+	switch {
+	case err != nil && other != nil:
+		return err
+	case err != nil:
+		return first()
+	case other != nil:
+		return second()
+	}
+	return nil
 }
 
 // Answers checks the address at which workers check new sites: an open site must answer

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,7 @@ func TestVerify(t *testing.T) {
 	}
 	const token = " acme.example.com token key-canary:secret-canary"
 	want := []string{whoPath + token, listPath + token, pingPath + " " + f.addr()}
+	slices.Sort(f.seen[:2]) // they come at once
 	if diff := cmp.Diff(want, f.seen); diff != "" {
 		t.Error(diff)
 	}
@@ -139,6 +141,36 @@ func TestVerifyAnswers(t *testing.T) {
 			t.Parallel()
 			_, err := verified(t, t.Context(), newFakeSite(t, tc.replies).addr(), "")
 			wantVerdict(t, err, tc.want)
+		})
+	}
+}
+
+// TestVerifyAgain: a request that failed beside the other is made again alone; if both failed,
+// neither is.
+func TestVerifyAgain(t *testing.T) {
+	t.Parallel()
+	for _, broken := range [][]string{{whoPath}, {listPath}, {whoPath, listPath}} {
+		t.Run(strings.Join(broken, " "), func(t *testing.T) {
+			t.Parallel()
+			replies := map[string]reply{}
+			for _, path := range broken {
+				replies[path] = reply{500, ""}
+			}
+			f := newFakeSite(t, replies)
+			once := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				f.Config.Handler.ServeHTTP(w, r)
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				delete(replies, r.URL.RequestURI())
+			}))
+			t.Cleanup(once.Close)
+			want := 3
+			if len(broken) == 2 {
+				want = 2
+			}
+			if _, err := verified(t, t.Context(), strings.TrimPrefix(once.URL, "http://"), ""); (err != nil) != (want == 2) || len(f.seen) != want {
+				t.Errorf("asked %q: %v", f.seen, err)
+			}
 		})
 	}
 }
