@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nexus-erp/provisioner/internal/bench/standin"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -22,6 +23,7 @@ func TestThiefOfStandbysStandin(t *testing.T) {
 	t.Run("almost the right argument", func(t *testing.T) { testExactStandby(t, b, shelf) })
 	t.Run("an earlier snapshot", func(t *testing.T) { testStandbySnapshot(t, b, shelf) })
 	t.Run("the password stays", func(t *testing.T) { testStandbyPassword(t, b, shelf) })
+	t.Run("a signup that does not end", func(t *testing.T) { testHeldUp(t, b, shelf, victim) })
 	t.Run("without the procedures", func(t *testing.T) { testNoStandbys(t, b, shelf) })
 	victim.whole(t, b)
 	shelf.must(t, nexus.DropSite{})
@@ -161,6 +163,21 @@ func testStandbyPassword(t *testing.T, b *standin.Box, s *shelf) {
 	k.gone(t, n)
 }
 
+// testHeldUp goes first for ever: the copy of a standby waits, and is made all the same.
+func testHeldUp(t *testing.T, b *standin.Box, s *shelf, victim *tenant) {
+	thief := victim.thief(t, b)
+	if said := thief.Ask("CALL nexus.go_first()"); said != "" {
+		t.Fatal(said)
+	}
+	began := time.Now()
+	k := s.copy(t)
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("it took %s, so it did not wait", took)
+	}
+	thief.Close()
+	k.run(t, nexus.DropSite{})
+}
+
 // testNoStandbys revokes the rights on the procedures of standbys, as if nexus bench init had
 // not run since: sites are made as before, and people are told what to do.
 func testNoStandbys(t *testing.T, b *standin.Box, s *shelf) {
@@ -190,8 +207,12 @@ func testNoStandbys(t *testing.T, b *standin.Box, s *shelf) {
 	init := s.secrets
 	init.Install = s.install
 	n.run(t, init)
-	if hello := n.run(t, nexus.Hello{}).Hello; hello.Schema != 4 || len(hello.Problems) != 0 {
+	if hello := n.run(t, nexus.Hello{}).Hello; hello.Schema != 5 || len(hello.Problems) != 0 {
 		t.Errorf("hello after bench init: %+v", hello)
+	}
+	b.SQL(t, "REVOKE EXECUTE ON PROCEDURE nexus.go_first FROM "+s.secrets.Account+"; UPDATE nexus.facts SET version = 4")
+	if hello := n.run(t, nexus.Hello{}).Hello; hello.Schema != 4 || len(hello.Problems) != 1 || !strings.Contains(hello.Problems[0].What, "hold up signups") {
+		t.Errorf("hello without go_first: %+v", hello)
 	}
 	n.gen++
 	n.again(t, k.claim(n))

@@ -45,6 +45,7 @@ type work struct {
 	may           []string // how it may end, by its kind and by what has happened to it; empty: it does not end
 	must          bool     // it must end whatever else is running
 	shared        bool     // other operations use its database
+	refills       bool     // it makes a standby
 	over          bool
 	unavailable   bool   // it ended so
 	pad           string // makes its line longer
@@ -232,6 +233,13 @@ func (p *parent) hear(t *rapid.T, line []byte) {
 	if w.over || !slices.Contains(w.may, code) && !crowded {
 		p.fail(t, "%+v ended as %.300q", *w, line)
 	}
+	want := 0
+	if w.refills {
+		want = 10
+	}
+	if pid, nice, usual := p.began(w); pid > 0 && nice != min(19, usual+want) {
+		p.fail(t, "%+v has the nice value %d, and the runner %d", *w, nice, usual)
+	}
 	w.over, w.unavailable = true, code == "unavailable"
 }
 
@@ -244,9 +252,12 @@ const long, forever = "600", 600 // seconds
 
 // line is an operation on the wire.
 func (w *work) line(db string, gen int, timeout string) string {
-	op := map[string]string{"": "inspect", "fast": "issue_key", "slow": "drop_site"}[w.lane]
-	return fmt.Sprintf(`{"op":%q,"id":%q,"install":"9f3c","site":"acme.localhost","db":%q,"owner":"%032x","gen":"%d","output_limit":100000,"timeout_s":%s,"args":{"state":"active","pad":%q},`+
-		`"secrets":{"db_account":%q,"db_password":%q,"key":%q}}`, op, w.id, db, 7, gen, timeout, w.pad, w.how, w.id, secretOf(w.id)) + "\n"
+	op, room := map[string]string{"": "inspect", "fast": "issue_key", "slow": "drop_site"}[w.lane], ""
+	if w.refills {
+		op, room = "shelve", "standby"
+	}
+	return fmt.Sprintf(`{"op":%q,"id":%q,"install":"9f3c","site":"acme.localhost","room":%q,"db":%q,"owner":"%032x","gen":"%d","output_limit":100000,"timeout_s":%s,"args":{"state":"active","pad":%q},`+
+		`"secrets":{"db_account":%q,"db_password":%q,"key":%q}}`, op, w.id, room, db, 7, gen, timeout, w.pad, w.how, w.id, secretOf(w.id)) + "\n"
 }
 
 func (p *parent) add(w *work) *work {
@@ -265,7 +276,7 @@ func (p *parent) ask(t *rapid.T) {
 			how = rapid.SampledFrom([]string{"fine", "loud", "slow", "noise", "daemons", "hang", "hang", "nest", "flood", "endless", "crash", "forge", "die", "exit", "refuse", "away"}).Draw(t, "how")
 		}
 		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: how, lane: lane, may: slices.Clone(hows[how])})
-		w.must = lane == "" && len(w.may) > 0
+		w.must, w.refills = lane == "" && len(w.may) > 0, lane == "fast" && rapid.Bool().Draw(t, "refills")
 		db, gen := fmt.Sprintf("nx%04d", len(p.order)), 7
 		if lane != "" && rapid.IntRange(0, 7).Draw(t, "shares a database") == 0 {
 			db, gen = "nxshared", rapid.IntRange(1, 2).Draw(t, "gen")
@@ -278,7 +289,7 @@ func (p *parent) ask(t *rapid.T) {
 			w.may, w.must = append(w.may, "timeout"), true
 		case w.hangs():
 			timeout = long // 0 is as none, which is a minute
-		default:
+		case lane != "":
 			w.may = append(w.may, "timeout") // if it waits for its lane so long
 		}
 		text.WriteString(w.line(db, gen, timeout))
@@ -308,10 +319,17 @@ func (p *parent) some(t *rapid.T, so func(*work) bool) *work {
 // hangs reports whether the operation would run forever.
 func (w *work) hangs() bool { return !w.over && w.may == nil }
 
+// pid is the operation's process; 0: it has not begun.
 func (p *parent) pid(w *work) int {
-	text, _ := os.ReadFile(filepath.Join(p.dir, "began-"+w.id)) // absent: not begun
-	pid, _ := strconv.Atoi(string(text))
+	pid, _, _ := p.began(w)
 	return pid
+}
+
+// began returns the operation's process, its nice value and that of the runner.
+func (p *parent) began(w *work) (pid, nice, usual int) {
+	text, _ := os.ReadFile(filepath.Join(p.dir, "began-"+w.id)) // absent: not begun
+	_, _ = fmt.Sscan(string(text), &pid, &nice, &usual)
+	return pid, nice, usual
 }
 
 func (p *parent) cancel(t *rapid.T) {
@@ -460,95 +478,6 @@ func (p *parent) busy(lane string) (begun int, stands bool) {
 		}
 	}
 	return begun, stands && begun < p.limits[lane]
-}
-
-// drain cancels all operations: each must be answered, and leave no process.
-func (p *parent) drain(t *rapid.T) {
-	p.await(t, "what ends by itself", func(w *work) bool { return w.over || !w.must })
-	for lane := range p.limits {
-		p.until(t, func() bool { _, stands := p.busy(lane); return !stands }, "the lane "+lane+" stands still")
-	}
-	p.check(t)
-	for _, id := range p.order {
-		if w := p.works[id]; !w.over {
-			w.may = append(w.may, "canceled")
-			p.send(t, fmt.Sprintf(`{"op":"cancel","id":%q}`, id)+"\n")
-		}
-	}
-	p.ping(t)
-	p.await(t, "all to end", func(w *work) bool { return w.over })
-	if p.idle < forever {
-		p.alone(t, 1)
-	}
-}
-
-// until waits for a condition that no line tells of.
-func (p *parent) until(t *rapid.T, ok func() bool, orelse string) {
-	for limit, ping := time.Now().Add(3*time.Minute), time.Now().Add(5*time.Second); !ok(); {
-		if time.Now().After(limit) {
-			p.fail(t, "%s", orelse)
-		}
-		if time.Now().After(ping) && !p.left {
-			p.ping(t) // after 20 s of silence it leaves
-			ping = time.Now().Add(5 * time.Second)
-		}
-		<-time.After(5 * time.Millisecond)
-		if !p.closed {
-			p.listen(t, time.Millisecond, func() bool { return false })
-		}
-	}
-}
-
-// alone waits until a number of its processes is left.
-func (p *parent) alone(t *rapid.T, want int) {
-	p.until(t, func() bool { return len(family(p.dir)) == want }, "processes live on")
-}
-
-// leave ends the runner's input, or sends it SIGTERM, whatever is under way.
-func (p *parent) leave(t *rapid.T) {
-	drained := rapid.Bool().Draw(t, "drained")
-	if drained {
-		p.drain(t)
-	} else if rapid.Bool().Draw(t, "killed") { // a kill whose end the runner has not seen
-		p.await(t, "twins to be refused", func(*work) bool { return true })
-		for _, w := range p.works {
-			if w.hangs() && p.pid(w) > 0 {
-				_ = syscall.Kill(p.pid(w), syscall.SIGKILL)
-				w.may = []string{"unavailable"}
-			}
-		}
-	}
-	if rapid.Bool().Draw(t, "begins") { // operations are running at the end
-		for range 3 {
-			w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: rapid.SampledFrom([]string{"nest", "daemons"}).Draw(t, "how"), may: []string{"ok"}})
-			p.send(t, w.line("nxlast", 7, long))
-		}
-		p.ping(t)
-		p.await(t, "them to begin", func(*work) bool { return true })
-	}
-	p.left = true
-	if rapid.Bool().Draw(t, "told to") {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	} else {
-		_ = p.in.Close()
-	}
-	p.exit(t)
-	p.alone(t, 0)
-	if !p.listen(t, 2*time.Minute, func() bool { return p.closed }) || drained && len(p.part) > 0 {
-		t.Fatalf("its last word is %.200q", p.part)
-	}
-}
-
-// exit waits for the runner's exit.
-func (p *parent) exit(t *rapid.T) {
-	select {
-	case <-p.gone:
-		if p.err != nil {
-			t.Fatal(p.err)
-		}
-	case <-time.After(2 * time.Minute):
-		t.Fatal("it does not leave")
-	}
 }
 
 // TestRunnerModel drives the real runner, as a process on this machine, with anything:

@@ -14,7 +14,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// inSession is an operation of a session that needs no site.
+// inSession is an operation of a session that needs no site; it also takes the place of one
+// that makes a standby.
 const inSession = `
 heard = []
 def issue_key(op):
@@ -28,7 +29,7 @@ def issue_key(op):
     return {"key": "a"}
 def in_the_making(op):
     return True
-WRITES["issue_key"] = issue_key
+WRITES["issue_key"] = WRITES["shelve"] = issue_key
 WAIT = %g
 `
 

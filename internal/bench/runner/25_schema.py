@@ -30,7 +30,7 @@
 # since information_schema and global_priv have no index: one lookup per row took 24 s
 # beside 4,000 databases.
 
-SCHEMA_VERSION = 4  # stored in nexus.facts; 1: from before there was that table; 3: with 26_schema_clone.py; 4: with 27_schema_standby.py
+SCHEMA_VERSION = 5  # stored in nexus.facts; 1: from before there was that table; 3: with 26_schema_clone.py; 4: with 27_schema_standby.py; 5: with go_first
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS nexus
@@ -375,7 +375,7 @@ END
 
 GRANTED = ("version", "stop_threads", "create_database", "seal_database", "remove_database", "make_database", "set_password", "drop_database",
            "list_databases", "look_database", "take_database", "release_database",
-           "create_template", "freeze_database", "clone_database", "finish_clone", "create_standby", "hand_over", "find_database")
+           "create_template", "freeze_database", "clone_database", "finish_clone", "go_first", "create_standby", "hand_over", "find_database")
 
 
 def install_schema(cursor):

@@ -14,6 +14,11 @@
 # (shard_lock) while it writes, since MariaDB goes on with the statements of a dead client:
 # what stops, seals or drops a database waits for the locks of all shards. The locks of a
 # name are 0 for its own and 1 to 8 for the shards of a copy.
+#
+# A standby is copied while others sign up, and its statements slow theirs down: both need the
+# server's processors and InnoDB's dictionary. So the sessions of a signup call go_first, which
+# holds one of four locks until the session ends, and before each table of a standby the copying
+# session waits until all four are free, for two seconds in all (give_way).
 
 CLONE_SCHEMA = """
 CREATE OR REPLACE PROCEDURE nexus.check_clone(p_source VARCHAR(128), p_name VARCHAR(128), p_install VARCHAR(64), p_job VARCHAR(64), p_ticket VARCHAR(128))
@@ -81,10 +86,36 @@ BEGIN
   CALL nexus.free_name(p_name);
 END
 ---
+CREATE OR REPLACE PROCEDURE nexus.go_first()
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_place INT DEFAULT 1; DECLARE v_lock VARCHAR(64);
+  l: WHILE v_place <= 4 DO
+    CALL nexus.shard_lock('first', v_place, v_lock);
+    IF GET_LOCK(v_lock, 0) THEN LEAVE l; END IF;
+    SET v_place = v_place + 1;
+  END WHILE;
+END
+---
+CREATE OR REPLACE PROCEDURE nexus.give_way(INOUT p_patience INT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_place INT DEFAULT 1; DECLARE v_lock VARCHAR(64);
+  WHILE p_patience > 0 AND v_place <= 4 DO
+    CALL nexus.shard_lock('first', v_place, v_lock);
+    IF IS_FREE_LOCK(v_lock) THEN
+      SET v_place = v_place + 1;
+    ELSE
+      DO SLEEP(0.005);
+      SET p_patience = p_patience - 1, v_place = 1;
+    END IF;
+  END WHILE;
+END
+---
 CREATE OR REPLACE PROCEDURE nexus.clone_database(p_source VARCHAR(128), p_name VARCHAR(128), p_install VARCHAR(64), p_job VARCHAR(64), p_ticket VARCHAR(128), p_shard VARCHAR(8), p_shards VARCHAR(8))
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE v_table VARCHAR(64) CHARACTER SET utf8mb4; DECLARE v_filled INT; DECLARE v_done INT DEFAULT 0; DECLARE v_lock VARCHAR(64);
+  DECLARE v_table VARCHAR(64) CHARACTER SET utf8mb4; DECLARE v_filled INT; DECLARE v_done INT DEFAULT 0; DECLARE v_lock VARCHAR(64); DECLARE v_patience INT;
   DECLARE c CURSOR FOR SELECT name, filled FROM nexus.tables WHERE template = p_source AND kind = 'table' AND MOD(position, CAST(p_shards AS INT)) = CAST(p_shard AS INT) - 1 ORDER BY position;
   DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_done = 1;
   DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO RELEASE_LOCK(v_lock); RESIGNAL; END;
@@ -94,11 +125,13 @@ BEGIN
   IF COALESCE(GET_LOCK(v_lock, 20), 0) = 0 THEN CALL nexus.refuse(31003, 'nexus: the name is in use'); END IF;
   COMMIT;
   CALL nexus.check_clone(p_source, p_name, p_install, p_job, p_ticket);
+  SELECT IF(kind = 'standby', 400, 0) INTO v_patience FROM nexus.register WHERE name = p_name;
   OPEN c;
   l: LOOP
     SET v_done = 0;
     FETCH c INTO v_table, v_filled;
     IF v_done THEN LEAVE l; END IF;
+    CALL nexus.give_way(v_patience);
     SET v_table = REPLACE(v_table, '`', '``');
     EXECUTE IMMEDIATE CONCAT('CREATE TABLE `', p_name, '`.`', v_table, '` LIKE `', p_source, '`.`', v_table, '`');
     IF v_filled THEN EXECUTE IMMEDIATE CONCAT('INSERT INTO `', p_name, '`.`', v_table, '` SELECT * FROM `', p_source, '`.`', v_table, '`'); END IF;

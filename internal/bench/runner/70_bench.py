@@ -50,7 +50,8 @@ def hello(op):
         answer["schema"] = schema_version(op)
         answer["database"] = server_version(op)
         if answer["schema"] < SCHEMA_VERSION:
-            less = {1: "new sites' databases are not guarded as well, and there are no templates and standbys", 2: "there are no templates and standbys", 3: "there are no standbys"}[answer["schema"]]
+            less = {1: "new sites' databases are not guarded as well, and there are no templates and standbys", 2: "there are no templates and standbys", 3: "there are no standbys",
+                    4: "copies of standbys hold up signups"}[answer["schema"]]
             lacks(f"The database's procedures are of version {answer['schema']}, those of this worker are {SCHEMA_VERSION}: it works, but {less}.",
                   "Run: nexus bench init")
         if client and (said := try_client(op, client)):

@@ -1,5 +1,7 @@
 # The child process: it carries out an operation and answers, and others of the same run.
 
+NICE = 10  # of the processes that make a standby; a higher one would leave them too little of a busy machine
+
 
 class Operation:
     """One operation as it was received, and its child's channel to the parent."""
@@ -18,11 +20,16 @@ class Operation:
         self.out, self.answered = -1, False
         self.has_lock = False  # of the database: its process has carried out an operation of the same run
         self.stays = False     # its process waits for the next operation
+        self.first = None      # a connection, while copies of standbys wait for it
         self.hidden = [str(v) for k, v in self.secrets.items() if k != "db_account"]
 
     def run(self):
         """What operations of one run of a job on one site have in common."""
         return self.install, self.site, self.room, self.db, self.owner, self.gen
+
+    def refills(self):
+        """Whether it makes a standby, for which nobody waits."""
+        return self.room == STANDBY and self.name in ("clone", "shelve")
 
     def tell(self, frame):
         data = ("\n" + json.dumps({"id": self.id, **frame}) + "\n").encode()  # an app may have written a part of a line
@@ -68,7 +75,9 @@ def perform(op):
             raise
         # An unreachable database server is noticed before the first operation of a process
         # begins, as is a disk without room for the fence.
-        if not op.has_lock:
+        if op.name in SESSION:
+            op.first = op.first or go_first(op)
+        elif not op.has_lock:
             connect(op.secrets["db_account"], op.secrets["db_password"]).close()
     except Exception as e:
         refused = refusal(e)
@@ -140,7 +149,7 @@ def following(op, requests):
     if not line.endswith(b"\n"):
         return ended_well(op)
     after = Operation(json.loads(line))
-    after.has_lock = True
+    after.has_lock, after.first = True, op.first
     after.hidden += op.hidden  # what the process has in its memory
     return after
 
@@ -177,4 +186,6 @@ def fork(op, close):
     for fd in (null, noise):
         if fd > 2:
             os.close(fd)
+    if op.refills():
+        os.nice(NICE)
     child(op, out, os.fdopen(source, "rb"))

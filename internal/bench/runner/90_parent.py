@@ -12,7 +12,7 @@ class Running:
 
     def __init__(self, op, pid, answers, prints, requests):
         self.pid, self.answers, self.prints, self.requests = pid, answers, prints, requests
-        self.run, self.db, self.lines, self.hidden = op.run(), op.db, b"", []
+        self.run, self.db, self.nice, self.lines, self.hidden = op.run(), op.db, op.refills(), b"", []
         self.idle_since, self.dismissed_at = 0.0, None
         self.begin(op)
 
@@ -185,8 +185,11 @@ class Parent:
             os.close(fd)
             if kind == "prints":
                 r.prints = -1
+                return
+            r.answers = -1
+            if r.nice:  # it may take long to exit: reap waits for that
+                kill_tree(r.pid)
             else:
-                r.answers = -1
                 self.over(r)
             return
         if kind == "prints":
@@ -276,7 +279,8 @@ class Parent:
                 if r is None:
                     os.waitpid(found.si_pid, 0)
                     continue
-                self.drain(r, "answers")  # the last answer: one read takes all that a pipe holds
+                if r.answers >= 0:
+                    self.drain(r, "answers")  # the last answer: one read takes all that a pipe holds
                 if r in self.children:
                     self.over(r)
 

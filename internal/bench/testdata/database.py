@@ -80,7 +80,7 @@ def connect(user, password, **_):
     how = user
     if how == "nest":
         daemons()
-    note("began-" + password, str(os.getpid()))
+    note("began-" + password, f"{os.getpid()} {os.nice(0)} {os.getpriority(os.PRIO_PROCESS, os.getppid())}")
     if how in ("hang", "nest"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
