@@ -61,7 +61,7 @@ func NewEngine(o Options) *Engine {
 		o.Metrics = NewMetrics(nil)
 	}
 	if o.Settings.Bench != "" {
-		o.Metrics.tripped.WithLabelValues(o.Settings.Bench)
+		o.Metrics.serve(o.Settings.Bench)
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ import (
 type Metrics struct {
 	jobs     *prometheus.CounterVec
 	steps    *prometheus.HistogramVec
+	ready    *prometheus.HistogramVec
 	fenced   prometheus.Counter
 	raised   prometheus.Counter
 	rescued  prometheus.Counter
@@ -29,6 +31,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "nexus_step_seconds",
 			Help:    "Time of one attempt of a step, by kind, step and code (ok if it succeeded).",
 			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60, 300}}, []string{"kind", "step", "code"}),
+		ready: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "nexus_time_to_ready_seconds",
+			Help:    "Time from the record of a signup to its success, by bench and road.",
+			Buckets: []float64{.05, .1, .2, .35, .5, .75, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600}}, []string{"bench", "road"}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_runs_fenced_total",
 			Help: "Runs that a newer owner ended."}),
 		raised: prometheus.NewCounter(prometheus.CounterOpts{Name: "nexus_gens_raised_total",
@@ -45,15 +50,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Sites that were made by a longer road than the one that was chosen, by that one."}, []string{"road"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.jobs, m.steps, m.fenced, m.raised, m.rescued, m.skips, m.tripped, m.diverted, m.skew)
+		reg.MustRegister(m.jobs, m.steps, m.ready, m.fenced, m.raised, m.rescued, m.skips, m.tripped, m.diverted, m.skew)
 	}
 	m.start()
 	return m
 }
 
 // start sets the series that alarms use to 0, since Prometheus does not see the increase
-// of a series that appears with its first event. The engine starts the breaker's series,
-// since it knows the bench's name.
+// of a series that appears with its first event. serve starts those of a bench.
 func (m *Metrics) start() {
 	m.diverted.WithLabelValues(string(nexus.RoadClone))
 	m.diverted.WithLabelValues(string(nexus.RoadStandby))
@@ -69,12 +73,25 @@ func (m *Metrics) start() {
 	}
 }
 
-func (m *Metrics) ended(job nexus.Job) {
+// serve sets the series of a bench to 0.
+func (m *Metrics) serve(bench string) {
+	m.tripped.WithLabelValues(bench)
+	for _, road := range nexus.Roads() {
+		m.ready.WithLabelValues(bench, string(road))
+	}
+}
+
+// ended counts a job that is over. Now is the time by the clock of CreatedAt, which is Redis'.
+func (m *Metrics) ended(job nexus.Job, now time.Time) {
 	code := "ok"
 	if job.Error != nil {
 		code = string(job.Error.Code)
 	}
 	m.jobs.WithLabelValues(string(job.Kind), string(job.State), code).Inc()
+	if job.Kind == nexus.KindProvision && job.State == nexus.Succeeded {
+		road := cmp.Or(job.Road, nexus.RoadNewSite) // a former version recorded none
+		m.ready.WithLabelValues(job.Bench, string(road)).Observe(now.Sub(job.CreatedAt).Seconds())
+	}
 }
 
 func (m *Metrics) step(kind nexus.Kind, step nexus.StepName, err error, d time.Duration) {

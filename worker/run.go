@@ -179,7 +179,7 @@ func (r *run) finish(ctx context.Context, last nexus.Event) error {
 }
 
 func (r *run) ended(ctx context.Context) {
-	r.e.Metrics.ended(r.job)
+	r.e.Metrics.ended(r.job, r.lease.Time())
 	level, attrs := slog.LevelInfo, []any{"state", string(r.job.State), nexus.LogDur, r.e.Now().Sub(r.job.CreatedAt).Milliseconds()}
 	if r.job.Error != nil {
 		attrs = append(attrs, nexus.LogCode, string(r.job.Error.Code), nexus.LogStep, string(r.job.Error.Step))
