@@ -153,7 +153,7 @@ func (s *Server) submission(sub nexus.Signup, actor string) (store.Submission, e
 		Input: sealed, KeyID: s.Keys.ID(), GiveUpAfter: s.Timeout,
 		Spec: nexus.Spec{Email: sub.Email, FullName: sub.FullName, Organization: sub.Organization, Plan: sub.Plan,
 			Country: sub.Country, Language: sub.Language, TimeZone: sub.TimeZone, Currency: sub.Currency,
-			Apps: s.Apps, Roles: s.Roles, Template: sub.Template, Abbreviation: sub.Abbreviation}}, nil
+			Apps: s.Apps, Roles: s.Roles, Template: sub.Template, Abbreviation: sub.Abbreviation, Road: sub.Road}}, nil
 }
 
 // idempotent adds the caller's idempotency key, if one was sent, and the fingerprint of the
@@ -189,19 +189,18 @@ func (s *Server) suggest(ctx context.Context, err error, wish string) error {
 // readSignup reads a signup, in the spelling of the benches. Canonical is its text for the
 // fingerprint, as it was sent, so that it does not change with the lists of a bench.
 func (s *Server) readSignup(c echo.Context, operator bool) (sub nexus.Signup, canonical []byte, err error) {
-	var body gen.SignupRequest
-	if err := readJSON(c, &body); err != nil {
+	if sub, err = readRequest(c, operator); err != nil {
 		return sub, nil, err
 	}
-	sub = nexus.Signup{Email: body.Email, Password: nexus.Secret(body.Password), FullName: body.FullName,
-		Organization: body.OrganizationName, Subdomain: value(body.Subdomain), Plan: nexus.PlanName(value(body.Plan)),
-		Country: value(body.Country), Abbreviation: value(body.Abbreviation), Language: value(body.Language), TimeZone: value(body.Timezone), Currency: value(body.Currency)}
 	sub.Normalize()
 	canonical = sub.Canonical()
 	sub.Country = cmp.Or(sub.Country, s.Country)
 	refusals := sub.Fit(s.lists.get(c.Request().Context()), sub.Refusals(operator))
 	if s.Single { // it has no effect, so it is not checked
 		refusals = slices.DeleteFunc(refusals, func(f nexus.FieldError) bool { return f.Field == "subdomain" })
+	}
+	if s.Single && sub.Road != "" {
+		refusals = append(refusals, nexus.FieldError{Field: "road", Message: "Leave it out: no sites are made here, and users have no road."})
 	}
 	if len(refusals) == 0 && !s.Single && sub.Subdomain == "" && nexus.DeriveSubdomain(ascii(sub.Organization)) == "" {
 		refusals = append(refusals, nexus.FieldError{Field: "subdomain",
@@ -211,6 +210,23 @@ func (s *Server) readSignup(c echo.Context, operator bool) (sub nexus.Signup, ca
 		return sub, nil, &nexus.Error{Code: nexus.Invalid, Op: "api.signup", Msg: "Please correct the fields named below.", Fields: refusals}
 	}
 	return sub, canonical, nil
+}
+
+// readRequest reads a signup as it was sent. Only an operator's may have a road.
+func readRequest(c echo.Context, operator bool) (nexus.Signup, error) {
+	var body gen.TenantRequest
+	var err error
+	if operator {
+		err = readJSON(c, &body)
+	} else {
+		var public gen.SignupRequest
+		err = readJSON(c, &public)
+		body = public.Tenant()
+	}
+	return nexus.Signup{Email: body.Email, Password: nexus.Secret(body.Password), FullName: body.FullName,
+		Organization: body.OrganizationName, Subdomain: body.Subdomain, Plan: nexus.PlanName(value(body.Plan)),
+		Country: value(body.Country), Abbreviation: value(body.Abbreviation), Language: value(body.Language), TimeZone: value(body.Timezone),
+		Currency: value(body.Currency), Road: nexus.Road(value(body.Road))}, err
 }
 
 func (s *Server) accepted(c echo.Context, job nexus.Job) error {

@@ -57,7 +57,8 @@ type Records interface {
 	Gen() nexus.Gen
 	// Reserve takes a slot on a bench, and chooses how the site is made: by standby or clone
 	// if the bench has one for one of the keys (TemplateSpec.Key, best first), else by
-	// new-site, with the given database unless it is a standby.
+	// new-site, with the given database unless it is a standby. Spec.Road may ask for a slower
+	// one.
 	Reserve(ctx context.Context, bench, db string, templates ...string) error
 	// Divert chooses a longer road: clone if the bench offers a template for one of the keys,
 	// else new-site, with the given database.

@@ -54,6 +54,9 @@ func makeSite(ctx context.Context, k *Kit) error {
 		notes = append(notes, fmt.Sprintf(format, args...))
 		k.Note(strings.Join(notes, " "))
 	}
+	if asked := k.Job.Spec.Road; asked != "" && asked != cmp.Or(k.Job.Road, nexus.RoadNewSite) {
+		note("The road that was asked for, %s, could not be taken.", asked)
+	}
 	for {
 		var why string
 		var err error

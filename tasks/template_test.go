@@ -208,6 +208,36 @@ func TestTemplateKeys(t *testing.T) {
 	}
 }
 
+// TestAskedRoad: if a road was asked for and another one is taken, the note of the step says so.
+func TestAskedRoad(t *testing.T) {
+	t.Parallel()
+	const missed = "The road that was asked for, standby, could not be taken."
+	for _, tc := range []struct {
+		asked, took nexus.Road
+		note        string
+	}{
+		{"", nexus.RoadClone, "Copied from the template plain-1."},
+		{nexus.RoadClone, nexus.RoadClone, "Copied from the template plain-1."},
+		{nexus.RoadStandby, nexus.RoadClone, missed + " Copied from the template plain-1."},
+		{nexus.RoadStandby, nexus.RoadNewSite, missed},
+		{nexus.RoadNewSite, nexus.RoadNewSite, ""},
+		{nexus.RoadNewSite, "", ""}, // as a former version records it
+	} {
+		f := newFixture(t, nexus.KindProvision)
+		f.kit.Job.Spec.Road, f.kit.Job.Road, f.kit.Job.Template = tc.asked, tc.took, "plain-1"
+		if err := f.do("site"); err != nil {
+			t.Error(err)
+		}
+		last := ""
+		if len(f.notes) > 0 {
+			last = f.notes[len(f.notes)-1]
+		}
+		if last != tc.note {
+			t.Errorf("asked for %q, made by %q: noted %q, want %q", tc.asked, tc.took, f.notes, tc.note)
+		}
+	}
+}
+
 // TestClone: a site whose road is clone is a copy of its template. If it cannot be copied,
 // it is made by new-site in the same attempt, which is recorded first.
 func TestClone(t *testing.T) {

@@ -47,8 +47,8 @@ func (c *Client) Signup(ctx context.Context, body gen.SignupRequest, key string)
 	return out, err
 }
 
-// Create makes a site as an operator, who may give any plan. The subdomain is required.
-func (c *Client) Create(ctx context.Context, body gen.SignupRequest, key string) (out gen.Accepted, err error) {
+// Create makes a site as an operator, who may give any plan and ask for a road.
+func (c *Client) Create(ctx context.Context, body gen.TenantRequest, key string) (out gen.Accepted, err error) {
 	err = c.do(ctx, call{method: "POST", path: "/tenants", body: body, key: key, token: c.token}, &out)
 	return out, err
 }

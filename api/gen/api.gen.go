@@ -800,7 +800,7 @@ type TenantList struct {
 	Tenants []Tenant `json:"tenants"`
 }
 
-// TenantRequest A SignupRequest in which the subdomain is required and every plan is allowed.
+// TenantRequest A SignupRequest in which the subdomain is required, every plan is allowed, and a road can be asked for.
 type TenantRequest struct {
 	// Abbreviation The abbreviation of the company, which the names of its accounts and warehouses end with: one to ten letters and digits. Left out, it is made of the initials of the organization's name.
 	//
@@ -836,6 +836,12 @@ type TenantRequest struct {
 
 	// Plan The plan; left out: free.
 	Plan *AnyPlan `json:"plan,omitempty"`
+
+	// Road How to make the site, to measure or test a road; left out: by the fastest. If there is no standby or no template, the next slower road is taken, and `road` of the job says which.
+	//
+	//
+	// Example: clone
+	Road *WishedRoad `json:"road,omitempty"`
 
 	// Subdomain The first label of the site's name, before the domain.
 	Subdomain string `json:"subdomain"`
@@ -875,6 +881,11 @@ type WishedCurrency = string
 //
 // Example: de
 type WishedLanguage = string
+
+// WishedRoad How to make the site, to measure or test a road; left out: by the fastest. If there is no standby or no template, the next slower road is taken, and `road` of the job says which.
+//
+// Example: clone
+type WishedRoad = string
 
 // WishedTemplate What sites the template is for. `plain`: with the apps, and no company; it is the default. The ISO 3166 code of a country: with a company of that country, ready to invoice. A colon and a word of the name of one of the country's charts of accounts may follow: `DE:SKR04`.
 type WishedTemplate = string

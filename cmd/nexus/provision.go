@@ -234,11 +234,13 @@ func (p *provisioning) fail(cmd *cobra.Command, err error) error {
 // provision signs up, follows the job and picks up the credentials. It never prints the
 // claim token: if the wait is interrupted, the same idempotency key finds the job again.
 func provision(ctx context.Context, c *client.Client, body gen.SignupRequest, key string, progress io.Writer) (gen.Credentials, error) {
-	ask := c.Signup
-	if plan, known := nexus.FindPlan(nexus.PlanName(value(body.Plan))); known && !plan.SelfServe {
-		ask = c.Create // only an operator may give this plan
+	var accepted gen.Accepted
+	var err error
+	if plan, known := nexus.FindPlan(nexus.PlanName(value(body.Plan))); known && !plan.SelfServe { // only an operator may give this plan
+		accepted, err = c.Create(ctx, body.Tenant(), key)
+	} else {
+		accepted, err = c.Signup(ctx, body, key)
 	}
-	accepted, err := ask(ctx, body, key)
 	if ctx.Err() != nil {
 		return gen.Credentials{}, interrupted{again: sameKey(key)}
 	}

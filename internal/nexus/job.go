@@ -176,6 +176,10 @@ type Spec struct {
 	// fit the signup, as a spec without a chart. Empty: only TemplatePlain does.
 	Template     TemplateSpec `json:"template,omitempty"`
 	Abbreviation string       `json:"abbreviation,omitempty"` // of the company; empty: the initials of Organization
+
+	// Of a provision the road that an operator asked for; empty: the fastest. If it cannot be
+	// taken the next slower one is. A worker of a former version takes the fastest.
+	Road Road `json:"road,omitempty"`
 }
 
 // StepState is the state of a step.

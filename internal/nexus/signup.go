@@ -24,6 +24,7 @@ type Signup struct {
 	TimeZone     string // IANA name
 	Currency     string // ISO 4217
 	Abbreviation string // of the company, letters and digits; empty: derived from the organization
+	Road         Road   // that an operator asks for; empty: the fastest
 
 	Template TemplateSpec // set by Fit; see Spec.Template
 }
@@ -82,6 +83,9 @@ func (s *Signup) Refusals(operator bool) []FieldError {
 	}
 	if s.Abbreviation != "" && !abbreviationPattern.MatchString(s.Abbreviation) {
 		check("abbreviation", "Use one to ten letters and digits, such as ACME.")
+	}
+	if s.Road != "" && !slices.Contains(Roads(), s.Road) {
+		check("road", fmt.Sprintf("Choose one of these roads: %s.", strings.Trim(fmt.Sprint(Roads()), "[]")))
 	}
 	return out
 }
@@ -262,6 +266,9 @@ func (s *Signup) Canonical() []byte {
 		s.Subdomain, s.Plan, s.Country, s.Language, s.TimeZone, s.Currency)
 	if s.Abbreviation != "" { // else it is the text of the versions that had none
 		out = fmt.Appendf(out, " %q", s.Abbreviation)
+	}
+	if s.Road != "" {
+		out = fmt.Appendf(out, " road %q", s.Road)
 	}
 	return out
 }

@@ -18,6 +18,9 @@ const (
 	RoadStandby Road = "standby"  // a standby, which is a copy that was made before
 )
 
+// Roads lists all roads, the fastest first.
+func Roads() []Road { return []Road{RoadStandby, RoadClone, RoadNewSite} }
+
 // TemplateSpec says what sites a template is for: TemplatePlain, or the ISO 3166 code of the
 // country of the company that they have. The code may be followed by a colon and a word of
 // the name of a chart of accounts: "US", "DE:SKR04". The text is stored.

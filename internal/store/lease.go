@@ -187,9 +187,10 @@ func (l *Lease) GiveUp(ctx context.Context) error {
 
 // Reserve takes a slot on a bench, and writes bench, database name and road. The road is
 // standby if the bench has one of the keys (TemplateSpec.Key, best first) on the shelf, else
-// clone if it offers a template for one of them, else new-site. A repeated call returns the
-// way of the first one. Limit if there is no slot: its Wait is capacity if the bench is full,
-// and bench if it admits no new jobs. The job is in the bench's queue then.
+// clone if it offers a template for one of them, else new-site; it is no faster one than
+// Spec.Road asks for. A repeated call returns the way of the first one. Limit if there is no
+// slot: its Wait is capacity if the bench is full, and bench if it admits no new jobs. The job
+// is in the bench's queue then.
 func (l *Lease) Reserve(ctx context.Context, bench, db string, templates ...string) (nexus.Way, error) {
 	r, err := l.run(ctx, "reserve", reserveScript, with(templates, bench, db, l.s.o.Slots)...)
 	switch {

@@ -44,8 +44,12 @@ func (r *ref) choose(j *refJob, keys []string) {
 	if j.road != "" {
 		return
 	}
+	if j.Spec.Road == nexus.RoadNewSite && len(keys) > 0 {
+		j.road, j.template = string(nexus.RoadNewSite), ""
+		return
+	}
 	for _, key := range keys {
-		if r.popFor(j, key) {
+		if j.Spec.Road != nexus.RoadClone && r.popFor(j, key) {
 			return
 		}
 		if r.offered(j, []string{key}); j.road == string(nexus.RoadClone) {

@@ -85,6 +85,9 @@ func (m *machine) ask(t *rapid.T, site nexus.SiteName) {
 	} else if rapid.IntRange(0, 3).Draw(t, "company") > 0 {
 		sub.Steps = []nexus.StepName{"one", "company"} // such a job gets a standby
 	}
+	if sub.Kind == nexus.KindProvision && rapid.IntRange(0, 2).Draw(t, "asks") == 0 {
+		sub.Spec.Road = rapid.SampledFrom(nexus.Roads()).Draw(t, "road")
+	}
 	sub.GiveUpAfter = time.Duration(rapid.IntRange(1, 48).Draw(t, "give up")) * time.Hour
 	sub.PurgeAfter = time.Duration(rapid.SampledFrom([]int{0, 1, 1, 60}).Draw(t, "purge")) * time.Minute
 	if sub.Kind == nexus.KindTeardown {

@@ -94,10 +94,12 @@ end
 -- choose returns the road to a site, the template or '', the standby or '', and the site's
 -- database. A copy of a better template is preferred to a standby of another one. Only a job
 -- with the step company gets a standby: a worker of a version that knows none leaves that job
--- alone.
+-- alone. An operator may have asked for a road: then no faster one is taken.
 local function choose(id, bench, db, keys, now)
-  local kind, steps = unpack(redis.call('HMGET', job_key(id), 'kind', 'steps'))
-  local shelves = kind == 'provision' and string.find(steps, '"company"', 1, true)
+  local kind, steps, spec = unpack(redis.call('HMGET', job_key(id), 'kind', 'steps', 'spec'))
+  local asked = cjson.decode(spec).road
+  if asked == 'new-site' then return 'new-site', '', '', db end
+  local shelves = kind == 'provision' and asked ~= 'clone' and string.find(steps, '"company"', 1, true)
   for _, key in ipairs(keys) do
     if shelves then
       local standby, template, its = pop(bench, key, id, now)
