@@ -12,7 +12,7 @@ import (
 )
 
 func benchCommand(s *shared) *cobra.Command {
-	bench := &cobra.Command{Use: "bench", Short: "Prepare and check a bench, and pause or resume it", Example: "  nexus bench check\n  nexus bench pause backend"}
+	bench := &cobra.Command{Use: "bench", Short: "Prepare, check and measure a bench, and pause or resume it", Example: "  nexus bench check\n  nexus bench pause backend"}
 	var rootUser string
 	initialize := &cobra.Command{
 		Use:   "init",

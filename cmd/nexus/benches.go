@@ -9,7 +9,7 @@ import (
 	"github.com/nexus-erp/provisioner/api/gen"
 )
 
-// benchVerbs are the commands that list benches and set their mode.
+// benchVerbs are the commands that list benches, set their mode, and measure them.
 func benchVerbs(s *shared) []*cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the benches that workers serve, with their mode and slots",
@@ -40,7 +40,7 @@ func benchVerbs(s *shared) []*cobra.Command {
 			}),
 		})
 	}
-	return all
+	return append(all, benchMeasure(s))
 }
 
 func benchRows(benches ...gen.Bench) [][]string {

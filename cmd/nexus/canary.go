@@ -104,7 +104,7 @@ func (k *canary) steps(ctx context.Context, step *string) error {
 	*step = "signup"
 	tag := freshToken()[:6]
 	name, email := "canary-"+tag, tagged(k.email, tag)
-	body := gen.SignupRequest{Email: email, Password: "Aa1-" + freshToken(), FullName: "Canary", OrganizationName: "Canary " + tag, Subdomain: &name}
+	body := gen.SignupRequest{Email: email, Password: freshPassword(), FullName: "Canary", OrganizationName: "Canary " + tag, Subdomain: &name}
 	accepted, err := k.c.Signup(ctx, body, tag)
 	if err != nil {
 		return err
@@ -138,32 +138,20 @@ func (k *canary) use(ctx context.Context, accepted gen.Accepted, email string, s
 	return nil
 }
 
-// cleanupContext is not canceled with ctx, since a cleanup must also run after the end.
-func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
-}
-
-// abandon cancels a job that is not over yet.
+// abandon cancels a job that is not over yet. One that is has removed what it made.
 func (k *canary) abandon(ctx context.Context, accepted gen.Accepted, cause error) error {
 	if _, over := errors.AsType[failedJob](cause); over {
-		return nil // the job has removed what it made
+		return nil
 	}
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	_, err := k.c.Cancel(ctx, accepted.JobId, nexus.Secret(accepted.ClaimToken))
-	if nexus.CodeOf(err) == nexus.Conflict { // it has just ended
-		return k.remove(ctx, accepted.Site)
-	}
-	return err
+	return k.told(accepted.Site, abandon(ctx, k.c, accepted.JobId, accepted.Site))
 }
 
 func (k *canary) remove(ctx context.Context, site string) error {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	job, err := k.c.Delete(ctx, site, true)
-	if err == nil {
-		_, err = finish(ctx, k.c, job.Id, io.Discard)
-	}
+	return k.told(site, remove(ctx, k.c, site))
+}
+
+// told logs that a site could not be removed.
+func (k *canary) told(site string, err error) error {
 	if err != nil {
 		fmt.Fprintf(k.log, "%s could not be removed: %v\n", site, explain(err))
 	}

@@ -153,7 +153,7 @@ func (t *trial) result(what string, err error) bool {
 
 func (t *trial) make(ctx context.Context) (answer, bool) {
 	fmt.Fprintf(t.out, "\n1. Make %s for %s\n", t.name, t.email)
-	body := gen.SignupRequest{Email: t.email, Password: "Aa1-" + freshToken(), FullName: "Test User", OrganizationName: "Test Organization", Subdomain: &t.name}
+	body := gen.SignupRequest{Email: t.email, Password: freshPassword(), FullName: "Test User", OrganizationName: "Test Organization", Subdomain: &t.name}
 	pair, err := provision(ctx, t.c, body, freshToken(), t.out)
 	if err == nil {
 		return made(pair), true

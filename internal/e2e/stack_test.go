@@ -152,7 +152,7 @@ func (p *process) end(signal os.Signal) {
 	_ = p.cmd.Process.Signal(signal)
 	select {
 	case <-p.done:
-	case <-time.After(60 * time.Second):
+	case <-time.After(60 * time.Second * patience):
 		p.t.Errorf("%s does not end", p.cmd.Path)
 	}
 }
