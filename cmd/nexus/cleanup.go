@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-erp/provisioner/api/client"
 	"github.com/nexus-erp/provisioner/api/gen"
@@ -18,6 +19,19 @@ import (
 
 // atOnce is how many items a cleanup has under way.
 const atOnce = 8
+
+// someAtOnce calls remove for each item, in their order and for atOnce of them at the same time.
+func someAtOnce[T any](items []T, remove func(T)) {
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for _, item := range items {
+		all.Go(func() error {
+			remove(item)
+			return nil
+		})
+	}
+	_ = all.Wait() // none fails
+}
 
 // cleanup is one call of nexus cleanup.
 type cleanup struct {
@@ -143,31 +157,25 @@ func (k *cleanup) countDown(cmd *cobra.Command) error {
 }
 
 func (k *cleanup) removeAll(cmd *cobra.Command, c *client.Client, plan app.CleanupPlan, cleaner app.Cleaner) error {
-	ctx, done, slots := cmd.Context(), 0, make(chan struct{}, atOnce)
-	var all sync.WaitGroup
-	for _, item := range plan.Items {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			err := k.mayBegin(ctx)
-			if err == nil {
-				err = k.remove(ctx, c, item, cleaner)
-			}
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			k.stopped = k.stopped || wentOn(err)
-			done++
-			if err != nil {
-				why := refuse(err)
-				k.out.Failed[item.Name] = join(why.Message, why.Action)
-				k.say(cmd, "  ✗ %d/%d  %s: %s", done, len(plan.Items), item.Name, k.out.Failed[item.Name])
-				return
-			}
-			k.out.Removed = append(k.out.Removed, item.Name)
-			k.say(cmd, "  ✓ %d/%d  %s", done, len(plan.Items), item.Name)
-		})
-	}
-	all.Wait()
+	ctx, done := cmd.Context(), 0
+	someAtOnce(plan.Items, func(item app.CleanupItem) {
+		err := k.mayBegin(ctx)
+		if err == nil {
+			err = k.remove(ctx, c, item, cleaner)
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.stopped = k.stopped || wentOn(err)
+		done++
+		if err != nil {
+			why := refuse(err)
+			k.out.Failed[item.Name] = join(why.Message, why.Action)
+			k.say(cmd, "  ✗ %d/%d  %s: %s", done, len(plan.Items), item.Name, k.out.Failed[item.Name])
+			return
+		}
+		k.out.Removed = append(k.out.Removed, item.Name)
+		k.say(cmd, "  ✓ %d/%d  %s", done, len(plan.Items), item.Name)
+	})
 	k.say(cmd, "%d removed, %d failed.", len(k.out.Removed), len(k.out.Failed))
 	return nil
 }

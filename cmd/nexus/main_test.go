@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,31 @@ import (
 
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
+
+// called runs a command on an API, and returns its outputs.
+func called(ctx context.Context, api http.Handler, args ...string) (stdout, stderr string, err error) {
+	server := httptest.NewServer(api)
+	defer server.Close()
+	var out, errs bytes.Buffer
+	root := rootCommand()
+	root.SetOut(&out)
+	root.SetErr(&errs)
+	at := 0
+	if args[0] == cobra.ShellCompRequestCmd { // it completes the last argument
+		at = 1
+	}
+	root.SetArgs(slices.Insert(args, at, "--server", server.URL))
+	err = root.ExecuteContext(ctx)
+	return out.String(), errs.String(), err
+}
+
+// codeOf is the exit code of a command with this error.
+func codeOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	return exitCode(err)
+}
 
 // TestHelp: the help of each command says what it does, and has an example that calls the
 // command with valid arguments.

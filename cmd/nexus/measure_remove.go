@@ -19,25 +19,15 @@ func (m *measuring) removeAll(ctx context.Context) (left map[string]string) {
 		fmt.Fprintln(m.log, "Removing the sites; a second interrupt would leave them.")
 	}
 	left = map[string]string{}
-	turns := make(chan *sample, len(m.samples))
-	for _, s := range m.samples {
-		turns <- s
-	}
-	close(turns)
 	var mu sync.Mutex
-	var removers sync.WaitGroup
-	for range min(atOnce, len(m.samples)) {
-		removers.Go(func() {
-			for s := range turns {
-				if err := m.remove(ctx, s); err != nil {
-					mu.Lock()
-					left[cmp.Or(s.site, s.name)] = join(refuse(err).Message, refuse(err).Action)
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	removers.Wait()
+	someAtOnce(m.samples, func(s *sample) {
+		if err := m.remove(ctx, s); err != nil {
+			why := refuse(err)
+			mu.Lock()
+			defer mu.Unlock()
+			left[cmp.Or(s.site, s.name)] = join(why.Message, why.Action)
+		}
+	})
 	return left
 }
 

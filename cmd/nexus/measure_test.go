@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -113,14 +111,7 @@ func (f *measureAPI) record(r *http.Request) string {
 // call runs the command, and returns its outputs with TAG in the place of the names' random part.
 func (f *measureAPI) call(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	f.jobs = map[string]*gen.Job{}
-	server := httptest.NewServer(f)
-	defer server.Close()
-	var out, errs bytes.Buffer
-	root := rootCommand()
-	root.SetOut(&out)
-	root.SetErr(&errs)
-	root.SetArgs(append([]string{"bench", "measure", "--server", server.URL, "--gap", "0s"}, args...))
-	err = root.ExecuteContext(ctx)
+	stdout, stderr, err = called(ctx, f, append([]string{"bench", "measure", "--gap", "0s"}, args...)...)
 	tag := "none"
 	if len(f.asked) > 0 {
 		tag = strings.Split(f.asked[0].Subdomain, "-")[1]
@@ -129,7 +120,7 @@ func (f *measureAPI) call(ctx context.Context, args ...string) (stdout, stderr s
 		f.calls[i] = strings.ReplaceAll(call, tag, "TAG")
 	}
 	slices.Sort(f.calls)
-	return strings.ReplaceAll(out.String(), tag, "TAG"), strings.ReplaceAll(errs.String(), tag, "TAG"), err
+	return strings.ReplaceAll(stdout, tag, "TAG"), strings.ReplaceAll(stderr, tag, "TAG"), err
 }
 
 // steps sets the steps of a job, which follow each other without a gap.
@@ -328,14 +319,6 @@ func TestMeasureStopped(t *testing.T) {
 			}
 		})
 	}
-}
-
-// codeOf is the exit code of a command with this error.
-func codeOf(err error) int {
-	if err == nil {
-		return 0
-	}
-	return exitCode(err)
 }
 
 // TestMeasureAgain: a signup that is not answered is sent again with the same key.

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/nexus-erp/provisioner/api/gen"
 )
@@ -32,23 +28,6 @@ func (f *poolAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(f.benches[0])
 }
 
-func (f *poolAPI) call(t *testing.T, args ...string) (stdout, stderr string, err error) {
-	t.Helper()
-	server := httptest.NewServer(f)
-	defer server.Close()
-	var out, errs bytes.Buffer
-	root := rootCommand()
-	root.SetOut(&out)
-	root.SetErr(&errs)
-	at := 0
-	if args[0] == cobra.ShellCompRequestCmd { // it completes the last argument
-		at = 1
-	}
-	root.SetArgs(slices.Insert(args, at, "--server", server.URL))
-	err = root.ExecuteContext(t.Context())
-	return out.String(), errs.String(), err
-}
-
 func TestPoolShow(t *testing.T) {
 	t.Parallel()
 	until := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
@@ -66,7 +45,7 @@ func TestPoolShow(t *testing.T) {
 			shelf(func(s *gen.Shelf) { s.Apps, s.Failures = []string{"erpnext", "hrms?"}, 3 })}},
 		{Name: "e"},
 	}}
-	out, _, err := f.call(t, "pool", "show")
+	out, _, err := called(t.Context(), f, "pool", "show")
 	want := "BENCH  TEMPLATE  SHELVED  MAKING  TARGET  HITS  MISSES  NOTE\n" +
 		"a      plain     2        0       2       140   3\n" +
 		"b      plain     0        0       2       140   3       drained by an operator; nexus pool fill ends that; 2 are dropped\n" +
@@ -76,14 +55,14 @@ func TestPoolShow(t *testing.T) {
 	if err != nil || out != want {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, _, err := f.call(t, "pool", "show", "--jq", `.shelves[] | "\(.bench) \(.shelved)"`); err != nil || out != "a 2\nb 0\nc 2\nd 2\nd 2\n" {
+	if out, _, err := called(t.Context(), f, "pool", "show", "--jq", `.shelves[] | "\(.bench) \(.shelved)"`); err != nil || out != "a 2\nb 0\nc 2\nd 2\nd 2\n" {
 		t.Errorf("--jq: %v\n%s", err, out)
 	}
 	f = &poolAPI{benches: []gen.Bench{{Name: "e"}}}
-	if out, errs, err := f.call(t, "pool", "show"); err != nil || out != "" || errs != noShelves+"\n" {
+	if out, errs, err := called(t.Context(), f, "pool", "show"); err != nil || out != "" || errs != noShelves+"\n" {
 		t.Errorf("none: %v\n%s%s", err, out, errs)
 	}
-	if out, _, err := f.call(t, "pool", "show", "-o", "json"); err != nil || !strings.Contains(out, `"shelves": []`) {
+	if out, _, err := called(t.Context(), f, "pool", "show", "-o", "json"); err != nil || !strings.Contains(out, `"shelves": []`) {
 		t.Errorf("none, as JSON: %v\n%s", err, out)
 	}
 }
@@ -110,8 +89,8 @@ func TestPoolSet(t *testing.T) {
 		t.Run(tc.args, func(t *testing.T) {
 			t.Parallel()
 			f := &poolAPI{benches: tc.benches}
-			out, _, err := f.call(t, append([]string{"pool"}, strings.Fields(tc.args)...)...)
-			if code := exitCode(err); err != nil && code != tc.code || err == nil && tc.code != 0 {
+			out, _, err := called(t.Context(), f, append([]string{"pool"}, strings.Fields(tc.args)...)...)
+			if code := codeOf(err); code != tc.code {
 				t.Errorf("%v", err)
 			}
 			if sent := strings.Join(f.sent, "\n"); sent != tc.sent || tc.code == 0 && !strings.Contains(out, "\nmain   plain") {
@@ -121,7 +100,7 @@ func TestPoolSet(t *testing.T) {
 	}
 	f := &poolAPI{benches: two}
 	for _, flag := range []string{"--bench", "--template"} {
-		if out, _, err := f.call(t, "__complete", "pool", "fill", flag, ""); err != nil || !strings.HasPrefix(out, map[string]string{"--bench": "main", "--template": "plain"}[flag]) {
+		if out, _, err := called(t.Context(), f, "__complete", "pool", "fill", flag, ""); err != nil || !strings.HasPrefix(out, map[string]string{"--bench": "main", "--template": "plain"}[flag]) {
 			t.Errorf("completion of %s: %v\n%s", flag, err, out)
 		}
 	}

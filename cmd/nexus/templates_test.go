@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 
 	"github.com/nexus-erp/provisioner/api/gen"
 )
@@ -46,24 +42,6 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// call runs a command on the API, and returns its standard output and error.
-func (f *fakeAPI) call(t *testing.T, args ...string) (stdout string, err error) {
-	t.Helper()
-	server := httptest.NewServer(f)
-	defer server.Close()
-	var out bytes.Buffer
-	root := rootCommand()
-	root.SetOut(&out)
-	root.SetErr(io.Discard)
-	at := 0
-	if args[0] == cobra.ShellCompRequestCmd { // it completes the last argument
-		at = 1
-	}
-	root.SetArgs(slices.Insert(args, at, "--server", server.URL))
-	err = root.ExecuteContext(t.Context())
-	return out.String(), err
-}
-
 func TestTemplatesList(t *testing.T) {
 	t.Parallel()
 	why := "The bench's apps have changed."
@@ -72,7 +50,7 @@ func TestTemplatesList(t *testing.T) {
 		{Name: "us-aged", Bench: "main", Template: "US", Apps: []string{"erpnext"}, Offered: true, Renew: true},
 		{Name: "de-old", Bench: "main", Template: "DE:SKR04", Apps: []string{"erpnext"}, Renew: true, Problem: &why},
 		{Name: "plain-old", Bench: "main", Template: "plain", Apps: []string{"erpnext"}, Problem: &why}}}}
-	out, err := f.call(t, "templates", "list")
+	out, _, err := called(t.Context(), f, "templates", "list")
 	const want = "TEMPLATE   BENCH  FOR       APPS           MADE  OFFERED  PROBLEM\n" +
 		"plain-new  main   plain     erpnext,hrms?        yes\n" +
 		"us-aged    main   US        erpnext              yes      Its last fiscal year has begun; build another one.\n" +
@@ -81,13 +59,13 @@ func TestTemplatesList(t *testing.T) {
 	if err != nil || out != want {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := f.call(t, "templates", "list", "--jq", ".templates[].name"); err != nil || out != "plain-new\nus-aged\nde-old\nplain-old\n" {
+	if out, _, err := called(t.Context(), f, "templates", "list", "--jq", ".templates[].name"); err != nil || out != "plain-new\nus-aged\nde-old\nplain-old\n" {
 		t.Errorf("--jq: %v\n%s", err, out)
 	}
-	if out, err := (&fakeAPI{}).call(t, "templates", "list"); err != nil || out != "" {
+	if out, _, err := called(t.Context(), &fakeAPI{}, "templates", "list"); err != nil || out != "" {
 		t.Errorf("none: %v\n%s", err, out)
 	}
-	if out, err := f.call(t, "__complete", "templates", "drop", ""); err != nil || !strings.HasPrefix(out, "plain-new\tmain\nus-aged\tmain\nde-old\tmain The bench's apps have changed.\nplain-old\tmain The bench's apps have changed.\n:") {
+	if out, _, err := called(t.Context(), f, "__complete", "templates", "drop", ""); err != nil || !strings.HasPrefix(out, "plain-new\tmain\nus-aged\tmain\nde-old\tmain The bench's apps have changed.\nplain-old\tmain The bench's apps have changed.\n:") {
 		t.Errorf("completion: %v\n%s", err, out)
 	}
 }
@@ -112,8 +90,8 @@ func TestTemplatesBuild(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := &fakeAPI{end: tc.end}
-			out, err := f.call(t, append([]string{"templates", "build"}, tc.args...)...)
-			if code := exitCode(err); err != nil && code != tc.code || err == nil && tc.code != 0 || out != tc.out {
+			out, _, err := called(t.Context(), f, append([]string{"templates", "build"}, tc.args...)...)
+			if code := codeOf(err); code != tc.code || out != tc.out {
 				t.Errorf("%v\n%s", err, out)
 			}
 			if !slices.Equal(f.sent, tc.sent) {
@@ -121,7 +99,7 @@ func TestTemplatesBuild(t *testing.T) {
 			}
 		})
 	}
-	if out, err := (&fakeAPI{}).call(t, "__complete", "templates", "build", ""); err != nil || !strings.HasPrefix(out, "plain\nUS\nDE:SKR03\nDE:SKR04\nIN\nGB\nFR\nBR\n:") {
+	if out, _, err := called(t.Context(), &fakeAPI{}, "__complete", "templates", "build", ""); err != nil || !strings.HasPrefix(out, "plain\nUS\nDE:SKR03\nDE:SKR04\nIN\nGB\nFR\nBR\n:") {
 		t.Errorf("completion: %v\n%s", err, out)
 	}
 }
