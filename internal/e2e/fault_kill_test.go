@@ -62,10 +62,12 @@ func TestFaultKilledInEveryStep(t *testing.T) {
 }
 
 // burst kills the first of two workers when jobs begin, between asynq's queue, the lease
-// and the first steps. All jobs begin in time and succeed.
+// and the first steps. All jobs begin in time and succeed. The other worker is stopped
+// until then, since it may be the one that takes all jobs.
 func (s *stack) burst(t *testing.T) (left *process, tenants []gen.Accepted) {
 	t.Helper()
 	first, left := s.worker(), s.worker()
+	left.stop()
 	tenants = make([]gen.Accepted, 24)
 	var all sync.WaitGroup
 	for i := range tenants {
@@ -75,6 +77,7 @@ func (s *stack) burst(t *testing.T) (left *process, tenants []gen.Accepted) {
 		n, _ := s.rdb.ZCard(context.WithoutCancel(t.Context()), "{nexus}:slots:sandbox").Result()
 		return n >= 8
 	})
+	left.send(syscall.SIGCONT)
 	killed := first.send(syscall.SIGKILL)
 	all.Wait()
 	for _, a := range tenants {
