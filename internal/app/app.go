@@ -217,7 +217,7 @@ func (a *app) work(ctx context.Context) error {
 		return err
 	}
 	st := a.newStore(a.redis.worker)
-	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
+	t := tools{c: a.c, install: a.install, bench: driver, name: a.c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}, shelved: &atomic.Pointer[[]nexus.Standby]{}}
 	engine := worker.NewEngine(worker.Options{
 		Store: st, Bench: driver, Keys: a.keys, Log: a.log.With(nexus.LogWorker, processName()), Metrics: worker.NewMetrics(a.registry),
 		Settings:    a.settings(t),
@@ -234,6 +234,7 @@ func (a *app) work(ctx context.Context) error {
 	a.group.Go(func() error { return a.askBench(ctx, st, driver) })
 	a.group.Go(func() error { return a.keepTemplates(ctx, t) })
 	a.group.Go(func() error { return a.keepPool(ctx, t) })
+	a.group.Go(func() error { return a.keepWarm(ctx, t) })
 	return nil
 }
 

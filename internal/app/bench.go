@@ -87,6 +87,7 @@ type tools struct {
 	name    string // the bench's
 	store   *store.Store
 	listed  *atomic.Pointer[[]nexus.Template] // of a worker: the templates that it listed last; nil: it listed none
+	shelved *atomic.Pointer[[]nexus.Standby]  // of a worker: the standbys that it listed last; nil: it listed none
 }
 
 func (t tools) hello(ctx context.Context) (nexus.HelloResult, error) {

@@ -57,7 +57,7 @@ func Keeper(c Config, st *store.Store, driver nexus.Bench, install nexus.Install
 // Pool returns what a worker does for the shelves of the bench main: compares them with it,
 // and looks at them. Round does what is due; list lists the templates anew.
 func Pool(c Config, st *store.Store, driver nexus.Bench, install nexus.InstallID) (compare, tend, round, list func(context.Context) error) {
-	t := tools{c: c, install: install, bench: driver, name: "main", store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
+	t := tools{c: c, install: install, bench: driver, name: "main", store: st, listed: &atomic.Pointer[[]nexus.Template]{}, shelved: &atomic.Pointer[[]nexus.Standby]{}}
 	p := newPool(t, slog.New(slog.DiscardHandler))
 	return p.compare, p.tend, p.round, func(ctx context.Context) error {
 		_, _, err := t.offerTemplates(ctx)
@@ -67,9 +67,16 @@ func Pool(c Config, st *store.Store, driver nexus.Bench, install nexus.InstallID
 
 // KeepPool keeps the shelves of a bench, whose templates are listed, until the context ends.
 func KeepPool(ctx context.Context, c Config, log *slog.Logger, st *store.Store, driver nexus.Bench, templates ...nexus.Template) error {
-	t := tools{c: c, bench: driver, name: c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}}
+	t := tools{c: c, bench: driver, name: c.benchName(), store: st, listed: &atomic.Pointer[[]nexus.Template]{}, shelved: &atomic.Pointer[[]nexus.Standby]{}}
 	t.listed.Store(&templates)
 	return (&app{c: c, log: log}).keepPool(ctx, t)
+}
+
+// Warmer returns a worker that warms standbys of the bench main: hear tells it what the bench
+// lists, and round does what is due.
+func Warmer(st *store.Store, driver nexus.Bench, install nexus.InstallID) (hear func([]nexus.Standby), round func(context.Context) error, warmed prometheus.Counter) {
+	w := newWarmer(tools{install: install, bench: driver, name: "main", store: st, shelved: &atomic.Pointer[[]nexus.Standby]{}})
+	return func(list []nexus.Standby) { w.shelved.Store(&list) }, w.round, w.warmed
 }
 
 // DropTemplateOn drops a template of the bench main.

@@ -37,6 +37,7 @@ func (p *pool) compare(ctx context.Context) error {
 	if err != nil || !known {
 		return err
 	}
+	p.shelved.Store(&listed)
 	if err := p.look(ctx, live, standbyJobs(listed)); err != nil {
 		return err
 	}

@@ -22,10 +22,14 @@ type shop struct {
 	sized   int64  // bytes of a template
 	found   func() // called once, after the standbys are listed, unless nil
 	foreign bool   // the bench lists other databases
+	faulty  nexus.OpName
 }
 
 // Run changes what the sandbox lists, as a test wants it.
 func (s *shop) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	if op.Args.Op() == s.faulty {
+		return nexus.Result{}, &nexus.Error{Code: nexus.Unavailable, Op: "shop", Msg: "Away."}
+	}
 	result, err := s.stock.Run(ctx, op)
 	for i := range result.Templates {
 		result.Templates[i].Bytes = s.sized

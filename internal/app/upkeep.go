@@ -92,11 +92,17 @@ func (k *keeper) pause() time.Duration {
 
 // mode is whether the bench admits new jobs; empty: no worker has announced it yet.
 func (t tools) mode(ctx context.Context) (nexus.BenchMode, error) {
+	bench, err := t.status(ctx)
+	return bench.Mode, err
+}
+
+// status is what the registry has of the bench; zero: no worker has announced it yet.
+func (t tools) status(ctx context.Context) (nexus.BenchStatus, error) {
 	benches, err := t.store.Benches(ctx)
 	if i := slices.IndexFunc(benches, func(b nexus.BenchStatus) bool { return b.Name == t.name }); i >= 0 {
-		return benches[i].Mode, err
+		return benches[i], err
 	}
-	return "", err
+	return nexus.BenchStatus{}, err
 }
 
 // drop removes templates that were to be removed in the last round too, for the same reason:

@@ -145,6 +145,8 @@ func testCompanies(t *testing.T, b *standin.Box, g *target) {
 	t.Run("record", func(t *testing.T) { testCompanyRecord(t, f) })
 	t.Run("names", func(t *testing.T) { testReplaced(t, b, f) })
 	t.Run("on the shelf", func(t *testing.T) { testShelvedCompany(t, b, f) })
+	t.Run("warmed", func(t *testing.T) { testWarm(t, b, f) })
+	t.Run("killed while it is warmed", func(t *testing.T) { testWarmKilled(t, b, f) })
 	t.Run("nothing shared", func(t *testing.T) { testCompaniesApart(t, b, f) })
 	t.Run("killed", func(t *testing.T) { testCompanyKilled(t, b, f) })
 	t.Run("its years end", func(t *testing.T) { testYearsEnd(t, b, f) })

@@ -178,6 +178,7 @@ func (n *tenant) hasNothing(t *testing.T) {
 func testStandbyMade(t *testing.T, template *tenant) {
 	n := template.standby()
 	n.refused(t, nexus.Shelve{}, nexus.NotFound)
+	n.refused(t, nexus.Warm{}, nexus.NotFound)
 	if result := n.run(t, nexus.Clone{Template: "ct-none"}); !result.Skipped || len(result.Note) < 10 {
 		t.Errorf("a copy of nothing: %+v", result)
 	}
@@ -187,8 +188,14 @@ func testStandbyMade(t *testing.T, template *tenant) {
 	}
 	early := n.taker("early")
 	early.refusedClaim(t, n.claimFor(early))
+	n.refused(t, nexus.Warm{}, nexus.Conflict)
 	n.again(t, nexus.Shelve{})
 	n.untouched(t)
+	n.again(t, nexus.Warm{})
+	n.untouched(t)
+	if !n.onShelf(t).Warm {
+		t.Error("it is not listed as warm")
+	}
 	if each := n.onShelf(t); each.Template != template.site || each.Spec != nexus.TemplatePlain || !slices.Equal(each.Apps, n.freeze().Apps) || time.Since(each.MadeAt).Abs() > time.Hour {
 		t.Errorf("listed as %+v", each)
 	}
@@ -506,6 +513,7 @@ func testStandbyRooms(t *testing.T, template *tenant) {
 		template.refused(t, args, nexus.Invalid)
 	}
 	site.refused(t, nexus.Shelve{}, nexus.Invalid)
+	site.refused(t, nexus.Warm{}, nexus.Invalid)
 	site.hasNothing(t)
 	if diff := cmp.Diff(before, n.run(t, nexus.Inspect{}).Site); diff != "" || template.listed(t).Problem != "" {
 		t.Errorf("the standby is not what it was:\n%s", diff)

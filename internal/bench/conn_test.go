@@ -127,6 +127,7 @@ func TestConnRequest(t *testing.T) {
 			map[string]any{"standby": "standby-4567", "maker": "4567",
 				"plan": map[string]any{"plan": "free", "users": 0.0, "storage_bytes": float64(1 << 30), "host_name": "https://acme.example.com", "time_zone": "Europe/Berlin"}}, nil},
 		{nexus.Shelve{}, nexus.RoomStandby, map[string]any{}, nil},
+		{nexus.Warm{}, nexus.RoomStandby, map[string]any{}, nil},
 		{nexus.Company{Name: "Wood & \"Sons\""}, "", map[string]any{"name": "Wood & \"Sons\""}, nil},
 	} {
 		t.Run(string(tc.args.Op()), func(t *testing.T) {

@@ -270,7 +270,7 @@ func TestMasterLife(t *testing.T) {
 	if _, err := m.Run(t.Context(), masterOp(nexus.Mark{State: nexus.TenantDeleting}, gen)); nexus.CodeOf(err) != nexus.NotFound {
 		t.Errorf("marked after the end: %v", err)
 	}
-	for _, args := range []nexus.Args{nexus.Clone{}, nexus.Freeze{}, nexus.Shelve{}, nexus.Claim{}, nexus.Standbys{}, nexus.Adopt{}} {
+	for _, args := range []nexus.Args{nexus.Clone{}, nexus.Freeze{}, nexus.Shelve{}, nexus.Warm{}, nexus.Claim{}, nexus.Standbys{}, nexus.Adopt{}} {
 		if _, err := m.Run(t.Context(), masterOp(args, gen)); nexus.CodeOf(err) != nexus.Invalid {
 			t.Errorf("%s: %v", args.Op(), err)
 		}

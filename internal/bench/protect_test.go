@@ -23,7 +23,7 @@ func TestProtect(t *testing.T) {
 	reads := []nexus.Args{nexus.Hello{}, nexus.Inventory{}, nexus.Inspect{}, nexus.Verify{}, nexus.Templates{}, nexus.Standbys{}}
 	writes := []nexus.Args{nexus.NewSite{}, nexus.DropSite{}, nexus.Mark{State: nexus.TenantDeleting}, nexus.Mark{State: nexus.TenantSuspended},
 		nexus.Mark{State: nexus.TenantActive}, nexus.Adopt{}, nexus.Disown{}, nexus.InstallApp{}, nexus.EnsureUser{}, nexus.ApplyPlan{},
-		nexus.IssueKey{}, nexus.Stop{}, nexus.Clone{}, nexus.Freeze{}, nexus.Shelve{}, nexus.Claim{}, nexus.Company{}}
+		nexus.IssueKey{}, nexus.Stop{}, nexus.Clone{}, nexus.Freeze{}, nexus.Shelve{}, nexus.Warm{}, nexus.Claim{}, nexus.Company{}}
 	for _, site := range []nexus.SiteName{"erp.example.com", "ERP.example.com", "erp.example.com."} {
 		for _, args := range writes {
 			if _, err := guarded.Run(t.Context(), nexus.Op{Site: site, Args: args}); nexus.CodeOf(err) != nexus.Forbidden {

@@ -54,7 +54,7 @@ func NewSandbox(o SandboxOptions) (*Sandbox, error) {
 	s.changes = map[nexus.OpName]change{
 		nexus.OpInstallApp: (*Sandbox).installApp, nexus.OpEnsureUser: (*Sandbox).ensureUser,
 		nexus.OpApplyPlan: (*Sandbox).applyPlan, nexus.OpIssueKey: (*Sandbox).issueKey, nexus.OpMark: (*Sandbox).mark,
-		nexus.OpFreeze: (*Sandbox).freeze, nexus.OpShelve: (*Sandbox).shelve, nexus.OpCompany: (*Sandbox).company,
+		nexus.OpFreeze: (*Sandbox).freeze, nexus.OpShelve: (*Sandbox).shelve, nexus.OpWarm: (*Sandbox).warm, nexus.OpCompany: (*Sandbox).company,
 	}
 	return s, s.folder.make()
 }
@@ -136,7 +136,7 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 		switch {
 		case err != nil:
 			return err
-		case op.Gen < seen:
+		case op.Gen < seen && op.Args.Op() != nexus.OpWarm:
 			return &nexus.Error{Code: nexus.Fenced, Op: "sandbox." + string(op.Args.Op()), Seen: seen,
 				Msg: "A newer run works on this site.", Err: fmt.Errorf("gen %d below %d", op.Gen, seen)}
 		case late != nil:

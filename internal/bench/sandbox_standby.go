@@ -31,6 +31,20 @@ func (s *Sandbox) shelve(op nexus.Op, site *siteState) (nexus.Result, error) {
 	return nexus.Result{Changed: true}, nil
 }
 
+// warm is to be asked once, as on a bench whose Redis keeps everything.
+func (s *Sandbox) warm(op nexus.Op, site *siteState) (nexus.Result, error) {
+	switch {
+	case site.Copied == nil || !site.Shelved:
+		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The standby %s is not finished.", op.Site)
+	case !slices.Equal(site.Copied.Bench, s.fingerprint()):
+		return nexus.Result{}, fail(nexus.Conflict, op.Args.Op(), "The bench's apps have changed since the standby %s was copied.", op.Site)
+	case site.Warm:
+		return nexus.Result{}, nil
+	}
+	site.Warm = true
+	return nexus.Result{Changed: true}, nil
+}
+
 // standbyProblem says why no signup gets a standby; empty: one may.
 func (s *Sandbox) standbyProblem(standby *siteState) string {
 	switch {
@@ -48,6 +62,7 @@ func (s *Sandbox) standbys() (nexus.Result, error) {
 	sites, err := s.sitesIn(nexus.RoomStandby)
 	for _, site := range sites {
 		standby := nexus.Standby{Name: site.Site, DB: site.DB, Job: cmp.Or(site.Maker, site.Job), MadeAt: site.MadeAt, Problem: s.standbyProblem(site)}
+		standby.Warm = site.Warm && standby.Problem == ""
 		if c := site.Copied; c != nil {
 			standby.Template, standby.Spec, standby.Apps = c.Template, c.Spec, c.Apps
 		}

@@ -42,6 +42,7 @@ type siteState struct {
 	MadeOf  []string    `json:",omitempty"` // of a template: the bench's apps when it was made; see fingerprint
 	Copied  *copied     `json:",omitempty"` // of a standby: what it was copied from
 	Shelved bool        `json:",omitempty"` // of a standby
+	Warm    bool        `json:",omitempty"` // of a standby
 	Maker   nexus.JobID `json:",omitempty"` // of a standby that was handed over: the job that made it
 }
 

@@ -39,7 +39,7 @@ func admit(op nexus.Op) error {
 		switch name {
 		case nexus.OpSetUp, nexus.OpFreeze:
 			return fail(nexus.Invalid, name, "The site %s was not made as a template, so it cannot become one.", op.Site)
-		case nexus.OpShelve:
+		case nexus.OpShelve, nexus.OpWarm:
 			return fail(nexus.Invalid, name, "The site %s was not made as a standby, so it cannot become one.", op.Site)
 		}
 		return nil
@@ -51,7 +51,7 @@ func admit(op nexus.Op) error {
 		return fail(nexus.Invalid, name, "This cannot be done with the template %s.", op.Site)
 	case nexus.RoomStandby:
 		switch op.Args.(type) {
-		case nexus.Clone, nexus.Shelve, nexus.DropSite, nexus.Inspect, nexus.Stop:
+		case nexus.Clone, nexus.Shelve, nexus.Warm, nexus.DropSite, nexus.Inspect, nexus.Stop:
 			return nil
 		}
 		return fail(nexus.Invalid, name, "This cannot be done with the standby %s.", op.Site)

@@ -15,6 +15,7 @@ type Standby struct {
 	Apps     []string     `json:"apps,omitempty"` // as in Template.Apps
 	MadeAt   time.Time    `json:"made_at,omitzero"`
 	Problem  string       `json:"problem,omitempty"` // why no signup gets it, as a sentence; empty: one may
+	Warm     bool         `json:"warm,omitempty"`    // the caches have what Warm has put there
 }
 
 // RoomStandby is the place of standbys; see Op.Room.
@@ -40,6 +41,12 @@ func (j *Job) Take(w Way) { j.Road, j.Template, j.Standby, j.DB = w.Road, w.Temp
 // away. It does nothing if that is done. Conflict: the bench's apps have changed since the
 // template was made.
 type Shelve struct{ noSecrets }
+
+// Warm fills the caches of the owner's shelved standby with what the first page of the desk
+// reads, which takes Frappe seconds. It ends no operation, and any other ends it, so it needs
+// no Gen. It does nothing if the caches have that. Conflict: the standby is not on the shelf,
+// or another operation works on it.
+type Warm struct{ noSecrets }
 
 // Claim makes the site from a standby: the standby's database becomes the owner's, and its
 // folder gets the site's name. Op.DB is the standby's database. It does nothing if the site
@@ -71,6 +78,7 @@ type Company struct {
 // The names of the operations on standbys, and of Company.
 const (
 	OpShelve   OpName = "shelve"
+	OpWarm     OpName = "warm"
 	OpClaim    OpName = "claim"
 	OpStandbys OpName = "standbys"
 	OpCompany  OpName = "company"
@@ -78,6 +86,7 @@ const (
 
 // Op names the operation.
 func (Shelve) Op() OpName   { return OpShelve }
+func (Warm) Op() OpName     { return OpWarm }
 func (Claim) Op() OpName    { return OpClaim }
 func (Standbys) Op() OpName { return OpStandbys }
 func (Company) Op() OpName  { return OpCompany }

@@ -127,12 +127,19 @@ def fence(op, stop_only=False, known=True):
     MariaDB goes on with the statements of a dead client, so after an operation that did
     not end cleanly the database's threads are killed too. After one that did, the threads
     are the tenant's own and are left alone, as are those of a database that is not known
-    to be ours."""
+    to be ours. A warm-up ends no operation and has the token that was seen last, so that any
+    other operation ends it."""
     base = os.path.join(our_folder("fence"), op.db)
+    lock = None
+    if op.name == "warm":
+        lock = flock(base + ".lock", 0)
+        if lock is None:
+            raise Refusal("conflict", f"Another operation works on {op.site}.")
+        op.gen = published(read_object(base + ".gen"))
     holder = publish(base, op)
     if op.has_lock:
         return
-    lock = flock(base + ".lock", 0)
+    lock = lock or flock(base + ".lock", 0)
     if lock is None:
         kill_holder(holder)
     if known and (stop_only or lock is None or holder and not holder.get("clean")):

@@ -4,13 +4,6 @@
 # drop_site, from any point on: first the intent names the standby, then the register gives
 # the database to the job, and from then on all that has this database is the job's.
 
-# Tables that the first requests of a tenant and the steps after the claim use. A table that
-# was counted is open in MariaDB.
-WARMED = ("User", "Has Role", "Role", "User Social Login", "User Email", "User Permission", "Block Module", "Notification Settings", "Contact", "Contact Email",
-          "DocShare", "DefaultValue", "Singles", "Scheduled Job Type", "Language", "Country", "Currency", "Company", "Customer", "Employee", "Sessions", "Activity Log",
-          "Error Log", "Module Def", "Custom Field", "Property Setter", "DocType", "Server Script", "Client Script", "Workflow", "Assignment Rule", "Webhook",
-          "Notification", "Version", "Comment", "Communication", "Email Queue", "Translation", "File", "Installed Application")
-
 
 def keep_record(op, site, source, record):
     """Writes what a standby was copied from, before it is complete."""
@@ -30,38 +23,12 @@ def shelve(op):
         return {"changed": False}
     if read_object(record_path(site)).get("fingerprint") != bench_fingerprint():
         raise Refusal("conflict", "The bench's apps have changed since the standby's template was made; make another one.")
-    warm(site)
+    fill_caches(site)
     forget_in_redis(op, site, frozen=True, caches=False)
     clear_logs(site)
     os.rename(site.config_path, site.resting_path)
     sync_dir(site.folder)
     return {"changed": True}
-
-
-def warm(site):
-    """Fills the caches in Redis that a tenant's first requests read, and opens his tables,
-    without leaving a row, job or session."""
-    with frappe_site(site) as frappe:
-        from frappe.translate import get_all_languages
-
-        frappe.setup_module_map(include_all_apps=False)
-        there = tables_of(frappe)
-        for doctype in ("User", "Customer"):
-            if "tab" + doctype in there:
-                frappe.get_list(doctype, fields=["name"], limit_page_length=1)
-        frappe.get_hooks("doc_events")
-        frappe.get_system_settings("time_zone")
-        frappe.get_cached_doc("User", "Guest")
-        frappe.db.get_tables()
-        for doctype in ("Has Role", "Language", "Server Script", "User Permission", "User Social Login"):
-            frappe.get_meta(doctype)
-        get_all_languages()
-        frappe.is_table("Customer")
-        renamed = mapping(read_object(placeholders_path(site)).get("columns"))
-        for table in ("__Auth", *(f"tab{name}" for name in WARMED), *renamed):
-            if table in there:
-                frappe.db.sql(f"SELECT COUNT(*) FROM `{table}`")
-        frappe.db.rollback()
 
 
 def clear_logs(site):
@@ -72,7 +39,7 @@ def clear_logs(site):
 
 def standbys(op):
     """Lists the standbys, and sites of their room that are not shelved."""
-    out, have = [], bench_fingerprint()
+    out, good, have = [], [], bench_fingerprint()
     for site, record, about in in_room(op, STANDBY):
         row = our_database(op, about["db"]) or {}
         if row.get("present") and (row["job"] != about["job"] or row.get("kind") != STANDBY):
@@ -85,6 +52,10 @@ def standbys(op):
             about |= {"template": short(record.get("template")), "spec": short(record.get("spec")), "made_at": record.get("made_at"),
                       "apps": [short(app) for app in record.get("apps") or []]}
         out.append(about)
+        good += [] if about["problem"] else [site]
+    with contextlib.suppress(Refusal):  # without Redis none is warm
+        warm = still_warm(good)
+        out = [about | {"warm": True} if about["name"] in warm else about for about in out]
     return {"standbys": out}
 
 
@@ -220,9 +191,13 @@ def rename_new(path, target):
 
 def end_claim(op, site, source):
     """Removes what the site needs no more, the intent last."""
-    for path in (site.resting_path, os.path.join(site.folder, os.path.basename(record_path(source)))):
+    for path in (site.resting_path, warm_path(site), os.path.join(site.folder, os.path.basename(record_path(source)))):
         remove(path)
     forget_unfinished(site.config_path)
+    forget_unfinished(warm_path(site))
+    if os.path.lexists(warming_path(site)):
+        forget_placeholders(op, site, source)
+        remove(warming_path(site))
     clear_logs(site)
     forget_intent(op, site)
 

@@ -265,9 +265,9 @@ def stop(op):
 READS = {"hello": hello, "templates": templates, "standbys": standbys, "inventory": inventory, "inspect": inspect, "init": init, "register": register, "stop": stop}
 WRITES = {"new_site": new_site, "install_app": install_app, "drop_site": drop_site, "ensure_user": ensure_user,
           "apply_plan": apply_plan, "issue_key": issue_key, "mark": mark, "adopt": adopt, "disown": disown, "set_up": set_up, "freeze": freeze, "clone": clone,
-          "shelve": shelve, "claim": claim, "company": company}
+          "shelve": shelve, "warm": warm, "claim": claim, "company": company}
 # What is done with a template or a standby. A new operation is refused until it is added.
-IN_ROOM = {TEMPLATES: {"new_site", "install_app", "set_up", "freeze", "drop_site", "inspect", "stop"}, STANDBY: {"clone", "shelve", "drop_site", "inspect", "stop"}}
+IN_ROOM = {TEMPLATES: {"new_site", "install_app", "set_up", "freeze", "drop_site", "inspect", "stop"}, STANDBY: {"clone", "shelve", "warm", "drop_site", "inspect", "stop"}}
 WHOLE_BENCH = {"hello", "inventory", "templates", "standbys"}
 # These tell or set which install the bench belongs to, so they run on any.
 ANYWHERE = {"hello", "init", "register"}

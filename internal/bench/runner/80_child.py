@@ -28,8 +28,8 @@ class Operation:
         return self.install, self.site, self.room, self.db, self.owner, self.gen
 
     def refills(self):
-        """Whether it makes a standby, for which nobody waits."""
-        return self.room == STANDBY and self.name in ("clone", "shelve")
+        """Whether it makes a standby or warms one, for which nobody waits."""
+        return self.room == STANDBY and self.name in ("clone", "shelve", "warm")
 
     def tell(self, frame):
         data = ("\n" + json.dumps({"id": self.id, **frame}) + "\n").encode()  # an app may have written a part of a line
@@ -57,7 +57,7 @@ def perform(op):
         raise Refusal("invalid", f"There is no room {op.room} for sites on a bench.")
     if op.room and op.name not in IN_ROOM[op.room] | WHOLE_BENCH:
         raise Refusal("invalid", f"This cannot be done with the {'template' if op.room == TEMPLATES else 'standby'} {op.site}.", op.name)
-    if op.name in WRITES and not (OTHER_DB_NAME.fullmatch(op.db) and re.fullmatch(r"[0-9a-f]{32}", op.owner) and op.gen > 0):
+    if op.name in WRITES and not (OTHER_DB_NAME.fullmatch(op.db) and re.fullmatch(r"[0-9a-f]{32}", op.owner) and (op.gen > 0 or op.name == "warm")):
         raise Refusal("invalid", "The operation lacks its database, owner or token.")
     if op.name not in ANYWHERE:
         check_install(op)
