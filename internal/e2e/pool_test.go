@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -44,6 +45,7 @@ func TestPool(t *testing.T) {
 	s.pool("fill", "--members", "5", "--for", "1h")
 	all := s.shelved(5)
 	s.shown(`5 ready, kept: true`)
+	s.warmed()
 	s.workers[len(s.workers)-1].end(syscall.SIGTERM)
 
 	s.startWorkers(1) // on the sandbox it keeps none
@@ -60,6 +62,20 @@ func TestPool(t *testing.T) {
 	s.noShelf()
 	s.noStandbyFiles()
 	s.sound()
+}
+
+// warmed waits until a worker of an idle bench has warmed a standby. Workers look at the bench
+// once a minute.
+func (s *stack) warmed() {
+	s.t.Helper()
+	eventually(s.t, 4*time.Minute, "a standby is warm", func() bool {
+		files, _ := filepath.Glob(filepath.Join(s.dir, "sandbox", "standby", "sites", "*"))
+		return slices.ContainsFunc(files, func(path string) bool {
+			text, _ := os.ReadFile(path)
+			var site struct{ Warm bool }
+			return json.Unmarshal(text, &site) == nil && site.Warm
+		})
+	})
 }
 
 // signedUpFromShelf signs up for two sites, one after the other, of which each gets a standby,
