@@ -18,6 +18,7 @@ import (
 type SandboxOptions struct {
 	Dir        string          // state; several processes may share it
 	Delay      time.Duration   // time each changing operation takes
+	Real       bool            // operations take the times of a real bench instead; see realTimes
 	Install    nexus.InstallID // of this control plane
 	VerifyAddr string          // host:port where Handler is served
 	Apps       map[string]string
@@ -101,7 +102,9 @@ func (s *Sandbox) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	case nexus.Disown:
 		result, err = s.locked(op, s.disown)
 	case nexus.Verify:
-		result, err = s.verify.run(ctx, op.Site, args)
+		if err = s.pause(ctx, op, s.delay(op, nil)); err == nil {
+			result, err = s.verify.run(ctx, op.Site, args)
+		}
 	default:
 		work := s.changes[args.Op()]
 		if work == nil {
@@ -146,49 +149,21 @@ func (s *Sandbox) fenced(op nexus.Op, do func(*siteState) error) error {
 	})
 }
 
-// delay is the time that an operation takes.
-func (s *Sandbox) delay(op nexus.Op) time.Duration {
-	delay := s.o.Delay
-	switch op.Args.Op() {
-	case nexus.OpClone, nexus.OpShelve:
-		delay /= cloneSpeed
-	case nexus.OpClaim:
-		delay /= claimSpeed
-	}
-	if faultOp(op) == nexus.OpNewSite && local(op.Email) == "slow-site" {
-		delay += 5 * time.Second
-	}
-	return delay
-}
-
-// pause waits for the time that an operation takes.
-func (s *Sandbox) pause(ctx context.Context, op nexus.Op) error {
-	delay := s.delay(op)
-	if delay <= 0 {
-		return nil
-	}
-	for part := range 4 {
-		if op.Progress != nil {
-			op.Progress(fmt.Sprintf("Working on %s", op.Site), part*25)
-		}
-		timer := time.NewTimer(delay / 4)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ended(ctx, op)
-		}
-	}
-	return nil
-}
-
 // change does an operation on a complete site of the owner's.
 func (s *Sandbox) change(ctx context.Context, op nexus.Op, work change) (result nexus.Result, err error) {
-	if s.o.Delay > 0 { // without a delay the second half looks at once anyway
-		if err := s.fenced(op, func(site *siteState) error { return own(op, site) }); err != nil {
+	if s.o.Delay > 0 || s.o.Real { // without a delay the second half looks at once anyway
+		var delay time.Duration
+		err := s.fenced(op, func(site *siteState) error {
+			if err := own(op, site); err != nil {
+				return err
+			}
+			delay = s.delay(op, site)
+			return nil
+		})
+		if err != nil {
 			return result, err
 		}
-		if err := s.pause(ctx, op); err != nil {
+		if err := s.pause(ctx, op, delay); err != nil {
 			return result, err
 		}
 	}

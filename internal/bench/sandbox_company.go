@@ -38,7 +38,8 @@ const longestAbbr = 10
 // setUp does the set-up wizard on a site that is to become a template. The site keeps that it
 // has begun: like ERPNext's, a wizard that was interrupted is not repeated.
 func (s *Sandbox) setUp(ctx context.Context, op nexus.Op, args nexus.SetUp) (result nexus.Result, err error) {
-	room, atOnce := s.folder.room(op.Room), s.delay(op) <= 0
+	room, delay := s.folder.room(op.Room), s.delay(op, nil)
+	atOnce := delay <= 0
 	err = s.fenced(op, func(site *siteState) error {
 		if err := own(op, site); err != nil {
 			return err
@@ -61,7 +62,7 @@ func (s *Sandbox) setUp(ctx context.Context, op nexus.Op, args nexus.SetUp) (res
 	if err != nil || !result.Changed || atOnce {
 		return result, err
 	}
-	if err := s.pause(ctx, op); err != nil {
+	if err := s.pause(ctx, op, delay); err != nil {
 		return result, err
 	}
 	return result, s.fenced(op, func(site *siteState) error {

@@ -25,7 +25,8 @@ func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, site siteState, ski
 		}
 		return room.removeIntent(op.Site)
 	}
-	atOnce := s.delay(op) <= 0 // nothing comes between the two halves
+	delay := s.delay(op, nil)
+	atOnce := delay <= 0 // nothing comes between the two halves
 	begun := func(site *siteState) error {
 		before, err := room.intent(op.Site)
 		if err != nil {
@@ -58,7 +59,7 @@ func (s *Sandbox) makeSite(ctx context.Context, op nexus.Op, site siteState, ski
 	if err := s.fenced(op, begun); err != nil || !result.Changed || atOnce {
 		return result, err
 	}
-	if err := s.pause(ctx, op); err != nil {
+	if err := s.pause(ctx, op, delay); err != nil {
 		return result, err
 	}
 	return result, s.fenced(op, made)
@@ -85,7 +86,7 @@ func (s *Sandbox) dropSite(ctx context.Context, op nexus.Op) (result nexus.Resul
 	if err := s.fenced(op, func(*siteState) error { return nil }); err != nil {
 		return result, err
 	}
-	if err := s.pause(ctx, op); err != nil {
+	if err := s.pause(ctx, op, s.delay(op, nil)); err != nil {
 		return result, err
 	}
 	room := s.folder.room(op.Room)

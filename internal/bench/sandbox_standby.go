@@ -10,9 +10,6 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// claimSpeed is how many times faster a claim is than other operations.
-const claimSpeed = 100
-
 // copied is what a standby keeps of its template.
 type copied struct {
 	Template nexus.SiteName
@@ -98,7 +95,8 @@ func (s *Sandbox) addRooms(out *nexus.InventoryResult) error {
 // names owns the database. So the claim writes the intent, then the owner into that file,
 // then the site's file; then it removes the standby's, and the intent.
 func (s *Sandbox) claim(ctx context.Context, op nexus.Op, args nexus.Claim) (result nexus.Result, err error) {
-	atOnce := s.delay(op) <= 0
+	delay := s.delay(op, nil)
+	atOnce := delay <= 0
 	err = s.fenced(op, func(site *siteState) error {
 		if result, err = s.takeStandby(op, args, site); err != nil || !result.Changed || !atOnce {
 			return err
@@ -108,7 +106,7 @@ func (s *Sandbox) claim(ctx context.Context, op nexus.Op, args nexus.Claim) (res
 	if err != nil || !result.Changed || atOnce {
 		return result, err
 	}
-	if err := s.pause(ctx, op); err != nil {
+	if err := s.pause(ctx, op, delay); err != nil {
 		return result, err
 	}
 	return result, s.fenced(op, func(*siteState) error { return s.nameStandby(op, args) })
@@ -192,7 +190,7 @@ func (s *Sandbox) nameStandby(op nexus.Op, args nexus.Claim) error {
 			return fail(nexus.Internal, op.Args.Op(), "The standby %s was removed while it was claimed.", args.Standby)
 		}
 		plan := nexus.ApplyPlan{Plan: args.Plan.Plan, Users: args.Plan.Users, StorageBytes: args.Plan.StorageBytes, HostName: args.Plan.HostName}
-		if err := s.folder.saveSite(s.complete(op, siteState{Apps: standby.Apps, SetUp: standby.SetUp, Plan: plan})); err != nil {
+		if err := s.folder.saveSite(s.complete(op, siteState{Apps: standby.Apps, SetUp: standby.SetUp, Copy: true, Plan: plan})); err != nil {
 			return err
 		}
 		if err := room.removeSite(args.Standby); err != nil {

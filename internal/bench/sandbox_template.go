@@ -11,9 +11,6 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// cloneSpeed is how many times faster a copy is than other operations.
-const cloneSpeed = 20
-
 // templateBytes is what a template's database is said to take.
 const templateBytes = 1 << 20
 
@@ -97,7 +94,7 @@ func (s *Sandbox) clone(ctx context.Context, op nexus.Op, args nexus.Clone) (nex
 	if template == nil || template.Frozen == nil {
 		return s.makeSite(ctx, op, siteState{}, fmt.Sprintf("There is no template %s on this bench.", args.Template))
 	}
-	site := siteState{Apps: template.Apps, SetUp: template.SetUp}
+	site := siteState{Apps: template.Apps, SetUp: template.SetUp, Copy: true}
 	if op.Room == nexus.RoomStandby {
 		site.Copied = &copied{Template: template.Site, frozen: *template.Frozen}
 	}

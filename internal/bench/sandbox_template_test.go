@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -36,12 +37,18 @@ func (b *build) op(args nexus.Args) nexus.Op {
 // try runs an operation as a process of its own does.
 func (b *build) try(t *testing.T, op nexus.Op) (nexus.Result, error) {
 	t.Helper()
+	return b.tryFor(t.Context(), t, op)
+}
+
+// tryFor is try with another context.
+func (b *build) tryFor(ctx context.Context, t *testing.T, op nexus.Op) (nexus.Result, error) {
+	t.Helper()
 	sandbox, err := bench.NewSandbox(b.o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sandbox.Close() //nolint:errcheck // nothing to lose
-	return sandbox.Run(t.Context(), op)
+	return sandbox.Run(ctx, op)
 }
 
 func (b *build) run(t *testing.T, op nexus.Op) nexus.Result {
