@@ -208,7 +208,11 @@ func (a *app) serveSandbox(ctx context.Context) (string, error) {
 }
 
 func (a *app) sandbox() (*bench.Sandbox, error) {
-	return bench.NewSandbox(bench.SandboxOptions{Dir: a.c.SandboxDir, Delay: a.c.SandboxDelay, VerifyAddr: a.c.VerifyAddr, Install: a.install})
+	delay, asReal, err := a.c.sandboxDelay()
+	if err != nil {
+		return nil, err
+	}
+	return bench.NewSandbox(bench.SandboxOptions{Dir: a.c.SandboxDir, Delay: delay, Real: asReal, VerifyAddr: a.c.VerifyAddr, Install: a.install})
 }
 
 func (a *app) work(ctx context.Context) error {

@@ -23,17 +23,17 @@ type Config struct {
 	RedisURLFile nexus.Secret `env:"REDIS_URL_FILE,file"`
 	RedisURL     nexus.Secret `env:"REDIS_URL"` // may hold a password; empty: redis://127.0.0.1:6379/0; nexus dev: an embedded one
 
-	HTTPAddr     string        `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
-	MetricsAddr  string        `env:"NEXUS_METRICS_ADDR"` // where a worker serves /metrics and /healthz; empty: nowhere
-	SandboxAddr  string        `env:"NEXUS_SANDBOX_ADDR" envDefault:"127.0.0.1:8301"`
-	SandboxDir   string        `env:"NEXUS_SANDBOX_DIR"`   // needed unless all parts are in one process
-	SandboxDelay time.Duration `env:"NEXUS_SANDBOX_DELAY"` // time each sandbox operation takes
-	Bench        string        `env:"NEXUS_BENCH" envDefault:"sandbox"`
-	BenchSlots   int           `env:"NEXUS_BENCH_SLOTS"` // 0: 64 on the sandbox, 4 on docker
-	Service      string        `env:"DOCKER_SERVICE" envDefault:"backend"`
-	Domain       string        `env:"NEXUS_DOMAIN" envDefault:"localhost"`
-	SiteURL      string        `env:"NEXUS_SITE_URL"`    // pattern with {site}
-	VerifyAddr   string        `env:"NEXUS_VERIFY_ADDR"` // host:port; empty: SandboxAddr
+	HTTPAddr     string `env:"NEXUS_HTTP_ADDR" envDefault:"127.0.0.1:8300"`
+	MetricsAddr  string `env:"NEXUS_METRICS_ADDR"` // where a worker serves /metrics and /healthz; empty: nowhere
+	SandboxAddr  string `env:"NEXUS_SANDBOX_ADDR" envDefault:"127.0.0.1:8301"`
+	SandboxDir   string `env:"NEXUS_SANDBOX_DIR"`   // needed unless all parts are in one process
+	SandboxDelay string `env:"NEXUS_SANDBOX_DELAY"` // time each sandbox operation takes, or "real"; empty: none
+	Bench        string `env:"NEXUS_BENCH" envDefault:"sandbox"`
+	BenchSlots   int    `env:"NEXUS_BENCH_SLOTS"` // 0: 64 on the sandbox, 4 on docker
+	Service      string `env:"DOCKER_SERVICE" envDefault:"backend"`
+	Domain       string `env:"NEXUS_DOMAIN" envDefault:"localhost"`
+	SiteURL      string `env:"NEXUS_SITE_URL"`    // pattern with {site}
+	VerifyAddr   string `env:"NEXUS_VERIFY_ADDR"` // host:port; empty: SandboxAddr
 
 	Mode             string       `env:"NEXUS_MODE"` // single: signups become users of the master site; empty: multi
 	MasterURL        string       `env:"ERP_NEXT_URL"`
@@ -161,6 +161,9 @@ func (c *Config) problems() []error {
 	if _, err := c.shelfLimits(); err != nil {
 		out = append(out, err)
 	}
+	if _, _, err := c.sandboxDelay(); err != nil {
+		out = append(out, err)
+	}
 	if _, err := c.proxies(); err != nil {
 		say("NEXUS_TRUSTED_PROXIES: %w", err)
 	}
@@ -186,6 +189,21 @@ func (c *Config) problems() []error {
 		say("NEXUS_PROVISION_TIMEOUT must be between 1m and 48h")
 	}
 	return out
+}
+
+// sandboxDelay is the time that each operation of the sandbox takes, or that they take the times
+// of a real bench.
+func (c *Config) sandboxDelay() (delay time.Duration, asReal bool, err error) {
+	switch c.SandboxDelay {
+	case "":
+		return 0, false, nil
+	case "real":
+		return 0, true, nil
+	}
+	if delay, err = time.ParseDuration(c.SandboxDelay); err != nil || delay < 0 {
+		return 0, false, fmt.Errorf("NEXUS_SANDBOX_DELAY: %q is no time; write one such as 500ms or 2s, 0 for none, or real for the times of a real bench", c.SandboxDelay)
+	}
+	return delay, false, nil
 }
 
 // benchName is the bench's name in the registry: its service, without the project.

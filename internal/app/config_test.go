@@ -120,6 +120,30 @@ func refusals(environ []string) (lines []string) {
 	return lines
 }
 
+func delayError(given string) string {
+	return fmt.Sprintf("NEXUS_SANDBOX_DELAY: %q is no time; write one such as 500ms or 2s, 0 for none, or real for the times of a real bench", given)
+}
+
+// TestSandboxDelay: a time is read as it was before there was another value.
+func TestSandboxDelay(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		given  string
+		delay  time.Duration
+		asReal bool
+	}{
+		{"", 0, false}, {"0", 0, false}, {"0s", 0, false}, {"1s", time.Second, false}, {"1m0.5s", 60500 * time.Millisecond, false}, {"real", 0, true},
+	} {
+		c, warnings, err := app.Load([]string{"NEXUS_SANDBOX_DELAY=" + tc.given})
+		if err != nil || warnings != nil {
+			t.Errorf("%q: %v, warned %q", tc.given, err, warnings)
+		}
+		if delay, asReal, err := app.SandboxDelay(c); delay != tc.delay || asReal != tc.asReal || err != nil {
+			t.Errorf("%q is read as %s, %t, %v", tc.given, delay, asReal, err)
+		}
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	const weak = "ADMIN_PASSWORD is too weak: 8 characters or more, with small and capital letters and digits; or leave it unset"
@@ -138,6 +162,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"a shelf that is too large", []string{"NEXUS_POOL=2-1001"}, []string{poolError("2-1001")}},
 		{"bytes of no number", []string{"NEXUS_POOL_BYTES=lots"}, []string{bytesError("lots")}},
 		{"no bytes", []string{"NEXUS_POOL_BYTES=0"}, []string{bytesError("0")}},
+		{"a delay that is no time", []string{"NEXUS_SANDBOX_DELAY=soon"}, []string{delayError("soon")}},
+		{"a delay without a unit", []string{"NEXUS_SANDBOX_DELAY=5"}, []string{delayError("5")}},
+		{"a delay below zero", []string{"NEXUS_SANDBOX_DELAY=-1s"}, []string{delayError("-1s")}},
+		{"a delay in capitals", []string{"NEXUS_SANDBOX_DELAY=REAL"}, []string{delayError("REAL")}},
 		{"no such signup", []string{"NEXUS_SIGNUP=maybe"}, []string{`NEXUS_SIGNUP: "maybe" is none of open, token, closed`}},
 		{"a site's URL without {site}", []string{"NEXUS_SITE_URL=https://example.com"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},
 		{"a site's URL without a host", []string{"NEXUS_SITE_URL=/{site}"}, []string{`NEXUS_SITE_URL is not a URL with {site} in it, such as https://{site}`}},

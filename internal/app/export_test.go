@@ -93,6 +93,9 @@ func SpecsOf(c Config, listed []nexus.Template) []nexus.TemplateSpec {
 	return t.templateSpecs()
 }
 
+// SandboxDelay calls sandboxDelay.
+func SandboxDelay(c Config) (delay time.Duration, asReal bool, err error) { return c.sandboxDelay() }
+
 // ShelfLimits calls shelfLimits.
 func ShelfLimits(c Config) (tasks.ShelfLimits, error) { return c.shelfLimits() }
 
