@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,5 +161,52 @@ func TestMeasureStandin(t *testing.T) {
 		}
 	}
 	s.filled(s.box.Name, 3)
+	s.sound()
+}
+
+// TestRealTimes: with the times of a real bench a site from the shelf is ready in a part of the
+// time of a copy. A site that is made anew takes so long that its progress is seen, and a cancel
+// ends it at once. The template and the first standbys are made without a delay.
+func TestRealTimes(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 0, "NEXUS_APPS=erpnext", "NEXUS_TEMPLATES=plain", "NEXUS_POOL=2")
+	builder := s.worker()
+	s.filled("sandbox", 2)
+	builder.end(syscall.SIGTERM)
+	s.worker("NEXUS_SANDBOX_DELAY=real")
+
+	roads := s.measure("--signups 2 --roads standby,clone")
+	standby, clone := roads["standby"], roads["clone"]
+	t.Logf("%+v %+v", *standby.Seconds, *clone.Seconds)
+	if standby.N != 2 || clone.N != 2 {
+		t.Fatalf("%+v, %+v", standby, clone)
+	}
+	// The least are the sums of the steps; the ratio is 10 without other load.
+	if standby.Seconds.P50 < 0.156 || clone.Seconds.P50 < 1.6 || standby.Seconds.P50 > clone.Seconds.P50/2 {
+		t.Errorf("a standby was ready after %v s, a copy after %v s", standby.Seconds.P50, clone.Seconds.P50)
+	}
+
+	began := time.Now()
+	a, err := s.client.Create(t.Context(), gen.TenantRequest{Email: "jane@example.com", Password: "Passw0rdXyz", FullName: "Jane Doe",
+		OrganizationName: "Anew", Subdomain: "anew", Road: new(string(nexus.RoadNewSite))}, "anew")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 3*time.Second, "the step site reports progress", func() bool {
+		job, _, _, err := s.client.Job(t.Context(), a.JobId, "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(job.Steps, func(step gen.Step) bool {
+			return step.Name == "site" && step.State == gen.StepState(nexus.StepStarted) && value(step.Percent) > 0
+		})
+	})
+	if _, err := s.client.Cancel(t.Context(), a.JobId, operator); err != nil {
+		t.Fatal(err)
+	}
+	job := s.end(a.JobId, 5*time.Second)
+	if took := time.Since(began); job.State != gen.StateCanceled || took >= 17*time.Second {
+		t.Errorf("%s after %s", job.State, took)
+	}
 	s.sound()
 }
