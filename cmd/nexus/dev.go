@@ -21,7 +21,7 @@ REDIS_URL is set, an embedded Redis, in one process and in the foreground. Nothi
 is kept after it ends, unless both NEXUS_SANDBOX_DIR and REDIS_URL are set.
 
 In another shell, eval "$(nexus dev env)" sets up the other commands for it.`,
-		Example: "  nexus dev\n  NEXUS_SANDBOX_DELAY=500ms nexus dev\n  eval \"$(nexus dev env)\"",
+		Example: "  nexus dev\n  NEXUS_SANDBOX_DELAY=500ms nexus dev\n  NEXUS_SANDBOX_DELAY=real NEXUS_TEMPLATES=plain NEXUS_POOL=2 nexus dev\n  eval \"$(nexus dev env)\"",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			environ, token := os.Environ(), ""
