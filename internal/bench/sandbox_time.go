@@ -9,7 +9,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// With SandboxOptions.Delay, a copy takes a cloneSpeed-th of it and a claim a claimSpeed-th.
+// With SandboxOptions.Delay, what makes standbys takes a cloneSpeed-th of it, and a claim a
+// claimSpeed-th.
 const (
 	cloneSpeed = 20
 	claimSpeed = 100
@@ -28,7 +29,8 @@ type realTime struct {
 // two cores: on 2026-11-29 the site that is new or copied, the app, and the user that Frappe's
 // API makes; on 2026-11-30 the steps of a site from a standby. On the same machine set_up,
 // drop_site, and the parts of freeze (a scan of all columns, a user) were measured on
-// 2026-11-23. Shelve, and mark of a site that is closed, are estimates.
+// 2026-11-23, and warm a few days later. Shelve, and mark of a site that is closed, are
+// estimates.
 var realTimes = map[nexus.OpName]realTime{
 	nexus.OpClaim:      {usual: 23 * time.Millisecond},
 	nexus.OpClone:      {usual: 1460 * time.Millisecond},
@@ -37,6 +39,7 @@ var realTimes = map[nexus.OpName]realTime{
 	nexus.OpSetUp:      {usual: 24 * time.Second},
 	nexus.OpFreeze:     {usual: 2 * time.Second},
 	nexus.OpShelve:     {usual: 600 * time.Millisecond},
+	nexus.OpWarm:       {usual: time.Second},
 	nexus.OpCompany:    {usual: 30 * time.Millisecond},
 	nexus.OpEnsureUser: {usual: 700 * time.Millisecond, short: 31 * time.Millisecond},
 	nexus.OpApplyPlan:  {usual: 12 * time.Millisecond},
@@ -70,7 +73,7 @@ func (s *Sandbox) delay(op nexus.Op, site *siteState) time.Duration {
 		if its.short > 0 && s.isShort(op, site) {
 			delay = its.short
 		}
-	case name == nexus.OpClone, name == nexus.OpShelve:
+	case name == nexus.OpClone, name == nexus.OpShelve, name == nexus.OpWarm:
 		delay /= cloneSpeed
 	case name == nexus.OpClaim:
 		delay /= claimSpeed

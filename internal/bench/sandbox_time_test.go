@@ -136,6 +136,7 @@ func TestSandboxRealTimesMachine(t *testing.T) {
 		b.check(t, (&sandboxClaim{build: b, maker: maker}).made(nil), []timed{
 			{nexus.Clone{Template: "plain"}, 1460 * time.Millisecond, ""},
 			{nexus.Shelve{}, 600 * time.Millisecond, ""},
+			{nexus.Warm{}, time.Second, ""},
 			{nexus.DropSite{}, time.Second, ""},
 		})
 	})
