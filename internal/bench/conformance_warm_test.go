@@ -65,7 +65,7 @@ func testWarm(t *testing.T, b *standin.Box, f *founded) {
 	t.Run("gives way", func(t *testing.T) { w.givesWay(t) })
 	n := w.taker("warm")
 	n.again(t, w.claim(n))
-	w.becomes(t, f, n)
+	w.becomes(t, n)
 }
 
 // isWarm checks what there is of a warm standby: it is listed so, and there are no logs,
@@ -130,7 +130,7 @@ func (w *warming) givesWay(t *testing.T) {
 }
 
 // becomes checks that the standby is the site of a job that has claimed it, as any other.
-func (w *warming) becomes(t *testing.T, f *founded, n *tenant) {
+func (w *warming) becomes(t *testing.T, n *tenant) {
 	t.Helper()
 	if files := w.box.Sh(t, "cd sites/"+string(n.site)+" && ls -A | grep -v -x -e locks -e logs -e public -e private -e packages -e 'indexes\\|.*-backup.*' | tr '\\n' ' '"); files != "placeholder_user.json placeholders.json site_config.json" {
 		t.Errorf("its files: %s", files)
@@ -179,5 +179,5 @@ func testWarmKilled(t *testing.T, b *standin.Box, f *founded) {
 	if left := slices.DeleteFunc(strings.Fields(b.Sh(t, "ls -A sites/"+string(n.site))), func(name string) bool { return !strings.Contains(name, "warm") }); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	w.becomes(t, f, n)
+	w.becomes(t, n)
 }
