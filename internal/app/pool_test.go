@@ -19,14 +19,18 @@ type shop struct {
 	*stock
 	t       *testing.T
 	c       app.Config
-	sized   int64  // bytes of a template
-	found   func() // called once, after the standbys are listed, unless nil
-	foreign bool   // the bench lists other databases
-	faulty  nexus.OpName
+	sized   int64        // bytes of a template
+	found   func()       // called once, after the standbys are listed, unless nil
+	foreign bool         // the bench lists other databases
+	faulty  nexus.OpName // it fails
+	warms   int          // calls of Warm
 }
 
 // Run changes what the sandbox lists, as a test wants it.
 func (s *shop) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
+	if op.Args.Op() == nexus.OpWarm {
+		s.warms++
+	}
 	if op.Args.Op() == s.faulty {
 		return nexus.Result{}, &nexus.Error{Code: nexus.Unavailable, Op: "shop", Msg: "Away."}
 	}

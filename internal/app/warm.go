@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -12,20 +13,22 @@ import (
 )
 
 const (
-	// warmEvery is how often a standby of one bench is warmed, by all workers together. The
-	// longest warm-up, on Frappe 16, takes about as long.
+	// warmEvery is how often a warm-up begins on one bench, by all workers together. The longest
+	// one, on Frappe 16, takes about as long.
 	warmEvery = 5 * time.Second
+	// warmTakes is when a warm-up is given up.
+	warmTakes = time.Minute
 	// warmAgain is how long a standby is left alone after a warm-up. One that failed would fail
 	// again, and if Redis has no room for all caches, each warm-up evicts those of another.
-	warmAgain = 15 * time.Minute
+	warmAgain = time.Hour
 )
 
 // warmer warms standbys while their bench is idle. Every worker has one.
 type warmer struct {
 	tools
 	warmed prometheus.Counter
-	list   *[]nexus.Standby // that cold was read from
-	cold   []nexus.Standby  // latest first: signups take the oldest
+	list   *[]nexus.Standby // from which cold was computed
+	cold   []nexus.Standby  // latest first: the oldest may be claimed at any moment
 }
 
 func newWarmer(t tools) *warmer {
@@ -50,7 +53,7 @@ func (a *app) keepWarm(ctx context.Context, t tools) error {
 			return nil
 		case <-tick.C:
 			if err := w.round(ctx); err != nil && ctx.Err() == nil {
-				repeats.Log(ctx, a.log, slog.LevelInfo, "warm", "standby not warmed", nexus.LogErr, err)
+				repeats.Log(ctx, a.log, slog.LevelWarn, "warm", "standby not warmed", nexus.LogErr, err)
 			}
 		}
 	}
@@ -94,6 +97,8 @@ func coldOf(all []nexus.Standby) []nexus.Standby {
 
 // warm warms a standby, unless a job has taken it or it is gone.
 func (w *warmer) warm(ctx context.Context, s nexus.Standby) error {
+	ctx, cancel := context.WithTimeout(ctx, warmTakes)
+	defer cancel()
 	result, err := w.bench.Run(ctx, nexus.Op{Site: s.Name, Room: nexus.RoomStandby, DB: s.DB, Owner: s.Job, Args: nexus.Warm{}})
 	switch nexus.CodeOf(err) {
 	case nexus.Conflict, nexus.NotFound:
@@ -102,6 +107,7 @@ func (w *warmer) warm(ctx context.Context, s nexus.Standby) error {
 		if result.Changed {
 			w.warmed.Inc()
 		}
+		return nil
 	}
-	return err
+	return fmt.Errorf("%s: %w", s.Name, err)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-erp/provisioner/internal/app"
 	"github.com/nexus-erp/provisioner/internal/nexus"
@@ -82,9 +83,11 @@ func TestWarms(t *testing.T) {
 	if one.warmed() != 2 || two.warmed() != 1 {
 		t.Errorf("counted %g and %g", one.warmed(), two.warmed())
 	}
-	s.faulty = nexus.OpWarm
 	one.hear(s.there())
-	one.round(time.Hour) // all are warm: nothing is asked
+	one.round(time.Hour)
+	if s.warms != 3 {
+		t.Errorf("warmed %d times, though all are warm", s.warms)
+	}
 }
 
 // TestWarmsWhenIdle: while a job has a slot, or waits for one, or the bench is paused, no
@@ -98,6 +101,10 @@ func TestWarmsWhenIdle(t *testing.T) {
 	h.round(0)
 	h.want("during a signup", 0)
 	s.finish(lease, job, nexus.Succeeded)
+	s.rdb.ZAdd(t.Context(), "{nexus}:waiters:main", redis.Z{Member: string(nexus.NewJobID())})
+	h.round(time.Minute)
+	h.want("while another signup waits", 0)
+	s.rdb.Del(t.Context(), "{nexus}:waiters:main")
 	if err := s.store.SetBench(t.Context(), "main", nexus.BenchPaused, "op"); err != nil {
 		t.Fatal(err)
 	}
@@ -126,24 +133,25 @@ func TestWarmsAgain(t *testing.T) {
 	h.round(time.Minute)
 	h.want("a minute after a failure", 0)
 	h.hear(s.there())
-	h.round(15 * time.Minute)
-	h.want("a quarter of an hour after it", 1)
+	h.round(time.Hour)
+	h.want("an hour after it", 1)
 
+	asked := s.warms
 	list := s.there()
 	list[0].Warm, list[0].Problem = false, "It is useless."
 	h.hear(list)
-	s.faulty = nexus.OpWarm
-	h.round(time.Hour) // nothing is asked
-	s.faulty = ""
-	list = slices.Clone(list)
-	list[0].Problem, list[0].Job = "", nexus.NewJobID()
-	h.hear(list)
 	h.round(time.Hour)
-	list = slices.Clone(list)
-	list[0].Name = "standby-00000000"
-	h.hear(list)
-	h.round(time.Hour)
-	if h.warmed() != 1 {
-		t.Errorf("counted %g", h.warmed())
+	if s.warms != asked {
+		t.Error("a useless standby was warmed")
+	}
+	taken, gone := list[0], list[0]
+	taken.Problem, taken.Job = "", nexus.NewJobID()
+	gone.Problem, gone.Name, gone.Job = "", "standby-00000000", nexus.NewJobID()
+	for _, each := range []nexus.Standby{taken, gone} {
+		h.hear([]nexus.Standby{each})
+		h.round(time.Hour) // no error
+	}
+	if s.warms != asked+2 || h.warmed() != 1 {
+		t.Errorf("warmed %d times, counted %g", s.warms, h.warmed())
 	}
 }

@@ -117,6 +117,7 @@ func (w *warming) givesWay(t *testing.T) {
 	later.gen++
 	later.run(t, nexus.Warm{})
 	w.run(t, nexus.Stop{}) // with a lower token
+	w.box.Sh(t, "rm "+w.folder()+"/warm.json")
 	holder := w.box.Python(t, `import fcntl, sys; f = open("`+fence+`.lock", "a"); fcntl.flock(f, fcntl.LOCK_EX); print("held"); sys.stdin.read()`)
 	if said := holder.Line(); said != "held\n" {
 		t.Fatalf("the holder says %q", said)
@@ -127,6 +128,16 @@ func (w *warming) givesWay(t *testing.T) {
 		t.Errorf("the fence is %s, before %s", after, before)
 	}
 	holder.Close()
+	// An operation takes the fence first, then the lock.
+	begun := w.box.Python(t, `import json, os, socket, sys; gen = json.load(open("`+fence+`.gen"))
+stat = open("/proc/self/stat").read().rsplit(")", 1)[1].split()
+json.dump({"gen": gen["gen"], "host": socket.gethostname(), "pid": os.getpid(), "start": int(stat[19])}, open("`+fence+`.gen", "w")); print("begun"); sys.stdin.read()`)
+	if said := begun.Line(); said != "begun\n" {
+		t.Fatalf("the other operation says %q", said)
+	}
+	later.refused(t, nexus.Warm{}, nexus.Conflict)
+	begun.Close()
+	later.again(t, nexus.Warm{})
 }
 
 // becomes checks that the standby is the site of a job that has claimed it, as any other.

@@ -28,7 +28,7 @@ func (s *Sandbox) shelve(op nexus.Op, site *siteState) (nexus.Result, error) {
 	return nexus.Result{Changed: true}, nil
 }
 
-// warm is to be asked once, as on a bench whose Redis keeps everything.
+// warm marks a standby as warm, which it stays.
 func (s *Sandbox) warm(op nexus.Op, site *siteState) (nexus.Result, error) {
 	switch {
 	case site.Copied == nil || !site.Shelved:

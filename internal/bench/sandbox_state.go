@@ -40,7 +40,7 @@ type siteState struct {
 	Kept    *keptKey    `json:",omitempty"`
 	Frozen  *frozen     `json:",omitempty"` // of a template; nil: it is not frozen
 	MadeOf  []string    `json:",omitempty"` // of a template: the bench's apps when it was made; see fingerprint
-	Copy    bool        `json:",omitempty"` // of a template
+	Copy    bool        `json:",omitempty"` // it was copied from a template, or claimed
 	Copied  *copied     `json:",omitempty"` // of a standby: what it was copied from
 	Shelved bool        `json:",omitempty"` // of a standby
 	Warm    bool        `json:",omitempty"` // of a standby

@@ -9,8 +9,8 @@ import (
 	"github.com/nexus-erp/provisioner/internal/nexus"
 )
 
-// With SandboxOptions.Delay, what makes standbys takes a cloneSpeed-th of it, and a claim a
-// claimSpeed-th.
+// With SandboxOptions.Delay, a copy and what follows for a standby take a cloneSpeed-th of it,
+// and a claim a claimSpeed-th.
 const (
 	cloneSpeed = 20
 	claimSpeed = 100
@@ -29,8 +29,7 @@ type realTime struct {
 // two cores: on 2026-11-29 the site that is new or copied, the app, and the user that Frappe's
 // API makes; on 2026-11-30 the steps of a site from a standby. On the same machine set_up,
 // drop_site, and the parts of freeze (a scan of all columns, a user) were measured on
-// 2026-11-23, and warm a few days later. Shelve, and mark of a site that is closed, are
-// estimates.
+// 2026-11-23, warm on 2026-11-29. Shelve, and mark of a site that is closed, are estimates.
 var realTimes = map[nexus.OpName]realTime{
 	nexus.OpClaim:      {usual: 23 * time.Millisecond},
 	nexus.OpClone:      {usual: 1460 * time.Millisecond},
@@ -86,8 +85,8 @@ func (s *Sandbox) delay(op nexus.Op, site *siteState) time.Duration {
 	return delay
 }
 
-// pause waits for the time that an operation takes, and reports progress: four times, or as a
-// real bench each second of an operation that takes so long.
+// pause waits for the time that an operation takes, and reports progress: four times, or with
+// Real once a second.
 func (s *Sandbox) pause(ctx context.Context, op nexus.Op, delay time.Duration) error {
 	if delay <= 0 {
 		return nil

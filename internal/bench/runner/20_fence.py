@@ -95,6 +95,10 @@ def publish(base, op):
         seen = published(before)
         if before and not seen:
             before = {**before, "clean": False}  # no token that we issued: what its holder did is unknown
+        if op.name == "warm":  # it ends nothing, and anything ends it
+            if is_alive(before) and not before.get("clean"):
+                raise in_use(op)
+            op.gen = gen = seen
         if gen < seen:
             raise Refusal("fenced", "A newer run works on this site.", f"gen {gen} below {seen}", seen)
         last = published(before, "lastChange")
@@ -114,11 +118,17 @@ def kill_holder(holder):
     """Kills the former operation's process, if the pid is still that process: it means
     nothing on another host, or once the process has ended. Call it only while that
     operation's lock is held."""
+    if is_alive(holder) and holder["pid"] != os.getpid():
+        kill_tree(holder["pid"])
+
+
+def is_alive(holder):
     pid = holder.get("pid")
-    if not pid or holder.get("host") != socket.gethostname() or pid == os.getpid():
-        return
-    if start_time(pid) is not None and start_time(pid) == holder.get("start"):
-        kill_tree(pid)
+    return bool(pid) and holder.get("host") == socket.gethostname() and start_time(pid) is not None and start_time(pid) == holder.get("start")
+
+
+def in_use(op):
+    return Refusal("conflict", f"Another operation works on {op.site}.")
 
 
 def fence(op, stop_only=False, known=True):
@@ -127,15 +137,11 @@ def fence(op, stop_only=False, known=True):
     MariaDB goes on with the statements of a dead client, so after an operation that did
     not end cleanly the database's threads are killed too. After one that did, the threads
     are the tenant's own and are left alone, as are those of a database that is not known
-    to be ours. A warm-up ends no operation and has the token that was seen last, so that any
-    other operation ends it."""
+    to be ours."""
     base = os.path.join(our_folder("fence"), op.db)
     lock = None
-    if op.name == "warm":
-        lock = flock(base + ".lock", 0)
-        if lock is None:
-            raise Refusal("conflict", f"Another operation works on {op.site}.")
-        op.gen = published(read_object(base + ".gen"))
+    if op.name == "warm" and (lock := flock(base + ".lock", 0)) is None:
+        raise in_use(op)
     holder = publish(base, op)
     if op.has_lock:
         return

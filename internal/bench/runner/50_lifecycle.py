@@ -116,6 +116,7 @@ def mark(op):
     site.close_packages()
     if not closing:
         forget_placeholder(site)
+        settle_warming(op, site)  # a worker of a former version may have claimed it
     with site.locked_config() as config:
         marker = config["nexus"] = mapping(config.get("nexus"))
         changed = marker.get("state") != state

@@ -81,6 +81,7 @@ def claim(op):
         if e.code != "conflict":
             raise
         return turn_down(op, site, f"The standby {source.short} is not on this bench any more, or another job has taken it.")
+    settle_warming(op, source)
     if not source.is_whole(op):
         write_json(source.config_path, claimed_config(op, site, source), 0o644)
     give_name(source, site)
@@ -191,13 +192,10 @@ def rename_new(path, target):
 
 def end_claim(op, site, source):
     """Removes what the site needs no more, the intent last."""
-    for path in (site.resting_path, warm_path(site), os.path.join(site.folder, os.path.basename(record_path(source)))):
+    for path in (site.resting_path, os.path.join(site.folder, os.path.basename(record_path(source)))):
         remove(path)
     forget_unfinished(site.config_path)
-    forget_unfinished(warm_path(site))
-    if os.path.lexists(warming_path(site)):
-        forget_placeholders(op, site, source)
-        remove(warming_path(site))
+    settle_warming(op, site)
     clear_logs(site)
     forget_intent(op, site)
 

@@ -1,6 +1,6 @@
-# What a standby has in the caches of Redis when a signup claims it. Shelving puts there what
-# the steps of a signup read. While the bench is idle, `warm` adds what the first page of the
-# desk reads: Frappe 15 takes a second to compute that, and Frappe 16 four.
+# The caches in Redis that a standby brings to a signup. Shelving fills them with what the steps
+# of a signup read. While the bench is idle, `warm` adds what the first page of the desk reads:
+# Frappe 15 takes a second to compute that, and Frappe 16 four.
 
 # Tables that the first requests of a tenant and the steps after the claim use. A table that
 # was counted is open in MariaDB.
@@ -42,13 +42,34 @@ def warm_path(site):
 
 
 def warming_path(site):
-    """A file that is there while `warm` works: until then its placeholders are in the caches."""
+    """While this file exists, the caches may have the placeholders."""
     return os.path.join(site.folder, "warming")
 
 
 def warm(op):
     """Fills the caches of a standby on the shelf, and changes nothing else. A claim may end it
-    at any point, and then deletes the placeholders from the caches itself."""
+    at any point."""
+    site = on_shelf(op)
+    if still_warm([site]):
+        return {"changed": False}
+    with cache_server() as server:
+        server.ping()  # Frappe works without it, and its every call would wait
+    open(warming_path(site), "w").close()
+    sync_dir(site.folder)
+    try:
+        with served_from_memory(site):
+            fill_caches(site)
+            compute_boot(site, read_object(placeholder_user_path(site)).get("email") or "Administrator")
+    finally:
+        clear_logs(site)
+        forget_in_redis(op, site, frozen=True, caches=False)
+        kept = forget_placeholders(op, site)
+        remove(warming_path(site))
+    note_keys(site, kept)
+    return {"changed": True}
+
+
+def on_shelf(op):
     site = site_of(op)
     if site.room != STANDBY:
         raise Refusal("invalid", f"{site.name} was not made as a standby.")
@@ -59,23 +80,23 @@ def warm(op):
         raise Refusal("conflict", f"The standby {site.short} is not finished.")
     if why := outdated(read_object(record_path(site)), bench_fingerprint()):
         raise Refusal("conflict", why)
-    if still_warm([site]):
-        return {"changed": False}
-    open(warming_path(site), "w").close()
-    with served_from_memory(site):
-        fill_caches(site)
-        compute_boot(site, read_object(placeholder_user_path(site)).get("email") or "Administrator")
-    forget_in_redis(op, site, frozen=True, caches=False)
-    clear_logs(site)
-    note_keys(site, forget_placeholders(op, site, site))
-    remove(warming_path(site))
-    return {"changed": True}
+    return site
+
+
+def settle_warming(op, site):
+    """Removes what is left of the warm-ups of a standby that a job has claimed. One that was
+    ended may have left anything in the caches; then they are emptied."""
+    if os.path.lexists(warming_path(site)):
+        forget_in_redis(op, site, frozen=bool(site.room))
+        remove(warming_path(site))
+    forget_unfinished(warm_path(site))
+    remove(warm_path(site))
 
 
 @contextlib.contextmanager
 def served_from_memory(site):
     """Lets Frappe use a site without its config's file: with the file there, requests would
-    reach the site by their headers."""
+    reach the site by their headers. Nothing else asks for a config meanwhile."""
     import frappe
 
     original = frappe.get_site_config
@@ -85,7 +106,7 @@ def served_from_memory(site):
         config = original(*args, **kwargs)
         frappe.local.flags.new_site = False
         config.update(site.config())
-        config["db_user"] = config.get("db_user") or config["db_name"]
+        config["db_user"] = config.get("db_user") or config["db_name"]  # 16 sets it before (config.py, _get_site_config)
         return config
 
     frappe.get_site_config = get_site_config
@@ -96,22 +117,22 @@ def served_from_memory(site):
 
 
 def compute_boot(site, user):
-    """Has Frappe compute what it tells the desk at its start (boot.py), which fills the caches,
-    without leaving a row or a job."""
+    """Has Frappe compute what it tells the desk at its start (boot.py), which fills the caches.
+    What apps do then leaves no row."""
     with frappe_site(site) as frappe:
         from frappe.boot import get_bootinfo
 
-        frappe.enqueue = lambda *_, **__: None
+        frappe.enqueue = frappe.local.db.commit = lambda *_, **__: None
         frappe.set_user(user)
         get_bootinfo()
         frappe.db.rollback()
 
 
-def forget_placeholders(op, site, standby):
+def forget_placeholders(op, site):
     """Deletes from the caches what has an address or a name that the tenant's own will replace,
     that of the standby among them, and returns the keys that stay."""
     user, company = read_object(placeholder_user_path(site)), read_object(placeholders_path(site))
-    words = [standby.short] + [user[name] for name in ("email", "first_name", "last_name") if user] + [company[name] for name in ("name", "abbr") if company]
+    words = [site.short] + [user[name] for name in ("email", "first_name", "last_name") if user] + [company[name] for name in ("name", "abbr") if company]
     with cache_server() as server:
         keys = list(server.scan_iter(f"{op.db}|*", count=1000))
         for key in keys:
@@ -123,7 +144,8 @@ def forget_placeholders(op, site, standby):
 
 
 def forget_words(server, key, words):
-    """Deletes a cached value, or the fields of a hash, with one of the words."""
+    """Deletes a cached value, or the fields of a hash, with one of the words. Of other types,
+    which Frappe uses for queues, it deletes all."""
     def found(*texts):
         return any(word in text.lower() for text in texts for word in words)
 
@@ -149,9 +171,9 @@ def note_keys(site, keys):
 
 
 def still_warm(sites):
-    """The names of the standbys whose caches have all that the last warm-up left there. They
-    have not after Redis was started anew, or has evicted a key."""
-    notes = {site.short: note for site in sites if (note := read_object(warm_path(site))).get("keys")}
+    """The names of the standbys whose caches have all that the last warm-up left there. Redis
+    may have evicted a key; one that was started anew may have read an old state from disk."""
+    notes = {site.short: note for site in sites if isinstance((note := read_object(warm_path(site))).get("keys"), list) and note["keys"]}
     if not notes:
         return set()
     with cache_server() as server:
@@ -164,10 +186,10 @@ def still_warm(sites):
 
 @contextlib.contextmanager
 def cache_server():
-    """The Redis server with the caches of Frappe."""
+    """The Redis server with the caches of Frappe. Nothing here is worth a long wait for it."""
     import redis
 
     try:
-        yield redis_servers()[0]
-    except redis.exceptions.RedisError as e:
+        yield redis.Redis.from_url(common_config()["redis_cache"], socket_timeout=3, socket_connect_timeout=3, retry=None)
+    except (redis.exceptions.RedisError, KeyError) as e:
         raise Refusal("unavailable", "The bench's Redis cannot be reached.", str(e)) from None

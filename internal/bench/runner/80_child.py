@@ -67,6 +67,8 @@ def perform(op):
         known = bool(DB_NAME.match(op.db)) or bool(our_database(op, op.db))
         if not known and op.name not in ("drop_site", "disown"):  # these may have left the register by now
             raise unregistered(op)
+        if op.name == "warm":
+            on_shelf(op)  # else it would take the fence from the site that the standby has become
         try:
             fence(op, known=known)
         except Refusal as e:
