@@ -39,6 +39,7 @@ func testWeb(t *testing.T, b *standin.Box, g *target) {
 			t.Errorf("left in the queue: %v", jobs)
 		}
 	})
+	t.Run("closed with others", func(t *testing.T) { testClosedTogether(t, b, g) })
 	t.Run("the next site is served", func(t *testing.T) {
 		next := g.tenant("next")
 		next.ready(t)
@@ -46,6 +47,63 @@ func testWeb(t *testing.T, b *standin.Box, g *target) {
 		next.run(t, nexus.DropSite{})
 	})
 	t.Run("a client program that the server refuses", func(t *testing.T) { testClient(t, b, g) })
+}
+
+// master is a program that the runner takes for the master process of gunicorn frappe.app. It
+// says each signal to reload.
+const master = `import signal, sys
+signal.signal(signal.SIGHUP, lambda *_: print("reload"))
+print("ready")
+for line in sys.stdin:
+    print("end")
+# gunicorn frappe.app`
+
+// testClosedTogether closes sites at once: the web server is reloaded once for all that wait.
+func testClosedTogether(t *testing.T, b *standin.Box, g *target) {
+	watch := b.Python(t, master)
+	if said := watch.Line(); said != "ready\n" {
+		t.Fatalf("the master says %q", said)
+	}
+	var sites [3]*tenant
+	for i := range sites {
+		sites[i] = g.tenant("together")
+		sites[i].run(t, nexus.NewSite{})
+		sites[i].run(t, nexus.Mark{State: nexus.TenantActive})
+	}
+	let := hold(t, b, "sites/.nexus/web.lock")
+	ended := make(chan error, len(sites))
+	for _, n := range sites {
+		go func() {
+			_, err := n.try(t, nexus.Mark{State: nexus.TenantDeleting})
+			ended <- err
+		}()
+	}
+	kept := strings.HasPrefix(sites[0].run(t, nexus.Hello{}).Hello.Frappe, "16.")
+	if kept {
+		standin.Await(t, "all wait for the lock", func() bool {
+			open := b.Sh(t, "for p in /proc/[0-9]*; do ls -l $p/fd 2>/dev/null | grep -q nexus/web.lock && tr '\\0' ' ' < $p/cmdline && echo; done | grep -c env/bin/python || true")
+			count, _ := strconv.Atoi(open)
+			return count >= len(sites)
+		})
+	}
+	let()
+	for range sites {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	watch.Send("")
+	reloads := 0
+	for said := watch.Line(); said == "reload\n"; said = watch.Line() {
+		reloads++
+	}
+	if kept && reloads != 1 || !kept && reloads != 0 {
+		t.Errorf("the web server was reloaded %d times", reloads)
+	}
+	for _, n := range sites {
+		n.each(t, http.StatusServiceUnavailable)
+		n.run(t, nexus.DropSite{})
+	}
 }
 
 // ready makes the site, with a user and a key.

@@ -10,11 +10,32 @@ def await_web(op, changed_at):
     reloaded: then the caller has to try again when config_kept is over."""
     kept = config_kept()
     left = changed_at + kept - time.time()
-    if not kept or left <= 0 or reload_web(op):
+    if not kept or left <= 0 or reload_once(op):
         return
     e = Refusal("unavailable", f"The web server may serve the former config of {op.site} for another {left:.0f} s; then this goes on.")
     e.unbegun = True  # so that waiting does not count as an attempt
     raise e
+
+
+def reload_once(op):
+    """Reloads the web server, unless another operation has done so from beginning to end since
+    this was called. Each reload makes all tenants' requests slow for a moment, and gunicorn may
+    not survive dozens of signals (its log is not reentrant)."""
+    asked, done = time.time(), os.path.join(OURS, "web.json")
+    lock = flock(os.path.join(OURS, "web.lock"), min(40, op.deadline.left()))
+    if lock is None:
+        return False
+    try:
+        began = read_object(done).get("began")
+        if type(began) is float and asked <= began <= time.time():
+            return True
+        began = time.time()
+        if not reload_web(op):
+            return False
+        write_json(done, {"began": began}, durable=False)
+        return True
+    finally:
+        os.close(lock)
 
 
 def reload_web(op):
