@@ -14,7 +14,7 @@ def fill_caches(site):
     """Fills the caches in Redis that a tenant's first requests read, and opens his tables,
     without leaving a row, job or session."""
     with frappe_site(site) as frappe:
-        from frappe.translate import get_all_languages
+        from frappe.translate import get_all_languages, get_all_translations
 
         frappe.setup_module_map(include_all_apps=False)
         there = tables_of(frappe)
@@ -25,9 +25,12 @@ def fill_caches(site):
         frappe.get_system_settings("time_zone")
         frappe.get_cached_doc("User", "Guest")
         frappe.db.get_tables()
-        for doctype in ("Has Role", "Language", "Server Script", "User Permission", "User Social Login"):
+        for doctype in ("Has Role", "Language", "Server Script", "Translation", "User Permission", "User Social Login"):
             frappe.get_meta(doctype)
+        for doctype in ("Translation", "User Permission"):
+            frappe.db.get_table_columns(doctype)
         get_all_languages()
+        get_all_translations(frappe.local.lang)
         frappe.is_table("Customer")
         renamed = mapping(read_object(placeholders_path(site)).get("columns"))
         for table in ("__Auth", *(f"tab{name}" for name in WARMED), *renamed):
