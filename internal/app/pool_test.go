@@ -24,12 +24,15 @@ type shop struct {
 	foreign bool         // the bench lists other databases
 	faulty  nexus.OpName // it fails
 	warms   int          // calls of Warm
+	warming func()       // called with each of them, unless nil
 }
 
 // Run changes what the sandbox lists, as a test wants it.
 func (s *shop) Run(ctx context.Context, op nexus.Op) (nexus.Result, error) {
 	if op.Args.Op() == nexus.OpWarm {
-		s.warms++
+		if s.warms++; s.warming != nil {
+			s.warming()
+		}
 	}
 	if op.Args.Op() == s.faulty {
 		return nexus.Result{}, &nexus.Error{Code: nexus.Unavailable, Op: "shop", Msg: "Away."}

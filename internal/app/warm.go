@@ -95,11 +95,11 @@ func coldOf(all []nexus.Standby) []nexus.Standby {
 	return cold
 }
 
-// warm warms a standby, unless a job has taken it or it is gone.
+// warm warms a standby, unless a job takes it or it is gone.
 func (w *warmer) warm(ctx context.Context, s nexus.Standby) error {
-	ctx, cancel := context.WithTimeout(ctx, warmTakes)
+	limited, cancel := context.WithTimeout(ctx, warmTakes)
 	defer cancel()
-	result, err := w.bench.Run(ctx, nexus.Op{Site: s.Name, Room: nexus.RoomStandby, DB: s.DB, Owner: s.Job, Args: nexus.Warm{}})
+	result, err := w.bench.Run(limited, nexus.Op{Site: s.Name, Room: nexus.RoomStandby, DB: s.DB, Owner: s.Job, Args: nexus.Warm{}})
 	switch nexus.CodeOf(err) {
 	case nexus.Conflict, nexus.NotFound:
 		return nil
@@ -109,5 +109,16 @@ func (w *warmer) warm(ctx context.Context, s nexus.Standby) error {
 		}
 		return nil
 	}
+	if there, e := w.onShelf(ctx, s.Job); e == nil && !there { // its claim has ended the warm-up
+		return nil
+	}
 	return fmt.Errorf("%s: %w", s.Name, err)
+}
+
+// onShelf tells whether a signup may take a standby.
+func (w *warmer) onShelf(ctx context.Context, id nexus.JobID) (bool, error) {
+	shelves, err := w.store.Shelves(ctx, w.name)
+	return slices.ContainsFunc(shelves, func(shelf nexus.Shelf) bool {
+		return slices.ContainsFunc(shelf.Standbys, func(s nexus.ShelfStandby) bool { return s.Job == id && s.State == nexus.StandbyShelved })
+	}), err
 }

@@ -155,3 +155,15 @@ func TestWarmsAgain(t *testing.T) {
 		t.Errorf("warmed %d times, counted %g", s.warms, h.warmed())
 	}
 }
+
+// TestWarmsUntilClaimed: a claim ends a warm-up, which is no error.
+func TestWarmsUntilClaimed(t *testing.T) {
+	t.Parallel()
+	s, _ := full(t, "1")
+	h := s.heater()
+	h.hear(s.there())
+	s.faulty, s.warming = nexus.OpWarm, func() { s.signup() }
+	if err := h.again(); err != nil || s.warms != 1 {
+		t.Errorf("answered %v, warmed %d times", err, s.warms)
+	}
+}
