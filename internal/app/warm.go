@@ -28,7 +28,7 @@ type warmer struct {
 	tools
 	warmed prometheus.Counter
 	list   *[]nexus.Standby // from which cold was computed
-	cold   []nexus.Standby  // latest first: the oldest may be claimed at any moment
+	cold   []nexus.Standby  // in the order in which they are warmed
 }
 
 func newWarmer(t tools) *warmer {
@@ -88,11 +88,27 @@ func (w *warmer) round(ctx context.Context) error {
 	return nil
 }
 
-// coldOf are the standbys that may be warmed, latest first.
+// coldOf are the standbys that may be warmed. The oldest come first, since signups take them
+// first, but the very next one of each shelf last: it may be claimed at any moment.
 func coldOf(all []nexus.Standby) []nexus.Standby {
-	cold := slices.DeleteFunc(slices.Clone(all), func(s nexus.Standby) bool { return s.Warm || s.Problem != "" })
-	slices.SortFunc(cold, func(a, b nexus.Standby) int { return b.MadeAt.Compare(a.MadeAt) })
-	return cold
+	all = slices.SortedFunc(slices.Values(all), func(a, b nexus.Standby) int { return a.MadeAt.Compare(b.MadeAt) })
+	var cold, next []nexus.Standby
+	seen := map[string]bool{}
+	for _, s := range all {
+		if s.Problem != "" {
+			continue
+		}
+		key := s.Spec.Key(s.Apps)
+		switch {
+		case s.Warm:
+		case seen[key]:
+			cold = append(cold, s)
+		default:
+			next = append(next, s)
+		}
+		seen[key] = true
+	}
+	return append(cold, next...)
 }
 
 // warm warms a standby, unless a job takes it or it is gone.

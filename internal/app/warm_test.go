@@ -54,8 +54,8 @@ func (h heater) want(when string, want int) {
 	}
 }
 
-// TestWarms: standbys are warmed one after the other, the latest first, by whichever worker
-// comes.
+// TestWarms: standbys are warmed one after the other, by whichever worker comes. The oldest
+// come first, but the one that the next signup takes comes last.
 func TestWarms(t *testing.T) {
 	t.Parallel()
 	s, _ := full(t, "3")
@@ -70,13 +70,16 @@ func TestWarms(t *testing.T) {
 	two.hear(list)
 	one.round(0)
 	one.want("at first", 1)
-	if i := slices.IndexFunc(s.there(), func(each nexus.Standby) bool { return each.Name == list[2].Name }); !s.there()[i].Warm {
-		t.Errorf("it was not the latest of %+v", list)
+	if i := slices.IndexFunc(s.there(), func(each nexus.Standby) bool { return each.Name == list[1].Name }); !s.there()[i].Warm {
+		t.Errorf("it was not the second of %+v", list)
 	}
 	two.round(time.Second)
 	one.want("within seconds", 1)
 	two.round(5 * time.Second)
 	one.want("later", 2)
+	if i := slices.IndexFunc(s.there(), func(each nexus.Standby) bool { return each.Name == list[0].Name }); s.there()[i].Warm {
+		t.Error("the next one is warm already")
+	}
 	one.round(5 * time.Second)
 	one.want("in the end", 3)
 	one.round(time.Hour)
