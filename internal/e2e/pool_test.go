@@ -45,10 +45,10 @@ func TestPool(t *testing.T) {
 	s.pool("fill", "--members", "5", "--for", "1h")
 	all := s.shelved(5)
 	s.shown(`5 ready, kept: true`)
-	s.warmed()
 	s.workers[len(s.workers)-1].end(syscall.SIGTERM)
 
 	s.startWorkers(1) // on the sandbox it keeps none
+	s.warmed()
 	for i := range len(all) {
 		a := s.signup(fmt.Sprintf("last-%d", i), "jane@example.com")
 		s.takes(a, all)
@@ -64,8 +64,8 @@ func TestPool(t *testing.T) {
 	s.sound()
 }
 
-// warmed waits until a worker of an idle bench has warmed a standby. Workers look at the bench
-// once a minute.
+// warmed waits until a worker of an idle bench has warmed a standby. It looks at the bench when
+// it starts, then once a minute.
 func (s *stack) warmed() {
 	s.t.Helper()
 	eventually(s.t, 4*time.Minute, "a standby is warm", func() bool {
