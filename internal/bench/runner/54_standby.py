@@ -12,13 +12,19 @@ def keep_record(op, site, source, record):
                                    "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
-def shelve(op):
+def own_standby(op):
+    """The operation's standby, which is complete and the owner's."""
     site = site_of(op)
     if site.room != STANDBY:
         raise Refusal("invalid", f"{site.name} was not made as a standby.")
     site.ours(op)
     if not registered(op):
         raise foreign(site)
+    return site
+
+
+def shelve(op):
+    site = own_standby(op)
     if site.frozen():
         return {"changed": False}
     if read_object(record_path(site)).get("fingerprint") != bench_fingerprint():

@@ -53,6 +53,8 @@ def warm(op):
     """Fills the caches of a standby on the shelf, and changes nothing else. A claim may end it
     at any point."""
     site = on_shelf(op)
+    if why := outdated(read_object(record_path(site)), bench_fingerprint()):
+        raise Refusal("conflict", why)
     if still_warm([site]):
         return {"changed": False}
     with cache_server() as server:
@@ -73,16 +75,10 @@ def warm(op):
 
 
 def on_shelf(op):
-    site = site_of(op)
-    if site.room != STANDBY:
-        raise Refusal("invalid", f"{site.name} was not made as a standby.")
-    site.ours(op)
-    if not registered(op):
-        raise foreign(site)
+    """The operation's standby, which is on the shelf."""
+    site = own_standby(op)
     if not site.frozen():
         raise Refusal("conflict", f"The standby {site.short} is not finished.")
-    if why := outdated(read_object(record_path(site)), bench_fingerprint()):
-        raise Refusal("conflict", why)
     return site
 
 
