@@ -22,10 +22,17 @@ func (r *ref) lane(j *refJob) *refLane {
 }
 
 // size is the number of jobs that a lane does at once: a machine job, and another while no
-// other job is on the bench.
+// other job is on the bench. While others wait none begins, until the first machine job in
+// the queue has waited for 15 s.
 func (r *ref) size(l *refLane) int {
 	if !l.machine {
 		return refSlots
+	}
+	if len(r.lanes["main"].line) > 0 {
+		if queue := l.queue(); len(queue) > 0 && l.line[queue[0]]+15_000 <= r.now {
+			return 1
+		}
+		return 0
 	}
 	for _, until := range r.lanes["main"].slots {
 		if until > r.now {

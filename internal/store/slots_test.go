@@ -40,6 +40,55 @@ func (f *fixture) undoing(t testing.TB, site nexus.SiteName) nexus.JobID {
 	return job.ID
 }
 
+// TestMachineJobsLetOthersGoFirst: while other jobs wait for the bench, no machine job begins,
+// and none is scheduled at each tick. One begins when they wait no more, or after 15 s.
+func TestMachineJobsLetOthersGoFirst(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		then func(t *testing.T, f *fixture, has *store.Lease, job, waits nexus.Job)
+	}{
+		{"no other job waits", func(t *testing.T, f *fixture, has *store.Lease, job, waits nexus.Job) {
+			f.end(t, has, job, nexus.Succeeded)
+			f.tick(t)
+			if lease, _ := f.take(t, waits.ID); lease.Slot(t.Context(), "main", "nxw") != nil {
+				t.Fatal("the signup that waited has no slot")
+			}
+		}},
+		{"it has waited for long", func(_ *testing.T, f *fixture, _ *store.Lease, _, _ nexus.Job) { f.advance(15 * time.Second) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, f *fixture) { // two slots
+				f.bench(t)
+				has, signup, err := f.reserve(t, "a.localhost")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := f.reserve(t, "b.localhost"); err != nil {
+					t.Fatal(err)
+				}
+				waits := f.waiters(t, 1)[0]
+				lease, job := f.take(t, f.submit(t, build(nil)).ID)
+				wantCode(t, lease.Slot(t.Context(), "main", "nxt"), nexus.Limit)
+				job.State, job.WaitingFor = nexus.Waiting, nexus.WaitCapacity
+				if err := lease.Wait(t.Context(), &job, time.Minute, nexus.Event{}); err != nil {
+					t.Fatal(err)
+				}
+				f.tick(t)
+				if after := f.job(t, job.ID); after.Dispatch != 1 {
+					t.Errorf("scheduled while a signup waits: dispatch %d", after.Dispatch)
+				}
+				tc.then(t, f, has, signup, waits)
+				f.tick(t)
+				if _, _, taken, err := f.Take(t.Context(), job.ID, f.job(t, job.ID).Dispatch, nil); err != nil || taken != store.TakeOK || f.job(t, job.ID).Dispatch != 2 {
+					t.Errorf("the template job: %s, %v, dispatch %d", taken, err, f.job(t, job.ID).Dispatch)
+				}
+			})
+		})
+	}
+}
+
 // TestCleaningUpNeedsNoTurn: a clean-up, or an operator's job on a tenant, gets a slot before
 // all new provisions, on a full bench and on a paused one.
 func TestCleaningUpNeedsNoTurn(t *testing.T) {

@@ -6,6 +6,8 @@ local WAITER_STALE = 90000
 -- The most waiters one script looks at, so that its cost does not grow with the queue.
 local LOOKS = 64
 local SLOT_TTL = 20000
+-- How long (ms) machine jobs let others that wait for the bench go first.
+local MACHINE_YIELDS = 15000
 
 -- A bench has two lanes, each with slots and waiters of its own: that of its name, and one
 -- for machine jobs, which nobody waits for. So these never take a signup's place.
@@ -67,8 +69,13 @@ local function first_waiters(lane, now, limit, till)
 end
 
 -- machine_slots is the number of machine jobs that a bench does at once: one, and another
--- while no other job is on it.
+-- while no other job is on it. While others wait for the bench none begins, unless the first
+-- machine job in the queue has waited for long: a bench that is never idle fills its shelf too.
 local function machine_slots(bench)
+  if redis.call('ZCARD', P .. 'waiters:' .. bench) > 0 then
+    local asked = redis.call('ZRANGE', P .. 'waiters:' .. bench .. ' machine', 0, 0, 'WITHSCORES')[2]
+    return asked and tonumber(asked) + MACHINE_YIELDS <= now_ms() and 1 or 0
+  end
   return redis.call('ZCOUNT', P .. 'slots:' .. bench, '(' .. int(now_ms()), '+inf') == 0 and 2 or 1
 end
 
