@@ -29,7 +29,7 @@ type Config struct {
 	SandboxDir   string `env:"NEXUS_SANDBOX_DIR"`   // needed unless all parts are in one process
 	SandboxDelay string `env:"NEXUS_SANDBOX_DELAY"` // time each sandbox operation takes, or "real"; empty: none
 	Bench        string `env:"NEXUS_BENCH" envDefault:"sandbox"`
-	BenchSlots   int    `env:"NEXUS_BENCH_SLOTS"` // 0: 64 on the sandbox, 4 on docker
+	BenchSlots   int    `env:"NEXUS_BENCH_SLOTS"` // 0: 64 on the sandbox, 8 on docker
 	Service      string `env:"DOCKER_SERVICE" envDefault:"backend"`
 	Domain       string `env:"NEXUS_DOMAIN" envDefault:"localhost"`
 	SiteURL      string `env:"NEXUS_SITE_URL"`    // pattern with {site}
@@ -91,7 +91,7 @@ func Load(environ []string) (c Config, warnings []string, err error) {
 	if c.BenchSlots == 0 {
 		c.BenchSlots = 64
 		if c.Bench == "docker" {
-			c.BenchSlots = 4
+			c.BenchSlots = 8
 		}
 	}
 	if c.Pool == "" {

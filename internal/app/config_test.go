@@ -41,7 +41,7 @@ func TestLoad(t *testing.T) {
 		{"set but empty", []string{"NEXUS_HTTP_ADDR=", "NEXUS_CONCURRENCY=", "NEXUS_LOG_LEVEL="}, func(*app.Config) {}},
 		{"other people's variables", []string{"PATH=/bin", "HOME=/root", "NOT_NEXUS_BENCH=x", "odd"}, func(*app.Config) {}},
 		{"docker", docker, func(c *app.Config) {
-			c.Bench, c.VerifyAddr, c.BenchSlots, c.SiteURL, c.Pool = "docker", "backend:8000", 4, "https://{site}", "2-20"
+			c.Bench, c.VerifyAddr, c.BenchSlots, c.SiteURL, c.Pool = "docker", "backend:8000", 8, "https://{site}", "2-20"
 		}},
 		{"sites follow the sandbox", []string{"NEXUS_SANDBOX_ADDR=:9000"}, func(c *app.Config) {
 			c.SandboxAddr, c.VerifyAddr, c.SiteURL = ":9000", ":9000", "http://{site}:9000"

@@ -69,7 +69,7 @@ var meanings = map[string]string{ //nolint:gosec // names of secrets
 	"NEXUS_SANDBOX_DIR":   "The folder of the sandbox's sites, the same for all processes.\nUnset: nexus dev makes one, and removes it at its end.",
 	"NEXUS_SANDBOX_DELAY": "Time that each operation of the sandbox takes, such as 500ms. real: what each\ntakes on a real bench. Unset: none.",
 	"NEXUS_BENCH":         "sandbox: no real sites are made. docker: the bench in the container DOCKER_SERVICE.",
-	"NEXUS_BENCH_SLOTS":   "Jobs a bench admits at once. Unset: 64 on the sandbox, 4 on docker.",
+	"NEXUS_BENCH_SLOTS":   "Jobs a bench admits at once. Unset: 64 on the sandbox, 8 on docker.",
 	"DOCKER_SERVICE":      "The container, or Compose service, of the bench.",
 	"NEXUS_DOMAIN":        "The domain of the sites: acme.<domain>.",
 	"NEXUS_SITE_URL":      "A site's address, with {site} for its full name.\nUnset: https://{site}; on the sandbox http://{site}:<its port>.",

@@ -80,6 +80,9 @@ def name_company(op, site, placeholders, name, abbr):
 def replace_placeholders(cursor, placeholders, name, abbr):
     """Replaces both in one transaction. The abbreviation first, since the company's own
     name may contain any word; the template's name is longer than any abbreviation."""
+    # Opens all tables before any changes: InnoDB computes the statistics of small tables anew
+    # as soon as they have changed, and each time nobody opens a table until that is on disk.
+    cursor.execute(" UNION ALL ".join(f"(SELECT 1 FROM `{table}` LIMIT 0)" for table in sorted(placeholders["columns"])))
     cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES'")  # an error rather than a cut name
     cursor.execute("START TRANSACTION")
     try:
