@@ -79,7 +79,7 @@ def call(op, procedure, *arguments):
     """Calls one of our procedures as the worker's account."""
     import pymysql
 
-    db = connect(op.secrets["db_account"], op.secrets["db_password"])
+    db = op.first or connect(op.secrets["db_account"], op.secrets["db_password"])
     try:
         with db.cursor() as cursor:
             cursor.callproc(f"nexus.{procedure}", arguments)
@@ -87,7 +87,8 @@ def call(op, procedure, *arguments):
     except pymysql.err.MySQLError as e:
         raise database_error(e) from None
     finally:
-        db.close()
+        if db is not op.first:
+            db.close()
 
 
 def go_first(op):
