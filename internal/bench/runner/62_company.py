@@ -61,6 +61,7 @@ def name_company(op, site, placeholders, name, abbr):
     fits = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
     names = (name, fits, f"{fits} Company")
     with site_cursor(site) as cursor:
+        open_tables(cursor, placeholders["columns"])
         for each in names:
             try:
                 replace_placeholders(cursor, placeholders, each, abbr)
@@ -77,12 +78,15 @@ def name_company(op, site, placeholders, name, abbr):
     return {"changed": True, "note": " ".join(notes)}
 
 
+def open_tables(cursor, tables):
+    """Opens tables before the first of them changes. InnoDB computes the statistics of a small
+    table anew as soon as it has changed, and nobody can open a table until these are on disk."""
+    cursor.execute(" UNION ALL ".join(f"(SELECT 1 FROM `{table}` LIMIT 0)" for table in sorted(tables)))
+
+
 def replace_placeholders(cursor, placeholders, name, abbr):
     """Replaces both in one transaction. The abbreviation first, since the company's own
     name may contain any word; the template's name is longer than any abbreviation."""
-    # Opens all tables before any changes: InnoDB computes the statistics of small tables anew
-    # as soon as they have changed, and each time nobody opens a table until that is on disk.
-    cursor.execute(" UNION ALL ".join(f"(SELECT 1 FROM `{table}` LIMIT 0)" for table in sorted(placeholders["columns"])))
     cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES'")  # an error rather than a cut name
     cursor.execute("START TRANSACTION")
     try:
