@@ -61,7 +61,6 @@ def name_company(op, site, placeholders, name, abbr):
     fits = name[:COMPANY_NAME - len(f" - {abbr}")].strip()
     names = (name, fits, f"{fits} Company")
     with site_cursor(site) as cursor:
-        open_tables(cursor, placeholders["columns"])
         for each in names:
             try:
                 replace_placeholders(cursor, placeholders, each, abbr)
@@ -76,12 +75,6 @@ def name_company(op, site, placeholders, name, abbr):
     if stored != name:
         notes.append(f"ERPNext cannot store the company's name as it was given, so it is: {stored}")
     return {"changed": True, "note": " ".join(notes)}
-
-
-def open_tables(cursor, tables):
-    """Opens tables before the first of them changes. InnoDB computes the statistics of a small
-    table anew as soon as it has changed, and nobody can open a table until these are on disk."""
-    cursor.execute(" UNION ALL ".join(f"(SELECT 1 FROM `{table}` LIMIT 0)" for table in sorted(tables)))
 
 
 def replace_placeholders(cursor, placeholders, name, abbr):
