@@ -92,18 +92,13 @@ def call(op, procedure, *arguments):
 
 
 def go_first(op):
-    """Opens a connection; until it is closed, copies of standbys wait for the operation."""
-    import pymysql
-
-    db = connect(op.secrets["db_account"], op.secrets["db_password"])
+    """Opens the connection that the process keeps; until it is closed, copies of standbys wait."""
+    op.first = connect(op.secrets["db_account"], op.secrets["db_password"])
     try:
-        with db.cursor() as cursor:
-            cursor.callproc("nexus.go_first")
-    except pymysql.err.MySQLError as e:
-        if e.args[0] not in MISSING:
-            db.close()
-            raise database_error(e) from None
-    return db
+        call(op, "go_first")
+    except Refusal as e:
+        if e.number not in MISSING:
+            raise
 
 
 MISSING = (1305, 1370)  # no such procedure, or no EXECUTE on it: nexus bench init has to run again

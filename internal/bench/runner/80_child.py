@@ -20,7 +20,7 @@ class Operation:
         self.out, self.answered = -1, False
         self.has_lock = False  # of the database: its process has carried out an operation of the same run
         self.stays = False     # its process waits for the next operation
-        self.first = None      # a connection, while copies of standbys wait for it
+        self.first = None      # the connection of go_first, which the process keeps for its calls
         self.hidden = [str(v) for k, v in self.secrets.items() if k != "db_account"]
 
     def run(self):
@@ -78,7 +78,8 @@ def perform(op):
         # An unreachable database server is noticed before the first operation of a process
         # begins, as is a disk without room for the fence.
         if op.name in SESSION:
-            op.first = op.first or go_first(op)
+            if not op.first:
+                go_first(op)
         elif not op.has_lock:
             connect(op.secrets["db_account"], op.secrets["db_password"]).close()
     except Exception as e:
