@@ -390,8 +390,9 @@ func (p *parent) noise(t *rapid.T) {
 		`{"op":"inspect","id":"j","gen":1e999}`, `{"op":"inspect","id":"j","gen":"x"}`, `{"op":"inspect","id":"j","output_limit":-1e999}`, `{"op":"inspect","id":"j","timeout_s":"soon"}`,
 		`{"op":"inspect","id":"j","timeout_s":1` + strings.Repeat("0", 400) + `}`, `{"op":"inspect","id":"j","args":5}`, `{"op":"inspect","id":"j","secrets":[1]}`,
 		strings.Repeat("[", 100_000), strings.Repeat(`{"a":`, 100_000), strings.Repeat("9", 10_000), strings.Repeat("x", 1<<18)}
-	refused := []string{`"op":"no such"`, `"op":""`, `"op":"mark"`, `"op":"mark","db":7`, `"op":"mark","db":"nx1234","owner":[]`, `"op":"inspect","site":"../../etc"`,
-		`"op":"drop_site","db":"nx1234","owner":"` + strings.Repeat("0", 32) + `","gen":"-5"`, `"op":"inspect","site":7`, `"op":"inspect","site":"\ud800","secrets":{"a":5}`}
+	refused := []struct{ lane, line string }{{"fast", `"op":"no such"`}, {"fast", `"op":""`}, {"fast", `"op":"mark"`}, {"fast", `"op":"mark","db":7`}, {"fast", `"op":"mark","db":"nx1234","owner":[]`},
+		{"", `"op":"inspect","site":"../../etc"`}, {"", `"op":"inspect","site":7`}, {"", `"op":"inspect","site":"\ud800","secrets":{"a":5}`},
+		{"slow", `"op":"drop_site","db":"nx1234","owner":"` + strings.Repeat("0", 32) + `","gen":"-5"`}}
 	switch i := rapid.IntRange(-2, len(junk)+len(refused)-1).Draw(t, "noise"); {
 	case i == -2:
 		p.send(t, " \r\n\n")
@@ -401,8 +402,9 @@ func (p *parent) noise(t *rapid.T) {
 		p.junk++
 		p.send(t, junk[i]+"\n")
 	default:
-		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: "refused", lane: "fast", may: []string{"invalid", "internal"}})
-		p.send(t, fmt.Sprintf(`{"id":%q,"install":"9f3c",%s}`, w.id, refused[i-len(junk)])+"\n")
+		one := refused[i-len(junk)]
+		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: "refused", lane: one.lane, may: []string{"invalid", "internal"}, must: one.lane == ""})
+		p.send(t, fmt.Sprintf(`{"id":%q,"install":"9f3c","timeout_s":%s,%s}`, w.id, long, one.line)+"\n")
 	}
 }
 
