@@ -154,14 +154,27 @@ func (p *parent) send(t *rapid.T, text string) {
 	p.half = ""
 }
 
-// fail fails the test, with the parent's standard error if it has exited.
+// fail fails the test. Its message tells all, since rapid prints nothing else of a failure that
+// it cannot repeat: the runner's standard error if it has exited, what has not ended, and
+// what each process waits for.
 func (p *parent) fail(t *rapid.T, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
 	select {
 	case <-p.gone:
-		t.Fatalf(format+"\nand it is gone: %v", append(args, p.err)...)
+		t.Fatalf("%s\nand it is gone: %v", text, p.err)
 	default:
-		t.Fatalf(format, args...)
 	}
+	for _, id := range p.order {
+		if w := p.works[id]; !w.over {
+			text += fmt.Sprintf("\n%+v: process %d", *w, p.pid(w))
+		}
+	}
+	for _, pid := range family(p.dir) {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // absent: it has exited
+		where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
+		text += fmt.Sprintf("\nprocess %d in %s: %.60s", pid, where, stat)
+	}
+	t.Fatal(text)
 }
 
 // listen reads the runner's lines until a condition holds, for a limited time.
