@@ -93,7 +93,7 @@ func newParent(t *rapid.T, dir string, few bool, idle float64) *parent {
 		t.Fatal(err)
 	}
 	p := &parent{dir: dir, limits: map[string]int{"slow": max(2, is.Cores), "fast": max(4, 2*is.Cores)}, in: in, out: out, gone: make(chan struct{}), works: map[string]*work{}, few: few, idle: idle}
-	source = bytes.Replace(source, []byte("\nmain()\n"), fmt.Appendf(nil, inSession+"\nmain()\n", p.idle), 1)
+	source = bytes.Replace(source, []byte("\nmain()\n"), fmt.Appendf(nil, inSession+"\nmain()\n", p.idle, waiting), 1)
 	program := bench.Bootstrap
 	if p.few {
 		program = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n" + program

@@ -30,8 +30,11 @@ def issue_key(op):
 def in_the_making(op):
     return True
 WRITES["issue_key"] = WRITES["shelve"] = issue_key
-WAIT = %g
+WAIT, IDLE = %g, %d
 `
+
+// waiting is how many processes wait at most for the next operation of their runs.
+const waiting = 4
 
 // secretOf is a secret that the operation with this id is given.
 func secretOf(id string) string { return "secret of " + id }
@@ -125,14 +128,13 @@ func (p *parent) carryOut(t *rapid.T, w *work, db string, gen int) {
 	p.await(t, "its end", func(one *work) bool { return one != w || w.over })
 }
 
-// sessions begins more sessions than operations may run at once: of the processes that wait,
-// the first ones exit.
+// sessions begins more sessions than processes may wait: the first ones exit.
 func (p *parent) sessions(t *rapid.T) {
 	if p.few || p.idle < forever || p.free("fast") < 1 {
 		t.Skip("none would wait")
 	}
 	var pids []int
-	for range p.limits["fast"] + 2 {
+	for range waiting + 2 {
 		w := p.add(&work{id: fmt.Sprintf("w%d", len(p.order)), how: "fine", lane: "fast", may: slices.Clone(hows["fine"]), must: true})
 		p.carryOut(t, w, fmt.Sprintf("nxs%04d", len(p.order)), 7)
 		pids = append(pids, p.pid(w))

@@ -4,6 +4,7 @@
 PING_EVERY, SILENCE = 5.0, 20.0
 QUEUE_LIMIT = 1 << 20
 LINE_LIMIT = (1 << 20) - (1 << 16)  # bytes of a child's line: the worker reads lines of 1 MiB at most
+IDLE = 16  # children that wait at most: twice the slots that a bench has by default
 WAIT, EXIT = 1.0, 1.0  # seconds that a child waits for the next operation of its run, and that it may take to exit then
 
 
@@ -226,7 +227,7 @@ class Parent:
         """Sends the answer of a child that now waits for the next operation of its run."""
         self.send({"id": r.op.id, **r.answer})
         r.op, r.idle_since = None, time.monotonic()
-        for other in self.idle()[:-self.lanes["fast"]]:
+        for other in self.idle()[:-IDLE]:
             other.dismiss()
         self.begin()
 
