@@ -63,10 +63,15 @@ def daemons():
         os._exit(0)
 
 
+def descriptors():
+    """All open ones: while many operations run, the parent's pipes have high numbers."""
+    return sorted(int(name) for name in os.listdir("/proc/self/fd"))
+
+
 def forge(name):
     lines = [b'{"event": "hello", "protocol": 9}', b'{"event": "progress", "id": "forged", "message": 7, "percent": "x"}', b'{"event": "progress"}',
              b'[1]', b'7', b'"ok"', b'\0\xff{', b"[" * 5000, b'{"ok": true, "id": "forged", "event": "hello", "result": {"changed": true}}', b'{"ok": tr']
-    for fd in range(1, 64):
+    for fd in descriptors():
         try:
             os.write(fd, b"\n".join(lines[:len(lines) - int(name) % 3]) + b"\n" * (int(name) % 2))
         except OSError:
@@ -97,9 +102,9 @@ def connect(user, password, **_):
             os.write(1, b"flood " * 1000)
         time.sleep(7702)
     if how == "endless":
-        for fd in range(3, 64):
+        for fd in descriptors():
             try:
-                if os.fstat(fd).st_mode & 0o170000 == 0o010000:
+                if fd > 2 and os.fstat(fd).st_mode & 0o170000 == 0o010000:
                     os.write(fd, b'{"ok": true, "result": "' + b"x" * (3 << 20))
             except OSError:
                 pass
